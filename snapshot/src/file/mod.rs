@@ -1,0 +1,1 @@
+//! The container: a series of zstd frames, and its writer.

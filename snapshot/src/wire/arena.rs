@@ -1,0 +1,196 @@
+//! The arena's header: what an outside reader needs to know, at fixed places of the mapping.
+//!
+//! The header is followed by the data, which is a ring: position `p` lies at
+//! `header_length + p % capacity`.
+
+use super::{ClockKind, ClockRecord, Generation, Nanos, Position, Ticks};
+
+/// The first eight bytes of an arena.
+pub const ARENA_MAGIC: [u8; 8] = *b"LBARENA\n";
+
+/// The version of the arena's layout.
+pub const ARENA_VERSION: u32 = 1;
+
+/// How many generations the table holds. Generation `g` has entry `g % GENERATION_SLOTS`.
+pub const GENERATION_SLOTS: usize = 1024;
+
+/// Offsets of the header's fields, in bytes.
+pub mod offset {
+    /// [`ARENA_MAGIC`](super::ARENA_MAGIC).
+    pub const MAGIC: usize = 0;
+    /// u32, the version of the layout.
+    pub const VERSION: usize = 8;
+    /// u32, where the data begins.
+    pub const HEADER_LENGTH: usize = 12;
+    /// u64, how many bytes of data there are.
+    pub const CAPACITY: usize = 16;
+    /// u32, the process that writes.
+    pub const PID: usize = 24;
+    /// u32, the [`ClockKind`](super::ClockKind).
+    pub const CLOCK_KIND: usize = 28;
+    /// u64, when the process began, in the kernel's clock ticks since boot.
+    pub const PROCESS_START: usize = 32;
+    /// 16 bytes, the identity of this boot of the machine.
+    pub const BOOT_ID: usize = 40;
+    /// u64, the window asked for, in nanoseconds.
+    pub const WINDOW: usize = 56;
+    /// u64, the head: where the next block is carved.
+    pub const HEAD: usize = 128;
+    /// u64, the tail: what lies before may be overwritten at any time.
+    pub const TAIL: usize = 192;
+    /// u64, the oldest generation that is kept.
+    pub const OLDEST: usize = 200;
+    /// u64, the newest generation that is complete.
+    pub const COMPLETE: usize = 256;
+    /// u64, the running generation, 0 when tracing is off.
+    pub const RUNNING: usize = 264;
+    /// 512 bytes, kept for the note of a crash.
+    pub const CRASH_NOTE: usize = 320;
+    /// u32, the length of the metadata, then the metadata itself, up to the table.
+    pub const METADATA: usize = 1024;
+    /// The generation table.
+    pub const GENERATIONS: usize = 4096;
+    /// The size of an entry of the table.
+    pub const ENTRY: usize = 64;
+    /// Where the data begins in this version.
+    pub const DATA: usize = GENERATIONS + ENTRY * super::GENERATION_SLOTS;
+}
+
+/// An entry of the generation table: eight u64, in the order of the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenerationEntry {
+    /// Its number. Written last.
+    pub number: Generation,
+    /// No block of the generation lies before this position.
+    pub start: Position,
+    /// No block of the generation lies at or after this position; 0 until it is complete.
+    pub end: Position,
+    /// When it began; as the frequency was known then.
+    pub began: ClockRecord,
+    /// How many events it holds; 0 until it is complete.
+    pub events: u64,
+}
+
+/// An arena's header, read from a copy of its first [`offset::DATA`] bytes.
+#[derive(Clone, Debug)]
+pub struct ArenaHeader {
+    /// How many bytes of data there are.
+    pub capacity: u64,
+    /// The process that writes, or wrote.
+    pub pid: u32,
+    /// Its clock.
+    pub clock: ClockKind,
+    /// When the process began, in the kernel's clock ticks since boot.
+    pub process_start: u64,
+    /// The identity of the boot.
+    pub boot_id: [u8; 16],
+    /// The window asked for.
+    pub window: Nanos,
+    /// Where the next block is carved.
+    pub head: Position,
+    /// What lies before may be overwritten at any time.
+    pub tail: Position,
+    /// The oldest generation kept.
+    pub oldest: Generation,
+    /// The newest complete generation.
+    pub complete: Generation,
+    /// The running generation, 0 when off.
+    pub running: Generation,
+    /// The encoded metadata.
+    pub metadata: Vec<u8>,
+    entries: Vec<GenerationEntry>,
+}
+
+impl ArenaHeader {
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// Says in words what is wrong with it: no arena, a later version, impossible fields.
+    pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        if bytes.len() < offset::DATA {
+            return Err("shorter than an arena's header");
+        }
+        let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        if bytes[..8] != ARENA_MAGIC {
+            return Err("not an arena of lookback: its first bytes are others");
+        }
+        if u32_at(offset::VERSION) != ARENA_VERSION {
+            return Err("an arena of a version that this program does not know");
+        }
+        if u32_at(offset::HEADER_LENGTH) as usize != offset::DATA {
+            return Err("an arena whose header has an impossible length");
+        }
+        let capacity = u64_at(offset::CAPACITY);
+        if capacity == 0 || !capacity.is_multiple_of(super::BLOCK_GRANULE as u64) {
+            return Err("an arena with an impossible capacity");
+        }
+        let clock = ClockKind::from_code(u32_at(offset::CLOCK_KIND))
+            .ok_or("an arena with a clock that this program does not know")?;
+        let entries = (0..GENERATION_SLOTS)
+            .map(|index| {
+                let word = |n: usize| u64_at(offset::GENERATIONS + index * offset::ENTRY + n * 8);
+                GenerationEntry {
+                    number: Generation(word(0)),
+                    start: Position(word(1)),
+                    end: Position(word(2)),
+                    began: ClockRecord {
+                        ticks: Ticks(word(3)),
+                        monotonic: Nanos(word(4)),
+                        wall: Nanos(word(5)),
+                        frequency: word(6),
+                    },
+                    events: word(7),
+                }
+            })
+            .collect();
+        let length = u32_at(offset::METADATA) as usize;
+        let metadata = bytes[offset::METADATA + 4..offset::GENERATIONS]
+            .get(..length)
+            .ok_or("an arena whose metadata has an impossible length")?;
+        Ok(Self {
+            capacity,
+            pid: u32_at(offset::PID),
+            clock,
+            process_start: u64_at(offset::PROCESS_START),
+            boot_id: std::array::from_fn(|i| bytes[offset::BOOT_ID + i]),
+            window: Nanos(u64_at(offset::WINDOW)),
+            head: Position(u64_at(offset::HEAD)),
+            tail: Position(u64_at(offset::TAIL)),
+            oldest: Generation(u64_at(offset::OLDEST)),
+            complete: Generation(u64_at(offset::COMPLETE)),
+            running: Generation(u64_at(offset::RUNNING)),
+            metadata: metadata.to_vec(),
+            entries,
+        })
+    }
+
+    /// The table's entry for `generation`, if it is still there.
+    #[must_use]
+    pub fn entry(&self, generation: Generation) -> Option<&GenerationEntry> {
+        let entry = &self.entries[(generation.0 % GENERATION_SLOTS as u64) as usize];
+        (entry.number == generation && generation.0 != 0).then_some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_damaged_header_is_survived(damage: Vec<(u16, u8)>) {
+            let mut bytes = vec![0_u8; offset::DATA];
+            bytes[..8].copy_from_slice(&ARENA_MAGIC);
+            bytes[offset::VERSION] = 1;
+            bytes[offset::HEADER_LENGTH..][..4].copy_from_slice(&(offset::DATA as u32).to_le_bytes());
+            bytes[offset::CAPACITY + 1] = 16;
+            prop_assert!(ArenaHeader::parse(&bytes).is_ok());
+            for (at, byte) in damage {
+                bytes[at as usize] = byte;
+            }
+            let _ = ArenaHeader::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The wire format: what recorder and reader must agree on, byte by byte. `docs/format.md` is its
+//! specification.
+
+mod arena;
+mod block;
+mod clock;
+mod kind;
+mod loss;
+mod metadata;
+mod units;
+mod varint;
+
+pub use arena::{
+    ARENA_MAGIC, ARENA_VERSION, ArenaHeader, GENERATION_SLOTS, GenerationEntry, offset,
+};
+pub use block::{
+    BLOCK_GRANULE, BLOCK_HEADER, Block, BlockHeader, Blocks, MAX_TEXT, PADDING_MAGIC,
+    pack_committed,
+};
+pub use clock::{ClockKind, ClockRecord};
+pub use kind::{
+    Argument, Class, EVENT_TABLE, FileRow, Kind, Row, ValueType, decode_event_table,
+    encode_event_table,
+};
+pub use loss::Loss;
+pub use metadata::{Metadata, MetadataError, Value, key};
+pub use units::{Generation, Nanos, Position, ThreadNumber, Ticks};
+pub use varint::{MAX_VARINT, get_varint, put_varint, unzigzag, zigzag};

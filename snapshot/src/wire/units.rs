@@ -1,0 +1,66 @@
+//! Numbers that carry their unit, so that none can be taken for another.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// The number of a generation. The first is 1; 0 means that tracing is off.
+    Generation
+}
+number! {
+    /// A place in the arena, in bytes since recording began. It only grows: where it lies in memory
+    /// is its remainder modulo the arena's capacity.
+    Position
+}
+number! {
+    /// An instant of the recorder's clock, in its own unit (see [`ClockRecord::frequency`]).
+    ///
+    /// [`ClockRecord::frequency`]: super::ClockRecord::frequency
+    Ticks
+}
+number! {
+    /// A time or a length of time, in nanoseconds.
+    Nanos
+}
+number! {
+    /// A thread, numbered by the recorder from 1 in the order of first events. Never reused, unlike
+    /// the operating system's number. 0 means "no thread".
+    ThreadNumber
+}
+
+impl Generation {
+    /// The generation after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+impl Add<u64> for Position {
+    type Output = Self;
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
+
+impl Sub for Position {
+    type Output = u64;
+    fn sub(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0)
+    }
+}
