@@ -1,1 +1,65 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod gate;
+mod ring;
+mod sync;
+
+#[cfg(all(test, loom))]
+mod model;
+
+/// Everything but the protocols is left out of the model: it is about the real machine.
+macro_rules! real {
+    ($($item:item)*) => { $(#[cfg(not(loom))] $item)* };
+}
+
+real! {
+    mod advance;
+    mod arena;
+    mod barrier;
+    mod clock;
+    mod collector;
+    mod control;
+    mod cursor;
+    mod emit;
+    mod error;
+    mod file;
+    mod macros;
+    mod mapping;
+    mod process;
+    mod recorder;
+    mod settings;
+    mod share;
+    mod sink;
+    mod site;
+    mod slot;
+    mod snapshot;
+    mod stats;
+    mod strings;
+    mod text;
+    mod thread;
+    mod timing;
+    mod value;
+    mod window;
+    mod writer;
+
+    pub use barrier::Barrier;
+    pub use emit::{Level, Region, is_recording};
+    pub use error::Error;
+    pub use lookback_snapshot::file::GenerationFrame;
+    pub use lookback_snapshot::wire::{ClockKind, Loss, Metadata};
+    pub use recorder::{Recorder, save, snapshot};
+    pub use settings::Builder;
+    pub use sink::{FileSink, Sink};
+    pub use snapshot::Snapshot;
+    pub use stats::Stats;
+    pub use timing::Summary;
+    pub use value::{Number, Value};
+
+    /// What the macros expand to. Not part of the interface.
+    #[doc(hidden)]
+    pub mod __private {
+        pub use crate::clock::counter as clock_instruction;
+        pub use crate::emit::{begin_region, counter, encoded, log, typed_event};
+        pub use crate::site::Site;
+    }
+}

@@ -1,0 +1,296 @@
+//! The arena: the one mapping that holds all trace data.
+//!
+//! On Linux it is an anonymous file (`memfd_create`), sealed so that nobody can shrink it, grow it,
+//! or map it writable anew; a process of the same user can read it through `/proc/PID/fd` even
+//! while its owner hangs. Its pages are allocated and touched at once, so that recording never meets
+//! a page fault for want of memory. Elsewhere it is private memory.
+//!
+//! Copying out of it goes by `pread` on the descriptor: the kernel reads while writers write, which
+//! inside the program would be a data race. Whether the copy is sound is for the ring to say.
+
+use crate::error::Error;
+use crate::ring::Ring;
+use lookback_snapshot::wire::{ARENA_MAGIC, ARENA_VERSION, BLOCK_GRANULE, ClockKind, offset};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    base: *mut u8,
+    length: usize,
+    #[cfg(target_os = "linux")]
+    file: std::fs::File,
+    #[cfg(target_os = "linux")]
+    identity: (u64, u64),
+    /// Writers may still be in it: it must stay mapped for ever.
+    leaked: std::sync::atomic::AtomicBool,
+}
+
+// SAFETY: the mapping is shared memory; all access to it is atomic or through the kernel, except
+// the payload of blocks, which only its carver writes and which nobody in this process reads.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// What the header says of the process, once and for all.
+#[derive(Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) process_start: u64,
+    pub(crate) boot_id: [u8; 16],
+    pub(crate) clock: ClockKind,
+    pub(crate) window: u64,
+    pub(crate) metadata: &'a [u8],
+}
+
+impl Arena {
+    /// Makes an arena of `max_bytes`, header included, all of it allocated.
+    pub(crate) fn new(max_bytes: usize, identity: &Identity<'_>) -> Result<Self, Error> {
+        let length = max_bytes / BLOCK_GRANULE * BLOCK_GRANULE;
+        let arena = Self::allocate(length).map_err(|error| Error::Arena { length, error })?;
+        arena.write_header(identity);
+        Ok(arena)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(length: usize) -> io::Result<Self> {
+        use std::os::fd::{AsRawFd, FromRawFd};
+        use std::os::linux::fs::MetadataExt;
+        check_file_size_limit(length)?;
+        // SAFETY: the name is a string that ends with a zero.
+        let descriptor = unsafe {
+            libc::memfd_create(c"lookback".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+        };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let file = unsafe { std::fs::File::from_raw_fd(descriptor) };
+        // `fallocate` sizes the file and allocates its pages: memory that is not there is an error
+        // now, and no fault later.
+        // SAFETY: the descriptor is open.
+        if unsafe { libc::fallocate(descriptor, 0, 0, length as i64) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, protection, flags, file.as_raw_fd(), 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // A kernel before 5.14 has no such advice: then each page costs its first writer a fault.
+        // SAFETY: the range is the mapping.
+        unsafe { libc::madvise(base, length, libc::MADV_POPULATE_WRITE) };
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
+            // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fcntl(descriptor, libc::F_ADD_SEALS, seal) } == 0 {
+                break;
+            }
+        }
+        let metadata = file.metadata()?;
+        let identity = (metadata.st_dev(), metadata.st_ino());
+        Ok(Self { base: base.cast(), length, file, identity, leaked: false.into() })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(length: usize) -> io::Result<Self> {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+        // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        for page in (0..length).step_by(4096) {
+            // SAFETY: the page lies within the mapping, which nobody else knows.
+            unsafe { base.cast::<u8>().add(page).write_volatile(0) };
+        }
+        Ok(Self { base: base.cast(), length, leaked: false.into() })
+    }
+
+    fn write_header(&self, identity: &Identity<'_>) {
+        let put = |at: usize, bytes: &[u8]| {
+            assert!(at + bytes.len() <= offset::DATA);
+            // SAFETY: within the header, and nobody else knows the mapping yet.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len());
+            }
+        };
+        put(offset::VERSION, &ARENA_VERSION.to_le_bytes());
+        put(offset::HEADER_LENGTH, &(offset::DATA as u32).to_le_bytes());
+        put(offset::CAPACITY, &self.capacity().to_le_bytes());
+        put(offset::PID, &std::process::id().to_le_bytes());
+        put(offset::CLOCK_KIND, &(identity.clock as u32).to_le_bytes());
+        put(offset::PROCESS_START, &identity.process_start.to_le_bytes());
+        put(offset::BOOT_ID, &identity.boot_id);
+        put(offset::WINDOW, &identity.window.to_le_bytes());
+        let most = offset::GENERATIONS - offset::METADATA - 4;
+        // What does not fit is left out whole: half a record would be damage.
+        if identity.metadata.len() <= most {
+            put(offset::METADATA, &(identity.metadata.len() as u32).to_le_bytes());
+            put(offset::METADATA + 4, identity.metadata);
+        }
+        // The magic last: who sees it sees the rest.
+        // SAFETY: the mapping is aligned to a page, and this is its first word.
+        let magic = unsafe { &*self.base.cast::<AtomicU64>() };
+        magic.store(u64::from_ne_bytes(ARENA_MAGIC), Ordering::Release);
+    }
+
+    /// Where the header lies.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// How many bytes of data it holds.
+    pub(crate) fn capacity(&self) -> u64 {
+        (self.length - offset::DATA) as u64
+    }
+
+    /// The ring in its header.
+    pub(crate) fn ring(&self) -> &Ring {
+        // SAFETY: the header holds a ring at this offset, and zeroes are one.
+        unsafe { &*self.base.add(offset::HEAD).cast::<Ring>() }
+    }
+
+    /// Copies `length` bytes from position `from` on to the end of `into`.
+    pub(crate) fn copy(&self, from: u64, length: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let capacity = self.capacity();
+        into.reserve(length as usize);
+        let at = from % capacity;
+        let first = length.min(capacity - at);
+        self.append(offset::DATA as u64 + at, first as usize, into)?;
+        self.append(offset::DATA as u64, (length - first) as usize, into)
+    }
+
+    /// Copies the header to the end of `into`.
+    pub(crate) fn copy_header(&self, into: &mut Vec<u8>) -> io::Result<()> {
+        self.append(0, offset::DATA, into)
+    }
+
+    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        assert!(from as usize + length <= self.length);
+        into.reserve(length);
+        #[cfg(target_os = "linux")]
+        if self.descriptor_is_ours() {
+            use std::os::fd::AsRawFd;
+            let mut done = 0;
+            while done < length {
+                // SAFETY: there is room for `length` bytes behind the end of `into`.
+                let read = unsafe {
+                    libc::pread(
+                        self.file.as_raw_fd(),
+                        into.as_mut_ptr().add(into.len()).cast(),
+                        length - done,
+                        (from as usize + done) as i64,
+                    )
+                };
+                if read <= 0 {
+                    let error = io::Error::last_os_error();
+                    if read < 0 && error.kind() == io::ErrorKind::Interrupted {
+                        continue;
+                    }
+                    return Err(if read == 0 {
+                        io::ErrorKind::UnexpectedEof.into()
+                    } else {
+                        error
+                    });
+                }
+                // SAFETY: the kernel has filled so many bytes behind the end.
+                unsafe { into.set_len(into.len() + read as usize) };
+                done += read as usize;
+            }
+            return Ok(());
+        }
+        // Word by word, each read atomically: what is torn, the ring's check finds.
+        for at in (from as usize..from as usize + length).step_by(8) {
+            // SAFETY: offsets and lengths are multiples of eight within the mapping.
+            let word = unsafe { &*self.base.add(at).cast::<AtomicU64>() };
+            into.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Ok(())
+    }
+
+    /// A program may close all descriptors, and get the same number for another file.
+    #[cfg(target_os = "linux")]
+    fn descriptor_is_ours(&self) -> bool {
+        use std::os::linux::fs::MetadataExt;
+        self.file.metadata().is_ok_and(|m| (m.st_dev(), m.st_ino()) == self.identity)
+    }
+
+    /// Keeps the mapping for ever: a writer may be stuck in it.
+    pub(crate) fn leak(&self) {
+        self.leaked.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if !*self.leaked.get_mut() {
+            // SAFETY: the mapping is ours, and who drops the last reference has made sure that no
+            // writer is in it.
+            unsafe { libc::munmap(self.base.cast(), self.length) };
+        }
+    }
+}
+
+/// `fallocate` on an anonymous file obeys the limit on file sizes, too, with a fatal signal.
+#[cfg(target_os = "linux")]
+fn check_file_size_limit(length: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    if limit.rlim_cur != libc::RLIM_INFINITY && limit.rlim_cur < length as u64 {
+        let limit = limit.rlim_cur;
+        let reason = format!("the limit on file sizes (RLIMIT_FSIZE) is {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback_snapshot::wire::ArenaHeader;
+
+    #[test]
+    fn a_header_that_was_written_can_be_read() {
+        let identity = Identity {
+            process_start: 5,
+            boot_id: [7; 16],
+            clock: ClockKind::Tsc,
+            window: 10,
+            metadata: b"abc",
+        };
+        let arena = Arena::new(1 << 20, &identity).unwrap();
+        let mut bytes = Vec::new();
+        arena.copy_header(&mut bytes).unwrap();
+        let header = ArenaHeader::parse(&bytes).unwrap();
+        assert_eq!(header.capacity, arena.capacity());
+        assert_eq!((header.process_start, header.boot_id), (5, [7; 16]));
+        assert_eq!((header.window.0, header.metadata.as_slice()), (10, &b"abc"[..]));
+    }
+
+    #[test]
+    fn a_copy_goes_round_the_end() {
+        let identity = Identity {
+            process_start: 0,
+            boot_id: [0; 16],
+            clock: ClockKind::Monotonic,
+            window: 0,
+            metadata: &[],
+        };
+        let arena = Arena::new(1 << 20, &identity).unwrap();
+        let capacity = arena.capacity();
+        // SAFETY: the last word of the data.
+        unsafe { arena.base.add(arena.length - 8).cast::<u64>().write(3) };
+        // SAFETY: the first word of the data.
+        unsafe { arena.base.add(offset::DATA).cast::<u64>().write(4) };
+        let mut bytes = Vec::new();
+        arena.copy(capacity * 5 - 8, 16, &mut bytes).unwrap();
+        assert_eq!(bytes, [3_u64, 4].map(u64::to_ne_bytes).concat());
+    }
+}

@@ -1,0 +1,151 @@
+//! The recorder's clock: one instruction where the processor has a counter that can be trusted, the
+//! operating system's monotonic clock elsewhere.
+
+use crate::control::Mode;
+use lookback_snapshot::wire::{ClockKind, ClockRecord, Nanos, Ticks};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The time stamp counter is shifted right by this much: a unit of 4 to 8 ns is as fine as the
+/// instruction itself is long, and the bits below are noise that no compressor takes out.
+#[cfg(target_arch = "x86_64")]
+const TSC_SHIFT: u32 = 4;
+
+/// The present, in the clock's unit.
+#[inline(always)]
+pub(crate) fn now(mode: Mode) -> u64 {
+    if mode.has_counter() { counter() } else { monotonic().0 }
+}
+
+/// The bare clock instruction, as the hot path uses it: for benchmarks to compare with.
+#[doc(hidden)]
+#[inline(always)]
+#[must_use]
+pub fn counter() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
+        (unsafe { core::arch::x86_64::_rdtsc() }) >> TSC_SHIFT
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let ticks: u64;
+        // SAFETY: the virtual counter can be read from user space; it touches no memory.
+        unsafe { core::arch::asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack)) };
+        ticks
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        monotonic().0
+    }
+}
+
+/// The operating system's monotonic clock.
+pub(crate) fn monotonic() -> Nanos {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer; the clock exists everywhere.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+fn wall() -> Nanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Nanos(since.as_nanos() as u64)
+}
+
+/// Which clock this machine offers.
+pub(crate) fn detect() -> ClockKind {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::__cpuid;
+        // Advanced power management information: bit 8 of edx says that the counter runs at one
+        // rate in every state of the processor.
+        let extended = __cpuid(0x8000_0000).eax;
+        if extended >= 0x8000_0007 && __cpuid(0x8000_0007).edx & 1 << 8 != 0 {
+            return ClockKind::Tsc;
+        }
+        ClockKind::Monotonic
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        ClockKind::CounterTimer
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        ClockKind::Monotonic
+    }
+}
+
+/// Relates the clock to those of the operating system.
+#[derive(Debug)]
+pub(crate) struct Calibration {
+    mode: Mode,
+    first: (u64, Nanos),
+    frequency: u64,
+}
+
+impl Calibration {
+    /// Measures the clock's frequency against the monotonic clock, for some milliseconds. Each
+    /// generation's clock records refine it.
+    pub(crate) fn measure(mode: Mode) -> Self {
+        let first = pair(mode);
+        let mut calibration = Self { mode, first, frequency: 1_000_000_000 };
+        if mode.has_counter() {
+            std::thread::sleep(Duration::from_millis(4));
+            calibration.refine(pair(mode));
+        }
+        calibration
+    }
+
+    fn refine(&mut self, (ticks, monotonic): (u64, Nanos)) {
+        let elapsed = u128::from(monotonic.0.saturating_sub(self.first.1.0));
+        let passed = u128::from(ticks.saturating_sub(self.first.0));
+        if self.mode.has_counter() && elapsed > 1_000_000 && passed > 0 {
+            self.frequency = (passed * 1_000_000_000 / elapsed) as u64;
+        }
+    }
+
+    /// This instant by all clocks.
+    pub(crate) fn record(&mut self) -> ClockRecord {
+        let (ticks, monotonic) = pair(self.mode);
+        self.refine((ticks, monotonic));
+        ClockRecord { ticks: Ticks(ticks), monotonic, wall: wall(), frequency: self.frequency }
+    }
+
+    pub(crate) fn frequency(&self) -> u64 {
+        self.frequency
+    }
+}
+
+/// This instant by all clocks, given the frequency.
+pub(crate) fn instant(mode: Mode, frequency: u64) -> ClockRecord {
+    let (ticks, monotonic) = pair(mode);
+    ClockRecord { ticks: Ticks(ticks), monotonic, wall: wall(), frequency }
+}
+
+/// Both clocks at one instant: of three tries, the one in which the least time passed.
+fn pair(mode: Mode) -> (u64, Nanos) {
+    let attempt = |_| {
+        let before = now(mode);
+        let monotonic = monotonic();
+        let after = now(mode);
+        (after.wrapping_sub(before), (before + after.wrapping_sub(before) / 2, monotonic))
+    };
+    (0..3).map(attempt).min_by_key(|(passed, _)| *passed).map(|(_, pair)| pair).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_advances_as_the_monotonic_clock_does() {
+        let mode = Mode::new(detect(), false);
+        let mut calibration = Calibration::measure(mode);
+        let first = calibration.record();
+        std::thread::sleep(Duration::from_millis(20));
+        let second = calibration.record();
+        let ticks = (second.ticks.0 - first.ticks.0) as f64 * 1e9 / second.frequency as f64;
+        let nanos = (second.monotonic.0 - first.monotonic.0) as f64;
+        assert!((ticks / nanos - 1.0).abs() < 0.01, "{ticks} by ticks, {nanos} by the clock");
+    }
+}

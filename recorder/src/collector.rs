@@ -1,0 +1,56 @@
+//! The collector: a thread that advances about once a period, and earlier when writers ask for it.
+
+#![forbid(unsafe_code)]
+
+use crate::recorder::Shared;
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the collector waits for a writer to leave a generation before it tries again later.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How soon it tries again after that, or, when it advances back to back, after an empty
+/// generation.
+const SOON: Duration = Duration::from_micros(100);
+
+/// What the collector is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Advance now; the answer says whether it could.
+    Advance(Sender<bool>),
+    /// End.
+    Stop,
+}
+
+/// Runs until it is told to stop. It sleeps in between: an idle process sees no more of it than one
+/// wake-up a generation.
+pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
+    let period = shared.settings.generation_period;
+    let mut due = Instant::now() + period;
+    loop {
+        let mut asked = Vec::new();
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                Command::Advance(answer) => asked.push(answer),
+                Command::Stop => return,
+            }
+        }
+        let now = Instant::now();
+        let early = shared.control.advance_requested.load(Ordering::Relaxed);
+        if early || now >= due || !asked.is_empty() {
+            let advanced = shared.advance(PATIENCE);
+            // The next request of a writer must come through, whatever became of this one.
+            shared.control.advance_requested.store(false, Ordering::Relaxed);
+            due = Instant::now() + if advanced.is_ok() { period } else { period.max(SOON) };
+            if matches!(advanced, Ok(crate::advance::Advanced::Extended)) && period.is_zero() {
+                due += SOON;
+            }
+            for answer in asked {
+                let _ = answer.send(advanced.is_ok());
+            }
+            continue;
+        }
+        std::thread::park_timeout(due - now);
+    }
+}

@@ -1,0 +1,240 @@
+//! The control block: the few words that every event reads, and the slots.
+//!
+//! It lies in a private mapping of its own that is made once and never unmapped, so a thread may
+//! hold a pointer into it for ever. The mapping is wiped in a forked child (`MADV_WIPEONFORK`):
+//! there the published generation reads 0, which means "off", so a child never writes to its
+//! parent's arena, at no cost to the parent.
+//!
+//! # Synchronization
+//!
+//! All words but the published generation (see [`crate::gate`]) are either counters or are stored
+//! before a generation is published and read by who is inside it, so the publication orders them.
+
+use crate::slot::Slot;
+use crate::strings::StringTable;
+use lookback_snapshot::wire::{ClockKind, Loss};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::thread::Thread;
+
+/// The most threads that can have a slot at the same time.
+pub(crate) const MAX_SLOTS: usize = 8192;
+
+/// How the hot path must behave on this machine: two bits, loaded once an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(u32);
+
+impl Mode {
+    const FENCED: u32 = 1;
+    const NO_COUNTER: u32 = 2;
+
+    pub(crate) fn new(clock: ClockKind, fenced: bool) -> Self {
+        let no_counter = if clock == ClockKind::Monotonic { Self::NO_COUNTER } else { 0 };
+        Self(no_counter | if fenced { Self::FENCED } else { 0 })
+    }
+
+    /// Writers pay for the order of flag and generation themselves.
+    #[inline(always)]
+    pub(crate) fn is_fenced(self) -> bool {
+        self.0 & Self::FENCED != 0
+    }
+
+    /// The processor's counter can be trusted.
+    #[inline(always)]
+    pub(crate) fn has_counter(self) -> bool {
+        self.0 & Self::NO_COUNTER == 0
+    }
+}
+
+/// See the module.
+#[repr(C, align(128))]
+pub(crate) struct Control {
+    /// The published generation; 0 while tracing is off.
+    pub(crate) generation: AtomicU64,
+    mode: AtomicU32,
+    /// The process that this was made for; 0 in a forked child.
+    pid: AtomicU32,
+    slots: AtomicPtr<Slot>,
+    strings: AtomicPtr<StringTable>,
+
+    /// Where the arena is mapped: its header.
+    pub(crate) arena: AtomicPtr<u8>,
+    /// How much data it holds.
+    pub(crate) capacity: AtomicU64,
+    /// How much of it writers may use: the rest is for the end of the running generation.
+    pub(crate) limit: AtomicU64,
+    /// The largest block.
+    pub(crate) max_block: AtomicU64,
+    /// Where the running generation starts, and how much it may grow before it is ended early.
+    pub(crate) running_start: AtomicU64,
+    pub(crate) early_advance: AtomicU64,
+    /// Whether the collector was asked to advance early.
+    pub(crate) advance_requested: AtomicBool,
+    /// Who is to be woken for it.
+    collector: AtomicPtr<Thread>,
+
+    /// The next id of a definition, by parity of the generation.
+    pub(crate) ids: [AtomicU32; 2],
+    /// How many slots were ever used.
+    pub(crate) slots_used: AtomicU32,
+    /// The free slots: a stack, index + 1 in the low half, a tag against reuse in the high half.
+    pub(crate) free_slots: AtomicU64,
+    /// How many threads were numbered.
+    pub(crate) threads: AtomicU64,
+    /// Events of generations that were reclaimed.
+    pub(crate) reclaimed: AtomicU64,
+    /// The next generation to begin when recording starts again.
+    pub(crate) next_generation: AtomicU64,
+    /// Losses that belong to no slot.
+    pub(crate) lost: [AtomicU64; Loss::ALL.len() + 1],
+}
+
+static OFF: Control = Control::off();
+static CONTROL: AtomicPtr<Control> = AtomicPtr::new((&raw const OFF).cast_mut());
+
+/// The control block of this process; one that is always off until recording first starts.
+#[inline(always)]
+pub(crate) fn control() -> &'static Control {
+    // SAFETY: the pointer is to a static, or to a mapping that is never unmapped; both hold a valid
+    // `Control`, all of whose fields can be shared.
+    unsafe { &*CONTROL.load(Ordering::Acquire) }
+}
+
+impl Control {
+    const fn off() -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            mode: AtomicU32::new(0),
+            pid: AtomicU32::new(0),
+            slots: AtomicPtr::new(std::ptr::null_mut()),
+            strings: AtomicPtr::new(std::ptr::null_mut()),
+            arena: AtomicPtr::new(std::ptr::null_mut()),
+            capacity: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
+            max_block: AtomicU64::new(0),
+            running_start: AtomicU64::new(0),
+            early_advance: AtomicU64::new(0),
+            advance_requested: AtomicBool::new(false),
+            collector: AtomicPtr::new(std::ptr::null_mut()),
+            ids: [const { AtomicU32::new(1) }; 2],
+            slots_used: AtomicU32::new(0),
+            free_slots: AtomicU64::new(0),
+            threads: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
+            next_generation: AtomicU64::new(1),
+            lost: [const { AtomicU64::new(0) }; Loss::ALL.len() + 1],
+        }
+    }
+
+    /// Makes the control block if there is none yet. Called under the lock of `start`.
+    pub(crate) fn establish() -> std::io::Result<&'static Self> {
+        let current = control();
+        if !std::ptr::eq(current, &raw const OFF) {
+            return Ok(current);
+        }
+        let slots = size_of::<Slot>() * MAX_SLOTS;
+        let front = size_of::<Self>().next_multiple_of(4096);
+        let strings = size_of::<StringTable>().next_multiple_of(4096);
+        let mapping = crate::mapping::wiped_in_children(front + slots + strings)?;
+        // SAFETY: the mapping is zeroed, private to this process, page-aligned, and large enough
+        // for all three; zeroes are valid slots and a valid string table. Nobody else knows it.
+        unsafe {
+            let control = mapping.cast::<Self>();
+            control.write(Self::off());
+            let control = &*control;
+            control.slots.store(mapping.add(front).cast(), Ordering::Relaxed);
+            control.strings.store(mapping.add(front + slots).cast(), Ordering::Relaxed);
+            control.pid.store(std::process::id(), Ordering::Relaxed);
+            CONTROL.store(mapping.cast(), Ordering::Release);
+            Ok(control)
+        }
+    }
+
+    /// Whether this is the control block of another process: this one was forked off.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !std::ptr::eq(self, &raw const OFF)
+            && self.pid.load(Ordering::Relaxed) != std::process::id()
+    }
+
+    /// Turns tracing off in a child where the kernel does not do it by wiping the mapping.
+    pub(crate) extern "C" fn off_in_child() {
+        control().generation.store(0, Ordering::Relaxed);
+        control().pid.store(0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn mode(&self) -> Mode {
+        Mode(self.mode.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode.0, Ordering::Relaxed);
+    }
+
+    /// The slot of this index.
+    pub(crate) fn slot(&self, index: u32) -> &Slot {
+        assert!((index as usize) < MAX_SLOTS);
+        // SAFETY: `establish` made room for `MAX_SLOTS` slots, and slots exist only after it.
+        unsafe { &*self.slots.load(Ordering::Relaxed).add(index as usize) }
+    }
+
+    /// The index of a slot.
+    pub(crate) fn index_of(&self, slot: &Slot) -> u32 {
+        let first = self.slots.load(Ordering::Relaxed) as usize;
+        ((std::ptr::from_ref(slot) as usize - first) / size_of::<Slot>()) as u32
+    }
+
+    /// Every slot that was ever used.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        let used = self.slots_used.load(Ordering::Acquire).min(MAX_SLOTS as u32);
+        (0..used).map(|index| self.slot(index))
+    }
+
+    /// The table of dynamic strings.
+    pub(crate) fn strings(&self) -> &StringTable {
+        // SAFETY: as for the slots.
+        unsafe { &*self.strings.load(Ordering::Relaxed) }
+    }
+
+    /// Counts a loss that belongs to no slot.
+    #[cold]
+    pub(crate) fn count_lost(&self, cause: Loss) {
+        self.lost[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All losses of this cause so far.
+    pub(crate) fn lost(&self, cause: Loss) -> u64 {
+        let of_slots: u64 = self.slots().map(|slot| slot.lost(cause)).sum();
+        of_slots + self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// Asks the collector for an early advance. Safe in a signal handler: one futex call at most.
+    #[cold]
+    pub(crate) fn request_advance(&self) {
+        if !self.advance_requested.swap(true, Ordering::Relaxed) {
+            let thread = self.collector.load(Ordering::Acquire);
+            if !thread.is_null() {
+                // SAFETY: the pointer is set to a box that is freed only after tracing was turned
+                // off and every slot was seen outside; we are inside.
+                unsafe { (*thread).unpark() };
+            }
+        }
+    }
+
+    /// Sets who is woken for an early advance.
+    pub(crate) fn set_collector(&self, thread: Thread) {
+        // One that stood there before is left alone: somebody may be waking it.
+        self.collector.store(Box::into_raw(Box::new(thread)), Ordering::Release);
+    }
+
+    /// Forgets who is woken.
+    ///
+    /// # Safety
+    /// Tracing must be off, and no thread may be inside a gate that it entered before.
+    pub(crate) unsafe fn release_collector(&self) {
+        let thread = self.collector.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !thread.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and by the contract nobody uses it.
+            drop(unsafe { Box::from_raw(thread) });
+        }
+    }
+}

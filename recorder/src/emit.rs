@@ -1,0 +1,169 @@
+//! What is recorded: regions, logs, typed events, counters. The macros call these.
+
+use crate::control::control;
+use crate::site::Site;
+use crate::text::StackText;
+use crate::thread;
+use crate::value::{Encode, Number, Value, Values};
+use crate::writer::Writer;
+use lookback_snapshot::wire::{Kind, MAX_TEXT, MAX_VARINT};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+/// Whether anything is being recorded at this moment. What is costly to prepare can be made to
+/// depend on it; the macros do so themselves.
+///
+/// ```
+/// if lookback_recorder::is_recording() {
+///     // …
+/// }
+/// ```
+#[inline(always)]
+#[must_use]
+pub fn is_recording() -> bool {
+    control().generation.load(Ordering::Relaxed) != 0
+}
+
+/// How serious a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// The finest detail.
+    Trace = 1,
+    /// For who debugs.
+    Debug = 2,
+    /// The ordinary course of things; what [`log!`](crate::log) uses if none is given.
+    Info = 3,
+    /// Something unexpected that was dealt with.
+    Warn = 4,
+    /// Something failed.
+    Error = 5,
+}
+
+/// An open region; it ends when this is dropped, on the thread where it began.
+#[derive(Debug)]
+#[must_use = "the region ends at once unless the guard is kept: `let _guard = region!(…)`"]
+pub struct Region {
+    armed: bool,
+    /// A region belongs to its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Begins a region at this site.
+#[inline(always)]
+pub fn begin_region(site: &'static Site) -> Region {
+    // Inline is what every place in the program pays for while tracing is off, and no more.
+    Region { armed: is_recording() && open_region(site), _not_send: PhantomData }
+}
+
+#[inline(never)]
+fn open_region(site: &'static Site) -> bool {
+    let Some(writer) = Writer::enter() else { return false };
+    let inside = writer.inside();
+    let slot = inside.slot();
+    // A begin that is lost opens the region all the same: the next statement tells of it.
+    let mut began = slot.last.get();
+    if let Some((cursor, now)) = inside.begin_at(Kind::RegionBegin, site, 0) {
+        began = now;
+        // SAFETY: the site is the only argument.
+        unsafe { inside.commit(cursor) };
+    }
+    let depth = slot.depth.load(Ordering::Relaxed);
+    if let Some(open) = slot.regions.get(depth as usize) {
+        open.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        open.began.store(began, Ordering::Relaxed);
+    }
+    slot.depth.store(depth.wrapping_add(1), Ordering::Relaxed);
+    true
+}
+
+impl Drop for Region {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.armed {
+            end_region();
+        }
+    }
+}
+
+#[inline(never)]
+fn end_region() {
+    let Some(slot) = thread::present_slot() else { return };
+    // Inside the gate even if tracing was turned off: the stack is only touched there.
+    if let Some(writer) = Writer::enter_slot(control(), slot) {
+        let inside = writer.inside();
+        if inside.is_recording()
+            && let Some((cursor, _)) = inside.begin(Kind::RegionEnd, 0)
+        {
+            // SAFETY: the event has no arguments.
+            unsafe { inside.commit(cursor) };
+        }
+        let depth = slot.depth.load(Ordering::Relaxed);
+        slot.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
+/// Records a message.
+#[inline]
+pub fn log(site: &'static Site, level: Level, arguments: fmt::Arguments<'_>) {
+    // The user's formatting may itself record, so it runs before the gate is entered.
+    match arguments.as_str() {
+        Some(text) if text.len() <= MAX_TEXT => log_text(site, level, text),
+        _ => log_text(site, level, StackText::format(arguments).as_str()),
+    }
+}
+
+fn log_text(site: &'static Site, level: Level, text: &str) {
+    let mut message = text.encoded();
+    let Some(writer) = Writer::enter() else { return };
+    let inside = writer.inside();
+    message.resolve(inside);
+    let id = match site.id(inside) {
+        Ok(id) => id,
+        Err(cause) => return inside.lose(cause),
+    };
+    let size = 2 * MAX_VARINT + message.size(MAX_TEXT);
+    if let Some((mut cursor, _)) = inside.begin(Kind::Log, size) {
+        // SAFETY: the size asked for is that of these three.
+        unsafe {
+            cursor.number(level as u64);
+            cursor.number(u64::from(id));
+            message.put(&mut cursor, MAX_TEXT);
+            inside.commit(cursor);
+        }
+    }
+}
+
+/// Records a typed event.
+#[inline(never)]
+pub fn typed_event<V: Values>(site: &'static Site, values: V) {
+    if let Some(writer) = Writer::enter() {
+        writer.inside().typed_event(site, values);
+    }
+}
+
+/// Records a counter's value.
+#[inline(always)]
+pub fn counter<N: Number>(site: &'static Site, value: &N) {
+    count::<N>(site, value.encoded());
+}
+
+#[inline(never)]
+fn count<N: Number>(site: &'static Site, value: N::Encoded<'_>) {
+    if let Some(writer) = Writer::enter()
+        && let Some((mut cursor, _)) = writer.inside().begin_at(N::KIND, site, value.size(0))
+    {
+        // SAFETY: the size asked for is the value's.
+        unsafe {
+            value.put(&mut cursor, 0);
+            writer.inside().commit(cursor);
+        }
+    }
+}
+
+/// Makes a value ready to be written; for the macros.
+#[inline(always)]
+pub fn encoded<V: Value + ?Sized>(value: &V) -> V::Encoded<'_> {
+    value.encoded()
+}

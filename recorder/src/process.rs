@@ -1,0 +1,80 @@
+//! Who this process is, for the metadata of its snapshots.
+
+#![forbid(unsafe_code)]
+
+use lookback_snapshot::wire::{Metadata, key};
+use std::fs;
+use std::path::Path;
+
+/// The most arguments of the command line that are kept, and of each, so many bytes.
+const MAX_ARGUMENTS: usize = 32;
+const MAX_ARGUMENT: usize = 200;
+
+/// What is known of the process when recording starts. Small: it must fit the arena's header.
+pub(crate) fn describe(name: Option<&str>) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.add(key::RECORDER, env!("CARGO_PKG_VERSION"));
+    let executable = std::env::current_exe().ok();
+    let file_name = executable.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy());
+    metadata.add(key::PROCESS_NAME, name.or(file_name.as_deref()).unwrap_or("unknown"));
+    metadata.add(key::PROCESS_PID, u64::from(std::process::id()));
+    if let Some(path) = &executable {
+        metadata.add(key::PROCESS_EXECUTABLE, &*path.to_string_lossy());
+    }
+    for argument in std::env::args_os().take(MAX_ARGUMENTS) {
+        let argument = argument.to_string_lossy();
+        metadata.add(key::PROCESS_ARGUMENT, crate::text::cut(&argument, MAX_ARGUMENT));
+    }
+    if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
+        metadata.add(key::HOST_NAME, host.trim());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    metadata.add(key::HOST_SYSTEM, format!("{} {}", std::env::consts::OS, release.trim()).trim());
+    if let Some(id) = boot_id_text() {
+        metadata.add(key::BOOT_ID, id);
+    }
+    metadata
+}
+
+fn boot_id_text() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+/// The identity of this boot of the machine, zeroes where there is none.
+pub(crate) fn boot_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    let text = boot_id_text().unwrap_or_default();
+    let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (pair[0] << 4 | pair[1]) as u8;
+    }
+    id
+}
+
+/// When this process began, in the kernel's clock ticks since boot; 0 where that is not known.
+pub(crate) fn start_time() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, in parentheses, may hold anything; the fields are counted behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_its_name_and_number() {
+        let metadata = describe(None);
+        assert!(metadata.text(key::PROCESS_NAME).is_some());
+        assert_eq!(metadata.number(key::PROCESS_PID), Some(u64::from(std::process::id())));
+        assert_eq!(describe(Some("shop")).text(key::PROCESS_NAME), Some("shop"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn boot_and_start_are_known() {
+        assert_ne!(boot_id(), [0; 16]);
+        assert!(start_time() > 0);
+    }
+}

@@ -1,0 +1,440 @@
+//! The recorder: start, snapshot, stop.
+
+#![forbid(unsafe_code)]
+
+use crate::advance::{Advanced, Advancer};
+use crate::arena::{Arena, Identity};
+use crate::barrier::Barrier;
+use crate::clock::{self, Calibration};
+use crate::collector::{self, Command};
+use crate::control::{Control, Mode, control};
+use crate::error::Error;
+use crate::file;
+use crate::process;
+use crate::settings::{Builder, Settings};
+use crate::share::Shares;
+use crate::sink::{Sink, SinkThread};
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+use crate::thread;
+use crate::timing::Timings;
+use crate::window::{Wanted, Window};
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::{Sender, bounded};
+use lookback_snapshot::wire::{
+    ClockKind, Generation, Loss, Metadata, Nanos, encode_event_table, key,
+};
+use parking_lot::Mutex;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a snapshot waits for who is advancing, and for writers, before it goes on without.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end of a recording waits for writers, and for the sink.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The recorder of this process, for who has no handle of it.
+static CURRENT: ArcSwapOption<Shared> = ArcSwapOption::const_empty();
+/// Held while a recorder starts or stops.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Records this process, from [`start`](Builder::start) until it is stopped or dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// let recorder = lookback_recorder::Recorder::builder()
+///     .window(Duration::from_secs(10))
+///     .max_bytes(1 << 20)
+///     .start()?;
+/// lookback_recorder::event!("evict", keys = 3, bytes = 4096);
+/// let snapshot = recorder.snapshot()?;
+/// assert!(snapshot.events() >= 1);
+/// recorder.stop()?;
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
+#[must_use = "dropping a recorder stops it"]
+pub struct Recorder {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    collector: Option<JoinHandle<()>>,
+}
+
+/// What recorder, collector and `snapshot()` share.
+pub(crate) struct Shared {
+    pub(crate) control: &'static Control,
+    pub(crate) settings: Settings,
+    arena: Arc<Arena>,
+    barrier: Barrier,
+    clock: ClockKind,
+    mode: Mode,
+    advancer: Mutex<Advancer>,
+    timings: Arc<Mutex<Timings>>,
+    sink: Mutex<Option<SinkThread>>,
+    metadata: Metadata,
+    snapshots: Shares<Arc<Window>>,
+    /// Losses from before this recording began.
+    lost_before: Vec<(Loss, u64)>,
+}
+
+impl Recorder {
+    /// What to record, and how much of it to keep. Every setting has a sensible default.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(settings: Settings, sink: Option<Box<dyn Sink>>) -> Result<Self, Error> {
+        let _starting = STARTING.lock();
+        if control().is_foreign() {
+            return Err(Error::Forked);
+        }
+        if CURRENT.load().is_some() {
+            return Err(Error::AlreadyRecording);
+        }
+        let system = |what| move |error| Error::System { what, error };
+        let control = Control::establish().map_err(system("no memory for the slots"))?;
+        thread::watch_ends().map_err(system("no thread-specific key"))?;
+        crate::strings::hash("the key is made here, and not in a signal handler");
+
+        let barrier = settings.barrier.unwrap_or_else(Barrier::detect);
+        if barrier == Barrier::Membarrier && Barrier::detect() != Barrier::Membarrier {
+            let error = std::io::ErrorKind::Unsupported.into();
+            return Err(Error::System { what: "membarrier", error });
+        }
+        let clock = clock::detect();
+        let mode = Mode::new(clock, barrier == Barrier::Fence);
+        let metadata = process::describe(settings.name.as_deref());
+        let identity = Identity {
+            process_start: process::start_time(),
+            boot_id: process::boot_id(),
+            clock,
+            window: settings.window.as_nanos() as u64,
+            metadata: &metadata.encode(),
+        };
+        let arena = Arc::new(Arena::new(settings.max_bytes, &identity)?);
+        let timings = Arc::new(Mutex::new(Timings::new()));
+        let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
+
+        change_mode(control, mode)?;
+        let calibration = Calibration::measure(mode);
+        let advancer = Advancer::start(
+            control,
+            Arc::clone(&arena),
+            barrier,
+            Arc::clone(&timings),
+            calibration,
+        )?;
+        let first = advancer.running().0;
+        let shared = Arc::new(Shared {
+            control,
+            settings,
+            arena,
+            barrier,
+            clock,
+            mode,
+            advancer: Mutex::new(advancer),
+            timings,
+            sink: Mutex::new(None),
+            metadata,
+            snapshots: Shares::new(),
+            lost_before,
+        });
+        let (commands, collector) = match shared.start_threads(sink, first) {
+            Ok(started) => started,
+            Err(error) => {
+                let _ = shared.end();
+                return Err(system("no thread")(error));
+            }
+        };
+        CURRENT.store(Some(Arc::clone(&shared)));
+        Ok(Self { shared, commands, collector: Some(collector) })
+    }
+
+    /// Takes a snapshot of the last seconds. Nobody is stopped for it and nothing is consumed by
+    /// it. The work is done on this thread; calls that overlap share it.
+    ///
+    /// # Errors
+    /// The copy could not be made: out of descriptors, or a child of the recorded process.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.shared.snapshot("requested", "request")
+    }
+
+    /// Takes a snapshot that says why it was taken.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot).
+    pub fn snapshot_because(&self, reason: &str) -> Result<Snapshot, Error> {
+        self.shared.snapshot(reason, "request")
+    }
+
+    /// Takes a snapshot and saves it in the [`snapshot_dir`](Builder::snapshot_dir), under a name
+    /// that says which process it is of and when it was taken (UTC). Returns the path.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot) and [`Snapshot::save`].
+    pub fn save(&self, reason: &str) -> Result<PathBuf, Error> {
+        self.shared.save(reason)
+    }
+
+    /// What the recorder has done so far, and how well.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Advances to the next generation now, on the collector's thread; for tests. Says whether it
+    /// could be done in time.
+    #[doc(hidden)]
+    pub fn advance(&self) -> bool {
+        let (answer, answered) = bounded(1);
+        if self.commands.send(Command::Advance(answer)).is_err() {
+            return false;
+        }
+        self.wake_collector();
+        answered.recv_timeout(LAST_PATIENCE).unwrap_or(false)
+    }
+
+    /// Stops recording. What was recorded until now is handed to the sink and returned.
+    ///
+    /// # Errors
+    /// A thread is stuck inside an event, so that the last generation could not be completed; or
+    /// recording had stopped already, by itself.
+    pub fn stop(mut self) -> Result<Snapshot, Error> {
+        self.finish()?;
+        self.shared.copy("stopped", "stop")
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let Some(collector) = self.collector.take() else { return Ok(()) };
+        if self.shared.control.is_foreign() {
+            // A forked child: neither the threads nor the recording are its own.
+            std::mem::forget(collector);
+            return Err(Error::Forked);
+        }
+        let _starting = STARTING.lock();
+        CURRENT.store(None);
+        let _ = self.commands.send(Command::Stop);
+        collector.thread().unpark();
+        let _ = collector.join();
+        self.shared.end()
+    }
+
+    fn wake_collector(&self) {
+        if let Some(collector) = &self.collector {
+            collector.thread().unpark();
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // An error here has nobody to go to; what it is about harms nobody.
+        let _ = self.finish();
+    }
+}
+
+/// Takes a snapshot of this process from anywhere in it.
+///
+/// # Errors
+/// No recorder is running, or as for [`Recorder::snapshot`].
+pub fn snapshot() -> Result<Snapshot, Error> {
+    current()?.snapshot("requested", "request")
+}
+
+/// Takes a snapshot from anywhere in the process and saves it: see [`Recorder::save`].
+///
+/// # Errors
+/// No recorder is running, or as for [`Recorder::save`].
+pub fn save(reason: &str) -> Result<PathBuf, Error> {
+    current()?.save(reason)
+}
+
+fn current() -> Result<Arc<Shared>, Error> {
+    if control().is_foreign() {
+        return Err(Error::Forked);
+    }
+    CURRENT.load_full().ok_or(Error::NotRecording)
+}
+
+/// Sets how writers behave. A writer that is still inside with the old mode must be gone before a
+/// generation is published that counts on the new one.
+fn change_mode(control: &Control, mode: Mode) -> Result<(), Error> {
+    let before = control.mode();
+    control.set_mode(mode);
+    if before == mode {
+        return Ok(());
+    }
+    let system = |error| Error::System { what: "membarrier", error };
+    Barrier::detect().issue().map_err(system)?;
+    let began = Instant::now();
+    while !control.slots().all(|slot| slot.gate.is_past(0)) {
+        if began.elapsed() > LAST_PATIENCE {
+            return Err(Error::Stuck(LAST_PATIENCE));
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn start_threads(
+        self: &Arc<Self>,
+        sink: Option<Box<dyn Sink>>,
+        first: Generation,
+    ) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
+        if let Some(sink) = sink {
+            let mut metadata = self.metadata.clone();
+            self.add_settings(&mut metadata, "streamed", "stream");
+            let arena = Arc::clone(&self.arena);
+            let thread = SinkThread::start(sink, arena, self.mode, metadata, first)?;
+            *self.sink.lock() = Some(thread);
+        }
+        let (commands, received) = bounded(16);
+        let shared = Arc::clone(self);
+        let collector = std::thread::Builder::new()
+            .name("lookback".to_owned())
+            .spawn(move || collector::run(&shared, &received))?;
+        self.control.set_collector(collector.thread().clone());
+        Ok((commands, collector))
+    }
+
+    /// Advances, and tells the sink.
+    pub(crate) fn advance(&self, patience: Duration) -> Result<Advanced, Error> {
+        let advanced = self.advancer.lock().advance(patience);
+        self.notify_sink();
+        advanced
+    }
+
+    fn notify_sink(&self) {
+        if let Some(sink) = &*self.sink.lock() {
+            sink.notify();
+        }
+    }
+
+    pub(crate) fn snapshot(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
+        if self.control.is_foreign() {
+            return Err(Error::Forked);
+        }
+        let window = self.snapshots.get(|| {
+            // A generation that has only begun is taken along as it is. So is one that cannot be
+            // ended now: a snapshot must come of it all the same.
+            if let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
+                && advancer.running().1 * 4 > self.settings.generation_period
+            {
+                let _ = advancer.advance(PATIENCE);
+            }
+            self.notify_sink();
+            self.copy_window().map(Arc::new)
+        })?;
+        Ok(self.describe(window, reason, trigger))
+    }
+
+    fn copy(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
+        Ok(self.describe(Arc::new(self.copy_window()?), reason, trigger))
+    }
+
+    fn copy_window(&self) -> Result<Window, Error> {
+        let began = Instant::now();
+        let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
+        let window = Window::copy(&self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
+        self.timings.lock().snapshots.record(began.elapsed());
+        Ok(window)
+    }
+
+    fn describe(&self, window: Arc<Window>, reason: &str, trigger: &str) -> Snapshot {
+        let mut metadata = self.metadata.clone();
+        metadata.add(key::COVERED, window.covered().0);
+        if let Some(last) = window.generations.last() {
+            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
+        }
+        for (cause, count) in self.lost() {
+            metadata.add(&format!("{}{cause}", key::LOST), count);
+        }
+        self.add_settings(&mut metadata, reason, trigger);
+        Snapshot::new(window, metadata)
+    }
+
+    fn add_settings(&self, metadata: &mut Metadata, reason: &str, trigger: &str) {
+        metadata.add(key::REASON, reason);
+        metadata.add(key::TRIGGER, trigger);
+        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
+        metadata.add(key::WINDOW, self.settings.window.as_nanos() as u64);
+        metadata.add(key::MAX_BYTES, self.settings.max_bytes as u64);
+        metadata.add(key::CLOCK, self.clock.name());
+        if let Some(advancer) = self.advancer.try_lock_for(PATIENCE) {
+            metadata.add(key::CLOCK_FREQUENCY, advancer.frequency());
+            metadata.add(key::RECORDED, advancer.recorded());
+        }
+        metadata.add(key::EVENT_TABLE, encode_event_table());
+    }
+
+    fn save(&self, reason: &str) -> Result<PathBuf, Error> {
+        let snapshot = self.snapshot(reason, "request")?;
+        let directory = &self.settings.snapshot_dir;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Error::File { path: directory.clone(), error })?;
+        let name = self.metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
+        let path = file::name_in(directory, name);
+        snapshot.save(&path)?;
+        Ok(path)
+    }
+
+    fn lost(&self) -> Vec<(Loss, u64)> {
+        let since = |(cause, before): &(Loss, u64)| {
+            let lost = self.control.lost(*cause) - before;
+            (lost > 0).then_some((*cause, lost))
+        };
+        self.lost_before.iter().filter_map(since).collect()
+    }
+
+    fn stats(&self) -> Stats {
+        let advancer = self.advancer.lock();
+        let ring = self.arena.ring();
+        let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
+        let generation = advancer.running().0.0;
+        let timings = self.timings.lock();
+        let sink = self.sink.lock();
+        Stats {
+            recorded: advancer.recorded(),
+            reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
+            lost: self.lost(),
+            generation,
+            generations: generation + 1 - ring.oldest.load(Ordering::Acquire).min(generation),
+            bytes: head.saturating_sub(tail),
+            max_bytes: self.settings.max_bytes as u64,
+            threads: self.control.threads.load(Ordering::Relaxed),
+            advances: timings.advances.summary(),
+            waits: timings.waits.summary(),
+            snapshots: timings.snapshots.summary(),
+            sink_lost: sink.as_ref().map_or(0, SinkThread::lost),
+            sink_error: sink.as_ref().and_then(SinkThread::error),
+            clock: self.clock,
+            clock_frequency: advancer.frequency(),
+            barrier: self.barrier,
+            broken: advancer.broken().map(str::to_owned),
+        }
+    }
+
+    /// The end: tracing off, the last generation complete, the sink served.
+    fn end(&self) -> Result<(), Error> {
+        let stopped = self.advancer.lock().stop(LAST_PATIENCE);
+        if stopped.is_err() {
+            // Somebody may still be inside: what it may touch must stay.
+            self.control.generation.store(0, Ordering::Release);
+            self.arena.leak();
+        }
+        if let Some(sink) = self.sink.lock().take() {
+            sink.finish(LAST_PATIENCE);
+        }
+        stopped
+    }
+}

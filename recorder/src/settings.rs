@@ -1,0 +1,194 @@
+//! Settings: what the builder was told, checked.
+
+#![forbid(unsafe_code)]
+
+use crate::barrier::Barrier;
+use crate::error::Error;
+use crate::recorder::Recorder;
+use crate::sink::{FileSink, Sink};
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const LEAST_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 16 << 30;
+const LEAST_PERIOD: Duration = Duration::from_millis(1);
+const MOST_PERIOD: Duration = Duration::from_secs(3600);
+const MOST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+const USUAL_PERIOD: Duration = Duration::from_secs(1);
+
+/// What is to be recorded, and how much of it is kept. See [`Recorder::builder`].
+#[must_use = "a recorder starts with `start`"]
+pub struct Builder {
+    window: Duration,
+    max_bytes: usize,
+    generation_period: Option<Duration>,
+    snapshot_dir: PathBuf,
+    name: Option<String>,
+    barrier: Option<Barrier>,
+    sink: Option<Box<dyn Sink>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("window", &self.window)
+            .field("max_bytes", &self.max_bytes)
+            .field("generation_period", &self.generation_period)
+            .field("snapshot_dir", &self.snapshot_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings that make sense.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) window: Duration,
+    pub(crate) max_bytes: usize,
+    pub(crate) generation_period: Duration,
+    pub(crate) snapshot_dir: PathBuf,
+    pub(crate) name: Option<String>,
+    pub(crate) barrier: Option<Barrier>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            max_bytes: 32 << 20,
+            generation_period: None,
+            snapshot_dir: PathBuf::from("."),
+            name: None,
+            barrier: None,
+            sink: None,
+        }
+    }
+}
+
+impl Builder {
+    /// How far back to look, as far as the bytes allow. 10 s unless set.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// A hard bound on the bytes of trace data: 32 MiB unless set, 256 KiB at least. All of it is
+    /// allocated at once.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// About how long a generation is: 1 s unless set, or a quarter of the window if that is less.
+    /// What lies further back than the window is given up by whole generations. Zero makes
+    /// generations as short as they can be, which is of use in tests alone.
+    pub fn generation_period(mut self, period: Duration) -> Self {
+        self.generation_period = Some(period);
+        self
+    }
+
+    /// Where [`Recorder::save`] puts snapshots: the working directory unless set. It is made if it
+    /// is not there.
+    pub fn snapshot_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.snapshot_dir = directory.into();
+        self
+    }
+
+    /// What the process is called in its snapshots: the executable's name unless set.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Which side pays for the order between writers and advances. The kernel's `membarrier` is
+    /// used where there is one; this is for tests and for comparison.
+    pub fn barrier(mut self, barrier: Barrier) -> Self {
+        self.barrier = Some(barrier);
+        self
+    }
+
+    /// Hands each completed generation to `sink`, in order, on a thread of its own. A sink that is
+    /// too slow loses whole generations, which [`Stats::sink_lost`](crate::Stats::sink_lost)
+    /// counts; it never holds up who records.
+    pub fn sink(mut self, sink: impl Sink) -> Self {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Writes each completed generation to `out`, as a snapshot file that grows.
+    pub fn stream_to(self, out: impl Write + Send + 'static) -> Self {
+        self.sink(FileSink::new(out))
+    }
+
+    /// Starts recording.
+    ///
+    /// # Errors
+    /// A setting makes no sense; this process is being recorded already; the operating system
+    /// refuses memory or a thread.
+    pub fn start(mut self) -> Result<Recorder, Error> {
+        let sink = self.sink.take();
+        Recorder::start(self.check()?, sink)
+    }
+
+    fn check(self) -> Result<Settings, Error> {
+        let refuse = |name, value: String, reason| Err(Error::Setting { name, value, reason });
+        let bytes = self.max_bytes;
+        if !(LEAST_BYTES..=MOST_BYTES).contains(&bytes) {
+            return refuse("max_bytes", bytes.to_string(), "256 KiB to 16 GiB make sense");
+        }
+        if self.window < LEAST_PERIOD || self.window > MOST_WINDOW {
+            let reason = "a millisecond to a week make sense";
+            return refuse("window", format!("{:?}", self.window), reason);
+        }
+        if let Some(period) = self.generation_period {
+            let value = format!("{period:?}");
+            if !period.is_zero() && !(LEAST_PERIOD..=MOST_PERIOD).contains(&period) {
+                let reason = "a millisecond to an hour make sense";
+                return refuse("generation_period", value, reason);
+            }
+            if period > self.window {
+                let reason = "it must not be longer than the window";
+                return refuse("generation_period", value, reason);
+            }
+        }
+        if self.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 200) {
+            let reason = "1 to 200 bytes make sense";
+            return refuse("name", self.name.unwrap_or_default(), reason);
+        }
+        let usual = USUAL_PERIOD.min(self.window / 4).max(LEAST_PERIOD);
+        Ok(Settings {
+            window: self.window,
+            max_bytes: bytes,
+            generation_period: self.generation_period.unwrap_or(usual),
+            snapshot_dir: self.snapshot_dir,
+            name: self.name,
+            barrier: self.barrier,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_settings_are_refused_in_words() {
+        let second = Duration::from_secs(1);
+        let refused = |builder: Builder| builder.check().unwrap_err().to_string();
+        let builder = Builder::default;
+        assert!(refused(builder().max_bytes(0)).starts_with("max_bytes = 0: 256 KiB to"));
+        assert!(refused(builder().max_bytes(usize::MAX)).contains("16 GiB"));
+        assert!(refused(builder().window(Duration::ZERO)).contains("a millisecond to a week"));
+        assert!(refused(builder().window(Duration::MAX)).starts_with("window = "));
+        let tiny = Duration::from_nanos(1);
+        assert!(refused(builder().generation_period(tiny)).starts_with("generation_period = 1ns"));
+        assert!(
+            refused(builder().generation_period(second * 11)).contains("longer than the window")
+        );
+        assert!(refused(builder().name("")).starts_with("name = "));
+        assert!(builder().generation_period(Duration::ZERO).check().is_ok());
+        let short = builder().window(second).check().unwrap();
+        assert_eq!(short.generation_period, second / 4);
+    }
+}

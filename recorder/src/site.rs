@@ -1,0 +1,178 @@
+//! Sites: the places in the source that record something, each a static with a name.
+//!
+//! # Synchronization
+//!
+//! A site caches its id of the newest generation that used it, in one word, `generation << 24 | id`.
+//! A writer commits the definition to its own block and only then publishes the id (release); who
+//! loads it (acquire) may refer to it at once. The word only grows, so a straggler of an older
+//! generation never hides a newer one: it defines the site for itself. Two threads may define one
+//! site twice in a generation; both definitions say the same.
+
+use crate::control::Control;
+use crate::slot::Slot;
+use crate::writer::Inside;
+use lookback_snapshot::wire::{Kind, Loss, MAX_TEXT, MAX_VARINT, ValueType};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const ID_BITS: u32 = 24;
+
+/// The most fields that an event has.
+pub(crate) const MAX_FIELDS: usize = 12;
+
+/// A place in the source that records something. The macros make them.
+#[derive(Debug)]
+pub struct Site {
+    name: &'static str,
+    fields: &'static [&'static str],
+    file: &'static str,
+    line: u32,
+    cache: AtomicU64,
+    /// The types of the fields as they were defined, four bits each: see [`Site::id_with`].
+    types: AtomicU64,
+}
+
+impl Site {
+    /// A site of this name. `fields` are the names of an event's values.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        fields: &'static [&'static str],
+        file: &'static str,
+        line: u32,
+    ) -> Self {
+        let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { name, fields, file, line, cache, types }
+    }
+
+    /// The id in this generation, if it is known to everybody.
+    #[inline(always)]
+    pub(crate) fn cached(&self, generation: u64) -> Option<u32> {
+        let cached = self.cache.load(Ordering::Acquire);
+        (cached >> ID_BITS == generation).then_some((cached & ((1 << ID_BITS) - 1)) as u32)
+    }
+
+    /// The id, after defining the site if need be.
+    #[inline(always)]
+    pub(crate) fn id(&self, inside: Inside) -> Result<u32, Loss> {
+        match self.cached(inside.generation()) {
+            Some(id) => Ok(id),
+            None => {
+                let (slot, control, generation) = inside.parts();
+                self.define(slot, control, generation)
+            }
+        }
+    }
+
+    /// The id of an event's schema with these types. A site in a generic function may meet several;
+    /// those that are not the first ones are defined anew with each event.
+    #[inline(always)]
+    pub(crate) fn id_with(&self, types: &'static Types, inside: Inside) -> Result<u32, Loss> {
+        match self.cached(inside.generation()) {
+            Some(id) if self.types.load(Ordering::Relaxed) == types.packed => Ok(id),
+            _ => {
+                let (slot, control, generation) = inside.parts();
+                self.define_with(types, slot, control, generation)
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn define(
+        &self,
+        slot: &'static Slot,
+        control: &'static Control,
+        generation: u64,
+    ) -> Result<u32, Loss> {
+        let inside = Inside::from_parts(slot, control, generation);
+        let id = inside.next_id()?;
+        inside.record(Kind::Site, self.definition_size(), |cursor| {
+            // SAFETY: the size asked for is that of these arguments.
+            unsafe { self.put_definition(id, cursor) };
+        })?;
+        self.publish(inside.generation(), id);
+        Ok(id)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn define_with(
+        &self,
+        types: &'static Types,
+        slot: &'static Slot,
+        control: &'static Control,
+        generation: u64,
+    ) -> Result<u32, Loss> {
+        let inside = Inside::from_parts(slot, control, generation);
+        let id = inside.next_id()?;
+        let names = || self.fields.iter().zip(types.each).take(MAX_FIELDS);
+        // With twelve fields in it a definition must still fit the smallest block.
+        let limit = FIELD_NAME;
+        let size = names().map(|(name, _)| 3 + name.len().min(limit)).sum::<usize>() + 1;
+        inside.record(Kind::Schema, self.definition_size() + size, |cursor| {
+            // SAFETY: the size asked for is that of these arguments.
+            unsafe {
+                self.put_definition(id, cursor);
+                cursor.number(names().count() as u64);
+                for (name, kind) in names() {
+                    cursor.byte(*kind as u8);
+                    cursor.text(name, limit);
+                }
+            }
+        })?;
+        let first =
+            self.types.compare_exchange(0, types.packed, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() || first == Err(types.packed) {
+            self.publish(inside.generation(), id);
+        }
+        Ok(id)
+    }
+
+    /// How many bytes the arguments of a definition take, at most.
+    pub(crate) fn definition_size(&self) -> usize {
+        2 * MAX_VARINT + 4 + self.name.len().min(SITE_TEXT) + self.file.len().min(SITE_TEXT)
+    }
+
+    /// # Safety
+    /// There must be room for [`definition_size`](Self::definition_size) bytes.
+    pub(crate) unsafe fn put_definition(&self, id: u32, cursor: &mut crate::cursor::Cursor) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            cursor.number(u64::from(id));
+            cursor.text(self.name, SITE_TEXT);
+            cursor.text(self.file, SITE_TEXT);
+            cursor.number(u64::from(self.line));
+        }
+    }
+
+    /// Publishes an id, after its definition was committed.
+    pub(crate) fn publish(&self, generation: u64, id: u32) {
+        self.cache.fetch_max(generation << ID_BITS | u64::from(id), Ordering::AcqRel);
+    }
+}
+
+/// The longest name and the longest file of a site; both must fit a definition.
+const SITE_TEXT: usize = MAX_TEXT / 2;
+/// The longest name of a field.
+const FIELD_NAME: usize = 128;
+
+/// The types of an event's values.
+#[derive(Debug)]
+pub struct Types {
+    each: &'static [ValueType],
+    packed: u64,
+}
+
+impl Types {
+    /// These types.
+    #[must_use]
+    pub const fn new(each: &'static [ValueType]) -> Self {
+        // The top bit tells "no fields" from "not yet defined".
+        let (mut packed, mut index) = (1 << 63, 0);
+        while index < each.len() && index < MAX_FIELDS {
+            packed |= (each[index] as u64) << (4 * index);
+            index += 1;
+        }
+        Self { each, packed }
+    }
+}

@@ -1,0 +1,164 @@
+//! Slots: a thread's place in the recorder.
+//!
+//! A slot belongs to one thread at a time, its owner, who alone stores to it (but for the count of
+//! re-entrant losses, which a signal handler on the same thread may raise in between). A thread that
+//! ends gives its slot back, and the next one goes on in the same block: a record in the stream
+//! switches the thread. So ten thousand short-lived threads a second reuse a few blocks.
+//!
+//! # Synchronization
+//!
+//! Other threads read of a slot: the [`Gate`], the counts of losses, and, while the owner is silent,
+//! the thread's identity and the stack of its open regions. Those are relaxed atomics; whether what
+//! was read belongs together is decided by [`Gate::entered`] afterwards. The free slots are a
+//! [Treiber stack] whose head carries a tag, so that a slot which was popped and pushed again in
+//! between is noticed.
+//!
+//! [Treiber stack]: https://dominoweb.draco.res.ibm.com/58319a2ed2b1078985257003004617ef.html
+
+use crate::control::{Control, MAX_SLOTS};
+use crate::gate::Gate;
+use crate::site::Site;
+use lookback_snapshot::wire::Loss;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// How many open regions of a thread are restated; deeper ones are counted.
+pub(crate) const MAX_REGIONS: usize = 64;
+
+/// See the module. Zeroes are a valid slot.
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    pub(crate) gate: Gate,
+    /// The block being filled, null if there is none; its header is at the front.
+    pub(crate) block: Cell<*mut u8>,
+    /// How many bytes of records it takes.
+    pub(crate) room: Cell<u32>,
+    /// What is committed of the block: the word in its header.
+    pub(crate) committed: Cell<u64>,
+    /// The slot must be stated before its next record. It has no room then.
+    pub(crate) must_state: Cell<bool>,
+    /// Why what `lost_here` counts was lost: the last cause.
+    pub(crate) lost_cause: Cell<u8>,
+    /// The time of the last record.
+    pub(crate) last: Cell<u64>,
+
+    /// The number of the next block's first event.
+    pub(crate) next_event: Cell<u64>,
+    /// How many blocks were opened in this generation.
+    pub(crate) sequence: Cell<u32>,
+    /// How large the next block is to be.
+    pub(crate) next_block: Cell<u32>,
+    /// How many bytes were used in this generation, without the block being filled.
+    pub(crate) used: Cell<u32>,
+    /// Events lost since the last block, not yet told in the stream.
+    pub(crate) lost_here: Cell<u64>,
+    lost: [AtomicU64; Loss::ALL.len() + 1],
+
+    /// The thread's number, 0 while the slot is free.
+    pub(crate) thread: AtomicU64,
+    /// The operating system's number of it.
+    pub(crate) os_thread: AtomicU64,
+    name: [AtomicU64; 2],
+    next_free: AtomicU32,
+    /// How many regions are open.
+    pub(crate) depth: AtomicU32,
+    pub(crate) regions: [OpenRegion; MAX_REGIONS],
+}
+
+/// An open region.
+#[repr(C)]
+pub(crate) struct OpenRegion {
+    pub(crate) site: AtomicPtr<Site>,
+    pub(crate) began: AtomicU64,
+}
+
+// SAFETY: the cells are touched by the owner alone; everything else is atomic.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// Counts a loss of this slot. With an atomic addition: the owner may be interrupted in it.
+    #[cold]
+    pub(crate) fn count_lost(&self, cause: Loss) {
+        self.lost[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost(&self, cause: Loss) -> u64 {
+        self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The thread's name, as the operating system has it: at most 15 bytes.
+    pub(crate) fn name(&self) -> ThreadName {
+        let mut bytes = [0; 16];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&self.name) {
+            chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        ThreadName(bytes)
+    }
+
+    pub(crate) fn set_name(&self, name: ThreadName) {
+        for (chunk, word) in name.0.chunks_exact(8).zip(&self.name) {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(chunk);
+            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A thread's name: up to 15 bytes and a zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadName(pub(crate) [u8; 16]);
+
+impl ThreadName {
+    /// The name as text, up to the first byte that is none.
+    pub(crate) fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);
+        match std::str::from_utf8(&self.0[..length]) {
+            Ok(name) => name,
+            Err(error) => std::str::from_utf8(&self.0[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+impl Control {
+    /// Takes a slot that no thread owns.
+    pub(crate) fn take_slot(&self) -> Option<&Slot> {
+        let mut head = self.free_slots.load(Ordering::Acquire);
+        while head as u32 != 0 {
+            let slot = self.slot(head as u32 - 1);
+            let next = u64::from(slot.next_free.load(Ordering::Relaxed));
+            let tagged = (head >> 32).wrapping_add(1) << 32 | next;
+            match self.free_slots.compare_exchange_weak(
+                head,
+                tagged,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some(slot),
+                Err(seen) => head = seen,
+            }
+        }
+        let fresh = self.slots_used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+            ((used as usize) < MAX_SLOTS).then_some(used + 1)
+        });
+        fresh.ok().map(|index| self.slot(index))
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn give_slot(&self, slot: &Slot) {
+        let index = self.index_of(slot);
+        let mut head = self.free_slots.load(Ordering::Relaxed);
+        loop {
+            slot.next_free.store(head as u32, Ordering::Relaxed);
+            let tagged = (head >> 32).wrapping_add(1) << 32 | u64::from(index + 1);
+            match self.free_slots.compare_exchange_weak(
+                head,
+                tagged,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(seen) => head = seen,
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Snapshots: a consistent copy of the last generations, and the file that it is saved to.
+
+#![forbid(unsafe_code)]
+
+use crate::error::Error;
+use crate::file;
+use crate::window::Window;
+use lookback_snapshot::file::FileWriter;
+use lookback_snapshot::wire::{Metadata, key};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The last seconds, copied out of the arena. Cheap to clone; what it holds does not change.
+///
+/// ```no_run
+/// let recorder = lookback_recorder::Recorder::builder().start()?;
+/// let snapshot = recorder.snapshot()?;
+/// println!("{:?} in {} events", snapshot.covered(), snapshot.events());
+/// snapshot.save("incident.lbk")?;
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    window: Arc<Window>,
+    metadata: Metadata,
+}
+
+impl Snapshot {
+    pub(crate) fn new(window: Arc<Window>, metadata: Metadata) -> Self {
+        Self { window, metadata }
+    }
+
+    /// Writes the snapshot, compressed, and says how many bytes that took. Needs memory for one
+    /// generation beyond the copy itself.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_to<W: Write>(&self, out: W) -> Result<u64, Error> {
+        let mut writer = FileWriter::new(Counting { out, bytes: 0 }, &self.metadata)?;
+        for mut frame in self.window.frames() {
+            writer.generation(&mut frame)?;
+        }
+        let mut out = writer.finish()?;
+        out.out.flush()?;
+        Ok(out.bytes)
+    }
+
+    /// Saves the snapshot to a file, which is there whole or not at all: it is written under
+    /// another name, synced, and renamed. Only the owner may read it.
+    ///
+    /// # Errors
+    /// Names the file, and says what the operating system refused.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        file::atomically(path.as_ref(), |out| self.write_to(out).map(drop))
+    }
+
+    /// How far back the snapshot really goes.
+    #[must_use]
+    pub fn covered(&self) -> Duration {
+        Duration::from_nanos(self.window.covered().0)
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        // Of an incomplete generation, some of those counted may lie beyond the cut.
+        let blocks = self.window.frames();
+        blocks.iter().flat_map(|f| &f.blocks).map(|b| u64::from(b.block.events)).sum()
+    }
+
+    /// The numbers of its generations, oldest first, and whether each is complete.
+    pub fn generations(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.window.generations.iter().map(|part| (part.number.0, part.complete))
+    }
+
+    /// How many bytes were copied out of the arena.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Why it was taken.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.metadata.text(key::REASON).unwrap_or_default()
+    }
+}
+
+/// Counts what is written.
+struct Counting<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,55 @@
+//! What the recorder says of itself.
+
+#![forbid(unsafe_code)]
+
+use crate::barrier::Barrier;
+use crate::timing::Summary;
+use lookback_snapshot::wire::{ClockKind, Loss};
+
+/// The state of a recorder at one instant. Counts are since it was started.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Events that were recorded, reclaimed ones included.
+    pub recorded: u64,
+    /// Of those, how many were in generations that were given up for new ones.
+    pub reclaimed: u64,
+    /// Events that could not be recorded, by cause; causes that did not occur are left out.
+    pub lost: Vec<(Loss, u64)>,
+    /// The running generation.
+    pub generation: u64,
+    /// How many generations are in the arena, the running one included.
+    pub generations: u64,
+    /// Bytes of the arena that are in use.
+    pub bytes: u64,
+    /// Bytes of the arena, its header included: the bound that was asked for.
+    pub max_bytes: u64,
+    /// Threads that have recorded something.
+    pub threads: u64,
+    /// How long advances took.
+    pub advances: Summary,
+    /// How long advances waited for writers to leave the generation that ended.
+    pub waits: Summary,
+    /// How long copies out of the arena took.
+    pub snapshots: Summary,
+    /// Whole generations that the sink was too slow for.
+    pub sink_lost: u64,
+    /// Why the sink was given up, if it failed.
+    pub sink_error: Option<String>,
+    /// The clock in use.
+    pub clock: ClockKind,
+    /// Its frequency, in ticks a second.
+    pub clock_frequency: u64,
+    /// Which side pays for the order between writers and advances.
+    pub barrier: Barrier,
+    /// Why recording has stopped by itself, if it has.
+    pub broken: Option<String>,
+}
+
+impl Stats {
+    /// Events lost, for whatever cause.
+    #[must_use]
+    pub fn lost_in_all(&self) -> u64 {
+        self.lost.iter().map(|(_, count)| count).sum()
+    }
+}

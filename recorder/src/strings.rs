@@ -1,0 +1,178 @@
+//! The table of dynamic strings: so that a text that recurs in a generation is written once.
+//!
+//! A text gets an id when it is seen for the second time in a generation; one that is seen once is
+//! written where it stands, so texts that never recur (request ids, say) cost no definition. The
+//! table is of a fixed size and knows texts by a 64-bit hash under a random key. Nobody waits for
+//! it: who finds an entry busy, or no entry free, writes the text out.
+//!
+//! # Synchronization
+//!
+//! An entry is a seqlock of one word. `meta` holds generation and id; its holder swaps it to
+//! [`BUSY`] before it changes `hash`. A reader loads `meta`, `hash`, and `meta` again. An id is
+//! stored (release) after its definition was committed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// How many texts the table knows at a time.
+const ENTRIES: usize = 4096;
+/// How many entries a text may lie in.
+const PROBES: usize = 4;
+/// Texts of other lengths are always written out: a reference would save nothing, or hashing costs
+/// more than it saves.
+const LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
+
+const BUSY: u64 = u64::MAX;
+const ID_BITS: u32 = 24;
+
+/// See the module. Zeroes are an empty table.
+pub(crate) struct StringTable {
+    entries: [Entry; ENTRIES],
+}
+
+struct Entry {
+    /// Generation and id; an id of 0 says that the text was seen once.
+    meta: AtomicU64,
+    hash: AtomicU64,
+}
+
+/// What the table says of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// It has this id.
+    Id(u32),
+    /// Define it, and tell the table.
+    Define(Claim),
+    /// Write it out.
+    Inline,
+}
+
+/// An entry that was claimed for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    index: usize,
+}
+
+/// The hash of a text, made before the gate is entered. 0 for one that is always written out.
+pub(crate) fn hash(text: &str) -> u64 {
+    static KEY: LazyLock<(u64, u64)> = LazyLock::new(|| {
+        let state = RandomState::new();
+        (state.hash_one(1), state.hash_one(2))
+    });
+    if !LENGTHS.contains(&text.len()) {
+        return 0;
+    }
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    // Multiply and fold, as in wyhash (https://github.com/wangyi-fudan/wyhash).
+    let mut hash = KEY.0 ^ text.len() as u64;
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        hash = fold(hash ^ u64::from_le_bytes(word), KEY.1 | 1);
+    }
+    let mut word = [0; 8];
+    word[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    fold(hash ^ u64::from_le_bytes(word), KEY.1 ^ 0x9e37_79b9_7f4a_7c15) | 1
+}
+
+impl StringTable {
+    /// Looks up the text of this hash, in `generation`, under the gate.
+    pub(crate) fn look_up(&self, hash: u64, generation: u64) -> Lookup {
+        if hash == 0 {
+            return Lookup::Inline;
+        }
+        let stamp = generation << ID_BITS;
+        let mut free = None;
+        for probe in 0..PROBES {
+            let index = (hash as usize >> 8).wrapping_add(probe) % ENTRIES;
+            let entry = &self.entries[index];
+            let meta = entry.meta.load(Ordering::Acquire);
+            if meta == BUSY {
+                // Perhaps by this very text.
+                return Lookup::Inline;
+            }
+            if meta >> ID_BITS != generation {
+                // Only an older generation's entry may be taken: a straggler leaves newer ones be.
+                if meta < stamp && free.is_none() {
+                    free = Some((entry, meta));
+                }
+                continue;
+            }
+            let found = entry.hash.load(Ordering::Relaxed) == hash;
+            fence(Ordering::Acquire);
+            if !found || entry.meta.load(Ordering::Relaxed) != meta {
+                continue;
+            }
+            let id = (meta & ((1 << ID_BITS) - 1)) as u32;
+            if id != 0 {
+                return Lookup::Id(id);
+            }
+            let claimed =
+                entry.meta.compare_exchange(meta, BUSY, Ordering::Acquire, Ordering::Relaxed);
+            return match claimed {
+                Ok(_) => Lookup::Define(Claim { index }),
+                Err(_) => Lookup::Inline,
+            };
+        }
+        if let Some((entry, meta)) = free
+            && entry.meta.compare_exchange(meta, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            fence(Ordering::Release);
+            entry.hash.store(hash, Ordering::Relaxed);
+            entry.meta.store(stamp, Ordering::Release);
+        }
+        Lookup::Inline
+    }
+
+    /// Publishes the id of a claimed text, after its definition was committed; 0 if there is none.
+    pub(crate) fn publish(&self, claim: Claim, generation: u64, id: u32) {
+        self.entries[claim.index]
+            .meta
+            .store(generation << ID_BITS | u64::from(id), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Box<StringTable> {
+        let empty = || Entry { meta: AtomicU64::new(0), hash: AtomicU64::new(0) };
+        Box::new(StringTable { entries: std::array::from_fn(|_| empty()) })
+    }
+
+    #[test]
+    fn a_text_is_defined_when_it_recurs_and_referred_to_afterwards() {
+        let table = table();
+        let text = hash("GET /items");
+        assert_eq!(table.look_up(text, 7), Lookup::Inline);
+        let Lookup::Define(claim) = table.look_up(text, 7) else { panic!("not seen to recur") };
+        assert_eq!(table.look_up(text, 7), Lookup::Inline, "busy: nobody waits");
+        table.publish(claim, 7, 42);
+        assert_eq!(table.look_up(text, 7), Lookup::Id(42));
+        assert_eq!(table.look_up(text, 8), Lookup::Inline, "ids are those of one generation");
+        assert_eq!(table.look_up(text, 7), Lookup::Inline, "a straggler finds its own gone");
+        assert!(matches!(table.look_up(text, 8), Lookup::Define(_)), "and takes no newer one");
+    }
+
+    #[test]
+    fn a_table_full_of_this_generation_still_answers() {
+        let table = table();
+        for number in 0..100_000 {
+            let text = hash(&format!("text {number}"));
+            assert_eq!(table.look_up(text, 1), Lookup::Inline);
+        }
+    }
+
+    #[test]
+    fn short_and_long_texts_are_written_out() {
+        assert_eq!(hash("abc"), 0);
+        assert_eq!(hash(&"x".repeat(257)), 0);
+        assert_ne!(hash("abcd"), hash("abce"));
+    }
+}

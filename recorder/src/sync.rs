@@ -1,0 +1,14 @@
+//! The atomics that the protocols are built on: the real ones, or [loom]'s, so that the model checks
+//! the very code that ships.
+//!
+//! [loom]: https://docs.rs/loom
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Loom has no compiler fence; the model always runs with the fence that the processor obeys.
+#[cfg(loom)]
+pub(crate) fn compiler_fence(_: Ordering) {}

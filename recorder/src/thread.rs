@@ -1,0 +1,179 @@
+//! Threads: how one gets a slot with its first event, and gives it back when it ends.
+//!
+//! The thread-local that holds the slot is a constant without a destructor, so it can be used at any
+//! time, in signal handlers and while other thread-locals are being destroyed. The end of the thread
+//! is seen through a pthread key. Keys are destroyed in rounds, as long as one is set; ours asks for
+//! further rounds, so that what other destructors record is still this thread's.
+
+use crate::control::Control;
+use crate::cursor::Cursor;
+use crate::slot::{Slot, ThreadName};
+use crate::writer::Writer;
+use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
+use std::cell::Cell;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+/// How many bytes [`put_identity`] takes at most.
+pub(crate) const IDENTITY_SIZE: usize = 3 * MAX_VARINT + 16;
+
+/// How many rounds of destructors are awaited; POSIX promises four.
+const ROUNDS: u32 = 3;
+
+thread_local! {
+    /// The slot, for as long as the thread has one.
+    static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    /// The thread is about to get a slot, or has given it back for good.
+    static BETWEEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread's slot, which it gets now if it has none.
+#[inline(always)]
+pub(crate) fn current_slot(control: &'static Control) -> Option<&'static Slot> {
+    SLOT.get().or_else(|| arrive(control))
+}
+
+/// This thread's slot, if it has one.
+#[inline(always)]
+pub(crate) fn present_slot() -> Option<&'static Slot> {
+    SLOT.get()
+}
+
+#[cold]
+#[inline(never)]
+fn arrive(control: &'static Control) -> Option<&'static Slot> {
+    if BETWEEN.get() {
+        control.count_lost(Loss::NoSlot);
+        return None;
+    }
+    // A signal handler that records from here on finds the thread between two states; so does
+    // what records after the thread has given its slot back.
+    BETWEEN.set(true);
+    let Some(slot) = control.take_slot() else {
+        BETWEEN.set(false);
+        control.count_lost(Loss::NoSlot);
+        return None;
+    };
+    let number = control.threads.fetch_add(1, Ordering::Relaxed) + 1;
+    slot.os_thread.store(os_thread(), Ordering::Relaxed);
+    slot.set_name(name());
+    SLOT.set(Some(slot));
+    call_at_end(1);
+    let writer = Writer::enter_slot(control, slot)?;
+    let inside = writer.inside();
+    if inside.is_recording()
+        && let Some((mut cursor, _)) = inside.begin(Kind::ThreadStart, IDENTITY_SIZE)
+    {
+        // SAFETY: as large as asked for.
+        unsafe {
+            put_identity_of(number, slot, &mut cursor);
+            inside.commit(cursor);
+        }
+    }
+    // The slot becomes the thread's only after its start was written: a statement before that
+    // belongs to nobody.
+    slot.thread.store(number, Ordering::Relaxed);
+    drop(writer);
+    Some(slot)
+}
+
+/// Writes who the thread of a slot is.
+///
+/// # Safety
+/// There must be room for [`IDENTITY_SIZE`] bytes.
+pub(crate) unsafe fn put_identity(slot: &Slot, cursor: &mut Cursor) {
+    // SAFETY: as the caller promises.
+    unsafe { put_identity_of(slot.thread.load(Ordering::Relaxed), slot, cursor) };
+}
+
+/// # Safety
+/// There must be room for [`IDENTITY_SIZE`] bytes.
+unsafe fn put_identity_of(number: u64, slot: &Slot, cursor: &mut Cursor) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cursor.number(number);
+        cursor.number(slot.os_thread.load(Ordering::Relaxed));
+        cursor.text(slot.name().as_str(), 16);
+    }
+}
+
+fn depart(control: &'static Control, slot: &'static Slot) {
+    if let Some(writer) = Writer::enter_slot(control, slot) {
+        let inside = writer.inside();
+        if inside.is_recording()
+            && let Some((cursor, _)) = inside.begin(Kind::ThreadExit, 0)
+        {
+            // SAFETY: the event has no arguments.
+            unsafe { inside.commit(cursor) };
+        }
+        slot.thread.store(0, Ordering::Relaxed);
+        slot.depth.store(0, Ordering::Relaxed);
+    }
+    SLOT.set(None);
+    control.give_slot(slot);
+}
+
+static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+
+/// Makes the key that tells the end of threads. Called by `start`, before the first event.
+pub(crate) fn watch_ends() -> io::Result<()> {
+    if KEY.get().is_none() {
+        let mut key = 0;
+        // SAFETY: `key` is a valid place, and the destructor may be called on any thread.
+        let error = unsafe { libc::pthread_key_create(&mut key, Some(at_end)) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let _ = KEY.set(key);
+    }
+    Ok(())
+}
+
+fn call_at_end(round: usize) {
+    if let Some(key) = KEY.get() {
+        // SAFETY: the key was made by `watch_ends`; the value is never dereferenced.
+        unsafe { libc::pthread_setspecific(*key, std::ptr::without_provenance(round)) };
+    }
+}
+
+extern "C" fn at_end(round: *mut libc::c_void) {
+    let round = round.addr();
+    if round < ROUNDS as usize {
+        return call_at_end(round + 1);
+    }
+    if let Some(slot) = SLOT.get() {
+        let control = crate::control::control();
+        if !control.is_foreign() {
+            depart(control, slot);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn os_thread() -> u64 {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::syscall(libc::SYS_gettid) as u64 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn os_thread() -> u64 {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::pthread_self() as u64 }
+}
+
+#[cfg(target_os = "linux")]
+fn name() -> ThreadName {
+    let mut name = ThreadName::default();
+    // SAFETY: the kernel writes sixteen bytes at most, with a zero at the end.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
+    name
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name() -> ThreadName {
+    let mut name = ThreadName::default();
+    // SAFETY: the name is written with a zero at the end, and cut to the length given.
+    unsafe { libc::pthread_getname_np(libc::pthread_self(), name.0.as_mut_ptr().cast(), 16) };
+    name
+}

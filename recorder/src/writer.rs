@@ -1,0 +1,551 @@
+//! Writing an event: the hot path, and what happens when a block or a generation ends.
+//!
+//! A [`Writer`] is a thread inside its gate: it knows the generation, and that nobody can complete
+//! it meanwhile. In the ordinary case an event costs the clock instruction, a few plain stores and
+//! no atomic read-modify-write. All else is cold: the first event of a thread, the first one of a
+//! generation (which states the thread and its open regions), a full block, a full arena.
+//!
+//! Nothing here panics, waits or allocates, and all of it may run in a signal handler.
+//!
+//! # What is committed
+//!
+//! The word `committed` in the block's header holds the bytes that are readable and the number of
+//! events among them. It is stored (release) after each record, so whoever loads it (acquire), in
+//! this process, in another one or in a dead one's memory, finds whole records below it.
+
+use crate::control::{Control, control};
+use crate::cursor::Cursor;
+use crate::ring::Ring;
+use crate::site::Site;
+use crate::slot::{MAX_REGIONS, Slot};
+use crate::value::Values;
+use crate::{clock, thread};
+use lookback_snapshot::wire::{
+    BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
+    ThreadNumber, Ticks, offset,
+};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Where `committed` lies in a block's header.
+const COMMITTED: usize = 56;
+/// The most bytes that the records of one event take; every block has room for it.
+pub(crate) const MAX_RECORD: usize = 3584;
+/// A clock that goes back by less than this many nanoseconds is held still; one that goes back
+/// further (the machine was moved) begins a new block.
+const CLAMPED_NANOS: u64 = 1_000_000;
+
+/// A thread inside its gate. Leaves when dropped.
+pub(crate) struct Writer(Inside);
+
+impl Drop for Writer {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.slot.gate.leave();
+    }
+}
+
+impl Writer {
+    /// Enters the gate of this thread's slot, when [`is_recording`](crate::is_recording) has just
+    /// said so. `None` if tracing was turned off meanwhile, if the thread is inside already, or if
+    /// there is no slot for it.
+    #[inline(always)]
+    pub(crate) fn enter() -> Option<Self> {
+        let control = control();
+        let writer = Self::enter_slot(control, thread::current_slot(control)?)?;
+        // Dropping the writer leaves the gate again.
+        writer.0.is_recording().then_some(writer)
+    }
+
+    /// Enters the gate of `slot`, which belongs to this thread; `None` if the thread is inside
+    /// already. Tracing may be off, which is for the caller to ask.
+    #[inline(always)]
+    pub(crate) fn enter_slot(control: &'static Control, slot: &'static Slot) -> Option<Self> {
+        if slot.gate.is_inside() {
+            slot.count_lost(Loss::Reentrant);
+            return None;
+        }
+        let generation = slot.gate.enter(&control.generation, control.mode().is_fenced());
+        Some(Self(Inside { slot, control, generation }))
+    }
+
+    /// What there is to do inside.
+    #[inline(always)]
+    pub(crate) fn inside(&self) -> Inside {
+        self.0
+    }
+}
+
+/// What a writer knows. On the hot path it stays in registers: what is called rarely is called with
+/// its fields one by one, because the address of a whole one would force it into memory.
+#[derive(Clone, Copy)]
+pub struct Inside {
+    slot: &'static Slot,
+    control: &'static Control,
+    generation: u64,
+}
+
+impl Inside {
+    /// Whether there is a generation to write in.
+    #[inline(always)]
+    pub(crate) fn is_recording(self) -> bool {
+        self.generation != 0
+    }
+
+    /// The fields one by one, for a function that is called rarely.
+    #[inline(always)]
+    pub(crate) fn parts(self) -> (&'static Slot, &'static Control, u64) {
+        (self.slot, self.control, self.generation)
+    }
+
+    pub(crate) fn from_parts(
+        slot: &'static Slot,
+        control: &'static Control,
+        generation: u64,
+    ) -> Self {
+        Self { slot, control, generation }
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u64 {
+        self.generation
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> &'static Slot {
+        self.slot
+    }
+
+    pub(crate) fn strings(self) -> &'static crate::strings::StringTable {
+        self.control.strings()
+    }
+
+    /// Begins an event whose arguments take `size` bytes at most: the place to put them, and the
+    /// time. `None` if the event is lost, which is counted.
+    #[inline(always)]
+    pub(crate) fn begin(self, kind: Kind, size: usize) -> Option<(Cursor, u64)> {
+        let size = 1 + MAX_VARINT + size;
+        if !self.has_room(size) {
+            self.lose(Loss::ArenaFull);
+            return None;
+        }
+        let slot = self.slot;
+        let now = clock::now(self.control.mode());
+        let mut delta = now.wrapping_sub(slot.last.get());
+        if delta > u64::MAX / 2 {
+            delta = went_back(slot, self.control, self.generation, now, size)?;
+        }
+        slot.last.set(slot.last.get().wrapping_add(delta));
+        let mut cursor = self.end_of_block();
+        // SAFETY: there is room for `size` bytes, which is what these and the arguments take.
+        unsafe {
+            cursor.byte(kind as u8);
+            cursor.number(delta);
+        }
+        Some((cursor, now))
+    }
+
+    /// As [`begin`](Self::begin), for an event whose first argument is a site.
+    #[inline(always)]
+    pub(crate) fn begin_at(self, kind: Kind, site: &Site, size: usize) -> Option<(Cursor, u64)> {
+        let id = match site.id(self) {
+            Ok(id) => id,
+            Err(cause) => {
+                self.lose(cause);
+                return None;
+            }
+        };
+        let (mut cursor, now) = self.begin(kind, MAX_VARINT + size)?;
+        // SAFETY: the size asked for includes a number's.
+        unsafe { cursor.number(u64::from(id)) };
+        Some((cursor, now))
+    }
+
+    /// Commits an event.
+    ///
+    /// # Safety
+    /// `cursor` must come from [`begin`](Self::begin), with nothing but the event's arguments put.
+    #[inline(always)]
+    pub(crate) unsafe fn commit(self, cursor: Cursor) {
+        // SAFETY: as the caller promises.
+        unsafe { self.commit_as(1 << 32, cursor) };
+    }
+
+    /// Records a typed event.
+    #[inline(always)]
+    pub(crate) fn typed_event<V: Values>(self, site: &Site, mut values: V) {
+        let id = match site.id_with(V::TYPES, self) {
+            Ok(id) => id,
+            Err(cause) => return self.lose(cause),
+        };
+        values.resolve(self);
+        if let Some((mut cursor, _)) = self.begin(Kind::Event, MAX_VARINT + values.size()) {
+            // SAFETY: the size asked for is that of the id and the values.
+            unsafe {
+                cursor.number(u64::from(id));
+                values.put(&mut cursor);
+                self.commit(cursor);
+            }
+        }
+    }
+
+    /// Writes a record that is no event: a definition or a status.
+    pub(crate) fn record(
+        self,
+        kind: Kind,
+        size: usize,
+        put: impl FnOnce(&mut Cursor),
+    ) -> Result<(), Loss> {
+        if !self.has_room(1 + size) {
+            return Err(Loss::ArenaFull);
+        }
+        self.put_record(kind, put);
+        Ok(())
+    }
+
+    /// An id for a definition of this generation, unless they are used up.
+    pub(crate) fn next_id(self) -> Result<u32, Loss> {
+        next_id(self.control, self.generation)
+    }
+
+    /// Whether the slot has a block of this generation with room for `size` bytes, after getting
+    /// one if it can be got.
+    #[inline(always)]
+    fn has_room(self, size: usize) -> bool {
+        let slot = self.slot;
+        // A slot that must state itself has no room, and one that has room has a block.
+        let used = slot.committed.get() as u32 as usize;
+        (slot.gate.adopted() == self.generation && used + size <= slot.room.get() as usize)
+            || make_room(self.slot, self.control, self.generation, size)
+    }
+
+    fn get_room(self, size: usize) -> bool {
+        let slot = self.slot;
+        if slot.gate.adopted() != self.generation {
+            self.retire_block();
+            slot.gate.adopt(self.generation);
+            slot.sequence.set(0);
+            // As much as the last generation took, so that most take one block.
+            let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
+            let wanted = slot.used.replace(0).next_multiple_of(BLOCK_GRANULE as u32);
+            slot.next_block.set(wanted.clamp(BLOCK_GRANULE as u32, largest));
+            slot.must_state.set(true);
+        }
+        if slot.must_state.get() {
+            // What states is itself written with room made for it.
+            slot.must_state.set(false);
+            if self.state().is_none() {
+                self.retire_block();
+                slot.must_state.set(true);
+                return false;
+            }
+            slot.gate.note_stated();
+        }
+        self.block_for(size)
+    }
+
+    /// A block with room for `size` bytes, if the present one has none.
+    fn block_for(self, size: usize) -> bool {
+        let slot = self.slot;
+        if slot.committed.get() as u32 as usize + size <= slot.room.get() as usize {
+            return true;
+        }
+        self.retire_block();
+        let least = (size + BLOCK_HEADER).next_multiple_of(BLOCK_GRANULE) as u32;
+        let length = slot.next_block.get().max(least);
+        if !self.open_block(length) {
+            return false;
+        }
+        let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
+        slot.next_block.set(length.saturating_mul(2).min(largest));
+        true
+    }
+
+    /// The clock went back. A delta to go on with, in a new block if it went back far.
+    fn go_on_from(self, now: u64, size: usize) -> Option<u64> {
+        let entry = ring(self.control).entry(self.generation);
+        let frequency = entry.frequency.load(Ordering::Relaxed);
+        let limit = frequency / (1_000_000_000 / CLAMPED_NANOS);
+        if self.slot.last.get().wrapping_sub(now) <= limit {
+            return Some(0);
+        }
+        self.retire_block();
+        if !self.block_for(size) {
+            self.lose(Loss::ArenaFull);
+            return None;
+        }
+        Some(now.saturating_sub(self.slot.last.get()))
+    }
+
+    /// States the slot: what was lost, whose it is, which regions are open.
+    fn state(self) -> Option<()> {
+        let slot = self.slot;
+        let lost = slot.lost_here.get();
+        if lost != 0 {
+            self.piece(Kind::Lost, 2 * MAX_VARINT, |cursor| {
+                // SAFETY: two numbers, as asked for.
+                unsafe {
+                    cursor.number(u64::from(slot.lost_cause.get()));
+                    cursor.number(lost);
+                }
+            })?;
+            slot.lost_here.set(0);
+        }
+        if slot.thread.load(Ordering::Relaxed) == 0 {
+            return Some(());
+        }
+        self.piece(Kind::ThreadStatus, thread::IDENTITY_SIZE, |cursor| {
+            // SAFETY: as large as asked for.
+            unsafe { thread::put_identity(slot, cursor) };
+        })?;
+        let depth = slot.depth.load(Ordering::Relaxed) as usize;
+        for region in &slot.regions[..depth.min(MAX_REGIONS)] {
+            // SAFETY: the stack holds pointers to statics only.
+            let Some(site) = (unsafe { region.site.load(Ordering::Relaxed).as_ref() }) else {
+                continue;
+            };
+            let id = match site.cached(self.generation) {
+                Some(id) => id,
+                None => {
+                    let id = self.next_id().ok()?;
+                    self.piece(Kind::Site, site.definition_size(), |cursor| {
+                        // SAFETY: as large as asked for.
+                        unsafe { site.put_definition(id, cursor) };
+                    })?;
+                    site.publish(self.generation, id);
+                    id
+                }
+            };
+            let began = region.began.load(Ordering::Relaxed);
+            if !self.block_for(1 + 2 * MAX_VARINT) {
+                return None;
+            }
+            // SAFETY: there is a block, with a base time in its header.
+            let base = unsafe { slot.block.get().add(24).cast::<u64>().read() };
+            self.put_record(Kind::RegionStatus, |cursor| {
+                // SAFETY: two numbers, as asked for.
+                unsafe {
+                    cursor.number(u64::from(id));
+                    cursor.number(u64::from_le(base).saturating_sub(began));
+                }
+            });
+        }
+        if depth > MAX_REGIONS {
+            self.piece(Kind::RegionsDeeper, MAX_VARINT, |cursor| {
+                // SAFETY: one number, as asked for.
+                unsafe { cursor.number((depth - MAX_REGIONS) as u64) };
+            })?;
+        }
+        Some(())
+    }
+
+    /// One record of a statement, which itself needs none.
+    fn piece(self, kind: Kind, size: usize, put: impl FnOnce(&mut Cursor)) -> Option<()> {
+        if !self.block_for(1 + size) {
+            return None;
+        }
+        self.put_record(kind, put);
+        Some(())
+    }
+
+    /// Appends a record that is no event; there is room for it.
+    fn put_record(self, kind: Kind, put: impl FnOnce(&mut Cursor)) {
+        let mut cursor = self.end_of_block();
+        // SAFETY: the caller has made room in a block that is there.
+        unsafe {
+            cursor.byte(kind as u8);
+            put(&mut cursor);
+            self.commit_as(0, cursor);
+        }
+    }
+
+    /// Where the next record goes.
+    #[inline(always)]
+    fn end_of_block(self) -> Cursor {
+        let used = self.slot.committed.get() as u32 as usize;
+        Cursor::at(self.slot.block.get().wrapping_add(BLOCK_HEADER + used))
+    }
+
+    /// Commits what was put; `event` is one event in `committed`'s units, or nothing.
+    ///
+    /// # Safety
+    /// `cursor` must come from [`end_of_block`](Self::end_of_block), with one record put.
+    #[inline(always)]
+    unsafe fn commit_as(self, event: u64, cursor: Cursor) {
+        let slot = self.slot;
+        let block = slot.block.get();
+        let events = (slot.committed.get() & !0xffff_ffff) + event;
+        let after = events + cursor.bytes_since(block.wrapping_add(BLOCK_HEADER)) as u64;
+        slot.committed.set(after);
+        // SAFETY: a record was put, so there is a block.
+        unsafe { committed(block) }.store(after.to_le(), Ordering::Release);
+    }
+
+    /// An event is lost: its number is used up, and the next block says so. The thread is stated
+    /// again then, because what was lost may have changed it.
+    #[inline(always)]
+    pub(crate) fn lose(self, cause: Loss) {
+        lose(self.slot, self.control, self.generation, cause);
+    }
+
+    fn use_up_number(self, cause: Loss) {
+        let slot = self.slot;
+        slot.count_lost(cause);
+        self.retire_block();
+        slot.next_event.set(slot.next_event.get() + 1);
+        slot.lost_here.set(slot.lost_here.get() + 1);
+        slot.lost_cause.set(cause as u8);
+        slot.must_state.set(true);
+    }
+
+    /// Gives up the block being filled. Nothing is written to it: it may be somebody else's by now.
+    fn retire_block(self) {
+        let slot = self.slot;
+        if slot.room.replace(0) != 0 {
+            let committed = slot.committed.replace(0);
+            slot.next_event.set(slot.next_event.get() + (committed >> 32));
+            let used = committed as u32 + BLOCK_HEADER as u32;
+            slot.used.set(slot.used.get().saturating_add(used));
+        }
+    }
+
+    fn open_block(self, length: u32) -> bool {
+        let (slot, control) = (self.slot, self.control);
+        let capacity = control.capacity.load(Ordering::Relaxed);
+        let limit = control.limit.load(Ordering::Relaxed);
+        let ring = ring(control);
+        let carved = ring.carve(u64::from(length), capacity, limit, |events| {
+            control.reclaimed.fetch_add(events, Ordering::Relaxed);
+        });
+        let Ok(carved) = carved else {
+            control.request_advance();
+            return false;
+        };
+        let end = carved.position + u64::from(length);
+        let used = end.saturating_sub(control.running_start.load(Ordering::Relaxed));
+        if used > control.early_advance.load(Ordering::Relaxed) {
+            control.request_advance();
+        }
+        let now = clock::now(self.control.mode());
+        let header = BlockHeader {
+            length,
+            position: Position(carved.position),
+            generation: Generation(self.generation),
+            base: Ticks(now),
+            first_event: slot.next_event.get(),
+            slot: control.index_of(slot) + 1,
+            sequence: slot.sequence.get(),
+            thread: ThreadNumber(slot.thread.load(Ordering::Relaxed)),
+        };
+        // SAFETY: the block was carved, so it is this writer's until its generation is complete,
+        // and it lies within the data.
+        let block = unsafe { write_headers(control, &header, carved.padding) };
+        slot.sequence.set(slot.sequence.get() + 1);
+        slot.block.set(block);
+        slot.room.set(length - BLOCK_HEADER as u32);
+        slot.committed.set(0);
+        slot.last.set(now);
+        true
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn make_room(slot: &'static Slot, control: &'static Control, generation: u64, size: usize) -> bool {
+    Inside { slot, control, generation }.get_room(size)
+}
+
+#[cold]
+#[inline(never)]
+fn went_back(
+    slot: &'static Slot,
+    control: &'static Control,
+    generation: u64,
+    now: u64,
+    size: usize,
+) -> Option<u64> {
+    Inside { slot, control, generation }.go_on_from(now, size)
+}
+
+#[cold]
+#[inline(never)]
+fn lose(slot: &'static Slot, control: &'static Control, generation: u64, cause: Loss) {
+    Inside { slot, control, generation }.use_up_number(cause);
+}
+
+/// An id for a definition of `generation`, unless they are used up.
+pub(crate) fn next_id(control: &Control, generation: u64) -> Result<u32, Loss> {
+    let ids = &control.ids[(generation & 1) as usize];
+    let id = ids.fetch_add(1, Ordering::Relaxed);
+    if id < 1 << 24 {
+        return Ok(id);
+    }
+    // Far from where it would wrap, and never given out.
+    ids.store(1 << 24, Ordering::Relaxed);
+    Err(Loss::NoId)
+}
+
+/// The ring in the header of the arena that is being written to.
+pub(crate) fn ring(control: &Control) -> &'static Ring {
+    let arena = control.arena.load(Ordering::Relaxed);
+    // SAFETY: the arena is mapped as long as a generation is published or a writer is inside, and
+    // its header holds a ring at this offset.
+    unsafe { &*arena.add(offset::HEAD).cast::<Ring>() }
+}
+
+/// The word `committed` of a block.
+///
+/// # Safety
+/// `block` must point to a block's header that outlives the use.
+#[inline(always)]
+pub(crate) unsafe fn committed<'a>(block: *mut u8) -> &'a AtomicU64 {
+    // SAFETY: blocks are aligned to 256 bytes, and the word lies within the header.
+    unsafe { &*block.add(COMMITTED).cast::<AtomicU64>() }
+}
+
+/// Writes a block's header, and that of the padding before it; the block's address.
+///
+/// # Safety
+/// The caller must have carved both from the arena that `control` names.
+pub(crate) unsafe fn write_headers(
+    control: &Control,
+    header: &BlockHeader,
+    padding: u64,
+) -> *mut u8 {
+    let capacity = control.capacity.load(Ordering::Relaxed);
+    // SAFETY: offsets within the data are within the mapping.
+    let at = |position: u64| unsafe {
+        control.arena.load(Ordering::Relaxed).add(offset::DATA + (position % capacity) as usize)
+    };
+    if padding != 0 {
+        let position = Position(header.position.0 - padding);
+        let padding = BlockHeader { length: padding as u32, position, ..*header };
+        // SAFETY: padding is at least a granule long, and was carved.
+        unsafe { write_header(at(position.0), &padding, padding.padding_check()) };
+    }
+    let block = at(header.position.0);
+    // SAFETY: the block was carved.
+    unsafe { write_header(block, header, header.check()) };
+    block
+}
+
+/// # Safety
+/// `place` must be the caller's to write, and a header must fit.
+unsafe fn write_header(place: *mut u8, header: &BlockHeader, check: u32) {
+    // SAFETY: blocks are aligned to 256 bytes, so each word is aligned; all are written atomically,
+    // because an outside reader may look at any time.
+    unsafe {
+        let word = |at: usize| &*place.add(at).cast::<AtomicU64>();
+        let half = |at: usize| &*place.add(at).cast::<AtomicU32>();
+        word(COMMITTED).store(0, Ordering::Relaxed);
+        half(0).store(check.to_le(), Ordering::Relaxed);
+        half(4).store(header.length.to_le(), Ordering::Relaxed);
+        word(16).store(header.generation.0.to_le(), Ordering::Relaxed);
+        word(24).store(header.base.0.to_le(), Ordering::Relaxed);
+        word(32).store(header.first_event.to_le(), Ordering::Relaxed);
+        half(40).store(header.slot.to_le(), Ordering::Relaxed);
+        half(44).store(header.sequence.to_le(), Ordering::Relaxed);
+        word(48).store(header.thread.0.to_le(), Ordering::Relaxed);
+        // Whoever sees the position sees the rest.
+        word(8).store(header.position.0.to_le(), Ordering::Release);
+    }
+}
