@@ -55,3 +55,9 @@ pub fn row(name: &str, cost: Cost, base: Cost) {
         cost.quiet / base.quiet
     );
 }
+
+/// Quantiles of `values`, which are sorted for it.
+pub fn quantiles<const N: usize>(values: &mut [f64], quantiles: [f64; N]) -> [f64; N] {
+    values.sort_by(f64::total_cmp);
+    quantiles.map(|quantile| values[((values.len() - 1) as f64 * quantile) as usize])
+}

@@ -29,7 +29,7 @@ use lookback_snapshot::wire::{
     Position, ThreadNumber, offset, pack_committed, put_varint,
 };
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -43,8 +43,10 @@ const SPIN: Duration = Duration::from_micros(1);
 const FIRST_SLEEP: Duration = Duration::from_micros(20);
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 
-/// Room for the end record.
-const END_SIZE: usize = 2048;
+/// Room for the end record, and for the header of a block.
+const END_SIZE: usize = 1024;
+/// Room beyond what statuses take, so that the largest that could still come always fits.
+const SLACK: usize = 1280;
 /// What the status of a thread takes, without its regions.
 const THREAD_SIZE: usize = 1 + crate::thread::IDENTITY_SIZE;
 /// What the status of a region takes, without its site's definition.
@@ -347,12 +349,8 @@ impl Advancer {
     /// Room in `generation` for what is written when it is over. If the arena cannot give as much,
     /// less, and some statuses are counted instead.
     fn reserve(&self, generation: u64, silent: &[Silent]) -> Option<Reserved> {
-        let of_thread = |silent: &Silent| {
-            let of_region = |(site, _): &(&Site, u64)| REGION_SIZE + 1 + site.definition_size();
-            let regions: usize = silent.regions.iter().map(of_region).sum();
-            THREAD_SIZE + regions + 1 + MAX_VARINT
-        };
-        let wanted = silent.iter().map(of_thread).sum::<usize>() + END_SIZE + BLOCK_HEADER;
+        let statuses = if silent.is_empty() { 0 } else { self.size_of(silent) + SLACK };
+        let wanted = statuses + END_SIZE;
         let capacity = self.arena.capacity();
         let mut length = wanted.min(capacity as usize / 16).next_multiple_of(BLOCK_GRANULE);
         loop {
@@ -382,6 +380,26 @@ impl Advancer {
         }
     }
 
+    /// How much the statuses take, the definitions of their sites included.
+    fn size_of(&self, silent: &[Silent]) -> usize {
+        let now = crate::clock::now(self.control.mode());
+        let mut sites = HashSet::new();
+        let mut size = 1 + 2 * MAX_VARINT;
+        for silent in silent {
+            size += 1 + length(silent.thread) + length(silent.os_thread);
+            size += 1 + silent.name.as_str().len() + 1 + length(u64::from(silent.deeper));
+            for (site, began) in &silent.regions {
+                // An id has four bytes at most.
+                size += 1 + 4 + length(now.saturating_sub(*began));
+                if sites.insert(std::ptr::from_ref(*site)) {
+                    size += 1 + site.definition_size();
+                }
+            }
+        }
+        // Time passes until it is written.
+        size + size / 16
+    }
+
     /// Keeps as much of the arena from writers as the end of the next generation may take, twice,
     /// because a block at the arena's end may need padding of its own length.
     fn keep_reserve(&self, silent: usize) {
@@ -400,7 +418,7 @@ impl Advancer {
         tally: &Tally,
     ) {
         let mut out = Vec::with_capacity(reserved.room);
-        let room = reserved.room.saturating_sub(END_SIZE.min(reserved.room));
+        let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
         let mut omitted = 0;
         let mut ids = HashMap::new();
         for silent in silent {
@@ -410,7 +428,7 @@ impl Advancer {
             if stated {
                 continue;
             }
-            if out.len() + THREAD_SIZE + 1 + MAX_VARINT > room {
+            if out.len() + THREAD_SIZE > room {
                 omitted += 1;
                 continue;
             }
@@ -528,6 +546,11 @@ struct Tally {
     events: u64,
     bytes: u64,
     blocks: u64,
+}
+
+/// How many bytes a varint takes.
+fn length(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 fn put_thread_status(out: &mut Vec<u8>, silent: &Silent) {
