@@ -10,5 +10,8 @@ pub use lookback_recorder::{
 #[doc(hidden)]
 pub use lookback_recorder::__private;
 
+/// Reading snapshots back: with the feature `read`.
 #[cfg(feature = "read")]
 pub use lookback_snapshot as read;
+#[cfg(feature = "read")]
+pub use lookback_snapshot::Trace;

@@ -1,1 +1,68 @@
-fn main() {}
+//! The command `lookback`: reads snapshots, and shows a recorded service. Each subcommand has a
+//! file of its own; `outcome` has how they end, `text` and `terminal` how they speak.
+
+#![forbid(unsafe_code)]
+
+mod completions;
+mod demo;
+mod events;
+mod glob;
+mod info;
+mod open_regions;
+mod outcome;
+mod terminal;
+mod text;
+mod validate;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+use terminal::Colour;
+
+/// A continuous flight recorder: the last seconds of a service, and what they tell.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lookback",
+    version,
+    propagate_version = true,
+    after_help = "\
+Examples:
+  lookback demo                        a service with an incident in it, recorded
+  lookback info incident.lbk           what is in a snapshot
+  lookback events incident.lbk         everything that happened, in order
+  lookback validate incident.lbk       whether a snapshot is sound
+
+Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage."
+)]
+struct CommandLine {
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: Colour,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Info(info::Info),
+    Events(events::Events),
+    Validate(validate::Validate),
+    Completions(completions::Completions),
+}
+
+fn main() -> ExitCode {
+    let asked = Colour::asked(std::env::args_os().filter_map(|a| a.into_string().ok()));
+    let matches = CommandLine::command().color(asked.into()).get_matches();
+    let CommandLine { color, command } = match CommandLine::from_arg_matches(&matches) {
+        Ok(line) => line,
+        Err(error) => error.exit(),
+    };
+    color.choose();
+    outcome::conclude(match command {
+        Command::Demo(demo) => demo.run(),
+        Command::Info(info) => info.run(),
+        Command::Events(events) => events.run(),
+        Command::Validate(validate) => validate.run(),
+        Command::Completions(completions) => completions.run(),
+    })
+}

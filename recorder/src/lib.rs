@@ -26,6 +26,7 @@ real! {
     mod macros;
     mod mapping;
     mod process;
+    mod promptness;
     mod recorder;
     mod settings;
     mod share;

@@ -58,23 +58,23 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
     let number = control.threads.fetch_add(1, Ordering::Relaxed) + 1;
     slot.os_thread.store(os_thread(), Ordering::Relaxed);
     slot.set_name(name());
-    SLOT.set(Some(slot));
     call_at_end(1);
-    let writer = Writer::enter_slot(control, slot)?;
-    let inside = writer.inside();
-    if inside.is_recording()
-        && let Some((mut cursor, _)) = inside.begin(Kind::ThreadStart, IDENTITY_SIZE)
-    {
-        // SAFETY: as large as asked for.
-        unsafe {
-            put_identity_of(number, slot, &mut cursor);
-            inside.commit(cursor);
+    if let Some(writer) = Writer::enter_slot(control, slot) {
+        let inside = writer.inside();
+        if inside.is_recording()
+            && let Some((mut cursor, _)) = inside.begin(Kind::ThreadStart, IDENTITY_SIZE)
+        {
+            // SAFETY: as large as asked for.
+            unsafe {
+                put_identity_of(number, slot, &mut cursor);
+                inside.commit(cursor);
+            }
         }
+        // The slot becomes the thread's only after its start was written: a statement before that
+        // belongs to nobody.
+        slot.thread.store(number, Ordering::Relaxed);
     }
-    // The slot becomes the thread's only after its start was written: a statement before that
-    // belongs to nobody.
-    slot.thread.store(number, Ordering::Relaxed);
-    drop(writer);
+    SLOT.set(Some(slot));
     Some(slot)
 }
 
@@ -99,6 +99,8 @@ unsafe fn put_identity_of(number: u64, slot: &Slot, cursor: &mut Cursor) {
 }
 
 fn depart(control: &'static Control, slot: &'static Slot) {
+    // What a signal handler records from here on has no thread to belong to.
+    SLOT.set(None);
     if let Some(writer) = Writer::enter_slot(control, slot) {
         let inside = writer.inside();
         if inside.is_recording()
@@ -110,7 +112,6 @@ fn depart(control: &'static Control, slot: &'static Slot) {
         slot.thread.store(0, Ordering::Relaxed);
         slot.depth.store(0, Ordering::Relaxed);
     }
-    SLOT.set(None);
     control.give_slot(slot);
 }
 

@@ -7,6 +7,11 @@
 //! and statuses wherever they stand: a definition is committed before its id is published, so every
 //! event of the first reading finds its definition in the second.
 //!
+//! The first reading takes a while, so it alone could hold an event and not the one that caused it.
+//! That is why the copy has an end in time, from before the first reading, and later events do not
+//! count. If an event that counts was caused by another, that one was earlier, too, and was committed
+//! when its call returned, before the first reading began.
+//!
 //! The copy is sound from wherever the tail stands when it is done: see `ring`.
 
 use crate::arena::Arena;
@@ -42,8 +47,21 @@ pub(crate) struct Part {
 const ATTEMPTS: usize = 8;
 
 enum Attempt {
+    /// Copied; or there is nothing to copy.
     Done(Option<Window>),
+    /// Writers were faster: what is left is to be chosen anew.
     Overtaken,
+}
+
+impl Attempt {
+    /// What is wanted is not in the table: one generation may be gone for good, but of the window
+    /// there is always something.
+    fn none(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Last(_) => Self::Overtaken,
+            Wanted::Only(_) => Self::Done(None),
+        }
+    }
 }
 
 /// Which generations to copy.
@@ -67,16 +85,23 @@ impl Window {
     }
 
     fn attempt(arena: &Arena, mode: Mode, wanted: Wanted) -> io::Result<Attempt> {
-        let nothing = Attempt::Done(None);
+        // Before anything is read: what is recorded later than this does not count.
+        let ended = clock::instant(mode, 0);
         let header = read_header(arena)?;
-        let Some(numbers) = choose(&header, wanted) else { return Ok(nothing) };
-        let newest_complete = header.complete;
+        let numbers = match choose(&header, wanted, ended.monotonic) {
+            Some(numbers) => numbers,
+            None => return Ok(Attempt::none(wanted)),
+        };
         // The first reading: where events end in what is not complete.
-        let mut cuts = HashMap::new();
         let mut bytes = Vec::new();
-        if numbers.end().0 > newest_complete.0
-            && let Some(entry) = header.entry(newest_complete.next())
+        let mut cuts = HashMap::new();
+        let complete = header.complete;
+        if *numbers.end() > complete
+            && let Some(entry) = header.entry(complete.next())
         {
+            if !is_range(&header, entry.start, header.head) {
+                return Ok(Attempt::Overtaken);
+            }
             arena.copy(entry.start.0, header.head - entry.start, &mut bytes)?;
             cuts = Blocks::new(&bytes, entry.start)
                 .map(|block| (block.header.position, block.records.len() as u32))
@@ -85,31 +110,34 @@ impl Window {
         }
         // The second reading: everything, oldest first, because the oldest is given up first.
         let now = read_header(arena)?;
-        let Some(first) = header.entry(*numbers.start()) else { return Ok(nothing) };
+        let (Some(first), Some(last)) = (now.entry(*numbers.start()), now.entry(*numbers.end()))
+        else {
+            return Ok(Attempt::none(wanted));
+        };
         let start = first.start;
         let end = match wanted {
             Wanted::Last(_) => now.head,
-            Wanted::Only(number) => match now.entry(number) {
-                Some(entry) => entry.end,
-                None => return Ok(nothing),
-            },
+            Wanted::Only(_) => last.end,
         };
-        if end - start > header.capacity || now.tail > start {
-            // Overtaken while the table was read: what is left is chosen anew.
+        if !is_range(&now, start, end) || now.tail > start {
             return Ok(Attempt::Overtaken);
         }
         arena.copy(start.0, end - start, &mut bytes)?;
-        let frequency = header.entry(*numbers.end()).map_or(0, |entry| entry.began.frequency);
-        let ended_now = clock::instant(mode, frequency);
+        let ended = ClockRecord { frequency: last.began.frequency, ..ended };
+        // An entry that was read twice alike was not overwritten while it was read.
+        let entry = |number: Generation| {
+            let (before, after) = (header.entry(number)?, now.entry(number)?);
+            (before.start == after.start && before.began == after.began).then_some(before)
+        };
         let generations = (numbers.start().0..=numbers.end().0)
             .map(Generation)
-            .filter_map(|number| Some((number, header.entry(number)?)))
+            .filter_map(|number| Some((number, entry(number)?)))
             .filter(|(_, entry)| arena.ring().still_holds(entry.start.0))
             .map(|(number, entry)| Part {
                 number,
-                complete: number <= newest_complete,
+                complete: number <= complete,
                 began: entry.began,
-                ended: header.entry(number.next()).map_or(ended_now, |next| next.began),
+                ended: header.entry(number.next()).map_or(ended, |next| next.began),
             })
             .collect::<Vec<_>>();
         if generations.is_empty() {
@@ -177,7 +205,16 @@ fn read_header(arena: &Arena) -> io::Result<ArenaHeader> {
     ArenaHeader::parse(&bytes).map_err(io::Error::other)
 }
 
-fn choose(header: &ArenaHeader, wanted: Wanted) -> Option<RangeInclusive<Generation>> {
+/// Whether these positions can be a piece of the arena: a header is not read at one instant.
+fn is_range(header: &ArenaHeader, start: Position, end: Position) -> bool {
+    start <= end && end - start <= header.capacity
+}
+
+fn choose(
+    header: &ArenaHeader,
+    wanted: Wanted,
+    now: Nanos,
+) -> Option<RangeInclusive<Generation>> {
     let window = match wanted {
         Wanted::Only(number) => {
             let there = number >= header.oldest && number <= header.complete;
@@ -190,7 +227,6 @@ fn choose(header: &ArenaHeader, wanted: Wanted) -> Option<RangeInclusive<Generat
     if header.running.0 != 0 {
         last = header.running.max(header.complete);
     }
-    let now = clock::monotonic();
     let mut first = last;
     header.entry(first)?;
     while first > header.oldest

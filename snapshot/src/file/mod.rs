@@ -1,1 +1,45 @@
 //! The container: a series of zstd frames, and its writer.
+//!
+//! A file holds, one after the other: the metadata, one frame a generation, and three skippable
+//! frames (index, copy of the metadata, trailer). Each generation is a frame of its own, so that
+//! `zstd -d` reads the file, a cut file is good up to the cut, a damaged frame costs what is in it
+//! and nothing else, and generations can be read one at a time. The index is for speed and for
+//! finding the way past damage; nothing in it is said only there.
+//!
+//! `docs/format.md` specifies every byte.
+
+mod frame;
+mod index;
+mod writer;
+
+pub use frame::{FileBlock, GenerationFrame};
+pub use writer::FileWriter;
+
+#[cfg(feature = "read")]
+pub(crate) use frame::{BlockEntry, FrameHeader, FramePrefix};
+#[cfg(feature = "read")]
+pub(crate) use index::{
+    INDEX_TAG, IndexEntry, METADATA_COPY_TAG, TRAILER_TAG, Trailer, checked as skippable_content,
+    decode_index,
+};
+
+/// The newest version of the file format, which is the one that is written.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// The first eight bytes of the metadata frame's content.
+pub(crate) const FILE_MAGIC: [u8; 8] = *b"LOOKBACK";
+
+/// The length of what stands before the metadata in its frame: magic, version, two reserved bytes.
+pub(crate) const METADATA_FRONT: usize = 12;
+
+/// What the content of a generation's frame begins with.
+pub(crate) const GENERATION_TAG: [u8; 4] = *b"LBGN";
+
+/// The largest window of a frame, as a power of two.
+pub(crate) const MAX_WINDOW_LOG: u32 = 23;
+
+/// The first bytes of a zstd frame, as a little-endian number.
+pub(crate) const ZSTD_MAGIC: u32 = 0xfd2f_b528;
+
+/// The first bytes of the skippable frames: of the index, the copy of the metadata, the trailer.
+pub(crate) const SKIPPABLE: [u32; 3] = [0x184d_2a5b, 0x184d_2a5c, 0x184d_2a5d];

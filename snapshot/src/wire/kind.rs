@@ -151,6 +151,9 @@ event_table! {
     12 End "end" Status [events: Unsigned, bytes: Unsigned, blocks: Unsigned, lost: Pairs,
         advances: Pairs, waits: Pairs, snapshots: Pairs];
 
+    /// So many statuses were left out for want of room: of threads (`what` 1) with all their regions.
+    13 Omitted "omitted" Status [what: Unsigned, count: Unsigned];
+
     /// A thread emits its first event.
     16 ThreadStart "thread_start" Event [thread: Unsigned, os_thread: Unsigned, name: Text];
     /// The thread ends.

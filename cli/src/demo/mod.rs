@@ -1,0 +1,262 @@
+//! `lookback demo`: a real service with an incident in it, recorded.
+//!
+//! `server` and `shop` are the service, `traffic` its clients, `lock` what the fault is about;
+//! `story` reads out of the snapshot what happened.
+
+mod lock;
+mod server;
+mod shop;
+mod story;
+mod traffic;
+
+use crate::info::Summary;
+use crate::outcome::{Verdict, open};
+use crate::terminal::{bad, dim, good, name, strong};
+use crate::text::{bytes, count, counted, duration};
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use lookback::{Recorder, Stats};
+use server::{Queue, Server, WORKERS};
+use shop::Shop;
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+use story::Story;
+use traffic::{CLIENTS, Client, Seen, Tally};
+
+/// Record a service with an incident in it: a small shop, over real HTTP, on a port of this machine.
+///
+/// After two thirds of the time one of its threads does something that it should not. The first
+/// request that fails because of it saves a snapshot, and the trace tells what happened.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  lookback demo
+  lookback demo --seconds 10 --out /tmp/demo
+  lookback info ./lookback-demo/incident.lbk")]
+pub struct Demo {
+    /// Where to save the snapshot, as incident.lbk; a directory, made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "./lookback-demo")]
+    out: PathBuf,
+    /// How long the service runs
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+impl Demo {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let Self { out, seconds } = self;
+        std::fs::create_dir_all(&out)
+            .with_context(|| format!("{}: cannot make this directory", out.display()))?;
+        // Better now than when the snapshot is there and has nowhere to go.
+        try_to_write_in(&out)
+            .with_context(|| format!("{}: cannot write to this directory", out.display()))?;
+        let file = out.join("incident.lbk");
+        let recorder = Recorder::builder()
+            .name("shop")
+            .window(Duration::from_secs(10))
+            .generation_period(Duration::from_millis(500))
+            .max_bytes(8 << 20)
+            .start()?;
+        let server = Server::bind()?;
+        writeln!(
+            io::stdout(),
+            "A small shop serves on http://{} for {},\n\
+             with {WORKERS} threads, to {CLIENTS} clients. lookback records it.",
+            server.address(),
+            counted(seconds, "second"),
+        )?;
+        let shop = Shop::new(&recorder, &file);
+        let tally = serve(&server, &shop, Duration::from_secs(seconds))?;
+        drop(server);
+        let saved = shop.into_saved();
+        let stats = recorder.stats();
+        recorder.stop()?;
+        saved
+            .context("nothing went wrong in the shop, so there is no snapshot; run it again")??;
+        let report = Report { file: &file, tally, stats };
+        let mut out = BufWriter::new(io::stdout().lock());
+        report.print(&mut out)?;
+        out.flush()?;
+        Ok(Verdict::Sound)
+    }
+}
+
+/// Makes a file there, and takes it away again.
+fn try_to_write_in(directory: &Path) -> io::Result<()> {
+    let path = directory.join(format!(".lookback-{}", std::process::id()));
+    std::fs::File::create(&path)?;
+    std::fs::remove_file(path)
+}
+
+/// Runs the shop and its clients. Says what the clients saw.
+fn serve(server: &Server, shop: &Shop<'_>, time: Duration) -> anyhow::Result<Tally> {
+    let queue = Queue::new();
+    thread::scope(|scope| {
+        server.serve(scope, shop, &queue)?;
+        let tally = shop_around(server, time);
+        server.close();
+        tally
+    })
+}
+
+/// Runs the clients, for so long.
+fn shop_around(server: &Server, time: Duration) -> anyhow::Result<Tally> {
+    let began = Instant::now();
+    let (reload, until) = (began + time * 2 / 3, began + time);
+    let clients = (0..=CLIENTS).map(|number| Client::connect(number, server.address()));
+    let clients: Vec<_> = clients.collect::<Result<_, _>>()?;
+    let seen = Seen::default();
+    thread::scope(|scope| {
+        let seen = &seen;
+        let threads: Vec<_> = clients
+            .iter()
+            .enumerate()
+            .map(|(number, client)| {
+                scope.spawn(move || match number {
+                    0 => client.reload_prices(reload, seen),
+                    _ => client.shop_around(until, seen),
+                })
+            })
+            .collect();
+        show_progress(time, seen, || threads.iter().all(|thread| thread.is_finished()));
+        let mut tally = Tally::default();
+        for thread in threads {
+            tally.add(thread.join().unwrap_or_default());
+        }
+        Ok(tally)
+    })
+}
+
+/// On a terminal alone: how far it is.
+fn show_progress(time: Duration, seen: &Seen, is_over: impl Fn() -> bool) {
+    let template = "  {bar:30.cyan/dim} {elapsed:>3}  {msg}";
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━━─");
+    let progress = ProgressBar::new(time.as_millis() as u64).with_style(style);
+    let began = Instant::now();
+    while !is_over() {
+        thread::sleep(Duration::from_millis(50));
+        progress.set_position(began.elapsed().min(time).as_millis() as u64);
+        let failed = match seen.failed.load(Relaxed) {
+            0 => String::new(),
+            failed => format!(", {} failed", count(failed)),
+        };
+        progress.set_message(format!("{} requests{failed}", count(seen.requests.load(Relaxed))));
+    }
+    progress.finish_and_clear();
+}
+
+/// What is said at the end.
+struct Report<'a> {
+    file: &'a Path,
+    tally: Tally,
+    stats: Stats,
+}
+
+impl Report<'_> {
+    fn print(mut self, out: &mut impl Write) -> anyhow::Result<()> {
+        let trace = open(self.file)?;
+        let summary = Summary::of(&trace);
+        title(out, "The handler that failed first has saved the last seconds")?;
+        summary.print_header(out)?;
+        summary.print_generations(out)?;
+
+        title(out, "What had happened, as the trace tells it")?;
+        match Story::of(&trace) {
+            Some(story) => story.print(out)?,
+            None => writeln!(out, "  Nobody held the inventory when the snapshot was taken.")?,
+        }
+
+        title(out, "Meanwhile")?;
+        self.print_clients(out)?;
+        self.print_recorder(out)?;
+
+        title(out, "What to try next")?;
+        let program = std::env::args_os().next().map_or("lookback".into(), PathBuf::from);
+        let (program, file) = (shell_word(&program).into_owned(), shell_word(self.file));
+        for (command, options) in [
+            ("info", ""),
+            ("events", " --last 300ms"),
+            ("events", " --kind log"),
+            ("events", " --name inventory_locked --json"),
+            ("validate", ""),
+        ] {
+            let command = name().apply_to(command);
+            writeln!(out, "  {program} {command} {file}{}", dim().apply_to(options))?;
+        }
+        Ok(())
+    }
+
+    fn print_clients(&mut self, out: &mut impl Write) -> io::Result<()> {
+        let Tally { ok, failed, other, broken, ref mut micros } = self.tally;
+        micros.sort_unstable();
+        let at = |part: f64| {
+            let index = (micros.len() as f64 * part) as usize;
+            let micros = micros.get(index.min(micros.len().saturating_sub(1)));
+            duration(u64::from(micros.copied().unwrap_or_default()) * 1000)
+        };
+        let times =
+            format!("half within {}, 99 % within {}, the longest {}", at(0.5), at(0.99), at(1.0));
+        let requests = count(self.tally.requests());
+        let label = dim().apply_to("clients");
+        writeln!(
+            out,
+            "  {label:<9} {} requests: {}, {} turned down, {}{}",
+            strong().apply_to(requests),
+            good().apply_to(format!("{} answered", count(ok))),
+            count(other),
+            bad().apply_to(format!("{} failed (503)", count(failed))),
+            match broken {
+                0 => String::new(),
+                broken => format!(", {} without an answer", count(broken)),
+            },
+        )?;
+        writeln!(out, "  {:<9} {times}", "")
+    }
+
+    fn print_recorder(&self, out: &mut impl Write) -> io::Result<()> {
+        let Stats { recorded, bytes: used, max_bytes, ref advances, ref snapshots, .. } =
+            self.stats;
+        let lost = match self.stats.lost_in_all() {
+            0 => good().apply_to("none lost".to_owned()),
+            lost => bad().apply_to(format!("{} lost", count(lost))),
+        };
+        let (label, recorded) = (dim().apply_to("recorder"), strong().apply_to(count(recorded)));
+        let longest = |time: Duration| duration(time.as_nanos() as u64);
+        writeln!(
+            out,
+            "  {label:<9} {recorded} events, {lost}; {} of {} in use",
+            bytes(used),
+            bytes(max_bytes),
+        )?;
+        writeln!(
+            out,
+            "  {:<9} {}, the longest took {}; the snapshot's copy {}",
+            "",
+            counted(advances.count, "advance"),
+            longest(advances.longest),
+            longest(snapshots.longest),
+        )
+    }
+}
+
+fn title(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "\n{}\n", strong().apply_to(text))
+}
+
+/// The path as a shell understands it.
+fn shell_word(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-+:@%".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}

@@ -1,0 +1,395 @@
+//! `lookback info`: what is in a snapshot.
+
+use crate::outcome::{Damage, Verdict, open};
+use crate::terminal::{bad, dim, good, name, odd, strong, width};
+use crate::text::{bar, bytes, count, counted, duration, escape};
+use clap::Args;
+use console::{measure_text_width, truncate_str};
+use lookback::read::wire::{Metadata, ThreadNumber, Value, key};
+use lookback::read::{Event, GenerationInfo, Trace};
+use serde_json::{Map, json};
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+/// Print what is in a snapshot: of which process, why it was taken, what it covers.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost`
+{cause: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}],
+`threads` [{number, name, os_thread, events}], `kinds` {kind: how many}, `damage` [what cannot be
+read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first
+generation of the snapshot began; `bytes` are those of the records, before compression.
+
+Of a damaged file the whole generations are shown, the damage is named on stderr, and the exit code
+is 1.
+
+Examples:
+  lookback info incident.lbk
+  lookback info incident.lbk --json | jq '.generations[] | {number, events}'")]
+pub struct Info {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+impl Info {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let trace = open(&self.file)?;
+        let summary = Summary::of(&trace);
+        let mut out = BufWriter::new(io::stdout().lock());
+        if self.json {
+            writeln!(out, "{:#}", summary.json())?;
+        } else {
+            summary.print_header(&mut out)?;
+            summary.print_generations(&mut out)?;
+            summary.print_threads(&mut out)?;
+        }
+        out.flush()?;
+        Ok(summary.damage.tell())
+    }
+}
+
+/// What is in a snapshot.
+pub struct Summary<'a> {
+    trace: &'a Trace,
+    metadata: &'a Metadata,
+    generations: &'a [GenerationInfo],
+    threads: BTreeMap<ThreadNumber, Thread>,
+    kinds: BTreeMap<String, u64>,
+    pub damage: Damage,
+}
+
+/// What one thread recorded.
+struct Thread {
+    name: String,
+    os_thread: u64,
+    events: u64,
+}
+
+impl<'a> Summary<'a> {
+    /// Reads all of it once.
+    pub fn of(trace: &'a Trace) -> Self {
+        let mut summary = Self {
+            trace,
+            metadata: trace.metadata(),
+            generations: trace.generations(),
+            threads: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            damage: Damage::of(trace),
+        };
+        for event in trace.events() {
+            match event {
+                Ok(event) => summary.count(&event),
+                Err(error) => summary.damage.note(&error),
+            }
+        }
+        for generation in summary.generations {
+            if let Some(error) = &generation.damage {
+                summary.damage.note(error);
+            }
+        }
+        summary
+    }
+
+    fn count(&mut self, event: &Event) {
+        match self.kinds.get_mut(event.kind_name()) {
+            Some(count) => *count += 1,
+            None => drop(self.kinds.insert(event.kind_name().to_owned(), 1)),
+        }
+        let Some(thread) = event.thread() else { return };
+        let entry = self.threads.entry(thread.number).or_insert_with(|| Thread {
+            name: String::new(),
+            os_thread: thread.os_thread,
+            events: 0,
+        });
+        entry.events += 1;
+        if entry.name.is_empty() && !thread.name.is_empty() {
+            entry.name = thread.name.to_string();
+        }
+    }
+
+    /// Events that can be read.
+    pub fn events(&self) -> u64 {
+        self.generations.iter().map(|generation| generation.events).sum()
+    }
+
+    /// Events that were lost in its time, by cause.
+    fn lost(&self) -> BTreeMap<String, u64> {
+        let mut lost = BTreeMap::new();
+        for cause in self.generations.iter().flat_map(|generation| &generation.lost) {
+            *lost.entry(cause.name().into_owned()).or_default() += cause.count;
+        }
+        lost
+    }
+
+    /// The time that it covers; of a damaged one, that of the generations that are left.
+    fn covered(&self) -> u64 {
+        let known = self.metadata.number(key::COVERED).filter(|_| self.damage.lines().is_empty());
+        known.unwrap_or_else(|| {
+            let readable =
+                |generation: &&GenerationInfo| generation.damage.is_none() || generation.events > 0;
+            self.generations.iter().filter(readable).map(|g| g.duration.0).sum()
+        })
+    }
+
+    /// Bytes of the file, if it is one.
+    fn file_bytes(&self) -> Option<u64> {
+        let metadata = std::fs::metadata(self.trace.file()).ok()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
+    /// When a generation began, since the first one did; if that is known.
+    fn start(&self, generation: &GenerationInfo) -> Option<u64> {
+        let starts = self.generations.iter().map(|generation| generation.start.0);
+        let first = starts.filter(|start| *start > 0).min()?;
+        generation.start.0.checked_sub(first)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let text = |name| self.metadata.text(name);
+        let number = |name| self.metadata.number(name);
+        let generations = self.generations.iter().map(|generation| {
+            json!({
+                "number": generation.number.0,
+                "start_ns": self.start(generation),
+                "duration_ns": generation.duration.0,
+                "wall_ns": (generation.wall.0 > 0).then_some(generation.wall.0),
+                "events": generation.events,
+                "lost": lost(generation),
+                "bytes": generation.bytes,
+                "complete": generation.complete,
+                "blocks": generation.blocks,
+                "threads": generation.threads,
+                "offset": generation.offset,
+                "compressed": generation.compressed,
+                "statuses_omitted": generation.omitted,
+                "damage": generation.damage.as_ref().map(ToString::to_string),
+            })
+        });
+        let threads = self.threads.iter().map(|(number, thread)| {
+            json!({
+                "number": number.0,
+                "name": thread.name,
+                "os_thread": thread.os_thread,
+                "events": thread.events,
+            })
+        });
+        let lost_total: Map<_, _> = self
+            .metadata
+            .iter()
+            .filter_map(|(name, value)| match (name.strip_prefix(key::LOST), value) {
+                (Some(cause), Value::Unsigned(count)) => Some((cause.to_owned(), json!(count))),
+                _ => None,
+            })
+            .collect();
+        json!({
+            "file": {
+                "path": self.trace.file(),
+                "bytes": self.file_bytes(),
+                "format_version": self.trace.format_version(),
+            },
+            "process": {
+                "name": text(key::PROCESS_NAME),
+                "pid": number(key::PROCESS_PID),
+                "executable": text(key::PROCESS_EXECUTABLE),
+                "arguments": self.metadata.texts(key::PROCESS_ARGUMENT).collect::<Vec<_>>(),
+                "build_id": text(key::PROCESS_BUILD_ID),
+            },
+            "host": {
+                "name": text(key::HOST_NAME),
+                "system": text(key::HOST_SYSTEM),
+                "boot_id": text(key::BOOT_ID),
+            },
+            "reason": text(key::REASON),
+            "trigger": text(key::TRIGGER),
+            "taken": text(key::TAKEN),
+            "taken_wall_ns": number(key::TAKEN_WALL),
+            "window_ns": number(key::WINDOW),
+            "covered_ns": self.covered(),
+            "events": self.events(),
+            "lost": self.lost(),
+            "recorder": {
+                "version": text(key::RECORDER),
+                "max_bytes": number(key::MAX_BYTES),
+                "recorded_total": number(key::RECORDED),
+                "lost_total": lost_total,
+            },
+            "clock": {
+                "kind": text(key::CLOCK),
+                "frequency": number(key::CLOCK_FREQUENCY),
+            },
+            "generations": generations.collect::<Vec<_>>(),
+            "threads": threads.collect::<Vec<_>>(),
+            "kinds": self.kinds,
+            "damage": self.damage.lines(),
+        })
+    }
+
+    /// What it is, in a few lines.
+    pub fn print_header(&self, out: &mut impl Write) -> io::Result<()> {
+        let text = |name| self.metadata.text(name).map(|text| escape(text).into_owned());
+        let unknown = || "not known".to_owned();
+        let process = text(key::PROCESS_NAME).unwrap_or_else(|| "an unknown process".to_owned());
+        let pid = self.metadata.number(key::PROCESS_PID).map(|pid| format!(" (pid {pid})"));
+        let size = self.file_bytes().map(|size| format!(", {}", bytes(size)));
+        writeln!(
+            out,
+            "{}  {}",
+            strong().apply_to(escape(self.trace.file())),
+            dim().apply_to(format!(
+                "a snapshot of {process}{}{}",
+                pid.unwrap_or_default(),
+                size.unwrap_or_default()
+            )),
+        )?;
+        writeln!(out)?;
+
+        let mut row =
+            |label: &str, value: &str| writeln!(out, "  {:<9} {value}", dim().apply_to(label));
+        let reason = text(key::REASON).unwrap_or_else(unknown);
+        row("reason", &strong().apply_to(reason).to_string())?;
+        let mut taken = text(key::TAKEN).map_or_else(unknown, |taken| without_fraction(&taken));
+        if let Some(trigger) = text(key::TRIGGER) {
+            taken += &format!(", by {trigger}");
+        }
+        if let Some(host) = text(key::HOST_NAME) {
+            taken += &format!(", on {host}");
+        }
+        row("taken", &taken)?;
+        let mut covered = duration(self.covered());
+        if let Some(window) = self.metadata.number(key::WINDOW) {
+            covered += &format!(" of a window of {}", duration(window));
+        }
+        covered += &format!(", in {}", counted(self.generations.len() as u64, "generation"));
+        row("covered", &covered)?;
+        let lost = self.lost();
+        let lost = if lost.is_empty() {
+            good().apply_to("none lost".to_owned())
+        } else {
+            let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
+            let all = count(lost.values().sum());
+            bad().apply_to(format!("{all} lost ({})", causes.collect::<Vec<_>>().join(", ")))
+        };
+        let threads = counted(self.threads.len() as u64, "thread");
+        row("events", &format!("{} on {threads}, {lost}", count(self.events())))?;
+        let mut recorder = format!("lookback {}", text(key::RECORDER).unwrap_or_else(unknown));
+        if let Some(clock) = text(key::CLOCK) {
+            recorder += &format!(", clock {clock}");
+        }
+        if let Some(frequency) = self.metadata.number(key::CLOCK_FREQUENCY) {
+            recorder += &format!(" at {} MHz", count(frequency / 1_000_000));
+        }
+        if let Some(bound) = self.metadata.number(key::MAX_BYTES) {
+            recorder += &format!(", at most {}", bytes(bound));
+        }
+        row("recorder", &recorder)?;
+        let arguments: Vec<_> = self.metadata.texts(key::PROCESS_ARGUMENT).map(escape).collect();
+        if !arguments.is_empty() {
+            let room = width().saturating_sub(12);
+            row("command", &truncate_str(&arguments.join(" "), room, "…"))?;
+        }
+        if !self.damage.lines().is_empty() {
+            let found = counted(self.damage.lines().len() as u64, "place");
+            row("damage", &bad().apply_to(format!("in {found}, see below")).to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The generations, with bars for their events.
+    pub fn print_generations(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.generations.is_empty() {
+            return Ok(());
+        }
+        let header = format!(
+            "  {:>10} {:>10} {:>9} {:>11} {:>7} {:>9}",
+            "generation", "begins", "lasts", "events", "lost", "records"
+        );
+        writeln!(out, "\n{}", dim().apply_to(&header))?;
+        let earlier = self.generations.len().saturating_sub(MOST_ROWS);
+        if earlier > 0 {
+            let events: u64 = self.generations[..earlier].iter().map(|g| g.events).sum();
+            let line = format!("{} before, with {} events", count(earlier as u64), count(events));
+            writeln!(out, "  {}", dim().apply_to(line))?;
+        }
+        let most = self.generations.iter().map(|g| g.events).max().unwrap_or_default();
+        let room = width().saturating_sub(header.len() + 2).min(40);
+        for generation in &self.generations[earlier..] {
+            let begins = self
+                .start(generation)
+                .map_or("?".to_owned(), |start| format!("{:.3} s", start as f64 / 1e9));
+            let lost = lost(generation);
+            write!(
+                out,
+                "  {:>10} {begins:>10} {:>9} {:>11} {} {:>9}  ",
+                generation.number.0,
+                duration(generation.duration.0),
+                count(generation.events),
+                if lost > 0 { bad() } else { dim() }.apply_to(format!("{:>7}", count(lost))),
+                bytes(generation.bytes),
+            )?;
+            let bar = bar(generation.events as f64 / most.max(1) as f64, room);
+            write!(out, "{}", name().apply_to(&bar))?;
+            let space = if bar.is_empty() { "" } else { " " };
+            match (&generation.damage, generation.complete) {
+                (Some(_), _) => writeln!(out, "{space}{}", bad().apply_to("damaged"))?,
+                (None, false) => writeln!(out, "{space}{}", odd().apply_to("incomplete"))?,
+                (None, true) => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The threads, with bars for their events.
+    fn print_threads(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.threads.is_empty() {
+            return Ok(());
+        }
+        let header =
+            format!("  {:>10} {:<20} {:>9} {:>11}", "thread", "name", "os thread", "events");
+        writeln!(out, "\n{}", dim().apply_to(&header))?;
+        let most = self.threads.values().map(|thread| thread.events).max().unwrap_or_default();
+        let room = width().saturating_sub(header.len() + 2).min(40);
+        // With very many threads: the busiest.
+        let mut shown: Vec<_> = self.threads.iter().collect();
+        shown.sort_by_key(|(_, thread)| std::cmp::Reverse(thread.events));
+        let hidden: u64 = shown.drain(shown.len().min(MOST_ROWS)..).map(|(_, t)| t.events).sum();
+        shown.sort_by_key(|(number, _)| **number);
+        for (number, thread) in &shown {
+            let called = escape(&thread.name);
+            let called = truncate_str(&called, 20, "…");
+            let pad = " ".repeat(20_usize.saturating_sub(measure_text_width(&called)));
+            writeln!(
+                out,
+                "  {:>10} {}{pad} {:>9} {:>11}  {}",
+                number.0,
+                strong().apply_to(&called),
+                thread.os_thread,
+                count(thread.events),
+                name().apply_to(bar(thread.events as f64 / most.max(1) as f64, room)),
+            )?;
+        }
+        if hidden > 0 {
+            let more = count((self.threads.len() - shown.len()) as u64);
+            let line = format!("{more} more, with {} events; see --json", count(hidden));
+            writeln!(out, "  {}", dim().apply_to(line))?;
+        }
+        Ok(())
+    }
+}
+
+/// So many generations or threads are shown one by one.
+const MOST_ROWS: usize = 40;
+
+/// A time as RFC 3339 has it, to the second.
+fn without_fraction(time: &str) -> String {
+    let Some((seconds, rest)) = time.split_once('.') else { return time.to_owned() };
+    format!("{seconds}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
+fn lost(generation: &GenerationInfo) -> u64 {
+    generation.lost.iter().map(|lost| lost.count).sum()
+}

@@ -1,0 +1,117 @@
+//! How a command ends: what it says when something is wrong, and its exit code.
+
+use crate::text::escape;
+use anyhow::anyhow;
+use lookback::read::{ReadError, Reason, Trace};
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a command found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Sound,
+    /// The input is damaged, or a check failed. What is wrong has been said.
+    Bad,
+}
+
+/// The exit code of a command. Says on one line of stderr what went wrong, if it did.
+pub fn conclude(outcome: anyhow::Result<Verdict>) -> ExitCode {
+    match outcome {
+        Ok(Verdict::Sound) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::FAILURE,
+        // Who reads the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line on stderr.
+pub fn complain(what: &str) {
+    let name = console::Style::new().for_stderr().red().bold().apply_to("lookback:");
+    // If there is nobody to tell, there is nobody to tell that to either.
+    let _ = writeln!(io::stderr(), "{name} {}", escape(what));
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+/// Opens a snapshot. The error says what to do.
+pub fn open(path: &Path) -> anyhow::Result<Trace> {
+    Trace::open(path).map_err(|error| {
+        let file = path.display();
+        let Reason::Io { kind, message } = error.reason() else { return anyhow!("{error}") };
+        match kind {
+            io::ErrorKind::NotFound => {
+                anyhow!("{file}: there is no such file; `lookback demo` makes one to look at")
+            }
+            io::ErrorKind::IsADirectory => match snapshot_in(path) {
+                Some(inside) => anyhow!("{file}: a directory, not a snapshot; try {inside}"),
+                None => anyhow!("{file}: a directory, and there is no .lbk file in it"),
+            },
+            io::ErrorKind::PermissionDenied => anyhow!(
+                "{file}: permission denied; a snapshot can be read by the user it was saved by"
+            ),
+            _ => anyhow!("{file}: cannot be read: {message}"),
+        }
+    })
+}
+
+/// The newest snapshot in a directory.
+fn snapshot_in(directory: &Path) -> Option<String> {
+    let entries = directory.read_dir().ok()?.filter_map(Result::ok);
+    let snapshots = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "lbk"));
+    let newest = snapshots.max_by_key(|entry| entry.metadata().and_then(|m| m.modified()).ok())?;
+    Some(newest.path().display().to_string())
+}
+
+/// Damage that was met, each thing once.
+#[derive(Default)]
+pub struct Damage {
+    seen: HashSet<String>,
+    lines: Vec<String>,
+    more: u64,
+}
+
+impl Damage {
+    /// So many are told one by one.
+    const MOST: usize = 1000;
+
+    /// What was found when the file was opened.
+    pub fn of(trace: &Trace) -> Self {
+        let mut damage = Self::default();
+        trace.damage().iter().for_each(|error| damage.note(error));
+        damage
+    }
+
+    /// Notes it, unless it is known.
+    pub fn note(&mut self, error: &ReadError) {
+        let line = error.to_string();
+        if self.lines.len() >= Self::MOST {
+            self.more += u64::from(!self.seen.contains(&line));
+        } else if self.seen.insert(line.clone()) {
+            self.lines.push(line);
+        }
+    }
+
+    /// Every line of it.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Says what is damaged, and so decides.
+    pub fn tell(&self) -> Verdict {
+        self.lines.iter().for_each(|line| complain(line));
+        if self.more > 0 {
+            complain(&format!("and {} more of the kind", self.more));
+        }
+        if self.lines.is_empty() { Verdict::Sound } else { Verdict::Bad }
+    }
+}

@@ -1,0 +1,110 @@
+//! Whether there is somebody who looks, and with what.
+
+use clap::ValueEnum;
+use console::{Style, Term};
+use std::io::IsTerminal;
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Also when the output goes elsewhere.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl Colour {
+    /// Makes it so for the whole process.
+    pub fn choose(self) {
+        let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colours = |terminal: bool| match self {
+            Self::Auto => terminal && !quiet,
+            Self::Always => true,
+            Self::Never => false,
+        };
+        console::set_colors_enabled(colours(std::io::stdout().is_terminal()));
+        console::set_colors_enabled_stderr(colours(std::io::stderr().is_terminal()));
+    }
+
+    /// What the command line says, before it is known to be right: for the help and its errors.
+    pub fn asked(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut chosen = Self::Auto;
+        while let Some(argument) = arguments.next() {
+            let value = match argument.strip_prefix("--color") {
+                Some("") => arguments.next(),
+                Some(value) => value.strip_prefix('=').map(str::to_owned),
+                None => continue,
+            };
+            if let Some(value) = value.and_then(|value| Self::from_str(&value, false).ok()) {
+                chosen = value;
+            }
+        }
+        chosen
+    }
+}
+
+impl From<Colour> for clap::ColorChoice {
+    fn from(colour: Colour) -> Self {
+        match colour {
+            Colour::Auto => Self::Auto,
+            Colour::Always => Self::Always,
+            Colour::Never => Self::Never,
+        }
+    }
+}
+
+/// How wide the output may be: that of the terminal, if it is one.
+pub fn width() -> usize {
+    match Term::stdout().size_checked() {
+        Some((_, columns)) => usize::from(columns).clamp(40, 160),
+        None => 100,
+    }
+}
+
+/// What is said beside the point.
+pub fn dim() -> Style {
+    Style::new().dim()
+}
+
+/// What matters.
+pub fn strong() -> Style {
+    Style::new().bold()
+}
+
+/// What is wrong.
+pub fn bad() -> Style {
+    Style::new().red().bold()
+}
+
+/// What is as it should be.
+pub fn good() -> Style {
+    Style::new().green()
+}
+
+/// Names: of threads, of regions.
+pub fn name() -> Style {
+    Style::new().cyan()
+}
+
+/// What needs a second look.
+pub fn odd() -> Style {
+    Style::new().yellow()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_colour_asked_for_counts() {
+        let asked = |line: &str| Colour::asked(line.split(' ').map(str::to_owned));
+        assert_eq!(asked("lookback info x"), Colour::Auto);
+        assert_eq!(asked("lookback --color never info x"), Colour::Never);
+        assert_eq!(asked("lookback --color=never info x --color always"), Colour::Always);
+        assert_eq!(asked("lookback --color=green --color"), Colour::Auto);
+    }
+}

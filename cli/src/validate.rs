@@ -1,0 +1,89 @@
+//! `lookback validate`: whether a snapshot is sound.
+
+use crate::outcome::{Damage, Verdict, complain, open};
+use crate::terminal::{good, strong};
+use crate::text::{bytes, count, counted, escape};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use lookback::read::{Trace, validate};
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Check that a snapshot is sound: every frame, every record, every transition.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exits with 0 if the snapshot is sound. If not, with 1, and each violation is named on a line of its
+own: in which generation, which slot, where in the file.
+
+With --json: one object with `file`, `sound`, `generations`, `events` and `violations`.
+
+Examples:
+  lookback validate incident.lbk
+  lookback validate incident.lbk --json | jq -r '.violations[]'")]
+pub struct Validate {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+impl Validate {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let trace = open(&self.file)?;
+        let violations = self.check(&trace);
+        let generations = trace.generations();
+        let events: u64 = generations.iter().map(|generation| generation.events).sum();
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let found = json!({
+                "file": trace.file(),
+                "sound": violations.is_empty(),
+                "generations": generations.len(),
+                "events": events,
+                "violations": violations,
+            });
+            writeln!(out, "{found:#}")?;
+            violations.iter().for_each(|violation| complain(violation));
+        } else if violations.is_empty() {
+            let size: u64 = std::fs::metadata(&self.file).map_or(0, |metadata| metadata.len());
+            writeln!(
+                out,
+                "{}: {}: {} in {} ({})",
+                strong().apply_to(escape(trace.file())),
+                good().apply_to("sound"),
+                counted(events, "event"),
+                counted(generations.len() as u64, "generation"),
+                bytes(size),
+            )?;
+        } else {
+            violations.iter().for_each(|violation| complain(violation));
+            let found = counted(violations.len() as u64, "violation");
+            writeln!(out, "{}: {found} in {} events", escape(trace.file()), count(events))?;
+        }
+        Ok(if violations.is_empty() { Verdict::Sound } else { Verdict::Bad })
+    }
+
+    /// Every violation, each once, a line each.
+    fn check(&self, trace: &Trace) -> Vec<String> {
+        // On a terminal alone, and gone when it is done.
+        let progress = ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        progress.set_message(format!("checking {}", escape(trace.file())));
+        progress.enable_steady_tick(Duration::from_millis(100));
+        let mut lines = Damage::of(trace).lines().to_vec();
+        for violation in validate(trace) {
+            let line = violation.to_string();
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        progress.finish_and_clear();
+        lines
+    }
+}

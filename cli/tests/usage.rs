@@ -1,0 +1,68 @@
+//! How the command is called.
+
+mod command;
+
+use command::{ended, lookback};
+use std::process::Command;
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_how_it_is_done() {
+    for wrong in [
+        &[][..],
+        &["no-such-command"],
+        &["info"],
+        &["info", "a", "b"],
+        &["events", "x", "--kind", "no_such_kind"],
+        &["events", "x", "--last", "soon"],
+        &["events", "x", "--limit", "-1"],
+        &["demo", "--seconds", "0"],
+        &["demo", "--seconds", "many"],
+        &["completions", "no-such-shell"],
+        &["info", "x", "--color", "green"],
+    ] {
+        let ended = lookback(wrong);
+        assert_eq!(ended.code, 2, "{wrong:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{wrong:?}");
+        assert!(ended.stderr.contains("--help") || ended.stderr.contains("Usage"), "{ended:?}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_the_exit_codes() {
+    let help = lookback(&["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"));
+    for command in ["demo", "info", "events", "validate", "completions"] {
+        assert!(help.stdout.contains(command), "{}", help.stdout);
+        let help = lookback(&[command, "--help"]);
+        assert_eq!(help.code, 0);
+        assert!(help.stdout.contains("Examples:"), "{}", help.stdout);
+        assert!(!help.stdout.contains('\u{1b}'), "plain where there is no terminal");
+        assert!(lookback(&["--color", "always", command, "--help"]).stdout.contains('\u{1b}'));
+    }
+    let version = lookback(&["--version"]);
+    assert_eq!(version.stdout, format!("lookback {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef lookback"), ("fish", "complete -c lookback")]
+    {
+        let script = lookback(&["completions", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (0, ""));
+        assert!(script.stdout.contains(mark), "{shell}");
+        assert!(script.stdout.contains("validate"), "{shell}");
+    }
+}
+
+#[test]
+fn no_color_is_respected_but_who_asks_for_colours_gets_them() {
+    let run = |colour: &str| {
+        let mut command = Command::new(command::LOOKBACK);
+        ended(command.args(["info", "missing", "--color", colour]).env("NO_COLOR", "1"))
+    };
+    assert!(!run("auto").stderr.contains('\u{1b}'));
+    assert!(run("always").stderr.contains('\u{1b}'));
+    assert_eq!(run("always").code, 1);
+}

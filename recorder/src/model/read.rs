@@ -1,0 +1,127 @@
+//! A copy that the ring calls sound holds nothing of a later lap.
+
+use super::{holds, is_caught};
+use crate::ring::Ring;
+use crate::sync::{AtomicU64, Ordering, fence};
+use loom::thread;
+use std::sync::Arc;
+
+/// Two units, each a block of two words: as memory that may be read while it is written.
+const UNITS: u64 = 2;
+
+struct Arena {
+    ring: Ring,
+    words: [[AtomicU64; 2]; UNITS as usize],
+}
+
+impl Arena {
+    /// Full of complete generations 1 and 2, a unit each; 3 is running.
+    fn new() -> Arc<Self> {
+        let unit = |at: usize| std::array::from_fn(|_| AtomicU64::new(at as u64));
+        let arena = Self { ring: Ring::new(), words: std::array::from_fn(unit) };
+        arena.ring.begin(1);
+        for number in 1..=2 {
+            arena.ring.register(number, |_| (), |_| ());
+            arena.ring.head.store(number, Ordering::Relaxed);
+            arena.ring.mark_complete(number, 0);
+        }
+        arena.ring.register(3, |_| (), |_| ());
+        Arc::new(arena)
+    }
+
+    /// Fills the unit at `position`, each word with the position.
+    fn fill(&self, position: u64) {
+        for word in &self.words[(position % UNITS) as usize] {
+            word.store(position, Ordering::Relaxed);
+        }
+    }
+
+    fn copy(&self, position: u64) -> [u64; 2] {
+        let unit = &self.words[(position % UNITS) as usize];
+        std::array::from_fn(|word| unit[word].load(Ordering::Relaxed))
+    }
+}
+
+fn carve_and_fill(arena: &Arena) {
+    if let Ok(carved) = arena.ring.carve(1, UNITS, UNITS, |_| ()) {
+        arena.fill(carved.position);
+    }
+}
+
+/// One writes, one reads from `position`; `reclaimer` moves the tail for others.
+fn scenario(write: fn(&Arena), holds: fn(&Ring, u64) -> bool, position: u64, reclaimer: bool) {
+    let arena = Arena::new();
+    let writer = {
+        let arena = Arc::clone(&arena);
+        thread::spawn(move || write(&arena))
+    };
+    let reclaimer = reclaimer.then(|| {
+        let arena = Arc::clone(&arena);
+        thread::spawn(move || drop(arena.ring.reclaim_oldest()))
+    });
+    let copy = arena.copy(position);
+    if holds(&arena.ring, position) {
+        assert_eq!(copy, [position; 2], "a later lap in a sound copy");
+    }
+    writer.join().unwrap();
+    if let Some(reclaimer) = reclaimer {
+        reclaimer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_what_is_reclaimed_meanwhile_is_not_sound() {
+    holds(|| scenario(carve_and_fill, Ring::still_holds, 0, false));
+}
+
+#[test]
+fn a_copy_is_judged_rightly_if_one_reclaims_and_another_writes() {
+    holds(|| scenario(carve_and_fill, Ring::still_holds, 0, true));
+}
+
+#[test]
+fn a_copy_of_the_next_generation_is_judged_rightly_too() {
+    fn twice(arena: &Arena) {
+        carve_and_fill(arena);
+        carve_and_fill(arena);
+    }
+    holds(|| scenario(twice, Ring::still_holds, 1, true));
+}
+
+#[test]
+fn a_reader_that_does_not_look_again_is_caught() {
+    is_caught("a later lap", || scenario(carve_and_fill, |_, _| true, 0, false));
+}
+
+#[test]
+fn a_reader_without_the_fence_is_caught() {
+    fn unfenced(ring: &Ring, position: u64) -> bool {
+        ring.tail.load(Ordering::Acquire) <= position
+    }
+    is_caught("a later lap", || scenario(carve_and_fill, unfenced, 0, false));
+}
+
+#[test]
+fn a_tail_raised_after_the_overwriting_is_caught() {
+    fn too_late(arena: &Arena) {
+        let position = arena.ring.head.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        arena.fill(position);
+        let _ = arena.ring.reclaim_oldest();
+    }
+    is_caught("a later lap", || scenario(too_late, Ring::still_holds, 0, false));
+}
+
+#[test]
+fn a_carver_without_the_fence_is_caught() {
+    fn unfenced(arena: &Arena) {
+        let _ = arena.ring.reclaim_oldest();
+        let tail = arena.ring.tail.load(Ordering::Acquire);
+        let head = arena.ring.head.load(Ordering::Relaxed);
+        if head + 1 - tail <= UNITS {
+            arena.ring.head.store(head + 1, Ordering::Relaxed);
+            arena.fill(head);
+        }
+    }
+    is_caught("a later lap", || scenario(unfenced, Ring::still_holds, 0, false));
+}

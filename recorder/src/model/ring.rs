@@ -1,0 +1,152 @@
+//! What is carved belongs to its carver alone, and what is reclaimed is reclaimed once.
+
+use super::{Plain, RACE, holds, is_caught};
+use crate::ring::{Carved, Full, Ring};
+use crate::sync::{AtomicU64, Ordering};
+use loom::thread;
+use std::sync::Arc;
+
+/// The ring and the memory that it hands out, a word a unit; and what was reclaimed.
+struct Arena<const CAPACITY: usize> {
+    ring: Ring,
+    words: [Plain; CAPACITY],
+    reclaimed: AtomicU64,
+}
+
+impl<const CAPACITY: usize> Arena<CAPACITY> {
+    /// An arena with complete generations 1, 2, … of these lengths, and a running one after them.
+    /// Generation g has 10^g events.
+    fn with(lengths: &[u64]) -> Arc<Self> {
+        let words = std::array::from_fn(|_| Plain::new(0));
+        let arena = Self { ring: Ring::new(), words, reclaimed: AtomicU64::new(0) };
+        arena.ring.begin(1);
+        for (number, length) in (1..).zip(lengths) {
+            arena.register(number);
+            arena
+                .ring
+                .head
+                .store(arena.ring.head.load(Ordering::Relaxed) + length, Ordering::Relaxed);
+            arena.ring.mark_complete(number, 10_u64.pow(number as u32));
+        }
+        arena.register(lengths.len() as u64 + 1);
+        Arc::new(arena)
+    }
+
+    fn register(&self, generation: u64) {
+        self.ring.register(generation, |_| (), |events| self.count(events));
+    }
+
+    fn count(&self, events: u64) {
+        self.reclaimed.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Carves and fills a block. Every write is a race with whoever else thinks that the place is
+    /// its own.
+    fn fill(&self, length: u64) -> Result<Carved, Full> {
+        let capacity = CAPACITY as u64;
+        let carved = self.ring.carve(length, capacity, capacity, |events| self.count(events))?;
+        let end = carved.position + length;
+        assert_eq!(carved.position / capacity, (end - 1) / capacity, "a block is contiguous");
+        let tail = self.ring.tail.load(Ordering::Acquire);
+        assert!(end - tail <= capacity, "more is in use than there is");
+        for position in carved.position - carved.padding..end {
+            self.words[(position % capacity) as usize].set(position);
+        }
+        Ok(carved)
+    }
+
+    /// Once all is quiet: what was reclaimed was counted, and the tail is where it should be.
+    fn check(&self) {
+        let oldest = self.ring.oldest.load(Ordering::Acquire);
+        let counted: u64 = (1..oldest).map(|number| 10_u64.pow(number as u32)).sum();
+        assert_eq!(self.reclaimed.load(Ordering::Relaxed), counted, "not reclaimed once");
+        let tail = self.ring.tail.load(Ordering::Acquire);
+        assert_eq!(Some(tail), self.ring.start_of(oldest), "the tail lags behind for ever");
+    }
+}
+
+/// Two carve at once, these lengths, out of a ring with complete generations of those.
+fn carvers<const CAPACITY: usize>(complete: &[u64], carve: [&'static [u64]; 2]) {
+    let arena = Arena::<CAPACITY>::with(complete);
+    let other = {
+        let arena = Arc::clone(&arena);
+        thread::spawn(move || carve[1].iter().for_each(|length| drop(arena.fill(*length).unwrap())))
+    };
+    for length in carve[0] {
+        arena.fill(*length).unwrap();
+    }
+    other.join().unwrap();
+    arena.check();
+}
+
+#[test]
+fn two_that_reclaim_at_once_share_no_memory() {
+    holds(|| carvers::<4>(&[2, 2], [&[1], &[1]]));
+}
+
+#[test]
+fn two_that_need_all_that_is_complete_get_it() {
+    holds(|| carvers::<4>(&[1, 1, 2], [&[2], &[2]]));
+}
+
+#[test]
+fn two_that_carve_twice_share_no_memory() {
+    holds(|| carvers::<4>(&[1, 1, 1, 1], [&[1, 1], &[1, 1]]));
+}
+
+#[test]
+fn padding_is_reclaimed_space_too() {
+    holds(|| carvers::<5>(&[2, 2], [&[2], &[1]]));
+}
+
+#[test]
+fn a_tail_that_lags_is_raised_by_whoever_needs_it() {
+    holds(|| {
+        // A thread died between moving `oldest` on and raising `tail`.
+        let arena = Arena::<4>::with(&[2, 2]);
+        arena.ring.oldest.store(2, Ordering::Release);
+        arena.count(10);
+        let other = {
+            let arena = Arc::clone(&arena);
+            thread::spawn(move || drop(arena.fill(1).unwrap()))
+        };
+        arena.fill(2).unwrap();
+        other.join().unwrap();
+        arena.check();
+    });
+}
+
+#[test]
+fn what_is_not_complete_is_not_given_up() {
+    holds(|| {
+        let arena = Arena::<4>::with(&[2]);
+        let other = {
+            let arena = Arc::clone(&arena);
+            thread::spawn(move || u64::from(arena.fill(2).is_ok()))
+        };
+        let filled = u64::from(arena.fill(2).is_ok()) + other.join().unwrap();
+        assert_eq!(filled, 2, "a generation of two units is reclaimed, and two were free");
+        assert_eq!(arena.fill(1), Err(Full));
+        arena.check();
+    });
+}
+
+#[test]
+fn a_carver_that_does_not_look_at_the_tail_is_caught() {
+    is_caught(RACE, || {
+        let arena = Arena::<4>::with(&[2]);
+        let mistaken = |arena: &Arena<4>| {
+            let position = arena.ring.head.fetch_add(2, Ordering::Relaxed);
+            for at in position..position + 2 {
+                arena.words[at as usize % 4].set(at);
+            }
+        };
+        let other = {
+            let arena = Arc::clone(&arena);
+            thread::spawn(move || mistaken(&arena))
+        };
+        mistaken(&arena);
+        mistaken(&arena);
+        other.join().unwrap();
+    });
+}

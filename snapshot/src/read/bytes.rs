@@ -1,0 +1,206 @@
+//! A place in a generation's content that moves on as records are read.
+
+use super::tables::Tables;
+use crate::wire::{Argument, MAX_TEXT, ValueType, get_varint, unzigzag};
+
+/// A text as it stands in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextAt {
+    /// The string of this id.
+    Id(u64),
+    /// Here.
+    Span(Span),
+}
+
+/// A text in a generation's content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    /// Its length; the top bit says that it was cut off when it was recorded.
+    length: u32,
+}
+
+impl Span {
+    const CUT: u32 = 1 << 31;
+
+    pub(super) fn new(start: u32, length: u32, cut: bool) -> Self {
+        Self { start, length: length & !Self::CUT | if cut { Self::CUT } else { 0 } }
+    }
+
+    pub(super) fn is_cut(self) -> bool {
+        self.length & Self::CUT != 0
+    }
+
+    /// The text. What is no UTF-8, and all behind it, is left out.
+    pub(super) fn of(self, content: &[u8]) -> &str {
+        let start = self.start as usize;
+        let end = start + (self.length & !Self::CUT) as usize;
+        let bytes = content.get(start..end).unwrap_or_default();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+/// What cannot be read, in words.
+pub(super) type Fault = &'static str;
+
+const CUT_OFF: Fault = "a record is cut off";
+
+/// See the module. Never reads at or behind `end`.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes<'a> {
+    content: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Bytes<'a> {
+    /// The bytes of `content` from `at` up to `end`, both of which are in it.
+    #[inline]
+    pub(super) fn new(content: &'a [u8], at: u32, end: u32) -> Self {
+        Self { content: &content[..end as usize], at: at as usize }
+    }
+
+    #[inline]
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at >= self.content.len()
+    }
+
+    #[inline]
+    pub(super) fn byte(&mut self) -> Result<u8, Fault> {
+        let byte = *self.content.get(self.at).ok_or(CUT_OFF)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    #[inline]
+    pub(super) fn number(&mut self) -> Result<u64, Fault> {
+        let rest = self.content.get(self.at..).unwrap_or_default();
+        // Most numbers take one byte or two.
+        match *rest {
+            [first, ..] if first < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(first))
+            }
+            [first, second, ..] if second < 0x80 => {
+                self.at += 2;
+                Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+            }
+            _ => {
+                let (value, length) = get_varint(rest).ok_or("a number is cut off or too large")?;
+                self.at += length;
+                Ok(value)
+            }
+        }
+    }
+
+    pub(super) fn signed(&mut self) -> Result<i64, Fault> {
+        self.number().map(unzigzag)
+    }
+
+    pub(super) fn float(&mut self) -> Result<f64, Fault> {
+        let rest = self.content.get(self.at..).unwrap_or_default();
+        let raw = rest.first_chunk().ok_or(CUT_OFF)?;
+        self.at += 8;
+        Ok(f64::from_le_bytes(*raw))
+    }
+
+    #[inline]
+    pub(super) fn text(&mut self) -> Result<TextAt, Fault> {
+        let tag = self.number()?;
+        if tag & 1 != 0 {
+            return Ok(TextAt::Id(tag >> 1));
+        }
+        let length = tag >> 2;
+        if length > MAX_TEXT as u64 {
+            return Err("a text is longer than any may be");
+        }
+        let start = self.at;
+        self.skip(length as usize)?;
+        Ok(TextAt::Span(Span::new(start as u32, length as u32, tag & 2 != 0)))
+    }
+
+    #[inline]
+    fn skip(&mut self, length: usize) -> Result<(), Fault> {
+        let end = self.at + length;
+        if end > self.content.len() {
+            return Err(CUT_OFF);
+        }
+        self.at = end;
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn skip_value(&mut self, kind: ValueType) -> Result<(), Fault> {
+        match kind {
+            ValueType::Unsigned | ValueType::Signed => self.number().map(drop),
+            ValueType::Float => self.skip(8),
+            ValueType::Bool => self.skip(1),
+            ValueType::Text => self.text().map(drop),
+        }
+    }
+
+    pub(super) fn value_type(&mut self) -> Result<ValueType, Fault> {
+        ValueType::from_code(self.byte()?).ok_or("a field has a type that no version has")
+    }
+
+    /// Pairs of numbers; at most as many as there are bytes for.
+    pub(super) fn pairs(&mut self) -> Result<Vec<(u64, u64)>, Fault> {
+        let count = self.number()?;
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            pairs.push((self.number()?, self.number()?));
+        }
+        Ok(pairs)
+    }
+
+    /// Steps over an argument. `id` is the last id that was stepped over.
+    pub(super) fn skip_argument(
+        &mut self,
+        kind: Argument,
+        tables: &Tables,
+        id: &mut u64,
+    ) -> Result<(), Stop> {
+        match kind {
+            Argument::Unsigned | Argument::Signed => drop(self.number()?),
+            Argument::Id => *id = self.number()?,
+            Argument::Float => self.skip(8)?,
+            Argument::Text => drop(self.text()?),
+            Argument::Fields => {
+                for _ in 0..self.number()? {
+                    self.value_type()?;
+                    self.text()?;
+                }
+            }
+            Argument::Values => {
+                let schema = tables.schema(*id).ok_or(Stop::Schema(*id))?;
+                for field in tables.fields(schema) {
+                    self.skip_value(field.kind)?;
+                }
+            }
+            Argument::Pairs => {
+                for _ in 0..self.number()? {
+                    self.number()?;
+                    self.number()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why reading a record stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It cannot be read.
+    Fault(Fault),
+    /// It can be read once this schema is known.
+    Schema(u64),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}

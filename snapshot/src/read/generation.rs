@@ -1,0 +1,354 @@
+//! One generation, decoded.
+
+use super::carry::{Carry, Walked};
+use super::catalog::FrameSpot;
+use super::order::Order;
+use super::plan::Plan;
+use super::regions::Regions;
+use super::survey::{Survey, survey};
+use super::tables::Tables;
+use super::thread::Threads;
+use super::time::Timeline;
+use super::unpack::unpack;
+use super::{Event, Limits, Lost, ReadError, Reason, Site, Thread};
+use crate::file::{BlockEntry, FrameHeader, GENERATION_TAG};
+use crate::wire::{ClockRecord, Generation, Nanos};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// What there is to know about a generation without looking at its events.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct GenerationInfo {
+    /// Its number.
+    pub number: Generation,
+    /// Whether it was over when the snapshot was taken, so that it can be read with no other.
+    pub complete: bool,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub start: Nanos,
+    /// When it began, in nanoseconds since 1970-01-01 UTC.
+    pub wall: Nanos,
+    /// How long it took.
+    pub duration: Nanos,
+    /// How many events can be read.
+    pub events: u64,
+    /// How many were lost, by cause.
+    pub lost: Vec<Lost>,
+    /// How many bytes its records take.
+    pub bytes: u64,
+    /// How many bytes its frame takes in the file.
+    pub compressed: u64,
+    /// Where its frame begins in the file.
+    pub offset: u64,
+    /// How many blocks it has.
+    pub blocks: u64,
+    /// How many threads it mentions.
+    pub threads: u64,
+    /// How many statuses were left out for want of room.
+    pub omitted: u64,
+    /// Why it cannot be read, or not all of it. The counts are then those of what can be, or what
+    /// the file's index says.
+    pub damage: Option<ReadError>,
+}
+
+/// What a recorder writes when a generation is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndRecord {
+    /// Events in it.
+    pub events: u64,
+    /// Bytes of its records.
+    pub bytes: u64,
+    /// Its blocks.
+    pub blocks: u64,
+    /// What was lost, by cause.
+    pub lost: Vec<Lost>,
+    /// How long advances took: nanoseconds (the upper bound of a bucket), and how many.
+    pub advances: Vec<(u64, u64)>,
+    /// How long advances waited for writers.
+    pub waits: Vec<(u64, u64)>,
+    /// How long snapshots took.
+    pub snapshots: Vec<(u64, u64)>,
+}
+
+/// A generation's content, with the tables that give it its meaning.
+pub(super) struct Contents {
+    pub(super) file: Arc<str>,
+    pub(super) spot: FrameSpot,
+    pub(super) content: Vec<u8>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) began: ClockRecord,
+    pub(super) ended: ClockRecord,
+    pub(super) timeline: Timeline,
+    pub(super) tables: Tables,
+    pub(super) threads: Threads,
+    pub(super) blocks: Vec<BlockEntry>,
+    /// Events of each block that count.
+    pub(super) block_events: Vec<u32>,
+    pub(super) faults: BTreeMap<u32, &'static str>,
+    pub(super) info: GenerationInfo,
+    pub(super) end: Option<EndRecord>,
+    /// What the generation before left open, by thread; of an incomplete generation alone.
+    pub(super) carried: HashMap<u32, Regions>,
+    walked: OnceLock<Walked>,
+}
+
+/// The most blocks of a generation: more than any arena of 1 GiB has.
+const MAX_BLOCKS: usize = 1 << 22;
+
+impl Contents {
+    /// Decodes the frame in `bytes`. What an incomplete generation does not say is as in `carry`.
+    pub(super) fn decode(
+        bytes: &[u8],
+        spot: FrameSpot,
+        file: &Arc<str>,
+        plan: &Arc<Plan>,
+        limits: &Limits,
+        carry: Option<&Carry>,
+    ) -> Result<Self, ReadError> {
+        let wrong = |reason| ReadError::new(file, spot.offset, reason).of_generation(spot.number);
+        let mut content = unpack(bytes, &GENERATION_TAG, limits).map_err(wrong)?;
+        let generation = |what| wrong(Reason::Generation(what));
+        let FrameHeader { prefix, mut blocks } =
+            FrameHeader::decode(&content, MAX_BLOCKS).map_err(generation)?;
+        if prefix.number != spot.number || prefix.complete != spot.complete {
+            return Err(generation("the index says something else of it"));
+        }
+        let ordered = blocks
+            .windows(2)
+            .all(|pair| (pair[0].slot, pair[0].sequence) < (pair[1].slot, pair[1].sequence));
+        if !ordered {
+            return Err(generation("its blocks are not in order"));
+        }
+        let blocks_bytes = blocks.iter().map(|block| u64::from(block.end - block.start)).sum();
+        let room = limits.frame_bytes();
+        let mut survey = survey(&content, &mut blocks, plan, room).map_err(generation)?;
+        let mut carried = HashMap::new();
+        if let Some(carry) = carry.filter(|_| !prefix.complete) {
+            carried = carry.put_into(&mut content, &mut survey).map_err(generation)?;
+        }
+        let Survey { tables, threads, events, block_events, lost, omitted, end, faults, .. } =
+            survey;
+        let damage = faults.first_key_value().map(|(index, what)| {
+            let block = &blocks[*index as usize];
+            wrong(record_fault(block, what))
+        });
+        let (began, ended) = (prefix.began, prefix.ended);
+        let info = GenerationInfo {
+            number: prefix.number,
+            complete: prefix.complete,
+            start: began.monotonic,
+            wall: began.wall,
+            duration: Nanos(ended.monotonic.0.saturating_sub(began.monotonic.0)),
+            events,
+            lost: end.as_ref().map_or(lost, |end| end.lost.clone()),
+            bytes: blocks_bytes,
+            compressed: spot.compressed,
+            offset: spot.offset,
+            blocks: blocks.len() as u64,
+            threads: threads.count() as u64,
+            omitted,
+            damage,
+        };
+        Ok(Self {
+            file: Arc::clone(file),
+            spot,
+            content,
+            plan: Arc::clone(plan),
+            began,
+            ended,
+            timeline: Timeline::new(&began, &ended),
+            tables,
+            threads,
+            blocks,
+            block_events,
+            faults,
+            info,
+            end,
+            carried,
+            walked: OnceLock::new(),
+        })
+    }
+
+    /// The blocks of each slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Range<u32>> {
+        let mut start = 0;
+        self.blocks.chunk_by(|a, b| a.slot == b.slot).map(move |blocks| {
+            let range = start..start + blocks.len() as u32;
+            start = range.end;
+            range
+        })
+    }
+
+    /// What was open on a thread when an incomplete generation began.
+    pub(super) fn carried_regions(&self, thread: u32) -> Option<&Regions> {
+        self.carried.get(&thread)
+    }
+
+    /// What its threads were doing at its begin and at its end.
+    pub(super) fn walked(&self) -> &Walked {
+        self.walked.get_or_init(|| Walked::new(self))
+    }
+
+    /// The site or schema of this index.
+    pub(super) fn site(&self, index: u32) -> Option<Site<'_>> {
+        let site = self.tables.site(index)?;
+        Some(Site {
+            name: self.tables.text(&self.content, site.name),
+            file: self.tables.text(&self.content, site.file),
+            line: site.line,
+        })
+    }
+
+    pub(super) fn fault(&self, block: u32, what: &'static str) -> ReadError {
+        let reason = record_fault(&self.blocks[block as usize], what);
+        ReadError::new(&self.file, self.spot.offset, reason).of_generation(self.spot.number)
+    }
+}
+
+fn record_fault(block: &BlockEntry, what: &'static str) -> Reason {
+    let position = block.end - block.start;
+    Reason::Record { slot: block.slot, block: block.sequence, position, what }
+}
+
+/// One generation, decoded. Cheap to clone.
+#[derive(Clone)]
+pub struct DecodedGeneration {
+    pub(super) contents: Arc<Contents>,
+}
+
+impl DecodedGeneration {
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> Generation {
+        self.contents.spot.number
+    }
+
+    /// What there is to know about it without looking at its events.
+    #[must_use]
+    pub fn info(&self) -> &GenerationInfo {
+        &self.contents.info
+    }
+
+    /// When it began, by all clocks.
+    #[must_use]
+    pub fn began(&self) -> ClockRecord {
+        self.contents.began
+    }
+
+    /// When it ended, or was copied, by all clocks.
+    #[must_use]
+    pub fn ended(&self) -> ClockRecord {
+        self.contents.ended
+    }
+
+    /// What its recorder said when it was over; nothing if it is incomplete.
+    #[must_use]
+    pub fn end_record(&self) -> Option<&EndRecord> {
+        self.contents.end.as_ref()
+    }
+
+    /// The threads that lived when it began, with their open regions: as its statuses say, and, if
+    /// it is incomplete, as the generation before left them.
+    pub fn statuses(&self) -> impl Iterator<Item = ThreadState<'_>> {
+        let contents = &*self.contents;
+        contents.walked().begin.iter().map(move |state| ThreadState { contents, state })
+    }
+
+    /// Its events, in the order of their times. Damage stands where it was met.
+    #[must_use]
+    pub fn events(&self) -> GenerationEvents {
+        GenerationEvents {
+            order: Order::new(&self.contents),
+            contents: Arc::clone(&self.contents),
+            latest: Nanos(0),
+        }
+    }
+}
+
+/// A region that was open when a generation began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OpenRegion<'a> {
+    /// Which.
+    pub site: Site<'a>,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub began: Nanos,
+}
+
+/// What a thread was doing when a generation began.
+#[derive(Clone, Copy)]
+pub struct ThreadState<'a> {
+    contents: &'a Contents,
+    state: &'a super::carry::State,
+}
+
+impl<'a> ThreadState<'a> {
+    /// The thread.
+    #[must_use]
+    pub fn thread(&self) -> Option<&'a Thread> {
+        self.contents.threads.get(self.state.thread)
+    }
+
+    /// Its open regions, outermost first.
+    pub fn regions(&self) -> impl Iterator<Item = OpenRegion<'a>> + use<'a> {
+        let contents = self.contents;
+        let unknown = Site { name: "?", file: "?", line: 0 };
+        self.state.regions.known().iter().map(move |open| OpenRegion {
+            site: contents.site(open.site).unwrap_or(unknown),
+            began: contents.timeline.at(open.began),
+        })
+    }
+
+    /// How many more were open, deeper than the recorder restates.
+    #[must_use]
+    pub fn deeper(&self) -> u64 {
+        self.state.regions.deeper()
+    }
+
+    /// Whether this is told by the generation before.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.state.carried
+    }
+}
+
+/// The events of one generation.
+pub struct GenerationEvents {
+    contents: Arc<Contents>,
+    order: Order,
+    latest: Nanos,
+}
+
+impl GenerationEvents {
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The next event, no earlier than `latest`, which follows it.
+    #[inline]
+    pub(super) fn next_from(&mut self, latest: &mut Nanos) -> Option<Result<Event, ReadError>> {
+        let of = &self.contents;
+        Some(match self.order.next(of)? {
+            Ok(raw) => {
+                let time = of.timeline.at(raw.ticks).max(*latest);
+                *latest = time;
+                Ok(Event::new(of, raw, time))
+            }
+            Err((block, what)) => Err(of.fault(block, what)),
+        })
+    }
+}
+
+impl Iterator for GenerationEvents {
+    type Item = Result<Event, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut latest = self.latest;
+        let next = self.next_from(&mut latest);
+        self.latest = latest;
+        next
+    }
+}

@@ -1,0 +1,33 @@
+//! How much a reader puts up with.
+
+use crate::file::MAX_WINDOW_LOG;
+
+/// Bounds on what reading may take, whatever a file claims.
+///
+/// One generation is in memory at a time: its content, at most [`frame_bytes`](Self::frame_bytes),
+/// and tables that are held to the same bound. Memory is taken as data really arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes that one frame may expand to. 1 GiB unless said otherwise; never more than
+    /// 4 GiB.
+    pub frame_bytes: u64,
+    /// The largest window that a frame may need, as a power of two. 23 unless said otherwise.
+    pub window_log: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { frame_bytes: 1 << 30, window_log: MAX_WINDOW_LOG }
+    }
+}
+
+impl Limits {
+    /// The most bytes of a frame, such that offsets in it fit 32 bits with room to spare.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.frame_bytes.min(u64::from(u32::MAX) - (1 << 20))
+    }
+
+    pub(super) fn window_bytes(&self) -> u64 {
+        1 << self.window_log.min(31)
+    }
+}

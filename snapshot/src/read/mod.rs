@@ -1,0 +1,45 @@
+//! The reader: from a file to events in one order.
+//!
+//! A file is opened by its index, or by walking it where that is missing or damaged (`catalog`).
+//! A generation is read in two passes: `survey` finds its definitions, `stream` then reads each
+//! slot's records, and `order` merges the slots. Nothing is held but one generation at a time, and
+//! an [`Event`] holds on to the generation that it is of.
+//!
+//! A reader survives any input: damage is an error that says where, and costs no more than the
+//! generation that it is in; memory is bounded by [`Limits`]. `docs/format.md` has the rules.
+
+mod bytes;
+mod carry;
+mod catalog;
+mod error;
+mod event;
+mod extent;
+mod foreign;
+mod generation;
+mod limits;
+mod lost;
+mod order;
+mod plan;
+mod regions;
+mod source;
+mod stream;
+mod survey;
+mod tables;
+mod thread;
+mod time;
+mod trace;
+mod unpack;
+mod validate;
+mod value;
+
+pub use error::{ReadError, Reason};
+pub use event::{Event, EventKind, Fields};
+pub use generation::{
+    DecodedGeneration, EndRecord, GenerationEvents, GenerationInfo, OpenRegion, ThreadState,
+};
+pub use limits::Limits;
+pub use lost::Lost;
+pub use thread::Thread;
+pub use trace::{Events, Trace};
+pub use validate::{Violation, validate};
+pub use value::{Level, Site, Text, Value};

@@ -1,0 +1,259 @@
+//! The first pass over a generation: its definitions, its threads, its counts.
+//!
+//! A definition may stand in another slot's stream than its use. That costs nothing where a record
+//! can be stepped over without knowing what its ids mean; but a typed event's values cannot be told
+//! apart without the schema. So a block that meets an unknown schema waits, while other blocks are
+//! read, until one of them defines it. A recorder commits a definition before anybody can use it,
+//! so there is always a block that can go on. A block that still waits when all others are through
+//! is damaged.
+
+use super::bytes::{Bytes, Fault, Stop, TextAt};
+use super::plan::{Plan, Step};
+use super::tables::{Field, Tables};
+use super::thread::{Thread, Threads};
+use super::{EndRecord, Lost};
+use crate::file::BlockEntry;
+use crate::wire::{Argument, Kind, ThreadNumber};
+use std::collections::{BTreeMap, HashMap};
+
+/// What the first pass finds.
+pub(super) struct Survey {
+    pub(super) tables: Tables,
+    pub(super) threads: Threads,
+    /// Events that count, of the whole generation and of each block.
+    pub(super) events: u64,
+    pub(super) block_events: Vec<u32>,
+    /// By the statuses in the streams.
+    pub(super) lost: Vec<Lost>,
+    pub(super) omitted: u64,
+    pub(super) end: Option<EndRecord>,
+    /// Blocks that cannot be read to their ends, and why. Their ends were moved there.
+    pub(super) faults: BTreeMap<u32, Fault>,
+    /// Threads by name of which only the text's id was known so far.
+    unnamed: Vec<(ThreadNumber, u64, TextAt)>,
+}
+
+/// Reads all blocks once. Shortens those that are damaged.
+pub(super) fn survey(
+    content: &[u8],
+    blocks: &mut [BlockEntry],
+    plan: &Plan,
+    room: u64,
+) -> Result<Survey, Fault> {
+    let mut survey = Survey {
+        tables: Tables::new(room),
+        threads: Threads::default(),
+        events: 0,
+        block_events: vec![0; blocks.len()],
+        lost: Vec::new(),
+        omitted: 0,
+        end: None,
+        faults: BTreeMap::new(),
+        unnamed: Vec::new(),
+    };
+    survey.tables.charge(size_of_val(blocks))?;
+    let mut waiting: HashMap<u64, Vec<(u32, usize)>> = HashMap::new();
+    let mut ready: Vec<(u32, usize)> = Vec::new();
+    let mut fresh = 0..blocks.len() as u32;
+    loop {
+        // Who waited goes on first, so that few wait at a time.
+        let (index, at) = match ready.pop() {
+            Some(next) => next,
+            None => match fresh.next() {
+                Some(index) => (index, blocks[index as usize].start as usize),
+                None => break,
+            },
+        };
+        let block = &mut blocks[index as usize];
+        let mut bytes = Bytes::new(content, block.start, block.end);
+        bytes.at = at;
+        loop {
+            if bytes.is_at_end() {
+                break;
+            }
+            let start = bytes.at;
+            match survey.record(&mut bytes, content, block.cut, plan, index) {
+                Ok(None) => {}
+                Ok(Some(schema)) => ready.extend(waiting.remove(&schema).unwrap_or_default()),
+                Err(Stop::Schema(schema)) => {
+                    waiting.entry(schema).or_default().push((index, start));
+                    break;
+                }
+                Err(Stop::Fault(fault)) => {
+                    survey.shorten(index, block, start, fault);
+                    break;
+                }
+            }
+        }
+    }
+    for (index, start) in waiting.into_values().flatten() {
+        let block = &mut blocks[index as usize];
+        survey.shorten(index, block, start, "an event's schema is not defined");
+    }
+    for (number, os_thread, name) in std::mem::take(&mut survey.unnamed) {
+        let name = survey.tables.text(content, name).into();
+        survey.threads.add(Thread { number, os_thread, name }, &mut survey.tables)?;
+    }
+    for block in &*blocks {
+        let thread = Thread { number: block.thread, os_thread: 0, name: "".into() };
+        survey.threads.add(thread, &mut survey.tables)?;
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn shorten(&mut self, index: u32, block: &mut BlockEntry, at: usize, fault: Fault) {
+        block.end = at as u32;
+        block.cut = block.cut.min(block.end);
+        self.faults.insert(index, fault);
+    }
+
+    /// Reads a record. Says so if it defines a schema.
+    #[inline]
+    fn record(
+        &mut self,
+        bytes: &mut Bytes<'_>,
+        content: &[u8],
+        cut: u32,
+        plan: &Plan,
+        block: u32,
+    ) -> Result<Option<u64>, Stop> {
+        let counts = (bytes.at as u32) < cut;
+        let (kind, longer) = match plan.at(bytes.byte()?) {
+            Step::Known(kind) => (kind, None),
+            Step::Longer(kind, row) => (kind, Some(row)),
+            Step::Foreign(row) => {
+                let timed = plan.is_timed(row);
+                if timed {
+                    bytes.number()?;
+                }
+                self.skip(bytes, &plan.row(row).arguments)?;
+                self.count(timed && counts, block);
+                return Ok(None);
+            }
+            Step::Absent => {
+                return Err("a record is of a kind that the event table does not have".into());
+            }
+        };
+        let mut defined = None;
+        match kind {
+            Kind::RegionBegin => {
+                bytes.number()?;
+                bytes.number()?;
+                self.count(counts, block);
+            }
+            Kind::RegionEnd | Kind::ThreadExit => {
+                bytes.number()?;
+                self.count(counts, block);
+            }
+            Kind::Event => {
+                bytes.number()?;
+                let id = bytes.number()?;
+                let schema = self.tables.schema(id).ok_or(Stop::Schema(id))?;
+                for field in self.tables.fields(schema) {
+                    bytes.skip_value(field.kind)?;
+                }
+                self.count(counts, block);
+            }
+            Kind::Log => {
+                bytes.number()?;
+                bytes.number()?;
+                bytes.number()?;
+                bytes.text()?;
+                self.count(counts, block);
+            }
+            Kind::CounterUnsigned | Kind::CounterSigned => {
+                bytes.number()?;
+                bytes.number()?;
+                bytes.number()?;
+                self.count(counts, block);
+            }
+            Kind::CounterFloat => {
+                bytes.number()?;
+                bytes.number()?;
+                bytes.float()?;
+                self.count(counts, block);
+            }
+            Kind::ThreadStart => {
+                bytes.number()?;
+                self.thread(bytes, content)?;
+                self.count(counts, block);
+            }
+            Kind::ThreadStatus => self.thread(bytes, content)?,
+            Kind::String => {
+                let id = bytes.number()?;
+                match bytes.text()? {
+                    TextAt::Span(span) => self.tables.add_string(id, span)?,
+                    TextAt::Id(_) => return Err("a string refers to another one".into()),
+                }
+            }
+            Kind::Site => {
+                let id = bytes.number()?;
+                let place = (bytes.text()?, bytes.text()?, bytes.number()?);
+                self.tables.add_site(id, place, None)?;
+            }
+            Kind::Schema => {
+                let id = bytes.number()?;
+                let place = (bytes.text()?, bytes.text()?, bytes.number()?);
+                let mut fields = Vec::new();
+                for _ in 0..bytes.number()? {
+                    fields.push(Field { kind: bytes.value_type()?, name: bytes.text()? });
+                }
+                self.tables.add_site(id, place, Some(&fields))?;
+                defined = Some(id);
+            }
+            Kind::RegionStatus => {
+                bytes.number()?;
+                bytes.number()?;
+            }
+            Kind::RegionsDeeper => drop(bytes.number()?),
+            Kind::Omitted => {
+                bytes.number()?;
+                self.omitted = self.omitted.saturating_add(bytes.number()?);
+            }
+            Kind::Lost => {
+                let (code, count) = (bytes.number()?, bytes.number()?);
+                Lost::add(&mut self.lost, code, count);
+            }
+            Kind::End => {
+                self.end = Some(EndRecord {
+                    events: bytes.number()?,
+                    bytes: bytes.number()?,
+                    blocks: bytes.number()?,
+                    lost: Lost::list(&bytes.pairs()?),
+                    advances: bytes.pairs()?,
+                    waits: bytes.pairs()?,
+                    snapshots: bytes.pairs()?,
+                });
+            }
+        }
+        if let Some(row) = longer {
+            self.skip(bytes, plan.appended(kind, row))?;
+        }
+        Ok(defined)
+    }
+
+    #[inline]
+    fn count(&mut self, counts: bool, block: u32) {
+        self.events += u64::from(counts);
+        self.block_events[block as usize] += u32::from(counts);
+    }
+
+    fn skip(&self, bytes: &mut Bytes<'_>, arguments: &[(String, Argument)]) -> Result<(), Stop> {
+        let mut id = 0;
+        arguments.iter().try_for_each(|(_, kind)| bytes.skip_argument(*kind, &self.tables, &mut id))
+    }
+
+    fn thread(&mut self, bytes: &mut Bytes<'_>, content: &[u8]) -> Result<(), Fault> {
+        let number = ThreadNumber(bytes.number()?);
+        let os_thread = bytes.number()?;
+        let name = bytes.text()?;
+        if self.tables.span(name).is_none() {
+            self.tables.charge(32)?;
+            self.unnamed.push((number, os_thread, name));
+            return Ok(());
+        }
+        let name = self.tables.text(content, name).into();
+        self.threads.add(Thread { number, os_thread, name }, &mut self.tables)
+    }
+}

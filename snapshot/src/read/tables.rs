@@ -1,0 +1,233 @@
+//! The definitions of one generation: what its ids mean.
+//!
+//! All kinds of definitions share one space of ids. The texts stay where they are in the content;
+//! a definition points to them.
+
+use super::bytes::{Fault, Span, TextAt};
+use crate::wire::ValueType;
+use std::collections::HashMap;
+
+/// A site or a schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SiteDefinition {
+    pub(super) name: TextAt,
+    pub(super) file: TextAt,
+    pub(super) line: u32,
+    /// Which of the fields are this schema's.
+    first_field: u32,
+    field_count: u32,
+}
+
+/// A field of a schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) kind: ValueType,
+    pub(super) name: TextAt,
+}
+
+/// What an id means: the kind in the low two bits, and an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning(u32);
+
+impl Meaning {
+    const NONE: Self = Self(0);
+    const STRING: u32 = 1;
+    const SITE: u32 = 2;
+    const SCHEMA: u32 = 3;
+
+    fn new(kind: u32, index: usize) -> Self {
+        Self((index as u32) << 2 | kind)
+    }
+
+    fn index(self, kind: u32) -> Option<usize> {
+        (self.0 & 3 == kind).then_some((self.0 >> 2) as usize)
+    }
+}
+
+/// No site: unknown.
+pub(super) const NO_SITE: u32 = u32::MAX;
+/// Ids are smaller than this.
+const MAX_ID: u64 = 1 << 24;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Tables {
+    /// By id, for ids that lie close together, which is how a recorder gives them out.
+    dense: Vec<Meaning>,
+    sparse: HashMap<u64, Meaning>,
+    strings: Vec<Span>,
+    sites: Vec<SiteDefinition>,
+    fields: Vec<Field>,
+    /// How many more bytes the tables may take.
+    room: u64,
+}
+
+impl Tables {
+    /// Tables that take `room` bytes at most.
+    pub(super) fn new(room: u64) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// Takes from the room that a generation's tables have.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
+        let rest = self.room.checked_sub(bytes as u64);
+        self.room = rest.ok_or("the generation's tables are larger than the limit")?;
+        Ok(())
+    }
+
+    pub(super) fn add_string(&mut self, id: u64, text: Span) -> Result<(), Fault> {
+        let meaning = Meaning::new(Meaning::STRING, self.strings.len());
+        if self.add(id, meaning)? {
+            self.strings.push(text);
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_site(
+        &mut self,
+        id: u64,
+        (name, file, line): (TextAt, TextAt, u64),
+        fields: Option<&[Field]>,
+    ) -> Result<(), Fault> {
+        let kind = if fields.is_some() { Meaning::SCHEMA } else { Meaning::SITE };
+        let meaning = Meaning::new(kind, self.sites.len());
+        if self.add(id, meaning)? {
+            let fields = fields.unwrap_or_default();
+            self.charge(size_of_val(fields))?;
+            let first_field = self.fields.len() as u32;
+            self.fields.extend_from_slice(fields);
+            let line = u32::try_from(line).unwrap_or(u32::MAX);
+            let field_count = fields.len() as u32;
+            self.sites.push(SiteDefinition { name, file, line, first_field, field_count });
+        }
+        Ok(())
+    }
+
+    /// A site that no id stands for; its index.
+    pub(super) fn add_nameless(&mut self, name: Span, file: Span, line: u32) -> u32 {
+        let (name, file) = (TextAt::Span(name), TextAt::Span(file));
+        self.sites.push(SiteDefinition { name, file, line, first_field: 0, field_count: 0 });
+        (self.sites.len() - 1) as u32
+    }
+
+    /// Whether the id is new. The first meaning of an id stands.
+    fn add(&mut self, id: u64, meaning: Meaning) -> Result<bool, Fault> {
+        if id >= MAX_ID {
+            return Err("an id is larger than any may be");
+        }
+        self.charge(size_of::<SiteDefinition>() + size_of::<Meaning>())?;
+        if !matches!(self.meaning(id), Meaning::NONE) {
+            return Ok(false);
+        }
+        let index = id as usize;
+        if index >= 1024.max(2 * self.dense.len()) && index >= self.dense.len() {
+            self.charge(64)?;
+            self.sparse.insert(id, meaning);
+            return Ok(true);
+        }
+        if index >= self.dense.len() {
+            self.dense.resize(index + 1, Meaning::NONE);
+        }
+        self.dense[index] = meaning;
+        Ok(true)
+    }
+
+    #[inline]
+    fn meaning(&self, id: u64) -> Meaning {
+        match self.dense.get(id as usize).copied().unwrap_or(Meaning::NONE) {
+            Meaning::NONE if !self.sparse.is_empty() => {
+                self.sparse.get(&id).copied().unwrap_or(Meaning::NONE)
+            }
+            found => found,
+        }
+    }
+
+    /// The index of the site of this id, or [`NO_SITE`].
+    #[inline]
+    pub(super) fn site_index(&self, id: u64) -> u32 {
+        self.meaning(id).index(Meaning::SITE).map_or(NO_SITE, |index| index as u32)
+    }
+
+    /// The index of the schema of this id, among the sites.
+    #[inline]
+    pub(super) fn schema_index(&self, id: u64) -> Option<u32> {
+        self.meaning(id).index(Meaning::SCHEMA).map(|index| index as u32)
+    }
+
+    pub(super) fn schema(&self, id: u64) -> Option<&SiteDefinition> {
+        self.meaning(id).index(Meaning::SCHEMA).map(|index| &self.sites[index])
+    }
+
+    pub(super) fn site(&self, index: u32) -> Option<&SiteDefinition> {
+        self.sites.get(index as usize)
+    }
+
+    #[inline]
+    pub(super) fn fields(&self, schema: &SiteDefinition) -> &[Field] {
+        &self.fields[schema.first_field as usize..][..schema.field_count as usize]
+    }
+
+    /// The name of what an id stands for: the text of a string, the name of a site or a schema.
+    pub(super) fn name_of(&self, id: u64) -> Option<TextAt> {
+        let meaning = self.meaning(id);
+        let site = meaning.index(Meaning::SITE).or_else(|| meaning.index(Meaning::SCHEMA));
+        let string = meaning.index(Meaning::STRING).map(|_| TextAt::Id(id));
+        site.map(|index| self.sites[index].name).or(string)
+    }
+
+    /// Where a text is; `None` if its id stands for no string.
+    pub(super) fn span(&self, text: TextAt) -> Option<Span> {
+        match text {
+            TextAt::Span(span) => Some(span),
+            TextAt::Id(id) => {
+                self.meaning(id).index(Meaning::STRING).map(|index| self.strings[index])
+            }
+        }
+    }
+
+    /// What is wrong if a definition refers to a string that there is none of.
+    pub(super) fn dangling(&self) -> Option<&'static str> {
+        let names = self.sites.iter().flat_map(|site| [site.name, site.file]);
+        let mut all = names.chain(self.fields.iter().map(|field| field.name));
+        all.any(|text| self.span(text).is_none())
+            .then_some("a definition refers to a string that is not defined")
+    }
+
+    /// A text, or `?` if it is not known.
+    pub(super) fn text<'a>(&self, content: &'a [u8], text: TextAt) -> &'a str {
+        self.span(text).map_or("?", |span| span.of(content))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_far_apart_take_no_room_in_between() {
+        let mut tables = Tables::new(1 << 20);
+        tables.add_string((1 << 24) - 1, Span::new(7, 1, false)).unwrap();
+        tables.add_string(3, Span::new(9, 1, false)).unwrap();
+        assert!(tables.dense.len() <= 1024);
+        assert_eq!(tables.span(TextAt::Id((1 << 24) - 1)).unwrap().start, 7);
+        assert_eq!(tables.span(TextAt::Id(3)).unwrap().start, 9);
+        assert_eq!(tables.span(TextAt::Id(4)), None);
+        assert!(tables.add_string(1 << 24, Span::default()).is_err());
+    }
+
+    #[test]
+    fn an_id_has_one_meaning_and_the_first_one_stands() {
+        let mut tables = Tables::new(1 << 20);
+        tables.add_string(1, Span::new(7, 1, false)).unwrap();
+        let text = TextAt::Id(1);
+        tables.add_site(1, (text, text, 5), None).unwrap();
+        assert_eq!(tables.site_index(1), NO_SITE);
+        assert_eq!(tables.span(text).unwrap().start, 7);
+    }
+
+    #[test]
+    fn tables_stay_within_their_room() {
+        let mut tables = Tables::new(1000);
+        assert!((0..1000).any(|id| tables.add_string(id, Span::default()).is_err()));
+    }
+}

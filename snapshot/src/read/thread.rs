@@ -1,0 +1,60 @@
+//! The threads that a generation mentions.
+
+use super::bytes::Fault;
+use super::tables::Tables;
+use crate::wire::ThreadNumber;
+use std::collections::HashMap;
+
+/// A thread of the recorded process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// The recorder's number of it: never reused.
+    pub number: ThreadNumber,
+    /// The operating system's number of it; 0 if it is not known.
+    pub os_thread: u64,
+    /// Its name, empty if it has none.
+    pub name: Box<str>,
+}
+
+/// No thread.
+pub(super) const NO_THREAD: u32 = u32::MAX;
+
+/// The threads of a generation, by the order in which they were met and by number.
+#[derive(Default)]
+pub(super) struct Threads {
+    list: Vec<Thread>,
+    by_number: HashMap<u64, u32>,
+}
+
+impl Threads {
+    /// Adds a thread, or what is new about it. Number 0 is no thread.
+    pub(super) fn add(&mut self, thread: Thread, tables: &mut Tables) -> Result<(), Fault> {
+        let number = thread.number.0;
+        if number == 0 {
+            return Ok(());
+        }
+        if let Some(index) = self.by_number.get(&number) {
+            let known = &mut self.list[*index as usize];
+            if known.os_thread == 0 || (known.name.is_empty() && !thread.name.is_empty()) {
+                *known = thread;
+            }
+            return Ok(());
+        }
+        tables.charge(size_of::<Thread>() + thread.name.len() + 32)?;
+        self.by_number.insert(number, self.list.len() as u32);
+        self.list.push(thread);
+        Ok(())
+    }
+
+    pub(super) fn index(&self, number: ThreadNumber) -> u32 {
+        self.by_number.get(&number.0).copied().unwrap_or(NO_THREAD)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Thread> {
+        self.list.get(index as usize)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
+    }
+}

@@ -1,0 +1,273 @@
+//! A snapshot's file, opened.
+
+use super::carry::Carry;
+use super::catalog::{Catalog, FrameSpot, catalog};
+use super::generation::Contents;
+use super::plan::Plan;
+use super::source::Source;
+use super::{
+    DecodedGeneration, Event, GenerationEvents, GenerationInfo, Limits, ReadError, Reason,
+};
+use crate::wire::{Generation, Metadata, Nanos};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// A snapshot's file, opened: its metadata is read and its generations are found.
+///
+/// Generations are read from the file when they are asked for, one at a time.
+///
+/// ```no_run
+/// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
+/// for event in trace.events() {
+///     match event {
+///         Ok(event) => println!("{} {} {}", event.time(), event.kind_name(), event.name()),
+///         Err(damage) => eprintln!("{damage}"),
+///     }
+/// }
+/// # Ok::<(), lookback_snapshot::ReadError>(())
+/// ```
+pub struct Trace {
+    source: Source,
+    file: Arc<str>,
+    limits: Limits,
+    plan: Arc<Plan>,
+    catalog: Catalog,
+    generations: OnceLock<Vec<GenerationInfo>>,
+}
+
+impl Trace {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It cannot be opened, is none of ours, is of a later version, or nothing of it can be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
+        Self::open_with(path, Limits::default())
+    }
+
+    /// Opens a file, with other limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, limits: Limits) -> Result<Self, ReadError> {
+        let path = path.as_ref();
+        let file = Arc::from(path.to_string_lossy());
+        let source =
+            Source::open(path).map_err(|error| ReadError::new(&file, 0, Reason::from(error)))?;
+        Self::new(source, file, limits)
+    }
+
+    /// Reads a file that is in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
+        Self::from_bytes_with(bytes, Limits::default())
+    }
+
+    /// Reads a file that is in memory, with other limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes_with(bytes: Vec<u8>, limits: Limits) -> Result<Self, ReadError> {
+        Self::new(Source::Memory(bytes), Arc::from("<memory>"), limits)
+    }
+
+    fn new(source: Source, file: Arc<str>, limits: Limits) -> Result<Self, ReadError> {
+        let mut catalog = catalog(&source, &file, &limits)?;
+        let (plan, wrong) = Plan::new(&catalog.metadata);
+        if let Some(wrong) = wrong {
+            let reason = Reason::MetadataLost(wrong.to_owned());
+            catalog.damage.push(ReadError::new(&file, 0, reason));
+        }
+        let (plan, generations) = (Arc::new(plan), OnceLock::new());
+        Ok(Self { source, file, limits, plan, catalog, generations })
+    }
+
+    /// What the snapshot says about itself and the process it comes from.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.catalog.metadata
+    }
+
+    /// The version of the format that the file is of.
+    #[must_use]
+    pub fn format_version(&self) -> u16 {
+        self.catalog.version
+    }
+
+    /// The file's path, or `<memory>`.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// What was found to be damaged when the file was opened. Damage inside of a generation shows
+    /// when that generation is read.
+    #[must_use]
+    pub fn damage(&self) -> &[ReadError] {
+        &self.catalog.damage
+    }
+
+    /// The generations, in the order of the file. Each is read once to be counted, when this is
+    /// first asked for.
+    #[must_use]
+    pub fn generations(&self) -> &[GenerationInfo] {
+        self.generations.get_or_init(|| {
+            let spots = self.catalog.frames.iter().filter_map(|frame| frame.as_ref().ok());
+            spots
+                .map(|spot| match self.contents(spot, None) {
+                    Ok(contents) => contents.info,
+                    Err(error) => unreadable(spot, error),
+                })
+                .collect()
+        })
+    }
+
+    /// One generation, decoded. An incomplete one is read with the help of those before it.
+    ///
+    /// # Errors
+    /// It is not in the file, or it is damaged.
+    pub fn generation(&self, number: Generation) -> Result<DecodedGeneration, ReadError> {
+        let frames = &self.catalog.frames;
+        let found =
+            frames.iter().position(|frame| frame.as_ref().is_ok_and(|spot| spot.number == number));
+        let Some(at) = found else {
+            return Err(ReadError::new(&self.file, 0, Reason::NoGeneration(number)));
+        };
+        // The nearest generation before it that needs no other.
+        let mut first = at;
+        while first > 0 && at - first < MAX_CHAIN && self.leans(first) {
+            first -= 1;
+        }
+        let mut carry = None;
+        for index in first..=at {
+            let Ok(spot) = &frames[index] else { continue };
+            match self.contents(spot, carry.take().as_ref()) {
+                Ok(contents) if index == at => {
+                    return Ok(DecodedGeneration { contents: Arc::new(contents) });
+                }
+                Ok(contents) => carry = Some(Carry::of(&contents)),
+                Err(error) if index == at => return Err(error),
+                // Without its predecessor a generation says what it says itself.
+                Err(_) => carry = None,
+            }
+        }
+        Err(ReadError::new(&self.file, 0, Reason::NoGeneration(number)))
+    }
+
+    /// Every event of every generation, in one order. Where damage is met, its error stands in the
+    /// place of what was lost, and what comes after it follows.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        Events { trace: self, next: 0, current: None, carry: None, latest: Nanos(0) }
+    }
+
+    /// The places of the generations.
+    pub(super) fn spots(&self) -> impl Iterator<Item = &Result<FrameSpot, ReadError>> {
+        self.catalog.frames.iter()
+    }
+
+    pub(super) fn contents(
+        &self,
+        spot: &FrameSpot,
+        carry: Option<&Carry>,
+    ) -> Result<Contents, ReadError> {
+        let bytes = self
+            .source
+            .read(spot.offset, spot.compressed)
+            .map_err(|error| ReadError::new(&self.file, spot.offset, error.into()))?;
+        Contents::decode(&bytes, *spot, &self.file, &self.plan, &self.limits, carry)
+    }
+
+    /// Whether the generation at this place needs the one before it, and that one is there.
+    fn leans(&self, at: usize) -> bool {
+        let frames = &self.catalog.frames;
+        let (Some(before), Some(Ok(spot))) = (at.checked_sub(1), frames.get(at)) else {
+            return false;
+        };
+        let adjacent = |before: &FrameSpot| before.number.next() == spot.number;
+        !spot.complete && frames[before].as_ref().is_ok_and(adjacent)
+    }
+}
+
+/// How many incomplete generations in a row lean on each other. After a kill there are two.
+const MAX_CHAIN: usize = 8;
+
+fn unreadable(spot: &FrameSpot, error: ReadError) -> GenerationInfo {
+    let entry = spot.entry;
+    let start = entry.map_or(Nanos(0), |entry| entry.began);
+    let end = entry.map_or(Nanos(0), |entry| entry.ended);
+    GenerationInfo {
+        number: spot.number,
+        complete: spot.complete,
+        start,
+        wall: Nanos(0),
+        duration: Nanos(end.0.saturating_sub(start.0)),
+        events: 0,
+        lost: Vec::new(),
+        bytes: 0,
+        compressed: spot.compressed,
+        offset: spot.offset,
+        blocks: 0,
+        threads: 0,
+        omitted: 0,
+        damage: Some(error),
+    }
+}
+
+/// Every event of a file, in one order: generation by generation, and in each by time.
+pub struct Events<'a> {
+    trace: &'a Trace,
+    next: usize,
+    current: Option<GenerationEvents>,
+    carry: Option<Carry>,
+    latest: Nanos,
+}
+
+impl Events<'_> {
+    /// Begins the next generation. Its error, if it cannot be read.
+    #[cold]
+    fn open_next(&mut self) -> Option<Result<(), ReadError>> {
+        let index = self.next;
+        let frame = self.trace.catalog.frames.get(index)?;
+        self.next += 1;
+        let carry = self.carry.take();
+        let opened = match frame {
+            Err(error) => Err(error.clone()),
+            Ok(spot) => self.trace.contents(spot, carry.as_ref()),
+        };
+        Some(opened.map(|contents| {
+            let generation = DecodedGeneration { contents: Arc::new(contents) };
+            self.current = Some(generation.events());
+        }))
+    }
+
+    /// Notes what the generation that is through leaves to the next one, if that one needs it.
+    #[cold]
+    fn close(&mut self, events: &GenerationEvents) {
+        if self.trace.leans(self.next) {
+            self.carry = Some(Carry::of(events.contents()));
+        }
+    }
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<Event, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(events) = &mut self.current {
+                if let Some(next) = events.next_from(&mut self.latest) {
+                    return Some(next);
+                }
+                if let Some(events) = self.current.take() {
+                    self.close(&events);
+                }
+            }
+            if let Err(error) = self.open_next()? {
+                return Some(Err(error));
+            }
+        }
+    }
+}

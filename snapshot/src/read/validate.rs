@@ -1,0 +1,391 @@
+//! Whether a file is what the format says: every rule that a reader could do without.
+//!
+//! Complete generations are checked alone, with nothing carried over, because that is what being
+//! complete means. A recorded loss excuses what follows from it, and nothing else.
+
+use super::carry::Carry;
+use super::generation::Contents;
+use super::stream::{Raw, Record, Stream};
+use super::tables::NO_SITE;
+use super::thread::NO_THREAD;
+use super::{DecodedGeneration, ReadError, Trace};
+use crate::wire::{Generation, Kind, Nanos};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Something in a file that is not as it should be. One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    file: Arc<str>,
+    offset: u64,
+    generation: Option<Generation>,
+    what: String,
+}
+
+impl Violation {
+    /// Where in the file the frame begins that it is in.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The generation that it is in, if it is in one.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
+    /// What is wrong, and where: slot, block and position.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: at byte {}: ", self.file, self.offset)?;
+        if let Some(number) = self.generation {
+            write!(f, "generation {number}: ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// The most violations that are told one by one.
+const MAX_VIOLATIONS: usize = 1000;
+/// Events farther than this outside of their generation's clock records have an absurd time. A
+/// process may be stopped for a while between reading the clock and being seen to have left.
+const MAX_STRAY: Nanos = Nanos(60_000_000_000);
+
+/// Checks a file. Empty if it is sound. Of very many violations the last one says how many more
+/// there are.
+///
+/// ```
+/// # fn check(trace: &lookback_snapshot::Trace) {
+/// for violation in lookback_snapshot::validate(trace) {
+///     eprintln!("{violation}");
+/// }
+/// # }
+/// ```
+#[must_use]
+pub fn validate(trace: &Trace) -> Vec<Violation> {
+    let mut report = Report { file: Arc::from(trace.file()), list: Vec::new(), more: 0 };
+    for damage in trace.damage() {
+        report.damage(damage);
+    }
+    let mut before: Option<Before> = None;
+    let mut last = Generation(0);
+    for frame in trace.spots() {
+        let Ok(spot) = frame else {
+            // Told as damage of the file already.
+            before = None;
+            continue;
+        };
+        let adjacent = before.take_if(|before| before.number.next() != spot.number);
+        drop(adjacent);
+        let carry = before.as_ref().map(|before| &before.carry);
+        let contents = match trace.contents(spot, carry) {
+            Ok(contents) => contents,
+            Err(error) => {
+                report.damage(&error);
+                before = None;
+                continue;
+            }
+        };
+        let mut check = Check { of: &contents, report: &mut report, lost: false };
+        if spot.number <= last {
+            check.say(format!("comes after generation {last}"));
+        }
+        last = spot.number;
+        before = Some(check.run(before.as_ref()));
+    }
+    report.finish()
+}
+
+impl DecodedGeneration {
+    /// Checks one generation alone.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Violation> {
+        let of = &*self.contents;
+        let mut report = Report { file: Arc::clone(&of.file), list: Vec::new(), more: 0 };
+        Check { of, report: &mut report, lost: false }.run(None);
+        report.finish()
+    }
+}
+
+struct Report {
+    file: Arc<str>,
+    list: Vec<Violation>,
+    more: u64,
+}
+
+impl Report {
+    fn add(&mut self, offset: u64, generation: Option<Generation>, what: impl FnOnce() -> String) {
+        if self.list.len() < MAX_VIOLATIONS {
+            let file = Arc::clone(&self.file);
+            self.list.push(Violation { file, offset, generation, what: what() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn damage(&mut self, error: &ReadError) {
+        self.add(error.offset(), error.generation(), || error.reason().to_string());
+    }
+
+    fn finish(mut self) -> Vec<Violation> {
+        if self.more > 0 {
+            let (file, what) = (self.file, format!("and {} more violations", self.more));
+            self.list.push(Violation { file, offset: 0, generation: None, what });
+        }
+        self.list
+    }
+}
+
+/// What a generation leaves to the checks of the next one.
+struct Before {
+    number: Generation,
+    complete: bool,
+    lost: bool,
+    carry: Carry,
+    /// The number of each slot's next event.
+    numbers: HashMap<u32, u64>,
+}
+
+struct Check<'a> {
+    of: &'a Contents,
+    report: &'a mut Report,
+    /// Whether anything was lost, which excuses what is missing.
+    lost: bool,
+}
+
+impl Check<'_> {
+    fn say(&mut self, what: impl Into<String>) {
+        let spot = &self.of.spot;
+        self.report.add(spot.offset, Some(spot.number), || what.into());
+    }
+
+    /// Says something of a place in a block's records.
+    fn say_at(&mut self, block: u32, at: u32, what: &str) {
+        let header = &self.of.blocks[block as usize];
+        let (slot, sequence, position) =
+            (header.slot, header.sequence, at.saturating_sub(header.start));
+        let spot = &self.of.spot;
+        self.report.add(spot.offset, Some(spot.number), || {
+            format!("slot {slot}, block {sequence}, byte {position}: {what}")
+        });
+    }
+
+    fn run(mut self, before: Option<&Before>) -> Before {
+        let of = self.of;
+        let complete = of.info.complete;
+        self.lost = !of.info.lost.is_empty() || !of.faults.is_empty();
+        for (block, what) in &of.faults {
+            self.say_at(*block, of.blocks[*block as usize].end, what);
+        }
+        self.clocks();
+        self.end_record();
+        if let Some(what) = of.tables.dangling() {
+            self.say(what);
+        }
+        let helped = complete || before.is_some();
+        let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
+        for blocks in of.slots() {
+            self.slot(blocks, helped, &mut numbers);
+        }
+        if let Some(before) = before.filter(|before| before.complete && complete) {
+            self.statuses(before);
+        }
+        let carry = Carry::of(of);
+        Before { number: of.spot.number, complete, lost: self.lost, carry, numbers }
+    }
+
+    fn clocks(&mut self) {
+        let (began, ended) = (&self.of.began, &self.of.ended);
+        if ended.ticks < began.ticks || ended.monotonic < began.monotonic {
+            self.say("it ends before it begins");
+        }
+        if began.frequency == 0 {
+            self.say("its clock stands still");
+        }
+    }
+
+    fn end_record(&mut self) {
+        let of = self.of;
+        match &of.end {
+            None if of.info.complete => self.say("complete, but without an end record"),
+            Some(end) if end.events != of.info.events => {
+                let (said, are) = (end.events, of.info.events);
+                self.say(format!("the end record says {said} events, and there are {are}"));
+            }
+            _ => {}
+        }
+        let entry = of.spot.entry.filter(|_| of.info.complete && of.faults.is_empty());
+        if let Some(entry) = entry.filter(|entry| entry.events != of.info.events) {
+            let (said, are) = (entry.events, of.info.events);
+            self.say(format!("the index says {said} events, and there are {are}"));
+        }
+    }
+
+    fn slot(&mut self, blocks: Range<u32>, helped: bool, numbers: &mut HashMap<u32, u64>) {
+        let of = self.of;
+        let slot = of.blocks[blocks.start as usize].slot;
+        let mut stream = Stream::new(blocks);
+        let mut place = Place { number: numbers.get(&slot).copied(), ..Place::default() };
+        while let Some(record) = stream.next(of) {
+            match record {
+                Record::Block(block) => self.block(block, &mut place),
+                Record::Lost(count) => {
+                    place.lost_in_slot = true;
+                    if place.events_in_block {
+                        place.number = place.number.map(|number| number.saturating_add(count));
+                    } else {
+                        place.lost_here = place.lost_here.saturating_add(count);
+                    }
+                }
+                Record::Region(open) if open.site == NO_SITE => {
+                    self.say_at(place.block, place.at, "an open region's site is not defined");
+                }
+                Record::Event => {
+                    let event = stream.event;
+                    self.first_event(&mut place);
+                    place.events_in_block = true;
+                    place.at = event.at;
+                    self.event(&event, slot, &place);
+                    let ended_nothing =
+                        event.kind() == Some(Kind::RegionEnd) && stream.ended_nothing;
+                    if ended_nothing && !place.lost_in_slot && helped {
+                        self.say_at(event.block, event.at, "a region ends, and none was open");
+                    }
+                }
+                Record::Fault(..) => place.lost_in_slot = true,
+                Record::Thread(_) | Record::Region(_) | Record::Deeper(_) => {}
+            }
+        }
+        self.first_event(&mut place);
+        if let Some(number) = place.number {
+            numbers.insert(slot, number);
+        }
+    }
+
+    /// A block begins: is it the one to come?
+    fn block(&mut self, block: u32, place: &mut Place) {
+        self.first_event(place);
+        let header = &self.of.blocks[block as usize];
+        let complete = self.of.info.complete;
+        if complete && header.sequence != place.next_sequence {
+            let missing = header.sequence.wrapping_sub(place.next_sequence);
+            self.say_at(block, header.start, &format!("{missing} blocks before it are missing"));
+            place.number = None;
+            place.lost_in_slot = true;
+        }
+        let counted = self.of.block_events[block as usize];
+        let whole = header.cut == header.end && !self.of.faults.contains_key(&block);
+        if whole && counted != header.events {
+            let what = format!("the block says {} events, and there are {counted}", header.events);
+            self.say_at(block, header.start, &what);
+        }
+        let stray = self.stray(of_ticks(self.of, header.base));
+        if stray {
+            self.say_at(block, header.start, "the block's time is far outside of the generation");
+        }
+        place.expected = place.number;
+        place.number = Some(header.first_event.saturating_add(u64::from(counted)));
+        place.next_sequence = header.sequence.wrapping_add(1);
+        (place.block, place.at) = (block, header.start);
+        (place.pending, place.events_in_block, place.lost_here) = (true, false, 0);
+    }
+
+    /// The statuses at a block's front are over: is the gap in the numbers what was lost?
+    fn first_event(&mut self, place: &mut Place) {
+        if !std::mem::take(&mut place.pending) {
+            return;
+        }
+        let header = &self.of.blocks[place.block as usize];
+        if let Some(expected) = place.expected
+            && header.first_event != expected.saturating_add(place.lost_here)
+        {
+            let (first, lost) = (header.first_event, place.lost_here);
+            let what = format!(
+                "its first event has number {first}; {expected} was to come, and {lost} are said \
+                 to be lost"
+            );
+            self.say_at(place.block, header.start, &what);
+        }
+    }
+
+    fn event(&mut self, event: &Raw, slot: u32, place: &Place) {
+        let of = self.of;
+        if slot == 0 {
+            self.say_at(event.block, event.at, "an event in the collector's slot");
+        } else if event.thread == NO_THREAD && !place.lost_in_slot {
+            self.say_at(event.block, event.at, "an event on no thread");
+        }
+        if self.stray(of_ticks(of, event.ticks)) {
+            self.say_at(event.block, event.at, "its time is far outside of the generation");
+        }
+        let Some(kind) = event.kind() else { return };
+        let needs_site = !matches!(kind, Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd);
+        if needs_site && event.site == NO_SITE {
+            self.say_at(event.block, event.at, "its site is not defined");
+        }
+        if of.has_unknown_text(event) {
+            self.say_at(event.block, event.at, "it refers to a string that is not defined");
+        }
+    }
+
+    fn stray(&self, time: Nanos) -> bool {
+        let (began, ended) = (self.of.began.monotonic.0, self.of.ended.monotonic.0);
+        time.0 < began.saturating_sub(MAX_STRAY.0) || time.0 > ended.saturating_add(MAX_STRAY.0)
+    }
+
+    /// What the generation states of its begin must be what the one before left.
+    fn statuses(&mut self, before: &Before) {
+        let of = self.of;
+        if before.lost || self.lost || of.info.omitted > 0 {
+            return;
+        }
+        let said = Carry::at_begin(of);
+        let left: BTreeMap<_, _> = before.carry.threads().collect();
+        let said: BTreeMap<_, _> = said.threads().collect();
+        for (thread, regions) in &left {
+            match said.get(thread) {
+                None => self.say(format!("thread {thread} lives on, and has no status")),
+                Some(stated) if stated != regions => self.say(format!(
+                    "thread {thread} is stated with {stated}; generation {} left it with {regions}",
+                    before.number
+                )),
+                Some(_) => {}
+            }
+        }
+        for thread in said.keys().filter(|thread| !left.contains_key(thread)) {
+            let number = before.number;
+            self.say(format!("thread {thread} has a status; generation {number} left none of it"));
+        }
+    }
+}
+
+fn of_ticks(of: &Contents, ticks: crate::wire::Ticks) -> Nanos {
+    of.timeline.at(ticks)
+}
+
+/// Where in a slot's stream the check is.
+#[derive(Default)]
+struct Place {
+    block: u32,
+    at: u32,
+    next_sequence: u32,
+    /// The number of the slot's next event, as far as it is known.
+    number: Option<u64>,
+    /// What it was to be at the block's front.
+    expected: Option<u64>,
+    /// Whether the block's front is still being read.
+    pending: bool,
+    events_in_block: bool,
+    /// Said to be lost at the block's front.
+    lost_here: u64,
+    lost_in_slot: bool,
+}

@@ -1,0 +1,242 @@
+//! Invariant 1, and with it 7: `max_bytes` bounds all trace memory, whatever the writers do; and what
+//! could not be recorded is counted, so that every event is accounted for to the unit.
+//!
+//! Two threads write as fast as they can into 1, 8 and 64 MiB, for a second, or for ten with
+//! `LOOKBACK_LONG=1`. How much of the arena is in complete generations is printed; it is asserted in
+//! the long form of a release build alone, because a busy machine may hold the collector up.
+
+mod common;
+
+use common::{Memory, Outside};
+use lookback::Recorder;
+use lookback::read::wire::Generation;
+use lookback::read::{EventKind, Trace};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const WRITERS: u64 = 2;
+const MIB: usize = 1 << 20;
+/// What the recorder may take beyond `max_bytes`.
+const BESIDES: u64 = 4 << 20;
+/// Events a second, of all writers, of one that is paced.
+const PACE: u64 = 1_000_000;
+
+fn seconds() -> Duration {
+    Duration::from_secs(if common::long() { 10 } else { 1 })
+}
+
+fn start(max_bytes: usize) -> Recorder {
+    Recorder::builder()
+        .window(Duration::from_secs(7 * 24 * 3600))
+        .max_bytes(max_bytes)
+        .generation_period(Duration::from_secs(1))
+        .start()
+        .expect("a recorder starts")
+}
+
+/// A writer; it says how many numbered events it has emitted.
+fn writer(id: u64, paced: bool, go_on: &Arc<AtomicBool>) -> JoinHandle<u64> {
+    let go_on = Arc::clone(go_on);
+    std::thread::spawn(move || {
+        let began = Instant::now();
+        let mut number = 0;
+        while go_on.load(Ordering::Relaxed) {
+            for _ in 0..100 {
+                lookback::event!("load", writer = id, number = number);
+                number += 1;
+            }
+            let due = Duration::from_nanos(number * 1_000_000_000 * WRITERS / PACE);
+            while paced && began.elapsed() < due && go_on.load(Ordering::Relaxed) {
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+        }
+        number
+    })
+}
+
+/// What the arena is used for, on average.
+#[derive(Default)]
+struct Use {
+    samples: u64,
+    /// The sum of the shares of the arena that are in complete generations.
+    complete: f64,
+    least: f64,
+}
+
+impl Use {
+    /// Looks once. What was never written to is not counted as lost to the window.
+    fn sample(&mut self, arena: &Outside) {
+        let Some(header) = arena.header() else { return };
+        let Some(running) = header.entry(header.complete.next()) else { return };
+        let Some(complete) = running.start.0.checked_sub(header.tail.0) else { return };
+        if header.head.0 < header.capacity {
+            return;
+        }
+        let share = complete as f64 / header.capacity as f64;
+        self.least = if self.samples == 0 { share } else { self.least.min(share) };
+        self.samples += 1;
+        self.complete += share;
+    }
+
+    fn average(&self) -> f64 {
+        self.complete / self.samples as f64
+    }
+
+    /// Prints what was found, and judges it if there is reason to trust it.
+    fn report(&self, what: &str) {
+        if self.samples == 0 {
+            println!("::{what}: the arena was not filled once");
+            return;
+        }
+        let (average, least) = (self.average(), self.least);
+        println!(
+            "::{what}: {average:.3} of the arena in complete generations, {least:.3} at least"
+        );
+        if common::long() && !cfg!(debug_assertions) {
+            assert!(
+                average >= 0.75,
+                "{what}: {average:.3} of the arena is in complete generations"
+            );
+        }
+    }
+}
+
+fn bounded(mebibytes: usize) {
+    // What the test itself needs is there before the first look at memory.
+    let (go_on, peak) = (Arc::new(AtomicBool::new(true)), AtomicU64::new(0));
+    drop(std::thread::spawn(Memory::now).join());
+    let before = Memory::now();
+    let recorder = start(mebibytes * MIB);
+    let arena = Outside::find().expect("the arena has a descriptor");
+    let began = Instant::now();
+    let writers: Vec<_> = (0..WRITERS).map(|id| writer(id, false, &go_on)).collect();
+    let mut shares = Use::default();
+    while began.elapsed() < seconds() {
+        shares.sample(&arena);
+        peak.fetch_max(Memory::now().resident, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    go_on.store(false, Ordering::Relaxed);
+    let emitted: Vec<u64> =
+        writers.into_iter().map(|writer| writer.join().expect("it does not panic")).collect();
+    let after = Memory::now();
+    let grown = peak.into_inner().max(after.resident).saturating_sub(before.resident);
+    let budget = (mebibytes * MIB) as u64 + BESIDES;
+    assert!(grown <= budget, "memory grew by {grown} bytes, {budget} are allowed: {after:?}");
+
+    // Complete what is running, so that all of it is counted. Nothing is written from now on.
+    assert!(recorder.advance(), "the last generation can be completed");
+    let stats = recorder.stats();
+    let lost = stats.lost_in_all();
+    // Besides the numbered ones, each thread's start and exit.
+    let in_all = emitted.iter().sum::<u64>() + 2 * WRITERS;
+    assert_eq!(in_all, stats.recorded + lost, "emitted = recorded + lost: {stats:?}");
+    assert!(stats.bytes <= stats.max_bytes, "{} bytes of the arena are in use", stats.bytes);
+
+    // Everything that is kept is within the window, so everything that is kept is read back.
+    let snapshot = recorder.snapshot().expect("a snapshot is taken");
+    let kept = stats.recorded - stats.reclaimed;
+    assert_eq!(recorder.stats().reclaimed, stats.reclaimed, "nothing was reclaimed since");
+    assert_eq!(snapshot.events(), kept, "events of the snapshot: {stats:?}");
+    let trace = common::read(&snapshot);
+    assert_eq!(common::count(&trace), kept, "events read back: {stats:?}");
+    assert_last_events(&trace, &emitted, lost);
+    println!(
+        "::{mebibytes} MiB: {in_all} events, {lost} lost, {} reclaimed, {kept} read back; memory \
+         grew by {} KiB ({} KiB of them shared)",
+        stats.reclaimed,
+        grown >> 10,
+        (after.shared - before.shared) >> 10,
+    );
+    shares.report(&format!("{mebibytes} MiB, as fast as can be"));
+    drop(trace);
+
+    let last = recorder.stop().expect("it stops");
+    let trace = common::read(&last);
+    assert_eq!(common::recorded(&trace), stats.recorded, "the end changes no count");
+    assert_last_events(&trace, &emitted, lost);
+}
+
+/// The last event of each writer that was recorded is in the trace: all of them, if none was lost.
+fn assert_last_events(trace: &Trace, emitted: &[u64], lost: u64) {
+    let mut last = vec![None; emitted.len()];
+    for generation in trace.generations().iter().rev() {
+        if last.iter().all(Option::is_some) {
+            break;
+        }
+        let mut here = vec![None; emitted.len()];
+        for event in trace.generation(generation.number).expect("it is there").events() {
+            let event = event.expect("no event is damaged");
+            if matches!(event.kind(), EventKind::Typed { .. }) {
+                let writer = common::number(&event, "writer").expect("it has one") as usize;
+                here[writer] = common::number(&event, "number");
+            }
+        }
+        for (last, here) in last.iter_mut().zip(here) {
+            *last = last.or(here);
+        }
+    }
+    for (writer, (last, emitted)) in last.iter().zip(emitted).enumerate() {
+        let last = last.unwrap_or_else(|| panic!("nothing of writer {writer} is in the trace"));
+        let missing = emitted - 1 - last;
+        assert!(missing <= lost, "writer {writer}: {missing} of the last events are not there");
+    }
+}
+
+/// At a pace that a service may have, after the arena was filled once.
+fn paced(mebibytes: usize) {
+    let recorder = start(mebibytes * MIB);
+    let arena = Outside::find().expect("the arena has a descriptor");
+    let filled = || arena.header().is_some_and(|header| header.head.0 >= header.capacity);
+    let go_on = Arc::new(AtomicBool::new(true));
+    let filling: Vec<_> = (0..WRITERS).map(|id| writer(id, false, &go_on)).collect();
+    let is_filled = common::wait_for(filled);
+    go_on.store(false, Ordering::Relaxed);
+    filling.into_iter().for_each(|writer| drop(writer.join()));
+    assert!(is_filled, "two threads do not fill {mebibytes} MiB in a minute");
+
+    let go_on = Arc::new(AtomicBool::new(true));
+    let writers: Vec<_> = (0..WRITERS).map(|id| writer(id, true, &go_on)).collect();
+    let mut shares = Use::default();
+    let began = Instant::now();
+    while began.elapsed() < seconds() {
+        shares.sample(&arena);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    go_on.store(false, Ordering::Relaxed);
+    let emitted: u64 = writers.into_iter().map(|writer| writer.join().expect("no panic")).sum();
+    let pace = emitted as f64 / began.elapsed().as_secs_f64();
+    shares.report(&format!("{mebibytes} MiB, at {pace:.0} events a second"));
+    let newest = recorder.stats().generation;
+    let last = recorder.stop().expect("it stops");
+    assert!(last.generations().any(|(number, complete)| number == newest && complete));
+    assert!(common::read(&last).generation(Generation(newest)).is_ok());
+}
+
+#[test]
+fn one_mebibyte_is_not_exceeded_and_no_event_is_unaccounted_for() {
+    common::alone("one_mebibyte_is_not_exceeded_and_no_event_is_unaccounted_for", || bounded(1));
+}
+
+#[test]
+fn eight_mebibytes_are_not_exceeded_and_no_event_is_unaccounted_for() {
+    common::alone("eight_mebibytes_are_not_exceeded_and_no_event_is_unaccounted_for", || {
+        bounded(8);
+    });
+}
+
+#[test]
+fn sixty_four_mebibytes_are_not_exceeded_and_no_event_is_unaccounted_for() {
+    common::alone("sixty_four_mebibytes_are_not_exceeded_and_no_event_is_unaccounted_for", || {
+        bounded(64);
+    });
+}
+
+#[test]
+fn a_million_events_a_second_leave_most_of_any_arena_complete() {
+    common::alone("a_million_events_a_second_leave_most_of_any_arena_complete", || {
+        [1, 8, 64].into_iter().for_each(paced);
+    });
+}

@@ -1,0 +1,250 @@
+//! What the whole-system tests share: a process of one's own for a test, reading a snapshot back,
+//! looking at the arena from outside.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use lookback::Snapshot;
+use lookback::read::wire::{ArenaHeader, Blocks, Generation, offset};
+use lookback::read::{DecodedGeneration, Event, Trace, Value, validate};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const ALONE: &str = "LOOKBACK_TEST_ALONE";
+
+/// After so many seconds a test that runs alone is taken to hang, and is killed.
+const HANGS: u32 = 900;
+
+/// Runs the body of the test `name` in a process of its own: there is one recorder a process, and
+/// signals, limits, filters and memory are the whole process's.
+pub fn alone(name: &str, body: impl FnOnce()) {
+    if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
+        // SAFETY: the call has no preconditions.
+        unsafe { libc::alarm(HANGS) };
+        return body();
+    }
+    let executable = std::env::current_exe().expect("a test has an executable");
+    let output = Command::new(executable)
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ALONE, name)
+        .output()
+        .expect("a test can run itself again");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let passed = output.status.success() && text.contains("1 passed");
+    assert!(passed, "{name}, in a process of its own: {}\n{text}\n{errors}", output.status);
+    for line in text.lines().filter(|line| line.contains("::")) {
+        println!("{line}");
+    }
+}
+
+/// Whether there is time for the long form of a test: `LOOKBACK_LONG=1`.
+pub fn long() -> bool {
+    std::env::var_os("LOOKBACK_LONG").is_some_and(|value| value != "0")
+}
+
+/// The snapshot, read back.
+pub fn read(snapshot: &Snapshot) -> Trace {
+    let mut file = Vec::new();
+    let length = snapshot.write_to(&mut file).expect("memory takes every byte");
+    assert_eq!(length, file.len() as u64, "the length that was told");
+    Trace::from_bytes(file).expect("a snapshot can be read")
+}
+
+/// Makes sure that nothing is wrong with a trace.
+pub fn assert_sound(trace: &Trace) {
+    assert!(trace.damage().is_empty(), "damage: {:?}", trace.damage());
+    let violations = validate(trace);
+    assert!(violations.is_empty(), "violations: {violations:#?}");
+}
+
+/// Every event of a trace, none of which is damaged; times never decrease.
+pub fn events(trace: &Trace) -> impl Iterator<Item = Event> {
+    let mut latest = 0;
+    trace.events().map(move |event| {
+        let event = event.expect("no event is damaged");
+        assert!(event.time().0 >= latest, "time goes back");
+        latest = event.time().0;
+        event
+    })
+}
+
+/// How many events a trace says that it has.
+pub fn count(trace: &Trace) -> u64 {
+    trace.generations().iter().map(|generation| generation.events).sum()
+}
+
+/// The number of an event's field.
+pub fn number(event: &Event, field: &str) -> Option<u64> {
+    event.fields().find(|(name, _)| *name == field).and_then(|(_, value)| match value {
+        Value::Unsigned(value) => Some(value),
+        Value::Signed(value) => u64::try_from(value).ok(),
+        _ => None,
+    })
+}
+
+/// The text of an event's field, and whether it was cut.
+pub fn text(event: &Event, field: &str) -> Option<(String, bool)> {
+    event.fields().find(|(name, _)| *name == field).and_then(|(_, value)| match value {
+        Value::Text(text) => Some((text.to_string(), text.cut)),
+        _ => None,
+    })
+}
+
+/// Events lost, as a snapshot's metadata has it, of all causes.
+pub fn lost(trace: &Trace) -> u64 {
+    let cause = |(name, _): &(&str, _)| name.starts_with(lookback::read::wire::key::LOST);
+    let names: Vec<_> = trace.metadata().iter().filter(cause).map(|(name, _)| name).collect();
+    names.iter().map(|name| trace.metadata().number(name).expect("a count")).sum()
+}
+
+/// Events recorded since the start, as a snapshot's metadata has it.
+pub fn recorded(trace: &Trace) -> u64 {
+    trace.metadata().number(lookback::read::wire::key::RECORDED).expect("a count")
+}
+
+/// Calls `done` until it says yes, for a minute at most; the deadline only ends the wait. Says what
+/// `done` said last.
+pub fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    done()
+}
+
+/// What each thread and each event carries, so that every one is accounted for.
+#[derive(Debug, Default)]
+pub struct Emitted(AtomicU64);
+
+impl Emitted {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Counts so many events.
+    pub fn add(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Memory of this process, in bytes: all that is resident, and how much of it is shared memory
+/// (the arena among it).
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub resident: u64,
+    pub shared: u64,
+}
+
+impl Memory {
+    pub fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).expect("a field");
+            let number = line.split_whitespace().nth(1).expect("a number");
+            number.parse::<u64>().expect("a number") * 1024
+        };
+        Self { resident: field("VmRSS:"), shared: field("RssShmem:") }
+    }
+}
+
+/// The arena of this process, seen as from outside: through its descriptor.
+pub struct Outside(File);
+
+/// What an outside reader finds in the arena.
+#[derive(Debug)]
+pub struct Seen {
+    pub header: ArenaHeader,
+    /// Of each complete generation that was still whole after the copy: what the header says of
+    /// its events, and how many its blocks hold.
+    pub complete: HashMap<u64, (u64, u64)>,
+}
+
+impl Outside {
+    /// Finds the arena among this process's descriptors.
+    pub fn find() -> Option<Self> {
+        let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+        let arena = entries.flatten().map(|entry| entry.path()).find(|path| {
+            std::fs::read_link(path)
+                .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:lookback"))
+        })?;
+        File::open(arena).ok().map(Self)
+    }
+
+    pub fn header(&self) -> Option<ArenaHeader> {
+        let mut bytes = vec![0; offset::DATA];
+        self.0.read_exact_at(&mut bytes, 0).ok()?;
+        ArenaHeader::parse(&bytes).ok()
+    }
+
+    /// Copies all that is there, and counts the events of what is complete.
+    pub fn copy(&self) -> Option<Seen> {
+        let header = self.header()?;
+        // The copy of the header is not one instant: what makes no sense is no copy.
+        let length = header.head.0.checked_sub(header.tail.0)?;
+        if length > header.capacity {
+            return None;
+        }
+        let mut bytes = vec![0; length as usize];
+        let at = header.tail.0 % header.capacity;
+        let first = length.min(header.capacity - at) as usize;
+        self.0.read_exact_at(&mut bytes[..first], offset::DATA as u64 + at).ok()?;
+        self.0.read_exact_at(&mut bytes[first..], offset::DATA as u64).ok()?;
+        let after = self.header()?;
+        let whole = |number: Generation| {
+            let entry = header.entry(number)?;
+            (entry.start >= after.tail && after.entry(number) == Some(entry)).then_some(*entry)
+        };
+        let mut complete: HashMap<u64, (u64, u64)> = (header.oldest.0..=header.complete.0)
+            .filter_map(|number| Some((number, (whole(Generation(number))?.events, 0))))
+            .collect();
+        for block in Blocks::new(&bytes, header.tail) {
+            if let Some((_, found)) = complete.get_mut(&block.header.generation.0) {
+                *found += u64::from(block.events);
+            }
+        }
+        Some(Seen { header, complete })
+    }
+}
+
+impl Seen {
+    /// Makes sure that every complete generation holds what its header says.
+    pub fn assert_sound(&self) {
+        for (number, (said, found)) in &self.complete {
+            assert_eq!(said, found, "events of generation {number}, seen from outside");
+        }
+    }
+}
+
+/// Makes sure that a generation can be understood with no other: all names are known, every event
+/// has its thread, every end its begin.
+pub fn assert_complete_in_itself(generation: &DecodedGeneration) {
+    let number = generation.number();
+    assert!(generation.info().damage.is_none(), "{number}: {:?}", generation.info().damage);
+    let mut count = 0;
+    for event in generation.events() {
+        let event = event.expect("no event is damaged");
+        let thread = event.thread().unwrap_or_else(|| panic!("{number}: whose is {event:?}?"));
+        assert_ne!(thread.os_thread, 0, "{number}: the thread of {event:?} is not stated");
+        assert_ne!(event.name(), "?", "{number}: what is {event:?}?");
+        assert!(event.fields().all(|(name, _)| name != "?"), "{number}: the fields of {event:?}");
+        count += 1;
+    }
+    assert_eq!(count, generation.info().events, "{number}: events");
+    for state in generation.statuses() {
+        assert_ne!(state.thread().expect("a status is of a thread").os_thread, 0);
+        assert!(state.regions().all(|region| region.site.name != "?"), "{number}: a region's name");
+    }
+    let end = generation.end_record().unwrap_or_else(|| panic!("{number} has no end record"));
+    assert_eq!(end.events, count, "{number}: events, as its end record has it");
+}

@@ -1,0 +1,644 @@
+//! Invariants 7 and 10 in hostile surroundings: nothing on the recording path panics, waits, or
+//! allocates without bound; what could not be recorded is counted, by cause; start, stop, start again
+//! works.
+//!
+//! Events are emitted from signal handlers, from the global allocator, from thread-local destructors
+//! and those of pthread keys, and from formatting code that itself records or panics. Texts are long,
+//! regions outlive the recording, the limits of the process are too small.
+
+mod common;
+
+use common::Emitted;
+use lookback::read::{EventKind, Trace, Value};
+use lookback::{Error, Loss, Recorder};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// While it is set, every allocation and deallocation emits an event.
+static ALLOCATOR_EMITS: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: Emitted = Emitted::new();
+
+struct Emitting;
+
+// SAFETY: memory comes from the system's allocator; emitting touches none of it.
+unsafe impl GlobalAlloc for Emitting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if ALLOCATOR_EMITS.load(Ordering::SeqCst) {
+            ALLOCATIONS.add(1);
+            lookback::event!("alloc", bytes = layout.size());
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        if ALLOCATOR_EMITS.load(Ordering::SeqCst) {
+            ALLOCATIONS.add(1);
+            lookback::event!("dealloc", bytes = layout.size());
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Emitting = Emitting;
+
+fn start() -> Recorder {
+    start_with(4 << 20, Duration::from_millis(5))
+}
+
+fn start_with(max_bytes: usize, period: Duration) -> Recorder {
+    Recorder::builder()
+        .window(Duration::from_secs(3600))
+        .max_bytes(max_bytes)
+        .generation_period(period)
+        .start()
+        .expect("a recorder starts")
+}
+
+/// Stops, checks the last snapshot, and returns it read.
+fn stop(recorder: Recorder) -> Trace {
+    let trace = common::read(&recorder.stop().expect("it stops"));
+    common::assert_sound(&trace);
+    trace
+}
+
+fn names(trace: &Trace) -> BTreeMap<String, u64> {
+    let mut names = BTreeMap::new();
+    for event in common::events(trace) {
+        *names.entry(event.name().to_owned()).or_insert(0) += 1;
+    }
+    names
+}
+
+/// Emitted by a signal handler, and how many of those there were.
+static SIGNALLED: Emitted = Emitted::new();
+
+extern "C" fn on_signal(_: libc::c_int) {
+    SIGNALLED.add(4);
+    lookback::event!("signal", text = "a text that recurs", number = 1);
+    lookback::log!("signal", "number {}", 2);
+    lookback::counter!("signal", 3);
+    lookback::log!("signal", "as it stands");
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: zeroes are a valid action; the handler does what a handler may do.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// Interrupts some thread of the process after each such time; never, if it is zero.
+fn interrupt_every(micros: libc::suseconds_t) {
+    let time = libc::timeval { tv_sec: 0, tv_usec: micros };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
+    // SAFETY: `timer` is valid.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) }, 0);
+}
+
+#[test]
+fn signal_handlers_may_emit_at_any_instant() {
+    common::alone("signal_handlers_may_emit_at_any_instant", || {
+        let rounds = if common::long() { 2_000_000 } else { 60_000 };
+        handle(libc::SIGPROF, on_signal);
+        handle(libc::SIGUSR1, on_signal);
+        let recorder = start();
+        let emitted = Arc::new(Emitted::new());
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let emitted = Arc::clone(&emitted);
+                std::thread::spawn(move || {
+                    for number in 0..rounds {
+                        let _region = lookback::region!("interrupted");
+                        lookback::event!("interrupted", text = "a text that recurs", n = number);
+                    }
+                    emitted.add(2 + 3 * rounds);
+                })
+            })
+            .collect();
+        interrupt_every(100);
+        // Besides the timer: signals aimed at the very threads that emit.
+        let threads: Vec<_> =
+            writers.iter().map(std::os::unix::thread::JoinHandleExt::as_pthread_t).collect();
+        while !writers.iter().all(std::thread::JoinHandle::is_finished) {
+            for (thread, writer) in threads.iter().zip(&writers) {
+                if !writer.is_finished() {
+                    // SAFETY: the thread has not been joined.
+                    unsafe { libc::pthread_kill(*thread, libc::SIGUSR1) };
+                }
+            }
+            std::thread::yield_now();
+        }
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer does not panic"));
+        interrupt_every(0);
+        // Which thread has taken the signals is not known, so nor is how many have begun.
+        let threads = recorder.stats().threads;
+        assert!(recorder.advance(), "the last generation can be completed");
+        let stats = recorder.stats();
+        let in_all = emitted.get() + SIGNALLED.get() + (threads - 2);
+        let lost: BTreeMap<_, _> = stats.lost.iter().copied().collect();
+        println!("::{} from handlers, lost {lost:?}, {threads} threads", SIGNALLED.get());
+        assert!(SIGNALLED.get() > 0, "no signal came");
+        assert_eq!(in_all, stats.recorded + stats.lost_in_all(), "{stats:?}");
+        let trace = stop(recorder);
+        assert!(names(&trace)["interrupted"] > 0);
+    });
+}
+
+#[test]
+fn the_global_allocator_may_emit() {
+    common::alone("the_global_allocator_may_emit", || {
+        let recorder = start_with(8 << 20, Duration::from_millis(20));
+        ALLOCATOR_EMITS.store(true, Ordering::SeqCst);
+        let emitted = Arc::new(Emitted::new());
+        let threads: Vec<_> = (0..20)
+            .map(|thread| {
+                let emitted = Arc::clone(&emitted);
+                std::thread::spawn(move || {
+                    let mut kept = Vec::new();
+                    for number in 0..200 {
+                        let text = format!("text {number} of thread {thread}");
+                        lookback::event!("made", text = text, number = number);
+                        lookback::log!("made", "{text}");
+                        kept.push(text);
+                    }
+                    emitted.add(400);
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
+        // A snapshot allocates, too, and so does the collector.
+        let taken = recorder.snapshot().expect("a snapshot is taken");
+        ALLOCATOR_EMITS.store(false, Ordering::SeqCst);
+        common::assert_sound(&common::read(&taken));
+        // The collector has left its last allocation behind when it answers.
+        assert!(recorder.advance() && recorder.advance(), "generations can be completed");
+        let stats = recorder.stats();
+        let lost: BTreeMap<_, _> = stats.lost.iter().copied().collect();
+        println!("::{} from the allocator, lost {lost:?}", ALLOCATIONS.get());
+        // Threads that have a slot at the end: this one and the collector. All others have exited.
+        let starts_and_exits = 2 * stats.threads - living_threads(&recorder);
+        let in_all = emitted.get() + ALLOCATIONS.get() + starts_and_exits;
+        assert_eq!(in_all, stats.recorded + stats.lost_in_all(), "{stats:?}");
+        let arena_full = lost.get(&Loss::ArenaFull).copied().unwrap_or(0);
+        let names = names(&stop(recorder));
+        assert!(names["alloc"] > 0 && (names["made"] > 0 || arena_full > 0), "{names:?}");
+    });
+}
+
+/// How many threads that have started have not exited.
+fn living_threads(recorder: &Recorder) -> u64 {
+    let trace = common::read(&recorder.snapshot().expect("a snapshot is taken"));
+    let mut living = 0;
+    let last = trace.generations().last().expect("there is one").number;
+    living += trace.generation(last).expect("it is there").statuses().count() as u64;
+    living
+}
+
+thread_local! {
+    static DESTROYED: RefCell<Option<EmitsWhenDropped>> = const { RefCell::new(None) };
+}
+
+struct EmitsWhenDropped(&'static str);
+
+impl Drop for EmitsWhenDropped {
+    fn drop(&mut self) {
+        let _region = lookback::region!("destroying");
+        lookback::event!("destroyed", what = self.0);
+    }
+}
+
+extern "C" fn destroy_value(round: *mut libc::c_void) {
+    lookback::event!("key destroyed", round = round.addr());
+    if round.addr() < 2 {
+        set_key(round.addr() + 1);
+    }
+}
+
+static OWN_KEY: AtomicU64 = AtomicU64::new(u64::MAX);
+
+fn make_key() {
+    let mut key = 0;
+    // SAFETY: `key` is a valid place.
+    assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(destroy_value)) }, 0);
+    OWN_KEY.store(u64::from(key), Ordering::SeqCst);
+}
+
+fn set_key(round: usize) {
+    let key = OWN_KEY.load(Ordering::SeqCst) as libc::pthread_key_t;
+    // SAFETY: the key was made; the value is never dereferenced.
+    unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(round)) };
+}
+
+fn destructors(key_before_the_recorder: bool) {
+    if key_before_the_recorder {
+        make_key();
+    }
+    let recorder = start();
+    if !key_before_the_recorder {
+        make_key();
+    }
+    const THREADS: u64 = 50;
+    for number in 0..THREADS {
+        let thread = std::thread::spawn(move || {
+            DESTROYED.set(Some(EmitsWhenDropped("a thread-local")));
+            set_key(1);
+            // Every other thread emits for the first time when it is nearly over.
+            if number % 2 == 0 {
+                lookback::event!("alive", number = number);
+            }
+        });
+        thread.join().expect("the thread does not panic");
+    }
+    assert!(recorder.advance(), "the last generation can be completed");
+    let stats = recorder.stats();
+    assert_eq!((stats.threads, stats.lost_in_all()), (THREADS, 0), "{stats:?}");
+    // Of each: start, exit, a region and an event in a thread-local, two events of the key.
+    assert_eq!(stats.recorded, THREADS * 7 + THREADS / 2, "{stats:?}");
+    let trace = stop(recorder);
+    let mut ended = BTreeMap::new();
+    for event in common::events(&trace) {
+        let thread = event.thread().expect("it has a thread").number;
+        assert!(!ended.contains_key(&thread), "{event:?} after the thread's exit");
+        if matches!(event.kind(), EventKind::ThreadExit) {
+            ended.insert(thread, ());
+        }
+    }
+    assert_eq!(ended.len() as u64, THREADS, "each thread has exited");
+    assert_eq!(names(&trace)["key destroyed"], 2 * THREADS);
+}
+
+#[test]
+fn destructors_of_thread_locals_and_keys_may_emit() {
+    common::alone("destructors_of_thread_locals_and_keys_may_emit", || destructors(false));
+}
+
+#[test]
+fn destructors_of_older_keys_may_emit() {
+    common::alone("destructors_of_older_keys_may_emit", || destructors(true));
+}
+
+struct Recording(u32);
+
+impl fmt::Display for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _region = lookback::region!("formatting");
+        lookback::log!("inner", "formatting {}", self.0);
+        write!(f, "recorded {}", self.0)
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        lookback::event!("debug", number = self.0);
+        fmt::Display::fmt(self, f)
+    }
+}
+
+struct Panicking;
+
+impl fmt::Display for Panicking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("half a mess")?;
+        let _region = lookback::region!("in a panic");
+        panic!("on purpose");
+    }
+}
+
+struct Failing;
+
+impl fmt::Display for Failing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("as far as it goes")?;
+        Err(fmt::Error)
+    }
+}
+
+#[test]
+fn formatting_code_may_record_fail_and_panic() {
+    common::alone("formatting_code_may_record_fail_and_panic", || {
+        let recorder = start();
+        for number in 0..100 {
+            lookback::log!("outer", "it is {} and {:?}", Recording(number), Recording(number));
+            lookback::log!("outer", "{}", Failing);
+        }
+        let panicked = std::panic::catch_unwind(|| lookback::log!("outer", "{}", Panicking));
+        assert!(panicked.is_err(), "the panic is the caller's to see");
+        lookback::log!("outer", "it goes on");
+        assert!(recorder.advance());
+        let stats = recorder.stats();
+        // A start; a hundred times two messages, three events in Display twice and one in Debug;
+        // the region of the panic; the last message.
+        assert_eq!(stats.recorded, 1 + 100 * (2 + 2 * 3 + 1) + 2 + 1, "{stats:?}");
+        assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
+        let trace = stop(recorder);
+        let messages: Vec<_> = common::events(&trace)
+            .filter(|event| event.name() == "outer")
+            .map(|event| common::text(&event, "message").expect("a log has one").0)
+            .collect();
+        assert_eq!(messages[0], "it is recorded 0 and recorded 0");
+        assert_eq!(messages[1], "as far as it goes");
+        assert_eq!(messages.last().map(String::as_str), Some("it goes on"));
+        assert_eq!(messages.len(), 201, "the message that panicked is none");
+    });
+}
+
+fn generic<T: lookback::Value>(value: T) {
+    lookback::event!("generic", value = value, after = 7_u8);
+}
+
+#[test]
+fn one_site_takes_values_of_different_types() {
+    common::alone("one_site_takes_values_of_different_types", || {
+        let recorder = start_with(4 << 20, Duration::from_millis(1));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    for _ in 0..2000 {
+                        generic(5_u64);
+                        generic(-5_i32);
+                        generic("five");
+                        generic(0.5_f32);
+                        generic(true);
+                        generic(&String::from("a string"));
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+        let lost = recorder.stats().lost_in_all();
+        let trace = stop(recorder);
+        let mut values = BTreeMap::new();
+        for event in common::events(&trace).filter(|event| event.name() == "generic") {
+            assert_eq!(common::number(&event, "after"), Some(7), "{event:?}");
+            let value = event.fields().next().expect("it has fields").1;
+            let expected = match value {
+                Value::Unsigned(5) | Value::Signed(-5) | Value::Bool(true) => true,
+                Value::Float(half) => half == 0.5,
+                Value::Text(text) => ["five", "a string"].contains(&&*text) && !text.cut,
+                _ => false,
+            };
+            assert!(expected, "{value:?} was never written");
+            *values.entry(format!("{value}")).or_insert(0) += 1;
+        }
+        let all = common::lost(&trace) == 0 && lost == 0 && trace.generations()[0].number.0 == 1;
+        assert_eq!(values.len(), 6, "{values:?}");
+        assert!(!all || values.values().all(|count| *count == 4000), "{values:?}");
+    });
+}
+
+/// What is left of a text of which `limit` bytes may stay.
+fn cut(text: &str, limit: usize) -> (String, bool) {
+    let end = text.floor_char_boundary(limit.min(text.len()));
+    (text[..end].to_owned(), end < text.len())
+}
+
+#[test]
+fn texts_are_cut_at_a_kibibyte_on_a_character_and_marked() {
+    common::alone("texts_are_cut_at_a_kibibyte_on_a_character_and_marked", || {
+        let recorder = start_with(16 << 20, Duration::from_secs(1));
+        let pieces = ["a", "ü", "€", "🦀"];
+        let lengths =
+            [0, 1, 3, 4, 5, 7, 8, 9, 255, 256, 257, 1000, 1022, 1023, 1024, 1025, 1026, 1027]
+                .into_iter()
+                .chain([1028, 1029, 2000, 5000, 100_000]);
+        let texts: Vec<String> = lengths
+            .flat_map(|length| pieces.map(|piece| (length, piece)))
+            // So that characters lie across the limits in every way.
+            .flat_map(|(length, piece)| (0..4).map(move |shift| (length, piece, shift)))
+            .map(|(length, piece, shift)| {
+                let mut text = "x".repeat(shift.min(length));
+                while text.len() + piece.len() <= length {
+                    text.push_str(piece);
+                }
+                text
+            })
+            .collect();
+        // Thrice, so that those that recur are referred to.
+        for _ in 0..3 {
+            for text in &texts {
+                lookback::event!("text", text = text);
+                lookback::log!("text", "{text}");
+                lookback::log!(
+                    "text",
+                    "{}{}",
+                    &text[..text.floor_char_boundary(text.len() / 2)],
+                    &text[text.floor_char_boundary(text.len() / 2)..]
+                );
+            }
+        }
+        let long: Vec<_> = (0..12).map(|n| char::from(b'a' + n).to_string().repeat(2048)).collect();
+        let t = &long;
+        lookback::event!(
+            "twelve",
+            a = t[0],
+            b = t[1],
+            c = t[2],
+            d = t[3],
+            e = t[4],
+            f = t[5],
+            g = t[6],
+            h = t[7],
+            i = t[8],
+            j = t[9],
+            k = t[10],
+            l = t[11]
+        );
+        let short = String::from("ß").repeat(100);
+        lookback::event!("three", a = t[0], b = short, c = t[1]);
+        let stats = recorder.stats();
+        assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
+        let trace = stop(recorder);
+        let mut expected = (0..3).flat_map(|_| &texts).flat_map(|text| [text, text, text]);
+        for event in common::events(&trace) {
+            match event.name() {
+                "text" => {
+                    let text = expected.next().expect("there are no more than were written");
+                    let found = common::text(&event, "text").or(common::text(&event, "message"));
+                    assert_eq!(found, Some(cut(text, 1024)), "{} bytes", text.len());
+                }
+                "twelve" => {
+                    for ((_, value), text) in event.fields().zip(&long) {
+                        let Value::Text(value) = value else { panic!("{value:?} is no text") };
+                        assert!(text.starts_with(&*value) && value.len() >= 200, "{value:?}");
+                        assert!(value.cut, "it is marked");
+                    }
+                    assert_eq!(event.fields().count(), 12);
+                }
+                "three" => {
+                    assert_eq!(common::text(&event, "b"), Some((short.clone(), false)));
+                    let (a, is_cut) = common::text(&event, "a").expect("it is there");
+                    assert!(a.len() >= 1000 && is_cut, "{} bytes of 2048", a.len());
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(expected.next(), None, "every text is there");
+    });
+}
+
+#[test]
+fn texts_that_recur_are_equal_after_decoding() {
+    common::alone("texts_that_recur_are_equal_after_decoding", || {
+        let recorder = start_with(16 << 20, Duration::from_millis(3));
+        // More texts than the table has places, from two threads, over many generations.
+        let text = |number: u64| format!("GET /items/{}?page={}", number % 6007, number % 3);
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    for number in 0..30_000 {
+                        lookback::event!("request", number = number, route = text(number));
+                        lookback::log!("request", "{}", text(number));
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+        let trace = stop(recorder);
+        let (mut number, mut checked) = (BTreeMap::new(), 0);
+        for event in common::events(&trace).filter(|event| event.name() == "request") {
+            let thread = event.thread().expect("it has a thread").number;
+            if let Some(this) = common::number(&event, "number") {
+                assert_eq!(common::text(&event, "route"), Some((text(this), false)));
+                number.insert(thread, this);
+                checked += 1;
+            } else if let Some(this) = number.get(&thread) {
+                assert_eq!(common::text(&event, "message"), Some((text(*this), false)));
+            }
+        }
+        assert!(checked > 0, "nothing is there");
+    });
+}
+
+#[test]
+fn regions_may_outlive_the_recording_and_go_on_in_the_next() {
+    common::alone("regions_may_outlive_the_recording_and_go_on_in_the_next", || {
+        let before = lookback::region!("before any recording");
+        let first = start();
+        let (kept, dropped) =
+            (lookback::region!("kept"), lookback::region!("dropped after the stop"));
+        lookback::event!("in the first");
+        drop(stop(first));
+        drop(dropped);
+        let between = lookback::region!("between");
+        let second = start();
+        lookback::event!("in the second");
+        {
+            let _new = lookback::region!("new");
+            assert!(second.advance());
+        }
+        let taken = second.snapshot().expect("a snapshot is taken");
+        drop(between);
+        drop(kept);
+        drop(before);
+        lookback::event!("at the end");
+        let trace = common::read(&taken);
+        common::assert_sound(&trace);
+        let numbers: Vec<_> = trace.generations().iter().map(|g| g.number).collect();
+        let open = |number| -> Vec<String> {
+            let generation = trace.generation(number).expect("it is there");
+            let state = generation.statuses().next().expect("this thread is stated");
+            assert_eq!(state.deeper(), 0);
+            state.regions().map(|region| region.site.name.to_owned()).collect()
+        };
+        assert_eq!(open(numbers[0]), ["kept"], "what was dropped meanwhile is not open");
+        assert_eq!(open(*numbers.last().expect("some")), ["kept", "new"]);
+        let trace = stop(second);
+        let ends: Vec<_> = common::events(&trace)
+            .filter_map(|event| match event.kind() {
+                EventKind::RegionEnd { site, duration } => {
+                    assert!(duration.is_some(), "its begin is known");
+                    Some(site.expect("its site is known").name.to_owned())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ends, ["new", "kept"], "only what is recorded is ended");
+    });
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_in_words() {
+    common::alone("a_limit_on_file_sizes_is_an_error_in_words", || {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a valid place.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }, 0);
+        let usual = limit;
+        limit.rlim_cur = 1 << 20;
+        // SAFETY: `limit` is valid.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let refused = Recorder::builder().max_bytes(8 << 20).start().expect_err("it is too large");
+        let words = refused.to_string();
+        assert!(matches!(refused, Error::Arena { .. }), "{refused:?}");
+        assert!(words.contains("RLIMIT_FSIZE") && words.contains("8388608"), "{words}");
+        assert!(!words.contains('\n'), "{words}");
+        assert!(matches!(lookback::snapshot(), Err(Error::NotRecording)));
+        // What fits is fine, and so is everything once the limit is gone.
+        drop(stop(start_with(512 << 10, Duration::from_secs(1))));
+        // SAFETY: `usual` is valid.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &usual) }, 0);
+        drop(stop(start_with(8 << 20, Duration::from_secs(1))));
+    });
+}
+
+#[test]
+fn a_second_recorder_is_refused_and_the_first_goes_on() {
+    common::alone("a_second_recorder_is_refused_and_the_first_goes_on", || {
+        assert!(matches!(lookback::snapshot(), Err(Error::NotRecording)));
+        let first = start();
+        lookback::event!("before");
+        let refused = Recorder::builder().start().expect_err("there is one already");
+        assert!(matches!(refused, Error::AlreadyRecording), "{refused}");
+        lookback::event!("after");
+        let names = names(&stop(first));
+        assert_eq!((names["before"], names["after"]), (1, 1));
+        assert!(matches!(lookback::snapshot(), Err(Error::NotRecording)));
+    });
+}
+
+#[test]
+fn stop_and_start_again_records_again() {
+    common::alone("stop_and_start_again_records_again", || {
+        let (mut last, mut in_all) = (0, 0);
+        for round in 0..50_u64 {
+            let recorder = start();
+            assert!(lookback::is_recording());
+            lookback::event!("round", round = round);
+            lookback::log!("round", "a text that recurs");
+            let stats = recorder.stats();
+            assert_eq!(stats.lost_in_all(), 0, "losses are those of this recording");
+            assert!(stats.generation > last, "{} comes after {last}", stats.generation);
+            last = stats.generation;
+            // A handle may move, and whoever has it may end the recording.
+            let trace = match round % 3 {
+                0 => stop(recorder),
+                1 => std::thread::spawn(|| stop(recorder)).join().expect("no panic"),
+                _ => {
+                    let snapshot = recorder.snapshot().expect("a snapshot is taken");
+                    std::thread::spawn(|| drop(recorder)).join().expect("no panic");
+                    let trace = common::read(&snapshot);
+                    common::assert_sound(&trace);
+                    trace
+                }
+            };
+            assert!(!lookback::is_recording());
+            lookback::event!("round", round = u64::MAX);
+            let rounds: Vec<_> = common::events(&trace)
+                .filter_map(|event| common::number(&event, "round"))
+                .collect();
+            assert_eq!(rounds, [round], "this recording's event and no other");
+            in_all += rounds.len();
+        }
+        assert_eq!(in_all, 50);
+    });
+}
