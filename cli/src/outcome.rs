@@ -25,7 +25,10 @@ pub fn conclude(outcome: anyhow::Result<Verdict>) -> ExitCode {
         // Who reads the output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            // Whatever is read or saved names its file; what is left is the output.
+            let bare = error.chain().count() == 1 && error.is::<io::Error>();
+            let what = if bare { "cannot write the output: " } else { "" };
+            complain(&format!("{what}{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -7,12 +7,12 @@ use std::io::IsTerminal;
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
+    // On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Also when the output goes elsewhere.
+    // Also when the output goes elsewhere.
     Always,
-    /// Not at all.
+    // Not at all.
     Never,
 }
 

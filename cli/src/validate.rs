@@ -49,15 +49,15 @@ impl Validate {
             writeln!(out, "{found:#}")?;
             violations.iter().for_each(|violation| complain(violation));
         } else if violations.is_empty() {
-            let size: u64 = std::fs::metadata(&self.file).map_or(0, |metadata| metadata.len());
+            let size = std::fs::metadata(&self.file).ok().filter(std::fs::Metadata::is_file);
             writeln!(
                 out,
-                "{}: {}: {} in {} ({})",
+                "{}: {}: {} in {}{}",
                 strong().apply_to(escape(trace.file())),
                 good().apply_to("sound"),
                 counted(events, "event"),
                 counted(generations.len() as u64, "generation"),
-                bytes(size),
+                size.map_or(String::new(), |file| format!(" ({})", bytes(file.len()))),
             )?;
         } else {
             violations.iter().for_each(|violation| complain(violation));

@@ -122,8 +122,12 @@ impl Ring {
             let padding = if to_end < length { to_end } else { 0 };
             let next = head + padding + length;
             if next.saturating_sub(tail) > limit {
-                if let Some(events) = self.reclaim_oldest()? {
-                    reclaimed(events);
+                match self.reclaim_oldest() {
+                    Ok(Some(events)) => reclaimed(events),
+                    Ok(None) => {}
+                    // Nothing is left to give up, but perhaps because another thread just did.
+                    Err(Full) if self.tail.load(Ordering::Acquire) != tail => {}
+                    Err(Full) => return Err(Full),
                 }
                 continue;
             }
@@ -141,15 +145,15 @@ impl Ring {
     /// did, `None` if another thread was faster.
     pub(crate) fn reclaim_oldest(&self) -> Result<Option<u64>, Full> {
         let oldest = self.oldest.load(Ordering::Acquire);
-        if oldest > self.complete.load(Ordering::Acquire) {
-            return Err(Full);
-        }
         if let Some(start) = self.start_of(oldest)
             && self.tail.load(Ordering::Acquire) < start
         {
             // Another thread moved `oldest` on and has not raised `tail` yet: do it for it.
             self.tail.fetch_max(start, Ordering::AcqRel);
             return Ok(None);
+        }
+        if oldest > self.complete.load(Ordering::Acquire) {
+            return Err(Full);
         }
         // Both are read before the swap: while `oldest` is the oldest, neither entry is reused.
         let events = self.entry(oldest).events.load(Ordering::Relaxed);

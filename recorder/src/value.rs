@@ -8,6 +8,10 @@ use lookback_snapshot::wire::{Kind, MAX_TEXT, MAX_VARINT, ValueType};
 
 /// A value of a field of [`event!`](crate::event): integers up to 64 bits, floats, `bool`, strings,
 /// and references to them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be recorded as it is",
+    note = "integers up to 64 bits, floats, `bool` and strings can; format anything else"
+)]
 pub trait Value {
     /// How it is written.
     #[doc(hidden)]
@@ -21,6 +25,10 @@ pub trait Value {
 }
 
 /// A value of [`counter!`](crate::counter): integers up to 64 bits and floats.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no number that a counter can have",
+    note = "integers up to 64 bits and floats are"
+)]
 pub trait Number: Value {
     #[doc(hidden)]
     const KIND: Kind;
@@ -180,6 +188,7 @@ impl Encode for Text<'_> {
 
 /// The values of one event: a tuple of values that are ready to be written.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(message = "an event has at most twelve fields")]
 pub trait Values {
     const TYPES: &'static Types;
     fn resolve(&mut self, inside: Inside);

@@ -56,6 +56,10 @@ fn message(bytes: &[u8]) -> String {
 #[test]
 fn a_cut_file_yields_its_whole_generations_wherever_it_is_cut() {
     for length in 0..WHOLE.len() {
+        let near = BORDERS.iter().any(|border| border.abs_diff(length) < 20);
+        if !near && length % 5 != 0 {
+            continue;
+        }
         let cut = &WHOLE[..length];
         let whole = BORDERS[1..].iter().filter(|end| **end <= length).count() as u64;
         match read_all(cut) {
@@ -118,12 +122,12 @@ fn assert_local(bytes: &[u8], from: usize, to: usize) {
 #[test]
 fn any_flipped_bit_costs_one_generation_at_most() {
     let mut bytes = WHOLE.clone();
-    // Every bit where structures lie, every third one elsewhere.
+    // Every bit where structures lie, some elsewhere.
     let dense: Vec<_> = BORDERS.iter().copied().chain([0, WHOLE.len() - 32]).collect();
     for bit in 0..bytes.len() * 8 {
         let at = bit / 8;
-        let near = dense.iter().any(|border| at + 8 >= *border && at < border + 24);
-        if !near && at < BORDERS[COUNT as usize] && bit % 3 != 0 {
+        let near = dense.iter().any(|border| at + 6 >= *border && at < border + 16);
+        if !near && bit % 29 != 0 {
             continue;
         }
         bytes[at] ^= 1 << (bit % 8);
@@ -229,7 +233,7 @@ fn peak_memory() -> Option<u64> {
 fn a_bomb_costs_no_memory() {
     let limits = Limits { frame_bytes: 8 << 20, ..Limits::default() };
     let mut zeros = b"LBGN".to_vec();
-    zeros.resize(512 << 20, 0);
+    zeros.resize(96 << 20, 0);
     let bomb = [front(), frame(&zeros)].concat();
     drop(zeros);
     assert!(bomb.len() < 128 << 10);
@@ -239,7 +243,7 @@ fn a_bomb_costs_no_memory() {
     assert_eq!(errors.len(), 1);
     assert_eq!(
         errors[0].reason(),
-        &Reason::TooLarge { size: 512 << 20, limit: 8 << 20 },
+        &Reason::TooLarge { size: 96 << 20, limit: 8 << 20 },
         "{}",
         errors[0]
     );
@@ -263,13 +267,10 @@ fn a_generation_that_claims_too_much_takes_no_memory_for_it() {
 
 #[test]
 fn a_frame_with_a_huge_window_is_refused() {
-    let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
-    compressor.include_checksum(true).unwrap();
-    compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(27)).unwrap();
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();
     encoder.window_log(27).unwrap();
-    let content = [b"LBGN".to_vec(), vec![1; 200 << 20]].concat();
+    let content = [b"LBGN".to_vec(), vec![1; 20 << 20]].concat();
     encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
     encoder.write_all(&content).unwrap();
     let file = [front(), encoder.finish().unwrap()].concat();

@@ -346,17 +346,16 @@ proptest! {
         let (mut time, mut next_thread) = (0, 1);
         for (slot, later, op) in ops {
             time += later;
-            if !threads.contains_key(&slot) {
+            let thread = *threads.entry(slot).or_insert_with(|| {
                 let thread = next_thread;
                 next_thread += 1;
                 g.block(slot, thread, time);
                 g.thread_start(slot, time, thread, &format!("t{thread}"));
                 expected.push(format!("{thread} thread_start t{thread}"));
-                threads.insert(slot, thread);
                 open.insert(slot, Vec::new());
                 time += 1;
-            }
-            let thread = threads[&slot];
+                thread
+            });
             let stack = open.get_mut(&slot).unwrap();
             match op {
                 Op::Begin(site) => {

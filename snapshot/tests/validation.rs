@@ -35,7 +35,7 @@ fn a_sound_file_has_no_violations() {
 fn a_region_that_ends_must_be_open() {
     let mut g = small();
     g.region_end(1, 20).end(&[]);
-    assert_found(&[g], &["slot 1, block 0, byte 17: a region ends, and none was open"]);
+    assert_found(&[g], &["slot 1, block 0, byte 12: a region ends, and none was open"]);
     let mut g = small();
     *g.numbers.get_mut(&1).unwrap() += 1;
     g.block(1, 1, 15).lost(1, Loss::ArenaFull, 1).thread_status(1, 1, "main").region_end(1, 20);

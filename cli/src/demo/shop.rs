@@ -2,7 +2,6 @@
 
 use super::lock::{Held, Lock};
 use super::traffic::Dice;
-use anyhow::Context;
 use lookback::{Recorder, Region, counter, event, log, region};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -127,7 +126,7 @@ impl<'a> Shop<'a> {
             let patience = PATIENCE.as_millis();
             let reason = format!("inventory lock timed out after {patience} ms in {what}");
             let snapshot = self.recorder.snapshot_because(&reason)?;
-            snapshot.save(&self.incident).context("the snapshot could not be saved")
+            Ok(snapshot.save(&self.incident)?)
         });
     }
 

@@ -24,6 +24,7 @@ impl<const FENCED: bool, const BARRIER: bool> Door for Shipped<FENCED, BARRIER> 
         Self(Gate::new())
     }
     fn enter(&self, published: &AtomicU64) -> u64 {
+        assert!(!self.0.is_inside(), "nobody left");
         self.0.enter(published, FENCED)
     }
     fn adopt(&self, generation: u64) {

@@ -87,28 +87,30 @@ fn scenario(does: Does, notes: Notes, last: u64, times: usize) {
     });
     write(&slot, &published, Does::States);
     published.store(2, Ordering::Release);
-    let owner = {
+    let advancer = {
         let (slot, published) = (Arc::clone(&slot), Arc::clone(&published));
-        thread::spawn(move || (0..times).for_each(|_| write(&slot, &published, does)))
+        thread::spawn(move || advance(&slot, &published, notes))
     };
+    (0..times).for_each(|_| write(&slot, &published, does));
+    advancer.join().unwrap();
+}
 
-    let noted = note(&slot, 2, notes);
+/// `Advancer::end`, from generation 2 to 3.
+fn advance(slot: &Slot, published: &AtomicU64, notes: Notes) {
+    let noted = note(slot, 2, notes);
     published.store(3, Ordering::Release);
     fence(Ordering::SeqCst);
     while !slot.gate.is_past(3) {
         thread::yield_now();
     }
     let (was_in, was_stated) = (slot.gate.was_in(2), slot.gate.was_stated_in(2));
-    {
-        let truth = slot.truth.lock().unwrap();
-        assert_eq!(was_in, truth.0.contains(&2), "was in 2");
-        assert_eq!(was_stated, truth.1.contains(&2), "stated itself in 2");
-        assert!(was_in || noted.is_some(), "nobody tells of the slot");
-    }
+    let (entered, stated) = slot.truth.lock().unwrap().clone();
+    assert_eq!(was_in, entered.contains(&2), "was in 2");
+    assert_eq!(was_stated, stated.contains(&2), "stated itself in 2");
+    assert!(was_in || noted.is_some(), "nobody tells of the slot");
     if let Some(noted) = noted {
         assert_eq!(noted, (1, 10), "a note of what the owner did later");
     }
-    owner.join().unwrap();
 }
 
 #[test]

@@ -48,22 +48,26 @@ fn carve_and_fill(arena: &Arena) {
     }
 }
 
-/// One writes, one reads from `position`; `reclaimer` moves the tail for others.
-fn scenario(write: fn(&Arena), holds: fn(&Ring, u64) -> bool, position: u64, reclaimer: bool) {
+/// One writes, one reads from `position`; a third moves the tail for others if `reclaims`.
+fn scenario(write: fn(&Arena), holds: fn(&Ring, u64) -> bool, position: u64, reclaims: bool) {
     let arena = Arena::new();
-    let writer = {
+    let reader = {
         let arena = Arc::clone(&arena);
-        thread::spawn(move || write(&arena))
+        thread::spawn(move || {
+            let copy = arena.copy(position);
+            if holds(&arena.ring, position) {
+                assert_eq!(copy, [position; 2], "a later lap in a sound copy");
+            }
+        })
     };
-    let reclaimer = reclaimer.then(|| {
+    let reclaimer = reclaims.then(|| {
         let arena = Arc::clone(&arena);
-        thread::spawn(move || drop(arena.ring.reclaim_oldest()))
+        thread::spawn(move || {
+            let _ = arena.ring.reclaim_oldest();
+        })
     });
-    let copy = arena.copy(position);
-    if holds(&arena.ring, position) {
-        assert_eq!(copy, [position; 2], "a later lap in a sound copy");
-    }
-    writer.join().unwrap();
+    write(&arena);
+    reader.join().unwrap();
     if let Some(reclaimer) = reclaimer {
         reclaimer.join().unwrap();
     }
@@ -124,4 +128,36 @@ fn a_carver_without_the_fence_is_caught() {
         }
     }
     is_caught("a later lap", || scenario(unfenced, Ring::still_holds, 0, false));
+}
+
+/// A slot fills a block, then carves another and writes there. Whoever sees the head behind the second
+/// one finds the first as it was left: the slot's stream has no gap in it.
+fn stream(carve: fn(&Ring) -> u64) {
+    let ring = Arc::new(Ring::new());
+    let committed: Arc<[AtomicU64; 2]> = Arc::default();
+    ring.begin(1);
+    ring.register(1, |_| (), |_| ());
+    let reader = {
+        let (ring, committed) = (Arc::clone(&ring), Arc::clone(&committed));
+        thread::spawn(move || {
+            let head = ring.head.load(Ordering::Acquire);
+            let ends = committed.each_ref().map(|committed| committed.load(Ordering::Acquire));
+            assert!(head < 2 || ends[0] == 1, "a gap in a stream");
+        })
+    };
+    for _ in 0..2 {
+        let position = carve(&ring);
+        committed[position as usize].store(1, Ordering::Release);
+    }
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_stream_that_is_cut_has_no_gap() {
+    holds(|| stream(|ring| ring.carve(1, UNITS, UNITS, |_| ()).unwrap().position));
+}
+
+#[test]
+fn a_head_that_moves_without_a_release_is_caught() {
+    is_caught("a gap in", || stream(|ring| ring.head.fetch_add(1, Ordering::Relaxed)));
 }

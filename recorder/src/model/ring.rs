@@ -55,6 +55,12 @@ impl<const CAPACITY: usize> Arena<CAPACITY> {
         Ok(carved)
     }
 
+    fn fill_all(&self, lengths: &[u64]) {
+        for length in lengths {
+            self.fill(*length).expect("there is room, if all is given up that is complete");
+        }
+    }
+
     /// Once all is quiet: what was reclaimed was counted, and the tail is where it should be.
     fn check(&self) {
         let oldest = self.ring.oldest.load(Ordering::Acquire);
@@ -70,11 +76,9 @@ fn carvers<const CAPACITY: usize>(complete: &[u64], carve: [&'static [u64]; 2]) 
     let arena = Arena::<CAPACITY>::with(complete);
     let other = {
         let arena = Arc::clone(&arena);
-        thread::spawn(move || carve[1].iter().for_each(|length| drop(arena.fill(*length).unwrap())))
+        thread::spawn(move || arena.fill_all(carve[1]))
     };
-    for length in carve[0] {
-        arena.fill(*length).unwrap();
-    }
+    arena.fill_all(carve[0]);
     other.join().unwrap();
     arena.check();
 }
@@ -108,9 +112,9 @@ fn a_tail_that_lags_is_raised_by_whoever_needs_it() {
         arena.count(10);
         let other = {
             let arena = Arc::clone(&arena);
-            thread::spawn(move || drop(arena.fill(1).unwrap()))
+            thread::spawn(move || arena.fill_all(&[1]))
         };
-        arena.fill(2).unwrap();
+        arena.fill_all(&[2]);
         other.join().unwrap();
         arena.check();
     });

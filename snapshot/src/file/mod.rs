@@ -36,9 +36,11 @@ pub(crate) const METADATA_FRONT: usize = 12;
 pub(crate) const GENERATION_TAG: [u8; 4] = *b"LBGN";
 
 /// The largest window of a frame, as a power of two.
+#[cfg(feature = "read")]
 pub(crate) const MAX_WINDOW_LOG: u32 = 23;
 
 /// The first bytes of a zstd frame, as a little-endian number.
+#[cfg(feature = "read")]
 pub(crate) const ZSTD_MAGIC: u32 = 0xfd2f_b528;
 
 /// The first bytes of the skippable frames: of the index, the copy of the metadata, the trailer.

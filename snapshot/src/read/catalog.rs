@@ -1,16 +1,16 @@
-//! Finding the frames of a file: by its index, or, if that is missing or wrong, by walking.
+//! What there is in a file: its metadata, and where its generations are.
 //!
-//! A file that was cut or is still being written has no index; its frames are found from the front.
-//! Where a walk meets damage it looks for the next place at which a whole frame of ours begins.
+//! The trailer, which is the last thing in a file, leads to the index and to the copy of the
+//! metadata. What any of them lacks is made up for by another, as far as can be: the first frame by
+//! the copy, the index by a [walk](super::walk).
 
 use super::extent::{Extent, extent};
 use super::source::{Source, Window};
 use super::unpack::{peek, unpack};
 use super::{Limits, ReadError, Reason, foreign};
 use crate::file::{
-    FILE_MAGIC, FORMAT_VERSION, FramePrefix, GENERATION_TAG, INDEX_TAG, IndexEntry,
-    METADATA_COPY_TAG, METADATA_FRONT, SKIPPABLE, TRAILER_TAG, Trailer, ZSTD_MAGIC, decode_index,
-    skippable_content,
+    FILE_MAGIC, FORMAT_VERSION, IndexEntry, METADATA_COPY_TAG, METADATA_FRONT, SKIPPABLE, Trailer,
+    decode_index, skippable_content,
 };
 use crate::wire::{Generation, Metadata};
 use std::io;
@@ -27,6 +27,9 @@ pub(super) struct FrameSpot {
     pub(super) entry: Option<IndexEntry>,
 }
 
+/// The generations of a file, and errors in the place of those that cannot be read.
+pub(super) type Frames = Vec<Result<FrameSpot, ReadError>>;
+
 /// What was found in a file.
 pub(super) struct Catalog {
     pub(super) version: u16,
@@ -36,10 +39,10 @@ pub(super) struct Catalog {
     pub(super) damage: Vec<ReadError>,
 }
 
-/// How much of a frame is decompressed to see what it is.
-const PREFIX: usize = 128;
+/// How much of a file is looked at to see what its first frame begins with: a block of zstd.
+const MAX_PEEK: u64 = (128 << 10) + 64;
 /// The most places of damage that are told one by one.
-const MAX_DAMAGE: usize = 1000;
+pub(super) const MAX_DAMAGE: usize = 1000;
 /// The largest metadata.
 const MAX_METADATA: u64 = 64 << 20;
 
@@ -53,11 +56,12 @@ pub(super) fn catalog(
     search.run()
 }
 
-struct Search<'a> {
-    source: &'a Source,
+/// A search through a file.
+pub(super) struct Search<'a> {
+    pub(super) source: &'a Source,
     file: &'a Arc<str>,
-    limits: &'a Limits,
-    damage: Vec<ReadError>,
+    pub(super) limits: &'a Limits,
+    pub(super) damage: Vec<ReadError>,
 }
 
 /// The metadata, with the version that stands before it.
@@ -133,7 +137,7 @@ impl Search<'_> {
         Ok(found)
     }
 
-    fn error(&self, offset: u64, reason: Reason) -> ReadError {
+    pub(super) fn error(&self, offset: u64, reason: Reason) -> ReadError {
         ReadError::new(self.file, offset, reason)
     }
 
@@ -141,7 +145,7 @@ impl Search<'_> {
         self.error(offset, error.into())
     }
 
-    fn report(&mut self, offset: u64, reason: Reason) {
+    pub(super) fn report(&mut self, offset: u64, reason: Reason) {
         if self.damage.len() < MAX_DAMAGE {
             self.damage.push(self.error(offset, reason));
         }
@@ -197,6 +201,14 @@ impl Search<'_> {
         if let Some(reason) = foreign::recognize(&front) {
             return Err(FirstFrame::Foreign(reason));
         }
+        // Any zstd frame may be looked into, also one that is cut or not as ours are. Damage changes
+        // some of the eight bytes, another format all of them.
+        let piece = self.source.read(0, MAX_PEEK).map_err(io)?;
+        let start = peek(&piece, FILE_MAGIC.len(), self.limits).unwrap_or_default();
+        let alike = start.iter().zip(FILE_MAGIC).filter(|(a, b)| **a == *b).count();
+        if !start.is_empty() && alike < start.len() / 2 {
+            return Err(FirstFrame::Foreign(Reason::Foreign("something else, compressed by zstd")));
+        }
         let whole = extent(&mut Window::new(self.source), 0, self.source.length()).map_err(io)?;
         let end = match whole {
             Extent::Whole(_, end) => end,
@@ -208,10 +220,6 @@ impl Search<'_> {
             frame_bytes: self.limits.frame_bytes.min(MAX_METADATA),
             window_log: self.limits.window_log,
         };
-        let start = peek(&bytes, FILE_MAGIC.len(), &limits).unwrap_or_default();
-        if start.len() == FILE_MAGIC.len() && start != FILE_MAGIC {
-            return Err(FirstFrame::Foreign(Reason::Foreign("something else, compressed by zstd")));
-        }
         let content = match unpack(&bytes, &FILE_MAGIC, &limits) {
             Ok(content) => content,
             Err(reason @ (Reason::TooLarge { .. } | Reason::WindowTooLarge { .. })) => {
@@ -222,172 +230,6 @@ impl Search<'_> {
         };
         Ok((parse_front(&content)?, end))
     }
-
-    /// Walks the frames from `start` on; with `lost`, what begins there is known to be damaged.
-    fn walk(&mut self, start: u64, lost: bool) -> io::Result<Frames> {
-        let length = self.source.length();
-        let mut walk = Walk {
-            window: Window::new(self.source),
-            frames: Vec::new(),
-            // So much may be spent on places that look like a frame and are none.
-            patience: length.saturating_mul(16).saturating_add(64 << 20),
-        };
-        let (mut at, mut behind_index, mut ended) = (start, false, false);
-        if lost {
-            at = self.next_frame(&mut walk, start + 1)?.unwrap_or(length);
-        }
-        while at < length {
-            match self.frame_at(&mut walk, at)? {
-                Found::Generation(spot) => {
-                    at = spot.offset + spot.compressed;
-                    walk.frames.push(Ok(spot));
-                }
-                Found::Unreadable(reason, end) => {
-                    self.lose(&mut walk, at, reason);
-                    at = end;
-                }
-                Found::Passed(end) => (at, behind_index) = (end, true),
-                Found::End(end) => (at, ended) = (end, true),
-                Found::Nothing => {
-                    let next = self.next_frame(&mut walk, at + 1)?;
-                    let front = walk.window.get(at, 4)?;
-                    let reason = match next {
-                        Some(next) => Reason::SteppedOver(next - at),
-                        None if ZSTD_MAGIC.to_le_bytes().starts_with(front) => Reason::Cut,
-                        None => Reason::SteppedOver(length - at),
-                    };
-                    let skippable = front.len() == 4 && front != ZSTD_MAGIC.to_le_bytes();
-                    if behind_index || (next.is_none() && skippable && begins_frame(front)) {
-                        // No generation can have been here.
-                        self.report(at, Reason::IndexDamaged);
-                    } else {
-                        self.lose(&mut walk, at, reason);
-                    }
-                    at = next.unwrap_or(length);
-                }
-            }
-        }
-        if !ended {
-            self.report(length, Reason::NoIndex);
-        }
-        Ok(walk.frames)
-    }
-
-    /// Something that was a generation cannot be read.
-    fn lose(&mut self, walk: &mut Walk<'_>, at: u64, reason: Reason) {
-        if self.damage.len() < MAX_DAMAGE {
-            walk.frames.push(Err(self.error(at, reason.clone())));
-        }
-        self.report(at, reason);
-    }
-
-    /// What begins at `at`.
-    fn frame_at(&self, walk: &mut Walk<'_>, at: u64) -> io::Result<Found> {
-        let length = self.source.length();
-        if let Some((magic, content)) = skippable_head(walk.window.get(at, 8)?) {
-            let end = at + 8 + content;
-            return Ok(match SKIPPABLE.iter().position(|known| *known == magic) {
-                _ if end > length => Found::Nothing,
-                Some(2) => Found::End(end),
-                _ => Found::Passed(end),
-            });
-        }
-        let Extent::Whole(_, end) = extent(&mut walk.window, at, length)? else {
-            return Ok(Found::Nothing);
-        };
-        // What follows a whole frame is another one, or nothing.
-        let next = walk.window.get(end, 4)?;
-        if next.len() == 4 && !begins_frame(next) {
-            return Ok(Found::Nothing);
-        }
-        let bytes = self.source.read(at, end - at)?;
-        Ok(match self.look_into(&bytes) {
-            Ok(prefix) => Found::Generation(FrameSpot {
-                number: prefix.number,
-                complete: prefix.complete,
-                offset: at,
-                compressed: end - at,
-                entry: None,
-            }),
-            Err(reason) => Found::Unreadable(reason, end),
-        })
-    }
-
-    fn look_into(&self, bytes: &[u8]) -> Result<FramePrefix, Reason> {
-        let front = peek(bytes, PREFIX, self.limits)?;
-        FramePrefix::decode(&front).map_err(Reason::Generation)
-    }
-
-    /// The next place from `at` on where something whole of ours begins.
-    fn next_frame(&self, walk: &mut Walk<'_>, mut at: u64) -> io::Result<Option<u64>> {
-        let length = self.source.length();
-        while at < length {
-            let piece = walk.window.get(at, 32 << 10)?;
-            let Some(found) = piece.windows(4).position(begins_frame) else {
-                // The last three bytes may be the front of one.
-                if at + piece.len() as u64 >= length {
-                    return Ok(None);
-                }
-                at += piece.len() as u64 - 3;
-                continue;
-            };
-            at += found as u64;
-            if self.is_ours(walk, at)? {
-                return Ok(Some(at));
-            }
-            if walk.patience == 0 {
-                return Ok(None);
-            }
-            at += 1;
-        }
-        Ok(None)
-    }
-
-    fn is_ours(&self, walk: &mut Walk<'_>, at: u64) -> io::Result<bool> {
-        let length = self.source.length();
-        if let Some((magic, content)) = skippable_head(walk.window.get(at, 8)?) {
-            if at + 8 + content > length {
-                return Ok(false);
-            }
-            walk.patience = walk.patience.saturating_sub(content);
-            let content = self.source.read(at + 8, content)?;
-            let tags = [INDEX_TAG, METADATA_COPY_TAG, TRAILER_TAG];
-            return Ok(SKIPPABLE.iter().zip(tags).any(|(known, tag)| {
-                *known == magic && skippable_content(&content, tag).is_some()
-            }));
-        }
-        let Extent::Whole(head, end) = extent(&mut walk.window, at, length)? else {
-            walk.patience = walk.patience.saturating_sub(4096);
-            return Ok(false);
-        };
-        walk.patience = walk.patience.saturating_sub(end - at);
-        let bytes = self.source.read(at, end - at)?;
-        if self.look_into(&bytes).is_err() {
-            return Ok(false);
-        }
-        walk.patience = walk.patience.saturating_sub(head.content);
-        Ok(unpack(&bytes, &GENERATION_TAG, self.limits).is_ok())
-    }
-}
-
-/// The generations of a file, and errors in the place of those that cannot be read.
-type Frames = Vec<Result<FrameSpot, ReadError>>;
-
-struct Walk<'a> {
-    window: Window<'a>,
-    frames: Frames,
-    patience: u64,
-}
-
-enum Found {
-    Generation(FrameSpot),
-    /// A frame, up to this offset, that cannot be read.
-    Unreadable(Reason, u64),
-    /// Something that may be passed over.
-    Passed(u64),
-    /// The trailer.
-    End(u64),
-    Nothing,
 }
 
 /// What is wrong with the first frame.
@@ -433,14 +275,9 @@ fn spot(entry: IndexEntry) -> FrameSpot {
 }
 
 /// Magic and content length of a skippable frame.
-fn skippable_head(bytes: &[u8]) -> Option<(u32, u64)> {
+pub(super) fn skippable_head(bytes: &[u8]) -> Option<(u32, u64)> {
     let (magic, rest) = bytes.split_first_chunk()?;
     let magic = u32::from_le_bytes(*magic);
     let length = u32::from_le_bytes(*rest.first_chunk()?);
     (magic & !0xf == 0x184d_2a50).then_some((magic, u64::from(length)))
-}
-
-fn begins_frame(bytes: &[u8]) -> bool {
-    let magic = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    magic == ZSTD_MAGIC || SKIPPABLE.contains(&magic)
 }

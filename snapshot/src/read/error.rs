@@ -123,7 +123,7 @@ pub enum Reason {
     TooLarge {
         /// How large it says that it is.
         size: u64,
-        /// What is allowed: [`Limits::frame_bytes`](super::Limits::frame_bytes).
+        /// What is allowed: `frame_bytes` of [`Limits`](super::Limits).
         limit: u64,
     },
     /// A frame needs a larger window than the limit.
@@ -131,7 +131,7 @@ pub enum Reason {
     WindowTooLarge {
         /// How large.
         size: u64,
-        /// What is allowed: 2 to the power of [`Limits::window_log`](super::Limits::window_log).
+        /// What is allowed: 2 to the power of `window_log` of [`Limits`](super::Limits).
         limit: u64,
     },
     /// A generation is not what the format says.

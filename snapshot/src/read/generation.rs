@@ -122,7 +122,7 @@ impl Contents {
             return Err(generation("its blocks are not in order"));
         }
         let blocks_bytes = blocks.iter().map(|block| u64::from(block.end - block.start)).sum();
-        let room = limits.frame_bytes();
+        let room = limits.content_bytes();
         let mut survey = survey(&content, &mut blocks, plan, room).map_err(generation)?;
         let mut carried = HashMap::new();
         if let Some(carry) = carry.filter(|_| !prefix.complete) {

@@ -4,7 +4,7 @@ use crate::file::MAX_WINDOW_LOG;
 
 /// Bounds on what reading may take, whatever a file claims.
 ///
-/// One generation is in memory at a time: its content, at most [`frame_bytes`](Self::frame_bytes),
+/// One generation is in memory at a time: its content, at most `frame_bytes`,
 /// and tables that are held to the same bound. Memory is taken as data really arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,7 +23,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The most bytes of a frame, such that offsets in it fit 32 bits with room to spare.
-    pub(super) fn frame_bytes(&self) -> u64 {
+    pub(super) fn content_bytes(&self) -> u64 {
         self.frame_bytes.min(u64::from(u32::MAX) - (1 << 20))
     }
 

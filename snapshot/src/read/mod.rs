@@ -1,6 +1,6 @@
 //! The reader: from a file to events in one order.
 //!
-//! A file is opened by its index, or by walking it where that is missing or damaged (`catalog`).
+//! A file is opened by its index (`catalog`), or, where that is missing or damaged, by a `walk`.
 //! A generation is read in two passes: `survey` finds its definitions, `stream` then reads each
 //! slot's records, and `order` merges the slots. Nothing is held but one generation at a time, and
 //! an [`Event`] holds on to the generation that it is of.
@@ -31,6 +31,7 @@ mod trace;
 mod unpack;
 mod validate;
 mod value;
+mod walk;
 
 pub use error::{ReadError, Reason};
 pub use event::{Event, EventKind, Fields};

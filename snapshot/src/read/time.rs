@@ -19,8 +19,8 @@ const MILLISECOND: u64 = 1_000_000;
 
 impl Timeline {
     pub(super) fn new(began: &ClockRecord, ended: &ClockRecord) -> Self {
-        let ticks = ended.ticks.0.checked_sub(began.ticks.0).unwrap_or(0);
-        let nanos = ended.monotonic.0.checked_sub(began.monotonic.0).unwrap_or(0);
+        let ticks = ended.ticks.0.saturating_sub(began.ticks.0);
+        let nanos = ended.monotonic.0.saturating_sub(began.monotonic.0);
         let rate = if ticks > 0 && nanos >= MILLISECOND {
             (u128::from(nanos) << 32) / u128::from(ticks)
         } else {

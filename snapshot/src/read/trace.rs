@@ -140,8 +140,8 @@ impl Trace {
             first -= 1;
         }
         let mut carry = None;
-        for index in first..=at {
-            let Ok(spot) = &frames[index] else { continue };
+        for (index, frame) in frames.iter().enumerate().take(at + 1).skip(first) {
+            let Ok(spot) = frame else { continue };
             match self.contents(spot, carry.take().as_ref()) {
                 Ok(contents) if index == at => {
                     return Ok(DecodedGeneration { contents: Arc::new(contents) });

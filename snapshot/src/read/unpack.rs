@@ -14,14 +14,7 @@ const PIECE: usize = 1 << 20;
 
 /// The content of the frame in `bytes`, which must begin with `tag`.
 pub(super) fn unpack(bytes: &[u8], tag: &[u8], limits: &Limits) -> Result<Vec<u8>, Reason> {
-    let head = FrameHead::parse(bytes).map_err(|what| Reason::Frame(what.to_owned()))?;
-    let limit = limits.frame_bytes();
-    if head.content > limit {
-        return Err(Reason::TooLarge { size: head.content, limit });
-    }
-    if head.window > limits.window_bytes() {
-        return Err(Reason::WindowTooLarge { size: head.window, limit: limits.window_bytes() });
-    }
+    let head = check_head(bytes, limits)?;
     let size = head.content as usize;
     let content = if head.content <= bytes.len() as u64 * LIKELY_RATIO {
         let mut content = Vec::with_capacity(size);
@@ -41,12 +34,22 @@ pub(super) fn unpack(bytes: &[u8], tag: &[u8], limits: &Limits) -> Result<Vec<u8
     Ok(content)
 }
 
+/// The head of the frame in `bytes`, if the limits allow it.
+pub(super) fn check_head(bytes: &[u8], limits: &Limits) -> Result<FrameHead, Reason> {
+    let head = FrameHead::parse(bytes).map_err(|what| Reason::Frame(what.to_owned()))?;
+    let (size, limit) = (head.content, limits.content_bytes());
+    if size > limit {
+        return Err(Reason::TooLarge { size, limit });
+    }
+    let (size, limit) = (head.window, limits.window_bytes());
+    if size > limit {
+        return Err(Reason::WindowTooLarge { size, limit });
+    }
+    Ok(head)
+}
+
 /// The first bytes of the content of the frame in `bytes`: up to `length` of them.
 pub(super) fn peek(bytes: &[u8], length: usize, limits: &Limits) -> Result<Vec<u8>, Reason> {
-    let head = FrameHead::parse(bytes).map_err(|what| Reason::Frame(what.to_owned()))?;
-    if head.window > limits.window_bytes() {
-        return Err(Reason::WindowTooLarge { size: head.window, limit: limits.window_bytes() });
-    }
     let mut content = vec![0; length];
     let mut decoder = decoder(limits).map_err(|error| damage(&error))?;
     let mut input = InBuffer::around(bytes);

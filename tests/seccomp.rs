@@ -1,0 +1,165 @@
+//! Invariant 6 where the kernel begins to refuse: `advance` returns only when no thread can still
+//! write to the generation before. Where that cannot be known any more, because a seccomp filter that
+//! was set later forbids `membarrier`, recording stops by itself and says why; it never goes on with
+//! an advance that is unsound. Where the filter is there from the beginning, writers have a fence.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod common;
+
+use lookback::read::Trace;
+use lookback::{Barrier, Error, Recorder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// From now on `membarrier` fails with EPERM on every thread of this process. `false` if the kernel
+/// does not let us say so.
+fn forbid_membarrier() -> bool {
+    let code = |code: u32| code as u16;
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let number = libc::SYS_membarrier as u32;
+    let mut filter = [
+        // The number of the call is the first field of what the filter sees.
+        libc::sock_filter { code: code(load), jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: code(equal), jt: 0, jf: 1, k: number },
+        libc::sock_filter { code: code(answer), jt: 0, jf: 0, k: refuse },
+        libc::sock_filter { code: code(answer), jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: `program` and its filter are valid for the calls.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_TSYNC,
+                &raw const program,
+            ) == 0
+    }
+}
+
+fn start() -> Result<Recorder, Error> {
+    Recorder::builder()
+        .window(Duration::from_secs(3600))
+        .max_bytes(4 << 20)
+        .generation_period(Duration::from_secs(3600))
+        .start()
+}
+
+fn numbers(trace: &Trace, name: &str) -> Vec<u64> {
+    common::events(trace)
+        .filter(|event| event.name() == name)
+        .map(|event| common::number(&event, "number").expect("it has one"))
+        .collect()
+}
+
+/// The same sites in every recording.
+fn write(numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let _region = lookback::region!("writing");
+        lookback::event!("written", number = number, text = "a text that recurs");
+    }
+}
+
+#[test]
+fn a_filter_that_is_set_later_ends_the_recording_in_words() {
+    common::alone("a_filter_that_is_set_later_ends_the_recording_in_words", || {
+        let recorder = start().expect("a recorder starts");
+        if recorder.stats().barrier != Barrier::Membarrier {
+            println!("::no membarrier here, so nothing to forbid");
+            return;
+        }
+        write(0..500);
+        assert!(recorder.advance(), "all is well so far");
+        write(500..1000);
+        let go_on = Arc::new(AtomicBool::new(true));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let go_on = Arc::clone(&go_on);
+                std::thread::spawn(move || {
+                    while go_on.load(Ordering::Relaxed) {
+                        lookback::event!("beside", number = 0);
+                        std::thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        if !forbid_membarrier() {
+            println!("::no seccomp here");
+            go_on.store(false, Ordering::Relaxed);
+            return;
+        }
+        assert_eq!(recorder.stats().broken, None, "nobody has asked the kernel yet");
+        write(1000..1001);
+        assert!(!recorder.advance(), "it cannot be known who is where");
+        // Nothing is recorded from now on, and nobody is harmed.
+        assert!(!lookback::is_recording(), "recording has stopped by itself");
+        write(5000..6000);
+        assert!(!recorder.advance(), "nor can it later");
+        let reason = recorder.stats().broken.expect("it says why");
+        assert!(reason.contains("membarrier"), "{reason}");
+        assert!(!reason.contains('\n'), "{reason}");
+
+        // What was recorded until then is all there, again and again.
+        for snapshot in [recorder.snapshot(), lookback::snapshot(), recorder.snapshot()] {
+            let snapshot = snapshot.expect("a snapshot can still be taken");
+            let trace = common::read(&snapshot);
+            common::assert_sound(&trace);
+            let expected: Vec<_> = (0..1001).collect();
+            assert_eq!(numbers(&trace, "written"), expected, "all until the filter and no more");
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("kept.lbk");
+        recorder.snapshot().and_then(|snapshot| snapshot.save(&path)).expect("it can be saved");
+
+        go_on.store(false, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().expect("no writer panics"));
+        let last = recorder.stats().generation;
+        let error = recorder.stop().expect_err("it had stopped already");
+        assert!(matches!(error, Error::Broken(_)), "{error}");
+        assert!(error.to_string().contains("membarrier"), "{error}");
+
+        // A new recording, under the filter, is sound: its generations are new ones.
+        let again = start().expect("a recorder starts under the filter");
+        assert_eq!(again.stats().barrier, Barrier::Fence);
+        let first = again.stats().generation;
+        assert!(first > last, "generation {first} of the second recording, after {last}");
+        write(7000..7100);
+        assert!(again.advance());
+        write(7100..7200);
+        let trace = common::read(&again.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        let expected: Vec<_> = (7000..7200).collect();
+        assert_eq!(numbers(&trace, "written"), expected);
+    });
+}
+
+#[test]
+fn under_a_filter_from_the_beginning_writers_have_a_fence() {
+    common::alone("under_a_filter_from_the_beginning_writers_have_a_fence", || {
+        if !forbid_membarrier() {
+            println!("::no seccomp here");
+            return;
+        }
+        let refused = Recorder::builder().barrier(Barrier::Membarrier).start();
+        let words = refused.expect_err("it is forbidden").to_string();
+        assert!(words.contains("membarrier"), "{words}");
+        let recorder = start().expect("a recorder starts");
+        assert_eq!(recorder.stats().barrier, Barrier::Fence);
+        let writers: Vec<_> = (0..2).map(|_| std::thread::spawn(|| write(0..1000))).collect();
+        for _ in 0..20 {
+            assert!(recorder.advance());
+        }
+        writers.into_iter().for_each(|writer| writer.join().expect("no writer panics"));
+        assert!(recorder.advance());
+        let stats = recorder.stats();
+        assert_eq!((stats.recorded, stats.lost_in_all()), (2 * (3 * 1000 + 2), 0), "{stats:?}");
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        assert_eq!(numbers(&trace, "written").len(), 2000);
+    });
+}

@@ -1,0 +1,179 @@
+//! Invariant 1 for threads, and the identity of threads: start, name and exit are recorded; slots
+//! and blocks are reused, so that ten thousand short-lived threads neither grow memory nor eat the
+//! window; and who finds no slot is counted.
+
+mod common;
+
+use common::Memory;
+use lookback::read::EventKind;
+use lookback::{Loss, Recorder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Barrier};
+use std::thread::Builder;
+use std::time::Duration;
+
+fn start(max_bytes: usize) -> Recorder {
+    Recorder::builder()
+        .window(Duration::from_secs(3600))
+        .max_bytes(max_bytes)
+        .start()
+        .expect("a recorder starts")
+}
+
+#[test]
+fn start_name_and_exit_are_recorded() {
+    common::alone("start_name_and_exit_are_recorded", || {
+        let recorder = start(1 << 20);
+        let names = ["plain", "fifteen-letters", "sixteen-letters!", "größer", ""];
+        for name in names {
+            let mut builder = Builder::new();
+            if !name.is_empty() {
+                builder = builder.name(name.to_owned());
+            }
+            let thread = builder.spawn(move || {
+                lookback::event!("alive", name = name);
+                // SAFETY: no preconditions.
+                unsafe { libc::syscall(libc::SYS_gettid) as u64 }
+            });
+            let os_thread = thread.expect("a thread").join().expect("it does not panic");
+            lookback::event!("was", os_thread = os_thread);
+        }
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        let mut found = BTreeMap::new();
+        let (mut by_os, mut numbers) = (Vec::new(), BTreeSet::new());
+        for event in common::events(&trace) {
+            let thread = event.thread().expect("it has a thread");
+            let kinds: &mut Vec<&str> = found.entry(thread.number).or_default();
+            match event.kind() {
+                EventKind::ThreadStart => {
+                    assert!(numbers.insert(thread.number), "a number is never used again");
+                    kinds.push("start");
+                }
+                EventKind::ThreadExit => kinds.push("exit"),
+                EventKind::Typed { site } if site.name == "alive" => {
+                    kinds.push("alive");
+                    let (name, _) = common::text(&event, "name").expect("it has one");
+                    // Linux keeps fifteen bytes of a name.
+                    let mut kept = &name[..name.floor_char_boundary(15)];
+                    if name.is_empty() {
+                        // An unnamed thread has its parent's.
+                        kept = &thread.name;
+                    }
+                    assert_eq!(&*thread.name, kept);
+                    by_os.push(thread.os_thread);
+                }
+                _ => {
+                    let os_thread = common::number(&event, "os_thread").expect("it has one");
+                    assert_eq!(by_os.last(), Some(&os_thread), "the number of the system's");
+                }
+            }
+        }
+        let short: Vec<_> = found.values().filter(|kinds| kinds.contains(&"alive")).collect();
+        assert_eq!(short.len(), names.len());
+        assert!(short.iter().all(|kinds| **kinds == ["start", "alive", "exit"]), "{short:?}");
+    });
+}
+
+#[test]
+fn ten_thousand_short_lived_threads_reuse_a_few_slots_and_blocks() {
+    common::alone("ten_thousand_short_lived_threads_reuse_a_few_slots_and_blocks", || {
+        const AT_ONCE: u64 = 20;
+        let batches = if common::long() { 5000 } else { 500 };
+        let recorder = start(4 << 20);
+        let batch = || {
+            let spawn = |_| {
+                let builder = Builder::new().name("short".to_owned()).stack_size(64 << 10);
+                let thread = builder.spawn(|| lookback::event!("alive", number = 1));
+                thread.expect("a thread")
+            };
+            let threads: Vec<_> = (0..AT_ONCE).map(spawn).collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        };
+        // What the first threads need is there before the first look.
+        (0..20).for_each(|_| batch());
+        assert!(recorder.advance());
+        let (memory, before) = (Memory::now(), recorder.stats());
+        (0..batches).for_each(|_| batch());
+        assert!(recorder.advance());
+        let (after, stats) = (Memory::now(), recorder.stats());
+        let threads = stats.threads - before.threads;
+        assert_eq!(threads, batches * AT_ONCE);
+        assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
+        assert_eq!(stats.recorded - before.recorded, 3 * threads, "start, event, exit of each");
+        let grown = after.resident.saturating_sub(memory.resident);
+        assert!(grown <= 2 << 20, "{threads} threads have grown memory by {grown} bytes");
+
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        let slots: BTreeSet<_> = common::events(&trace).map(|event| event.slot()).collect();
+        assert!(slots.len() as u64 <= AT_ONCE, "{} slots for {AT_ONCE} at once", slots.len());
+        let (mut bytes, mut blocks, mut events) = (0, 0, 0);
+        for generation in trace.generations().iter().filter(|generation| generation.complete) {
+            bytes += generation.bytes;
+            blocks += generation.blocks;
+            events += generation.events;
+        }
+        println!("::{threads} threads: {bytes} bytes, {blocks} blocks, {events} events");
+        // A start takes a name and two numbers, an exit next to nothing.
+        assert!(bytes <= 16 * events, "{bytes} bytes for {events} events of short-lived threads");
+        assert!(blocks * 50 <= events, "{blocks} blocks for {events} events: they are not reused");
+    });
+}
+
+#[test]
+fn who_finds_no_slot_is_counted_and_others_go_on() {
+    common::alone("who_finds_no_slot_is_counted_and_others_go_on", || {
+        const SLOTS: usize = 8192;
+        let recorder = start(16 << 20);
+        lookback::event!("first");
+        let all_there = Arc::new(Barrier::new(SLOTS + 1));
+        let done = Arc::new(Barrier::new(SLOTS + 1));
+        let mut threads = Vec::new();
+        for number in 0..SLOTS {
+            let (all_there, done) = (Arc::clone(&all_there), Arc::clone(&done));
+            let builder = Builder::new().stack_size(32 << 10);
+            let thread = builder.spawn(move || {
+                lookback::event!("crowded", number = number);
+                all_there.wait();
+                done.wait();
+            });
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // The threads that wait end with the process.
+                    println!("::only {} threads can be had: {error}", threads.len());
+                    return;
+                }
+            }
+        }
+        all_there.wait();
+        // This thread has a slot, so one of the others has none.
+        let lost: BTreeMap<_, _> = recorder.stats().lost.into_iter().collect();
+        assert_eq!(lost, BTreeMap::from([(Loss::NoSlot, 1)]), "one has found no slot");
+        lookback::event!("still here");
+        assert!(recorder.advance());
+        let taken = recorder.snapshot().expect("a snapshot is taken");
+        done.wait();
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        // There are slots again.
+        let late = std::thread::spawn(|| lookback::event!("late"));
+        late.join().expect("no panic");
+        assert!(recorder.advance());
+        let stats = recorder.stats();
+        assert_eq!(stats.lost_in_all(), 1, "{stats:?}");
+        let crowd = SLOTS as u64 - 1;
+        // Of each: start, event, exit; of this thread a start and two events.
+        assert_eq!(stats.recorded, 3 * crowd + 3 + 3, "{stats:?}");
+        common::assert_sound(&common::read(&taken));
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        assert_eq!(common::lost(&trace), 1, "the trace itself says so");
+        let mut states = 0;
+        for generation in trace.generations().iter().filter(|generation| generation.complete) {
+            let generation = trace.generation(generation.number).expect("it is there");
+            states = states.max(generation.statuses().count() as u64 + generation.info().omitted);
+        }
+        println!("::{states} threads in one generation");
+    });
+}
