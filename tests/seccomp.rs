@@ -74,7 +74,7 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
             return;
         }
         write(0..500);
-        assert!(recorder.advance(), "all is well so far");
+        common::advance(&recorder);
         write(500..1000);
         let go_on = Arc::new(AtomicBool::new(true));
         let writers: Vec<_> = (0..2)
@@ -129,7 +129,7 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
         let first = again.stats().generation;
         assert!(first > last, "generation {first} of the second recording, after {last}");
         write(7000..7100);
-        assert!(again.advance());
+        common::advance(&again);
         write(7100..7200);
         let trace = common::read(&again.stop().expect("it stops"));
         common::assert_sound(&trace);
@@ -152,10 +152,10 @@ fn under_a_filter_from_the_beginning_writers_have_a_fence() {
         assert_eq!(recorder.stats().barrier, Barrier::Fence);
         let writers: Vec<_> = (0..2).map(|_| std::thread::spawn(|| write(0..1000))).collect();
         for _ in 0..20 {
-            assert!(recorder.advance());
+            common::advance(&recorder);
         }
         writers.into_iter().for_each(|writer| writer.join().expect("no writer panics"));
-        assert!(recorder.advance());
+        common::advance(&recorder);
         let stats = recorder.stats();
         assert_eq!((stats.recorded, stats.lost_in_all()), (2 * (3 * 1000 + 2), 0), "{stats:?}");
         let trace = common::read(&recorder.stop().expect("it stops"));

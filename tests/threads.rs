@@ -12,10 +12,12 @@ use std::sync::{Arc, Barrier};
 use std::thread::Builder;
 use std::time::Duration;
 
+/// A recorder whose generations end when the test says so, however slow the machine is.
 fn start(max_bytes: usize) -> Recorder {
     Recorder::builder()
         .window(Duration::from_secs(3600))
         .max_bytes(max_bytes)
+        .generation_period(Duration::from_secs(3600))
         .start()
         .expect("a recorder starts")
 }
@@ -92,10 +94,10 @@ fn ten_thousand_short_lived_threads_reuse_a_few_slots_and_blocks() {
         };
         // What the first threads need is there before the first look.
         (0..20).for_each(|_| batch());
-        assert!(recorder.advance());
+        common::advance(&recorder);
         let (memory, before) = (Memory::now(), recorder.stats());
         (0..batches).for_each(|_| batch());
-        assert!(recorder.advance());
+        common::advance(&recorder);
         let (after, stats) = (Memory::now(), recorder.stats());
         let threads = stats.threads - before.threads;
         assert_eq!(threads, batches * AT_ONCE);
@@ -152,14 +154,14 @@ fn who_finds_no_slot_is_counted_and_others_go_on() {
         let lost: BTreeMap<_, _> = recorder.stats().lost.into_iter().collect();
         assert_eq!(lost, BTreeMap::from([(Loss::NoSlot, 1)]), "one has found no slot");
         lookback::event!("still here");
-        assert!(recorder.advance());
+        common::advance(&recorder);
         let taken = recorder.snapshot().expect("a snapshot is taken");
         done.wait();
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         // There are slots again.
         let late = std::thread::spawn(|| lookback::event!("late"));
         late.join().expect("no panic");
-        assert!(recorder.advance());
+        common::advance(&recorder);
         let stats = recorder.stats();
         assert_eq!(stats.lost_in_all(), 1, "{stats:?}");
         let crowd = SLOTS as u64 - 1;

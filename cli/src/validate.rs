@@ -5,11 +5,10 @@ use crate::terminal::{good, strong};
 use crate::text::{bytes, count, counted, escape};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use lookback::read::{Trace, validate};
+use lookback::read::{Trace, validate_with};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Check that a snapshot is sound: every frame, every record, every transition.
 #[derive(Args, Debug)]
@@ -70,14 +69,17 @@ impl Validate {
     /// Every violation, each once, a line each.
     fn check(&self, trace: &Trace) -> Vec<String> {
         // On a terminal alone, and gone when it is done.
-        let progress = ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{spinner} {msg} {elapsed}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
-        progress.set_message(format!("checking {}", escape(trace.file())));
-        progress.enable_steady_tick(Duration::from_millis(100));
+        let template = "checking {msg}  {wide_bar} {pos}/{len} generations";
+        let style = ProgressStyle::with_template(template);
+        let progress = ProgressBar::new(0)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(escape(trace.file()).to_string());
         let mut lines = Damage::of(trace).lines().to_vec();
-        for violation in validate(trace) {
+        let violations = validate_with(trace, |checked, of| {
+            progress.set_length(of as u64);
+            progress.set_position(checked as u64);
+        });
+        for violation in violations {
             let line = violation.to_string();
             if !lines.contains(&line) {
                 lines.push(line);

@@ -1,4 +1,57 @@
-//! The protocols under loom.
+//! The protocols under [loom]: all orders of a few threads' steps, and all values that the memory
+//! model lets a load return. This runs it:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p lookback-recorder --release --lib model
+//! ```
+//!
+//! # What is modelled
+//!
+//! [`Gate`](crate::gate::Gate) and [`Ring`](crate::ring::Ring) are the code that ships, with loom's
+//! atomics in it. What calls them is not: clock, blocks and slots are the real machine's. So each
+//! scenario has a small stand-in for it, which names the function whose loads and stores it repeats
+//! in their order; who changes that function changes the stand-in.
+//!
+//! | file | claim |
+//! |---|---|
+//! | `gate` | who was seen past a generation never writes in it again, and all it wrote is seen |
+//! | `notes` | the note of a silent slot is of its state before the generation, or is dropped |
+//! | `ring` | what is carved belongs to its carver alone; what is reclaimed is reclaimed once |
+//! | `table` | an entry that is reused is never taken for another generation's |
+//! | `read` | a copy that the ring calls sound holds nothing of a later lap; no stream has a gap |
+//! | `definitions` | every event of the first reading finds its definition in the second |
+//! | `whole` | all of it at once: events are whole, and complete generations are all there |
+//!
+//! Most files also make the mistakes that their protocol is there to prevent (a fence left out, a
+//! store too early, a second look that is not taken), and the model must find every one.
+//!
+//! # Bounds and cost
+//!
+//! Two or three threads, at most four events in all, rings of two to five units, a table of four
+//! entries. Threads are interrupted where they need not wait at most three times in an execution;
+//! set `LOOM_MAX_PREEMPTIONS` for another bound. With three that is about 250,000 executions, 35 s
+//! on two cores; four take 160 s. `--nocapture` prints them one by one.
+//!
+//! # What it cannot show
+//!
+//! * That `membarrier` on the advancing side is as good as a fence in the writer. The model always
+//!   has the fence; that the two are equivalent is the kernel's promise. One order is needed only
+//!   where the writer has no fence, so no mistake in it can be found here: that `Gate::adopt` stores
+//!   the generation with release.
+//! * That the payload is read whole. It is copied by `pread` while it is written, outside of any
+//!   memory model; here it is relaxed atomics. So is the header of the ring, and are the words
+//!   `committed`, which the model loads with acquire.
+//! * Signals, forks, and threads that die: there are none in loom.
+//! * All that the memory model allows. Loom runs each thread in its program's order; it takes a
+//!   fence to happen together with the step before it; its sequentially consistent fences
+//!   synchronize, which is more than C++ promises; a weak compare-and-swap never fails without a
+//!   reason. And it remembers only the last access to a word: if the storing thread has just loaded
+//!   it, a load that another thread made before is forgotten, and with it the other order of that
+//!   load and the store. So where one reads what another writes, the writer runs first, and the
+//!   reader's load finds the store.
+//!
+//! [loom]: https://docs.rs/loom
+
 mod definitions;
 mod gate;
 mod notes;

@@ -14,6 +14,8 @@
 //! a tail behind which the copied position lies. Release stores on `tail` carry that over from the
 //! thread that reclaimed to the one that carved.
 //!
+//! * `head` is moved with release after all that the carver committed so far, and readers load it
+//!   before they read where blocks end: no stream is cut with a gap in it.
 //! * `register` fills an entry of the generation table and then stores its number (release), which
 //!   [`Ring::start_of`] acquires.
 //! * `complete` is stored with release after all that the generation holds; readers acquire it.
@@ -131,8 +133,9 @@ impl Ring {
                 }
                 continue;
             }
+            // Release: who sees this block's end has seen what its carver committed before it.
             let swap =
-                self.head.compare_exchange_weak(head, next, Ordering::Relaxed, Ordering::Relaxed);
+                self.head.compare_exchange_weak(head, next, Ordering::Release, Ordering::Relaxed);
             if swap.is_ok() {
                 // Pairs with the reader's acquire fence: see the module's head.
                 fence(Ordering::Release);

@@ -88,7 +88,7 @@ impl Window {
         // Before anything is read: what is recorded later than this does not count.
         let ended = clock::instant(mode, 0);
         let header = read_header(arena)?;
-        let numbers = match choose(&header, wanted, ended.monotonic) {
+        let numbers = match choose(&header, wanted, &ended) {
             Some(numbers) => numbers,
             None => return Ok(Attempt::none(wanted)),
         };
@@ -133,11 +133,11 @@ impl Window {
             .map(Generation)
             .filter_map(|number| Some((number, entry(number)?)))
             .filter(|(_, entry)| arena.ring().still_holds(entry.start.0))
-            .map(|(number, entry)| Part {
-                number,
-                complete: number <= complete,
-                began: entry.began,
-                ended: header.entry(number.next()).map_or(ended, |next| next.began),
+            .map(|(number, entry)| {
+                let next = header.entry(number.next()).map(|next| next.began);
+                let is_complete = number <= complete;
+                let ended = next.filter(|_| is_complete).unwrap_or(ended);
+                Part { number, complete: is_complete, began: entry.began, ended }
             })
             .collect::<Vec<_>>();
         if generations.is_empty() {
@@ -213,7 +213,7 @@ fn is_range(header: &ArenaHeader, start: Position, end: Position) -> bool {
 fn choose(
     header: &ArenaHeader,
     wanted: Wanted,
-    now: Nanos,
+    now: &ClockRecord,
 ) -> Option<RangeInclusive<Generation>> {
     let window = match wanted {
         Wanted::Only(number) => {
@@ -222,15 +222,19 @@ fn choose(
         }
         Wanted::Last(window) => window,
     };
+    let begin = now.monotonic.0.saturating_sub(window.0);
     // A generation that is registered but not complete is being written, or nearly was.
     let mut last = header.complete;
     if header.running.0 != 0 {
         last = header.running.max(header.complete);
     }
+    // One that began meanwhile has nothing in it yet that counts.
+    while header.entry(last)?.began.ticks > now.ticks && last > header.oldest {
+        last = Generation(last.0 - 1);
+    }
     let mut first = last;
-    header.entry(first)?;
     while first > header.oldest
-        && header.entry(first).is_some_and(|e| e.began.monotonic.0 > now.0.saturating_sub(window.0))
+        && header.entry(first).is_some_and(|e| e.began.monotonic.0 > begin)
         && header.entry(Generation(first.0 - 1)).is_some_and(|entry| entry.start >= header.tail)
     {
         first = Generation(first.0 - 1);

@@ -146,7 +146,7 @@ fn busy(mut g: Gen, events: u64) -> Gen {
         // A lean estimate of ticks between events, so that a thread's share fits the period.
         let step = PERIOD * u64::from(THREADS) / events / 2;
         let mut after = |dice: &mut dyn FnMut() -> u64| {
-            time += 1 + (dice() % step) * (1 + u64::from(dice() % 16 == 0) * 8);
+            time += 1 + (dice() % step) * (1 + u64::from(dice().is_multiple_of(16)) * 8);
             time.min(PERIOD)
         };
         let mut written = 0;
@@ -159,9 +159,9 @@ fn busy(mut g: Gen, events: u64) -> Gen {
             g.counter(slot, after(&mut dice), depth, &Val::U(dice() % 50));
             g.region_begin(slot, after(&mut dice), query).region_end(slot, after(&mut dice));
             g.region_begin(slot, after(&mut dice), render).region_end(slot, after(&mut dice));
-            let status = if dice() % 20 == 0 { 404 } else { 200 };
+            let status = if dice().is_multiple_of(20) { 404 } else { 200 };
             g.event(slot, after(&mut dice), served, &[Val::U(status), Val::U(dice() % 20_000)]);
-            if dice() % 16 == 0 {
+            if dice().is_multiple_of(16) {
                 let text = format!("evicted {} keys of shard {}", dice() % 1000, dice() % 32);
                 g.log(slot, after(&mut dice), cache, 3, &text);
                 written += 1;

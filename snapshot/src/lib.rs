@@ -10,5 +10,5 @@ pub mod wire;
 pub use read::{
     DecodedGeneration, EndRecord, Event, EventKind, Events, Fields, GenerationEvents,
     GenerationInfo, Level, Limits, Lost, OpenRegion, ReadError, Reason, Site, Text, Thread,
-    ThreadState, Trace, Value, Violation, validate,
+    ThreadState, Trace, Value, Violation, validate, validate_with,
 };

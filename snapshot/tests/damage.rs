@@ -1,4 +1,5 @@
 //! A reader survives any input, and loses no more than what was damaged.
+#![cfg(feature = "read")]
 
 mod build;
 

@@ -2,6 +2,7 @@
 //!
 //! `LOOKBACK_WRITE_GOLDEN=1 cargo test -p lookback-snapshot --test golden` writes the files of the
 //! present version anew. Those of released versions must never change.
+#![cfg(feature = "read")]
 
 mod build;
 

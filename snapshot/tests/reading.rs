@@ -1,4 +1,5 @@
 //! What is written is what is read.
+#![cfg(feature = "read")]
 
 mod build;
 
@@ -148,6 +149,19 @@ fn events_behind_a_cut_do_not_count_but_definitions_do() {
     assert_eq!(events, ["1 thread_start main", "2 thread_start second", "2 region_begin late"]);
     let trace = Trace::from_bytes(file(&[g])).unwrap();
     assert_eq!(trace.generations()[0].events, 3);
+}
+
+#[test]
+fn events_later_than_the_end_of_an_incomplete_generation_do_not_count() {
+    let later = |complete: bool| {
+        let mut g = if complete { Gen::new(1) } else { Gen::new(1).incomplete() };
+        let end = g.ended.ticks.0;
+        g.block(1, 1, 10).thread_start(1, 11, 1, "main");
+        let site = g.site(1, "late");
+        g.region_begin(1, end, site).region_end(1, end + 1);
+        Trace::from_bytes(file(&[g])).unwrap().generations()[0].events
+    };
+    assert_eq!((later(true), later(false)), (3, 2));
 }
 
 #[test]

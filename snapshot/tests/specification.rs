@@ -1,4 +1,5 @@
 //! `docs/format.md` says what the code does.
+#![cfg(feature = "read")]
 
 use lookback_snapshot::wire::{
     Argument, Class, EVENT_TABLE, Loss, MAX_TEXT, Metadata, Row, Value, ValueType,

@@ -1,4 +1,5 @@
 //! What `validate` finds, one rule at a time, and what it excuses.
+#![cfg(feature = "read")]
 
 mod build;
 
@@ -99,6 +100,21 @@ fn blocks_and_numbers_follow_each_other() {
     *g.numbers.get_mut(&1).unwrap() += 4;
     g.block(1, 1, 20).thread_exit(1, 30).end(&[]);
     assert_found(&[g], &["its first event has number 5; 1 was to come, and 0 are said to be lost"]);
+}
+
+#[test]
+fn nothing_happens_behind_a_cut() {
+    let cut = |second: Option<u32>| {
+        let mut g = small();
+        let site = g.site(1, "x");
+        g.last(1).cut = Some(g.last(1).records.len() as u32);
+        g.region_begin(1, 20, site);
+        g.block(1, 1, 30).region_end(1, 40);
+        g.last(1).cut = second;
+        g.incomplete()
+    };
+    assert_found(&[cut(Some(0))], &[]);
+    assert_found(&[cut(None)], &["it has events, and a block before it is cut"]);
 }
 
 #[test]

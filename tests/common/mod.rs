@@ -3,9 +3,9 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
-use lookback::Snapshot;
 use lookback::read::wire::{ArenaHeader, Blocks, Generation, offset};
 use lookback::read::{DecodedGeneration, Event, EventKind, Trace, Value, validate};
+use lookback::{Recorder, Snapshot};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -118,6 +118,13 @@ pub fn wait_for(mut done: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     done()
+}
+
+/// Ends the running generation. A writer that the machine leaves in the middle of an event for half
+/// a second is a reason to try again.
+pub fn advance(recorder: &Recorder) {
+    let advanced = (0..20).any(|_| recorder.advance());
+    assert!(advanced, "a generation cannot be completed: {:?}", recorder.stats());
 }
 
 /// What each thread and each event carries, so that every one is accounted for.

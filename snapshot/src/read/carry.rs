@@ -12,6 +12,7 @@ use super::survey::Survey;
 use super::thread::{NO_THREAD, Thread};
 use crate::wire::{MAX_TEXT, ThreadNumber, Ticks};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 /// A thread, and what is open on it.
 #[derive(Clone, Debug)]
@@ -112,6 +113,40 @@ impl Walked {
     }
 }
 
+/// The open regions of a thread. Prints the outermost few.
+#[derive(Clone, Copy)]
+pub(super) struct OpenRegions<'a> {
+    named: &'a [CarriedRegion],
+    deeper: u64,
+}
+
+impl OpenRegions<'_> {
+    /// Whether both can be said of the same regions: of those that are deep, either may know less.
+    pub(super) fn agrees_with(self, other: Self) -> bool {
+        let depth = |regions: Self| regions.named.len() as u64 + regions.deeper;
+        depth(self) == depth(other)
+            && self.named.iter().zip(other.named).all(|(one, another)| one.is_like(another))
+    }
+}
+
+impl fmt::Display for OpenRegions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 4;
+        if self.named.is_empty() && self.deeper == 0 {
+            return f.write_str("no open region");
+        }
+        f.write_str("open regions ")?;
+        for (index, region) in self.named.iter().take(SHOWN).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{} ({}:{})", region.name, region.file, region.line)?;
+        }
+        match (self.named.len().saturating_sub(SHOWN) as u64).saturating_add(self.deeper) {
+            0 => Ok(()),
+            more => write!(f, " and {more} deeper ones"),
+        }
+    }
+}
+
 /// What a generation leaves to the next one.
 #[derive(Default)]
 pub(super) struct Carry {
@@ -125,6 +160,12 @@ struct CarriedRegion {
     began: Ticks,
 }
 
+impl CarriedRegion {
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.name, &self.file, self.line) == (&other.name, &other.file, other.line)
+    }
+}
+
 impl Carry {
     /// What `of` leaves.
     pub(super) fn of(of: &Contents) -> Self {
@@ -136,20 +177,11 @@ impl Carry {
         Self::from_states(of, &of.walked().begin)
     }
 
-    /// Each thread's number, and its open regions in words.
-    pub(super) fn threads(&self) -> impl Iterator<Item = (ThreadNumber, String)> {
-        self.threads.iter().map(|(thread, regions, deeper)| {
-            let names: Vec<_> = regions
-                .iter()
-                .map(|region| format!("{} ({}:{})", region.name, region.file, region.line))
-                .collect();
-            let words = match (names.is_empty(), deeper) {
-                (true, 0) => "no open region".to_owned(),
-                (_, 0) => format!("open regions {}", names.join(", ")),
-                _ => format!("open regions {} and {deeper} deeper ones", names.join(", ")),
-            };
-            (thread.number, words)
-        })
+    /// Each thread's number, and what is open on it.
+    pub(super) fn threads(&self) -> impl Iterator<Item = (ThreadNumber, OpenRegions<'_>)> {
+        self.threads
+            .iter()
+            .map(|(thread, named, deeper)| (thread.number, OpenRegions { named, deeper: *deeper }))
     }
 
     fn from_states(of: &Contents, states: &[State]) -> Self {

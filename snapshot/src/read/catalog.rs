@@ -186,12 +186,17 @@ impl Search<'_> {
         Ok(sound)
     }
 
-    fn copy(&self, offset: u64) -> io::Result<Option<Front>> {
+    /// The metadata's copy, unless it is damaged.
+    fn copy(&mut self, offset: u64) -> io::Result<Option<Front>> {
         let content = self.skippable(offset, SKIPPABLE[1])?;
-        Ok(content.and_then(|content| {
+        let copy = content.and_then(|content| {
             let said = skippable_content(&content, METADATA_COPY_TAG)?;
             parse_front(said).ok()
-        }))
+        });
+        if copy.is_none() {
+            self.report(offset, Reason::CopyDamaged);
+        }
+        Ok(copy)
     }
 
     /// The metadata in the first frame, and where that ends.

@@ -100,6 +100,9 @@ pub enum Reason {
     /// The metadata is damaged, but its copy is not.
     #[error("the metadata is damaged ({0}); its copy at the end was read instead")]
     MetadataDamaged(String),
+    /// The copy of the metadata is damaged.
+    #[error("the copy of the metadata at the file's end is damaged; nothing is lost by it")]
+    CopyDamaged,
     /// The file ends without an index.
     #[error("the file ends without an index: it was cut off, or is still being written")]
     NoIndex,

@@ -12,7 +12,7 @@ use super::time::Timeline;
 use super::unpack::unpack;
 use super::{Event, Limits, Lost, ReadError, Reason, Site, Thread};
 use crate::file::{BlockEntry, FrameHeader, GENERATION_TAG};
-use crate::wire::{ClockRecord, Generation, Nanos};
+use crate::wire::{ClockRecord, Generation, Nanos, Ticks};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -123,7 +123,8 @@ impl Contents {
         }
         let blocks_bytes = blocks.iter().map(|block| u64::from(block.end - block.start)).sum();
         let room = limits.content_bytes();
-        let mut survey = survey(&content, &mut blocks, plan, room).map_err(generation)?;
+        let latest = if prefix.complete { Ticks(u64::MAX) } else { prefix.ended.ticks };
+        let mut survey = survey(&content, &mut blocks, plan, room, latest).map_err(generation)?;
         let mut carried = HashMap::new();
         if let Some(carry) = carry.filter(|_| !prefix.complete) {
             carried = carry.put_into(&mut content, &mut survey).map_err(generation)?;

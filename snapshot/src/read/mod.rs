@@ -42,5 +42,5 @@ pub use limits::Limits;
 pub use lost::Lost;
 pub use thread::Thread;
 pub use trace::{Events, Trace};
-pub use validate::{Violation, validate};
+pub use validate::{Violation, validate, validate_with};
 pub use value::{Level, Site, Text, Value};

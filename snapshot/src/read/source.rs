@@ -12,6 +12,9 @@ pub(super) enum Source {
     File { file: Mutex<File>, length: u64 },
 }
 
+/// How much is read into memory of what cannot be read piece by piece.
+const MOST_IN_MEMORY: u64 = 1 << 30;
+
 impl Source {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
@@ -22,9 +25,13 @@ impl Source {
         if metadata.is_file() {
             return Ok(Self::File { file: Mutex::new(file), length: metadata.len() });
         }
-        // A pipe cannot be read twice.
+        // A pipe cannot be read twice, and a device may have no end.
         let mut bytes = Vec::new();
-        { file }.read_to_end(&mut bytes)?;
+        file.take(MOST_IN_MEMORY + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_IN_MEMORY {
+            let reason = "it is no regular file and has more than 1 GiB: save it to a file first";
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        }
         Ok(Self::Memory(bytes))
     }
 

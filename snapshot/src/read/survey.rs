@@ -13,7 +13,7 @@ use super::tables::{Field, Tables};
 use super::thread::{Thread, Threads};
 use super::{EndRecord, Lost};
 use crate::file::BlockEntry;
-use crate::wire::{Argument, Kind, ThreadNumber};
+use crate::wire::{Argument, Kind, ThreadNumber, Ticks};
 use std::collections::{BTreeMap, HashMap};
 
 /// What the first pass finds.
@@ -29,16 +29,22 @@ pub(super) struct Survey {
     pub(super) end: Option<EndRecord>,
     /// Blocks that cannot be read to their ends, and why. Their ends were moved there.
     pub(super) faults: BTreeMap<u32, Fault>,
+    /// The time of each block's last event so far.
+    ticks: Vec<u64>,
+    /// Later events do not count: the generation is incomplete, and was copied at this instant.
+    latest: Ticks,
     /// Threads by name of which only the text's id was known so far.
     unnamed: Vec<(ThreadNumber, u64, TextAt)>,
 }
 
-/// Reads all blocks once. Shortens those that are damaged.
+/// Reads all blocks once. Shortens those that are damaged, and cuts them at the first event that is
+/// later than `latest`.
 pub(super) fn survey(
     content: &[u8],
     blocks: &mut [BlockEntry],
     plan: &Plan,
     room: u64,
+    latest: Ticks,
 ) -> Result<Survey, Fault> {
     let mut survey = Survey {
         tables: Tables::new(room),
@@ -49,6 +55,8 @@ pub(super) fn survey(
         omitted: 0,
         end: None,
         faults: BTreeMap::new(),
+        ticks: blocks.iter().map(|block| block.base.0).collect(),
+        latest,
         unnamed: Vec::new(),
     };
     survey.tables.charge(size_of_val(blocks))?;
@@ -72,7 +80,7 @@ pub(super) fn survey(
                 break;
             }
             let start = bytes.at;
-            match survey.record(&mut bytes, content, block.cut, plan, index) {
+            match survey.record(&mut bytes, content, plan, index, block) {
                 Ok(None) => {}
                 Ok(Some(schema)) => ready.extend(waiting.remove(&schema).unwrap_or_default()),
                 Err(Stop::Schema(schema)) => {
@@ -114,21 +122,20 @@ impl Survey {
         &mut self,
         bytes: &mut Bytes<'_>,
         content: &[u8],
-        cut: u32,
         plan: &Plan,
-        block: u32,
+        index: u32,
+        block: &mut BlockEntry,
     ) -> Result<Option<u64>, Stop> {
-        let counts = (bytes.at as u32) < cut;
+        let start = bytes.at as u32;
         let (kind, longer) = match plan.at(bytes.byte()?) {
             Step::Known(kind) => (kind, None),
             Step::Longer(kind, row) => (kind, Some(row)),
             Step::Foreign(row) => {
-                let timed = plan.is_timed(row);
-                if timed {
-                    bytes.number()?;
-                }
+                let delta = if plan.is_timed(row) { Some(bytes.number()?) } else { None };
                 self.skip(bytes, &plan.row(row).arguments)?;
-                self.count(timed && counts, block);
+                if let Some(delta) = delta {
+                    self.event(delta, start, index, block);
+                }
                 return Ok(None);
             }
             Step::Absent => {
@@ -138,46 +145,46 @@ impl Survey {
         let mut defined = None;
         match kind {
             Kind::RegionBegin => {
+                let delta = bytes.number()?;
                 bytes.number()?;
-                bytes.number()?;
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::RegionEnd | Kind::ThreadExit => {
-                bytes.number()?;
-                self.count(counts, block);
+                let delta = bytes.number()?;
+                self.event(delta, start, index, block);
             }
             Kind::Event => {
-                bytes.number()?;
+                let delta = bytes.number()?;
                 let id = bytes.number()?;
                 let schema = self.tables.schema(id).ok_or(Stop::Schema(id))?;
                 for field in self.tables.fields(schema) {
                     bytes.skip_value(field.kind)?;
                 }
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::Log => {
-                bytes.number()?;
+                let delta = bytes.number()?;
                 bytes.number()?;
                 bytes.number()?;
                 bytes.text()?;
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::CounterUnsigned | Kind::CounterSigned => {
+                let delta = bytes.number()?;
                 bytes.number()?;
                 bytes.number()?;
-                bytes.number()?;
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::CounterFloat => {
-                bytes.number()?;
+                let delta = bytes.number()?;
                 bytes.number()?;
                 bytes.float()?;
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::ThreadStart => {
-                bytes.number()?;
+                let delta = bytes.number()?;
                 self.thread(bytes, content)?;
-                self.count(counts, block);
+                self.event(delta, start, index, block);
             }
             Kind::ThreadStatus => self.thread(bytes, content)?,
             Kind::String => {
@@ -233,10 +240,17 @@ impl Survey {
         Ok(defined)
     }
 
+    /// An event was read, which began at `start`.
     #[inline]
-    fn count(&mut self, counts: bool, block: u32) {
+    fn event(&mut self, delta: u64, start: u32, index: u32, block: &mut BlockEntry) {
+        let ticks = &mut self.ticks[index as usize];
+        *ticks = ticks.wrapping_add(delta);
+        if *ticks > self.latest.0 {
+            block.cut = block.cut.min(start);
+        }
+        let counts = start < block.cut;
         self.events += u64::from(counts);
-        self.block_events[block as usize] += u32::from(counts);
+        self.block_events[index as usize] += u32::from(counts);
     }
 
     fn skip(&self, bytes: &mut Bytes<'_>, arguments: &[(String, Argument)]) -> Result<(), Stop> {

@@ -72,13 +72,21 @@ const MAX_STRAY: Nanos = Nanos(60_000_000_000);
 /// ```
 #[must_use]
 pub fn validate(trace: &Trace) -> Vec<Violation> {
+    validate_with(trace, |_, _| {})
+}
+
+/// As [`validate`], and tells before each generation how many were checked, of how many.
+#[must_use]
+pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> Vec<Violation> {
     let mut report = Report { file: Arc::from(trace.file()), list: Vec::new(), more: 0 };
     for damage in trace.damage() {
         report.damage(damage);
     }
     let mut before: Option<Before> = None;
     let mut last = Generation(0);
-    for frame in trace.spots() {
+    let count = trace.spots().count();
+    for (index, frame) in trace.spots().enumerate() {
+        progress(index, count);
         let Ok(spot) = frame else {
             // Told as damage of the file already.
             before = None;
@@ -217,7 +225,8 @@ impl Check<'_> {
         let of = self.of;
         match &of.end {
             None if of.info.complete => self.say("complete, but without an end record"),
-            Some(end) if end.events != of.info.events => {
+            // Of one that was copied while it ended not all events need be there.
+            Some(end) if of.info.complete && end.events != of.info.events => {
                 let (said, are) = (end.events, of.info.events);
                 self.say(format!("the end record says {said} events, and there are {are}"));
             }
@@ -284,6 +293,10 @@ impl Check<'_> {
         }
         let counted = self.of.block_events[block as usize];
         let whole = header.cut == header.end && !self.of.faults.contains_key(&block);
+        if place.cut && counted > 0 {
+            self.say_at(block, header.start, "it has events, and a block before it is cut");
+        }
+        place.cut |= header.cut < header.end && counted < header.events;
         if whole && counted != header.events {
             let what = format!("the block says {} events, and there are {counted}", header.events);
             self.say_at(block, header.start, &what);
@@ -293,7 +306,8 @@ impl Check<'_> {
             self.say_at(block, header.start, "the block's time is far outside of the generation");
         }
         place.expected = place.number;
-        place.number = Some(header.first_event.saturating_add(u64::from(counted)));
+        let numbered = if whole { counted } else { header.events };
+        place.number = Some(header.first_event.saturating_add(u64::from(numbered)));
         place.next_sequence = header.sequence.wrapping_add(1);
         (place.block, place.at) = (block, header.start);
         (place.pending, place.events_in_block, place.lost_here) = (true, false, 0);
@@ -354,7 +368,7 @@ impl Check<'_> {
         for (thread, regions) in &left {
             match said.get(thread) {
                 None => self.say(format!("thread {thread} lives on, and has no status")),
-                Some(stated) if stated != regions => self.say(format!(
+                Some(stated) if !stated.agrees_with(*regions) => self.say(format!(
                     "thread {thread} is stated with {stated}; generation {} left it with {regions}",
                     before.number
                 )),
@@ -388,4 +402,6 @@ struct Place {
     /// Said to be lost at the block's front.
     lost_here: u64,
     lost_in_slot: bool,
+    /// Whether events of this slot lie behind a cut.
+    cut: bool,
 }

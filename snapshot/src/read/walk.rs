@@ -3,11 +3,11 @@
 //! Where a walk meets damage it looks for the next place at which a whole frame of ours begins. What
 //! looks like one is tried, but not for ever: a file that is made of false beginnings is given up.
 
-use super::Reason;
 use super::catalog::{FrameSpot, Frames, MAX_DAMAGE, Search, skippable_head};
 use super::extent::{Extent, extent};
 use super::source::Window;
 use super::unpack::{check_head, peek, unpack};
+use super::{ReadError, Reason};
 use crate::file::{
     FramePrefix, GENERATION_TAG, INDEX_TAG, METADATA_COPY_TAG, SKIPPABLE, TRAILER_TAG, ZSTD_MAGIC,
     skippable_content,
@@ -42,7 +42,14 @@ impl Search<'_> {
                     at = end;
                 }
                 Found::Passed(end) => (at, behind_index) = (end, true),
-                Found::End(end) => (at, ended) = (end, true),
+                Found::End(end) => {
+                    // It is there, but led to no index, or the index would have been used.
+                    let told = |error: &ReadError| matches!(error.reason(), Reason::IndexDamaged);
+                    if !self.damage.iter().any(told) {
+                        self.report(at, Reason::IndexDamaged);
+                    }
+                    (at, ended) = (end, true);
+                }
                 Found::Nothing => {
                     let next = self.next_frame(&mut walk, at + 1)?;
                     let front = walk.window.get(at, 4)?;
