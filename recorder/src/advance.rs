@@ -84,6 +84,8 @@ pub(crate) struct Advancer {
     /// Events of complete generations.
     recorded: u64,
     broken: Option<String>,
+    /// `stop` was called: the control block is another recording's, or soon will be.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl Advancer {
             told,
             recorded: 0,
             broken: None,
+            over: false,
         };
         let capacity = advancer.arena.capacity();
         control.arena.store(advancer.arena.base(), Ordering::Relaxed);
@@ -191,6 +194,9 @@ impl Advancer {
 
     /// Ends the running generation, waiting for writers no longer than `patience`.
     pub(crate) fn advance(&mut self, patience: Duration) -> Result<Advanced, Error> {
+        if self.over {
+            return Err(Error::NotRecording);
+        }
         self.finish_pending(patience)?;
         let ring = self.arena.ring();
         let start = ring.start_of(self.running);
@@ -203,8 +209,10 @@ impl Advancer {
 
     /// Ends the running generation and turns tracing off.
     pub(crate) fn stop(&mut self, patience: Duration) -> Result<(), Error> {
+        if std::mem::replace(&mut self.over, true) {
+            return Ok(());
+        }
         self.finish_pending(patience)?;
-        self.control.next_generation.store(self.running + 1, Ordering::Relaxed);
         self.end(Next::Off, patience).map(drop)
     }
 
@@ -245,13 +253,16 @@ impl Advancer {
             },
         );
         control.running_start.store(start, Ordering::Relaxed);
+        // Before anybody can write in it, and whatever becomes of this: no number is used twice.
+        let after = if next == Next::Off { generation } else { generation + 1 };
+        control.next_generation.store(after, Ordering::Relaxed);
         let published = if next == Next::Off { 0 } else { generation };
-        ring.running.store(published, Ordering::Relaxed);
+        ring.running.store(published, Ordering::Release);
         control.advance_requested.store(false, Ordering::Relaxed);
         control.generation.store(published, Ordering::Release);
         self.barrier.issue().map_err(|error| {
-            // Nobody can tell any more who is where. Tracing ends; nothing is ever completed,
-            // overwritten or unmapped again, so a writer that is still inside does no harm.
+            // Nobody can tell any more who is where. Tracing ends; no generation is completed any
+            // more and nothing is unmapped, so a writer that is still inside does no harm.
             control.generation.store(0, Ordering::Release);
             self.arena.leak();
             let reason = format!("the kernel has begun to refuse membarrier: {error}");
@@ -525,7 +536,7 @@ impl Advancer {
                 continue;
             }
             let length = u64::from(u32::from_le(length.load(Ordering::Relaxed)));
-            if length < BLOCK_GRANULE as u64 || length > head - at {
+            if length < BLOCK_GRANULE as u64 || length > head - at || length % 256 != 0 {
                 at += BLOCK_GRANULE as u64;
                 continue;
             }

@@ -58,16 +58,17 @@ impl Gate {
         self.flag.load(Ordering::Relaxed) != 0
     }
 
-    /// Enters, and says which generation is published. With `fenced`, the writer pays for the order
-    /// itself; without, the advancing side does.
+    /// Enters, and says which generation is published. If `fenced` says so, the writer pays for the
+    /// order itself; else the advancing side does. It is asked inside, so that who changes it can
+    /// wait for those who got the old answer.
     #[inline(always)]
-    pub(crate) fn enter(&self, published: &AtomicU64, fenced: bool) -> u64 {
+    pub(crate) fn enter(&self, published: &AtomicU64, fenced: impl FnOnce() -> bool) -> u64 {
         self.flag.store(1, Ordering::Relaxed);
-        if fenced {
+        compiler_fence(Ordering::SeqCst);
+        if fenced() {
             fence(Ordering::SeqCst);
-        } else {
-            compiler_fence(Ordering::SeqCst);
         }
+        compiler_fence(Ordering::SeqCst);
         published.load(Ordering::Acquire)
     }
 

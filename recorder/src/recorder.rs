@@ -87,10 +87,10 @@ impl Recorder {
     }
 
     pub(crate) fn start(settings: Settings, sink: Option<Box<dyn Sink>>) -> Result<Self, Error> {
-        let _starting = STARTING.lock();
         if control().is_foreign() {
             return Err(Error::Forked);
         }
+        let _starting = STARTING.lock();
         if CURRENT.load().is_some() {
             return Err(Error::AlreadyRecording);
         }
@@ -182,6 +182,10 @@ impl Recorder {
     /// What the recorder has done so far, and how well.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        if self.shared.control.is_foreign() {
+            // Whatever locks there are may have been held when this child was forked off.
+            return Stats::of_child(self.shared.clock, self.shared.barrier);
+        }
         self.shared.stats()
     }
 
@@ -189,6 +193,9 @@ impl Recorder {
     /// could be done in time.
     #[doc(hidden)]
     pub fn advance(&self) -> bool {
+        if self.shared.control.is_foreign() {
+            return false;
+        }
         let (answer, answered) = bounded(1);
         if self.commands.send(Command::Advance(answer)).is_err() {
             return false;
@@ -265,16 +272,18 @@ fn current() -> Result<Arc<Shared>, Error> {
     CURRENT.load_full().ok_or(Error::NotRecording)
 }
 
-/// Sets how writers behave. A writer that is still inside with the old mode must be gone before a
-/// generation is published that counts on the new one.
+/// Sets how writers behave, and waits until everybody has left who entered before: with the old
+/// mode, or in a recording that could not be ended in time. Only then is anything else changed.
 fn change_mode(control: &Control, mode: Mode) -> Result<(), Error> {
-    let before = control.mode();
-    control.set_mode(mode);
-    if before == mode {
-        return Ok(());
-    }
     let system = |error| Error::System { what: "membarrier", error };
-    Barrier::detect().issue().map_err(system)?;
+    let barrier = Barrier::detect();
+    let used = control.slots_used.load(Ordering::Relaxed) > 0;
+    if used && !control.mode().is_fenced() && barrier != Barrier::Membarrier {
+        // Those who were promised the barrier cannot be told apart from those who were not.
+        return Err(system(std::io::ErrorKind::PermissionDenied.into()));
+    }
+    control.set_mode(mode);
+    barrier.issue().map_err(system)?;
     let began = Instant::now();
     while !control.slots().all(|slot| slot.gate.is_past(0)) {
         if began.elapsed() > LAST_PATIENCE {
@@ -304,6 +313,8 @@ impl Shared {
             .name("lookback".to_owned())
             .spawn(move || collector::run(&shared, &received))?;
         self.control.set_collector(collector.thread().clone());
+        // Who asked for an advance before could not wake it.
+        collector.thread().unpark();
         Ok((commands, collector))
     }
 

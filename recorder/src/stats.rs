@@ -47,6 +47,29 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What there is to say in a child of the process that is recorded: nothing but that.
+    pub(crate) fn of_child(clock: ClockKind, barrier: Barrier) -> Self {
+        Self {
+            recorded: 0,
+            reclaimed: 0,
+            lost: Vec::new(),
+            generation: 0,
+            generations: 0,
+            bytes: 0,
+            max_bytes: 0,
+            threads: 0,
+            advances: Summary::default(),
+            waits: Summary::default(),
+            snapshots: Summary::default(),
+            sink_lost: 0,
+            sink_error: None,
+            clock,
+            clock_frequency: 0,
+            barrier,
+            broken: Some(crate::Error::Forked.to_string()),
+        }
+    }
+
     /// Events lost, for whatever cause.
     #[must_use]
     pub fn lost_in_all(&self) -> u64 {

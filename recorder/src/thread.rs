@@ -56,10 +56,11 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
         return None;
     };
     let number = control.threads.fetch_add(1, Ordering::Relaxed) + 1;
-    slot.os_thread.store(os_thread(), Ordering::Relaxed);
-    slot.set_name(name());
+    let (os_thread, name) = (os_thread(), name());
     call_at_end(1);
     if let Some(writer) = Writer::enter_slot(control, slot) {
+        slot.os_thread.store(os_thread, Ordering::Relaxed);
+        slot.set_name(name);
         let inside = writer.inside();
         if inside.is_recording()
             && let Some((mut cursor, _)) = inside.begin(Kind::ThreadStart, IDENTITY_SIZE)
@@ -101,6 +102,12 @@ unsafe fn put_identity_of(number: u64, slot: &Slot, cursor: &mut Cursor) {
 fn depart(control: &'static Control, slot: &'static Slot) {
     // What a signal handler records from here on has no thread to belong to.
     SLOT.set(None);
+    if slot.gate.is_inside() {
+        // The thread ended in a signal handler that had interrupted an event: that one never goes
+        // on.
+        slot.room.set(0);
+        slot.gate.leave();
+    }
     if let Some(writer) = Writer::enter_slot(control, slot) {
         let inside = writer.inside();
         if inside.is_recording()

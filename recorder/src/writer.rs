@@ -64,7 +64,7 @@ impl Writer {
             slot.count_lost(Loss::Reentrant);
             return None;
         }
-        let generation = slot.gate.enter(&control.generation, control.mode().is_fenced());
+        let generation = slot.gate.enter(&control.generation, || control.mode().is_fenced());
         Some(Self(Inside { slot, control, generation }))
     }
 
@@ -220,16 +220,7 @@ impl Inside {
 
     fn get_room(self, size: usize) -> bool {
         let slot = self.slot;
-        if slot.gate.adopted() != self.generation {
-            self.retire_block();
-            slot.gate.adopt(self.generation);
-            slot.sequence.set(0);
-            // As much as the last generation took, so that most take one block.
-            let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
-            let wanted = slot.used.replace(0).next_multiple_of(BLOCK_GRANULE as u32);
-            slot.next_block.set(wanted.clamp(BLOCK_GRANULE as u32, largest));
-            slot.must_state.set(true);
-        }
+        self.adopt();
         if slot.must_state.get() {
             // What states is itself written with room made for it.
             slot.must_state.set(false);
@@ -241,6 +232,23 @@ impl Inside {
             slot.gate.note_stated();
         }
         self.block_for(size)
+    }
+
+    /// Makes the generation that was found inside the slot's own. Before anything of the slot is
+    /// changed.
+    fn adopt(self) {
+        let slot = self.slot;
+        if slot.gate.adopted() == self.generation {
+            return;
+        }
+        self.retire_block();
+        slot.gate.adopt(self.generation);
+        slot.sequence.set(0);
+        // As much as the last generation took, so that most take one block.
+        let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
+        let wanted = slot.used.replace(0).next_multiple_of(BLOCK_GRANULE as u32);
+        slot.next_block.set(wanted.clamp(BLOCK_GRANULE as u32, largest));
+        slot.must_state.set(true);
     }
 
     /// A block with room for `size` bytes, if the present one has none.
@@ -390,6 +398,7 @@ impl Inside {
     fn use_up_number(self, cause: Loss) {
         let slot = self.slot;
         slot.count_lost(cause);
+        self.adopt();
         self.retire_block();
         slot.next_event.set(slot.next_event.get() + 1);
         slot.lost_here.set(slot.lost_here.get() + 1);

@@ -25,7 +25,7 @@ impl<const FENCED: bool, const BARRIER: bool> Door for Shipped<FENCED, BARRIER> 
         Self(Gate::new())
     }
     fn enter(&self, published: &AtomicU64) -> u64 {
-        self.0.enter(published, FENCED)
+        self.0.enter(published, || FENCED)
     }
     fn adopt(&self, generation: u64) {
         if self.0.adopted() != generation {

@@ -35,7 +35,7 @@ enum Notes {
 }
 
 fn write(slot: &Slot, published: &AtomicU64, does: Does) {
-    let generation = slot.gate.enter(published, true);
+    let generation = slot.gate.enter(published, || true);
     if does == Does::ChangesFirst {
         open_region(slot);
     }

@@ -66,7 +66,7 @@ impl Scene {
 
     /// `Writer::event`, each time in a block of its own.
     fn write(&self, how: How) {
-        let generation = self.gate.enter(&self.published, true);
+        let generation = self.gate.enter(&self.published, || true);
         if self.gate.adopted() != generation {
             self.gate.adopt(generation);
         }
