@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// So many seconds after which a child that hangs is killed.
-const HANGS: u32 = 20;
+const HANGS: u32 = 60;
 
 /// What a child found wrong, as its exit code; 0 if nothing.
 fn act_as_child(recorder: Recorder, open: lookback::Region) -> i32 {

@@ -13,8 +13,10 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use lookback_snapshot::file::{FileWriter, GenerationFrame};
 use lookback_snapshot::wire::{Generation, Metadata};
 use parking_lot::Mutex;
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -161,6 +163,11 @@ impl SinkThread {
     }
 }
 
+fn words_of(panic: &dyn Any) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("with no message")
+}
+
 struct Consumer {
     sink: Box<dyn Sink>,
     arena: Arc<Arena>,
@@ -172,18 +179,20 @@ struct Consumer {
 
 impl Consumer {
     fn run(mut self, woken: &Receiver<()>) {
-        let result = loop {
+        let status = Arc::clone(&self.status);
+        let serve = AssertUnwindSafe(|| loop {
             let over = woken.recv().is_err();
-            if let Err(error) = self.hand_over() {
-                break Err(error);
-            }
+            self.hand_over()?;
             if over {
                 break self.sink.finish();
             }
+        });
+        let failed = match catch_unwind(serve) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("it panicked: {}", words_of(&*panic)),
         };
-        if let Err(error) = result {
-            *self.status.error.lock() = Some(error.to_string());
-        }
+        *status.error.lock() = Some(failed);
     }
 
     fn hand_over(&mut self) -> io::Result<()> {

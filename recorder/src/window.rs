@@ -110,16 +110,19 @@ impl Window {
         }
         // The second reading: everything, oldest first, because the oldest is given up first.
         let now = read_header(arena)?;
-        let (Some(first), Some(last)) = (now.entry(*numbers.start()), now.entry(*numbers.end()))
-        else {
-            return Ok(Attempt::none(wanted));
+        // What was given up since then is left out now, what is given up from now on afterwards.
+        let kept = |number: &Generation| {
+            now.entry(*number).is_some_and(|entry| entry.start >= now.tail)
         };
+        let first = (numbers.start().0..=numbers.end().0).map(Generation).find(kept);
+        let ends = first.and_then(|first| now.entry(first).zip(now.entry(*numbers.end())));
+        let Some((first, last)) = ends else { return Ok(Attempt::none(wanted)) };
         let start = first.start;
         let end = match wanted {
             Wanted::Last(_) => now.head,
             Wanted::Only(_) => last.end,
         };
-        if !is_range(&now, start, end) || now.tail > start {
+        if !is_range(&now, start, end) {
             return Ok(Attempt::Overtaken);
         }
         arena.copy(start.0, end - start, &mut bytes)?;
@@ -129,7 +132,7 @@ impl Window {
             let (before, after) = (header.entry(number)?, now.entry(number)?);
             (before.start == after.start && before.began == after.began).then_some(before)
         };
-        let generations = (numbers.start().0..=numbers.end().0)
+        let generations = (first.number.0..=numbers.end().0)
             .map(Generation)
             .filter_map(|number| Some((number, entry(number)?)))
             .filter(|(_, entry)| arena.ring().still_holds(entry.start.0))
