@@ -129,7 +129,7 @@ fn take_snapshots(count: usize) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for number in 0..count {
             let snapshot = lookback::snapshot().expect("a snapshot is taken");
-            if number % 25 == 0 {
+            if number % 15 == 0 {
                 assert_sound(&snapshot);
             }
         }
@@ -187,7 +187,7 @@ fn everything_is_accounted_for(barrier: Barrier) {
         let (emitted, go_on) = (Arc::new(Emitted::new()), Arc::new(AtomicBool::new(true)));
         let writers: Vec<_> = (0..3).map(|_| churn(&emitted, &go_on, 60)).collect();
         let outside = look_from_outside(&go_on);
-        let snapshots: Vec<_> = (0..2).map(|_| take_snapshots(50)).collect();
+        let snapshots: Vec<_> = (0..2).map(|_| take_snapshots(30)).collect();
         for thread in snapshots {
             thread.join().expect("the snapshots are sound");
         }
