@@ -178,7 +178,7 @@ impl Holder {
 
 /// While nobody stops the recorder: everything is accounted for, to the unit.
 fn everything_is_accounted_for(barrier: Barrier) {
-    let rounds = if common::long() { 60 } else { 2 };
+    let (rounds, count) = if common::long() { (30, 150) } else { (2, 30) };
     let seen = Arc::new(AtomicU64::new(0));
     let mut newest = 0;
     for _ in 0..rounds {
@@ -187,7 +187,7 @@ fn everything_is_accounted_for(barrier: Barrier) {
         let (emitted, go_on) = (Arc::new(Emitted::new()), Arc::new(AtomicBool::new(true)));
         let writers: Vec<_> = (0..3).map(|_| churn(&emitted, &go_on, 60)).collect();
         let outside = look_from_outside(&go_on);
-        let snapshots: Vec<_> = (0..2).map(|_| take_snapshots(30)).collect();
+        let snapshots: Vec<_> = (0..2).map(|_| take_snapshots(count)).collect();
         for thread in snapshots {
             thread.join().expect("the snapshots are sound");
         }
@@ -266,6 +266,85 @@ fn stop_and_start_under_writers(barrier: Barrier) {
     }
     holders.into_iter().for_each(Holder::end);
     println!("::{barrier:?}: {cycles} cycles, {} handed over", seen.load(Ordering::Relaxed));
+}
+
+/// Two threads number their events in turn, each after it has seen the other's: what a snapshot has
+/// of them, of the running generation too, has no gap, wherever it was cut.
+fn what_came_before_is_there(barrier: Barrier) {
+    let snapshots = if common::long() { 1000 } else { 40 };
+    let recorder = Recorder::builder()
+        .window(Duration::from_secs(3600))
+        .max_bytes(256 << 10)
+        .generation_period(Duration::from_secs(3600))
+        .barrier(barrier)
+        .start()
+        .expect("a recorder starts");
+    let (turn, go_on) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let players: Vec<_> = (0..2)
+        .map(|player| {
+            let (turn, go_on) = (Arc::clone(&turn), Arc::clone(&go_on));
+            std::thread::spawn(move || {
+                let mut number = player;
+                while go_on.load(Ordering::Relaxed) {
+                    if turn.load(Ordering::Acquire) != number {
+                        std::thread::yield_now();
+                        continue;
+                    }
+                    lookback::event!("turn", number = number);
+                    turn.store(number + 1, Ordering::Release);
+                    number += 2;
+                }
+            })
+        })
+        .collect();
+    let (mut checked, mut incomplete) = (0, 0);
+    for _ in 0..snapshots {
+        let played = turn.load(Ordering::Acquire);
+        let snapshot = recorder.snapshot().expect("a snapshot is taken");
+        incomplete += snapshot.generations().filter(|(_, complete)| !complete).count();
+        let trace = common::read(&snapshot);
+        common::assert_sound(&trace);
+        let mut numbers: Vec<_> = common::events(&trace)
+            .filter(|event| event.name() == "turn")
+            .map(|event| common::number(&event, "number").expect("it has one"))
+            .collect();
+        if common::lost(&trace) > 0 {
+            continue;
+        }
+        numbers.sort_unstable();
+        for pair in numbers.windows(2) {
+            let [before, after] = [pair[0], pair[1]];
+            assert_eq!(after, before + 1, "{after} is there, and what came before it is not");
+        }
+        // Nothing is missing at the end that was there when the snapshot was asked for.
+        let last = numbers.last().copied().unwrap_or(0);
+        assert!(
+            last + 1 >= played,
+            "{played} were written before the snapshot, {last} is the last"
+        );
+        checked += numbers.len();
+        let reached = turn.load(Ordering::Acquire);
+        common::wait_for(|| turn.load(Ordering::Acquire) > reached + 100);
+    }
+    go_on.store(false, Ordering::Relaxed);
+    for player in players {
+        player.join().expect("the players are fine");
+    }
+    println!("::{barrier:?}: {checked} events, {incomplete} incomplete generations");
+}
+
+#[test]
+fn a_cut_has_all_that_came_before_with_membarrier() {
+    common::alone("a_cut_has_all_that_came_before_with_membarrier", || {
+        what_came_before_is_there(Barrier::Membarrier);
+    });
+}
+
+#[test]
+fn a_cut_has_all_that_came_before_with_fences() {
+    common::alone("a_cut_has_all_that_came_before_with_fences", || {
+        what_came_before_is_there(Barrier::Fence);
+    });
 }
 
 #[test]
