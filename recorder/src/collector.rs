@@ -26,7 +26,6 @@ pub(crate) enum Command {
 /// Runs until it is told to stop. It sleeps in between: an idle process sees no more of it than one
 /// wake-up a generation.
 pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
-    crate::promptness::ask();
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
     loop {

@@ -27,7 +27,6 @@ real! {
     mod macros;
     mod mapping;
     mod process;
-    mod promptness;
     mod recorder;
     mod settings;
     mod share;
