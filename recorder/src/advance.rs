@@ -17,21 +17,21 @@
 
 use crate::arena::Arena;
 use crate::barrier::Barrier;
+use crate::block::{committed, write_headers};
 use crate::clock::Calibration;
 use crate::control::Control;
 use crate::error::Error;
-use crate::site::Site;
-use crate::slot::{MAX_REGIONS, Slot, ThreadName};
+use crate::silent::{REGION_SIZE, Silent, Statuses, THREAD_SIZE};
+use crate::tally::Tally;
 use crate::timing::{Timings, put_pairs};
-use crate::writer::{committed, next_id, write_headers};
+
 use lookback_snapshot::wire::{
-    BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, ClockRecord, Generation, Kind, Loss, MAX_VARINT,
-    Position, ThreadNumber, offset, pack_committed, put_varint,
+    BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, ClockRecord, Generation, Kind, Loss,
+    Position, ThreadNumber, pack_committed, put_varint,
 };
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The slot number of the collector's own blocks. Those of threads count from 1.
@@ -45,13 +45,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// Room for the end record, and for the header of a block.
 const END_SIZE: usize = 1024;
-/// Room beyond what statuses take, so that the largest that could still come always fits.
-const SLACK: usize = 1280;
-/// What the status of a thread takes, without its regions.
-const THREAD_SIZE: usize = 1 + crate::thread::IDENTITY_SIZE;
-/// What the status of a region takes, without its site's definition.
-const REGION_SIZE: usize = 1 + 2 * MAX_VARINT;
-
 /// What an advance did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advanced {
@@ -95,16 +88,6 @@ struct Pending {
     reserved: Option<Reserved>,
     since: Instant,
     next: Next,
-}
-
-#[derive(Debug)]
-struct Silent {
-    slot: u32,
-    thread: u64,
-    os_thread: u64,
-    name: ThreadName,
-    regions: Vec<(&'static Site, u64)>,
-    deeper: u32,
 }
 
 #[derive(Debug)]
@@ -184,7 +167,7 @@ impl Advancer {
     pub(crate) fn recorded(&self) -> u64 {
         let ring = self.arena.ring();
         let incomplete = ring.complete.load(Ordering::Acquire) + 1..=self.running;
-        self.recorded + incomplete.map(|generation| self.tally(generation).events).sum::<u64>()
+        self.recorded + incomplete.map(|generation| Tally::of(&self.arena, generation).events).sum::<u64>()
     }
 
     /// The clock's frequency as far as it is known.
@@ -229,7 +212,7 @@ impl Advancer {
     fn end(&mut self, next: Next, patience: Duration) -> Result<Advanced, Error> {
         let since = Instant::now();
         let generation = self.running;
-        let silent = self.note_silent(generation);
+        let silent = Silent::note_all(self.control, generation);
         let reserved = self.reserve(generation, &silent);
         let clock = self.calibration.record();
         self.publish(generation + 1, clock, next)?;
@@ -285,7 +268,7 @@ impl Advancer {
         }
         let waited = waiting.elapsed();
         let generation = pending.generation;
-        let tally = self.tally(generation);
+        let tally = Tally::of(&self.arena, generation);
         {
             let mut timings = self.timings.lock();
             timings.waits.record(waited);
@@ -321,47 +304,11 @@ impl Advancer {
         true
     }
 
-    fn note_silent(&self, generation: u64) -> Vec<Silent> {
-        let note = |(index, slot): (usize, &Slot)| {
-            if slot.gate.entered() >= generation {
-                return None;
-            }
-            let thread = slot.thread.load(Ordering::Relaxed);
-            let depth = slot.depth.load(Ordering::Relaxed);
-            let open = &slot.regions[..(depth as usize).min(MAX_REGIONS)];
-            let noted: Vec<_> = open
-                .iter()
-                .map(|region| {
-                    let site = region.site.load(Ordering::Relaxed);
-                    (site, region.began.load(Ordering::Relaxed))
-                })
-                .collect();
-            let (os_thread, name) = (slot.os_thread.load(Ordering::Relaxed), slot.name());
-            fence(Ordering::Acquire);
-            if thread == 0 || slot.gate.entered() >= generation {
-                return None;
-            }
-            let regions = noted.into_iter().filter_map(|(site, began)| {
-                // SAFETY: the stack holds pointers to statics, or null.
-                Some((unsafe { site.as_ref() }?, began))
-            });
-            Some(Silent {
-                slot: index as u32,
-                thread,
-                os_thread,
-                name,
-                regions: regions.collect(),
-                deeper: depth.saturating_sub(MAX_REGIONS as u32),
-            })
-        };
-        self.control.slots().enumerate().filter_map(note).collect()
-    }
-
     /// Room in `generation` for what is written when it is over. If the arena cannot give as much,
     /// less, and some statuses are counted instead.
     fn reserve(&self, generation: u64, silent: &[Silent]) -> Option<Reserved> {
-        let statuses = if silent.is_empty() { 0 } else { self.size_of(silent) + SLACK };
-        let wanted = statuses + END_SIZE;
+        let now = crate::clock::now(self.control.mode());
+        let wanted = Silent::size(silent, now) + END_SIZE;
         let capacity = self.arena.capacity();
         let mut length = wanted.min(capacity as usize / 16).next_multiple_of(BLOCK_GRANULE);
         loop {
@@ -391,26 +338,6 @@ impl Advancer {
         }
     }
 
-    /// How much the statuses take, the definitions of their sites included.
-    fn size_of(&self, silent: &[Silent]) -> usize {
-        let now = crate::clock::now(self.control.mode());
-        let mut sites = HashSet::new();
-        let mut size = 1 + 2 * MAX_VARINT;
-        for silent in silent {
-            size += 1 + length(silent.thread) + length(silent.os_thread);
-            size += 1 + silent.name.as_str().len() + 1 + length(u64::from(silent.deeper));
-            for (site, began) in &silent.regions {
-                // An id has four bytes at most.
-                size += 1 + 4 + length(now.saturating_sub(*began));
-                if sites.insert(std::ptr::from_ref(*site)) {
-                    size += 1 + site.definition_size();
-                }
-            }
-        }
-        // Time passes until it is written.
-        size + size / 16
-    }
-
     /// Keeps as much of the arena from writers as the end of the next generation may take, twice,
     /// because a block at the arena's end may need padding of its own length.
     fn keep_reserve(&self, silent: usize) {
@@ -428,63 +355,9 @@ impl Advancer {
         silent: &[Silent],
         tally: &Tally,
     ) {
-        let mut out = Vec::with_capacity(reserved.room);
         let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
-        let mut omitted = 0;
-        let mut ids = HashMap::new();
-        for silent in silent {
-            let slot = self.control.slot(silent.slot);
-            let (entered, stated) =
-                (slot.gate.was_in(generation), slot.gate.was_stated_in(generation));
-            if stated {
-                continue;
-            }
-            if out.len() + THREAD_SIZE > room {
-                omitted += 1;
-                continue;
-            }
-            put_thread_status(&mut out, silent);
-            // One that was in the generation, but could not write: its regions are not known.
-            let regions = if entered { &[][..] } else { &silent.regions };
-            let mut deeper = u64::from(silent.deeper);
-            for (site, began) in regions {
-                let most = REGION_SIZE + 1 + site.definition_size() + 1 + MAX_VARINT;
-                let known = ids.get(&std::ptr::from_ref(*site)).copied();
-                let id = known.or_else(|| site.cached(generation)).or_else(|| {
-                    if out.len() + most > room {
-                        return None;
-                    }
-                    let id = next_id(self.control, generation).ok()?;
-                    out.push(Kind::Site as u8);
-                    let mut definition = vec![0; site.definition_size()];
-                    let start = definition.as_mut_ptr();
-                    let mut cursor = crate::cursor::Cursor::at(start);
-                    // SAFETY: the vector has the size that was asked for.
-                    unsafe { site.put_definition(id, &mut cursor) };
-                    definition.truncate(cursor.bytes_since(start));
-                    out.extend(definition);
-                    Some(id)
-                });
-                match id {
-                    Some(id) if out.len() + REGION_SIZE + 1 + MAX_VARINT <= room => {
-                        ids.insert(std::ptr::from_ref(*site), id);
-                        out.push(Kind::RegionStatus as u8);
-                        put_varint(&mut out, u64::from(id));
-                        put_varint(&mut out, reserved.base.saturating_sub(*began));
-                    }
-                    _ => deeper += 1,
-                }
-            }
-            if deeper > 0 && !entered {
-                out.push(Kind::RegionsDeeper as u8);
-                put_varint(&mut out, deeper);
-            }
-        }
-        if omitted > 0 {
-            out.push(Kind::Omitted as u8);
-            put_varint(&mut out, 1);
-            put_varint(&mut out, omitted);
-        }
+        let mut out =
+            Statuses::new(self.control, generation, reserved.base, room).write(silent);
         self.put_end(&mut out, tally);
         let length = out.len().min(reserved.room);
         // SAFETY: the block was reserved for this, has `room` bytes behind its header, and its
@@ -516,59 +389,4 @@ impl Advancer {
         put_pairs(out, &timings.waits.take_interval());
         put_pairs(out, &timings.snapshots.take_interval());
     }
-
-    /// Adds up the blocks of a generation that is not complete, and so cannot be reclaimed.
-    fn tally(&self, generation: u64) -> Tally {
-        let ring = self.arena.ring();
-        let mut tally = Tally::default();
-        let Some(mut at) = ring.start_of(generation) else { return tally };
-        let head = ring.head.load(Ordering::Acquire);
-        let capacity = self.arena.capacity();
-        while at < head {
-            // SAFETY: offsets within the data are within the mapping, and headers are aligned.
-            let place = unsafe { self.arena.base().add(offset::DATA + (at % capacity) as usize) };
-            // SAFETY: as above; headers are written and read atomically.
-            let word = |offset: usize| unsafe { &*place.add(offset).cast::<AtomicU64>() };
-            // SAFETY: as above.
-            let length = unsafe { &*place.add(4).cast::<AtomicU32>() };
-            if word(8).load(Ordering::Acquire) != at {
-                at += BLOCK_GRANULE as u64;
-                continue;
-            }
-            let length = u64::from(u32::from_le(length.load(Ordering::Relaxed)));
-            if length < BLOCK_GRANULE as u64 || length > head - at || length % 256 != 0 {
-                at += BLOCK_GRANULE as u64;
-                continue;
-            }
-            let committed = u64::from_le(word(56).load(Ordering::Acquire));
-            if u64::from_le(word(16).load(Ordering::Relaxed)) == generation && committed != 0 {
-                tally.events += committed >> 32;
-                tally.bytes += committed & 0xffff_ffff;
-                tally.blocks += 1;
-            }
-            at += length;
-        }
-        tally
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    events: u64,
-    bytes: u64,
-    blocks: u64,
-}
-
-/// How many bytes a varint takes.
-fn length(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
-}
-
-fn put_thread_status(out: &mut Vec<u8>, silent: &Silent) {
-    out.push(Kind::ThreadStatus as u8);
-    put_varint(out, silent.thread);
-    put_varint(out, silent.os_thread);
-    let name = silent.name.as_str();
-    put_varint(out, (name.len() as u64) << 2);
-    out.extend_from_slice(name.as_bytes());
 }

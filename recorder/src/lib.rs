@@ -17,6 +17,7 @@ real! {
     mod advance;
     mod arena;
     mod barrier;
+    mod block;
     mod clock;
     mod collector;
     mod control;
@@ -31,11 +32,14 @@ real! {
     mod settings;
     mod share;
     mod sink;
+    mod silent;
     mod site;
     mod slot;
     mod snapshot;
+    mod statement;
     mod stats;
     mod strings;
+    mod tally;
     mod text;
     mod thread;
     mod timing;

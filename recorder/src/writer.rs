@@ -13,21 +13,19 @@
 //! events among them. It is stored (release) after each record, so whoever loads it (acquire), in
 //! this process, in another one or in a dead one's memory, finds whole records below it.
 
+use crate::block::{committed, ring, write_headers};
 use crate::control::{Control, control};
 use crate::cursor::Cursor;
-use crate::ring::Ring;
 use crate::site::Site;
-use crate::slot::{MAX_REGIONS, Slot};
+use crate::slot::Slot;
 use crate::value::Values;
 use crate::{clock, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
-    ThreadNumber, Ticks, offset,
+    ThreadNumber, Ticks,
 };
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-/// Where `committed` lies in a block's header.
-const COMMITTED: usize = 56;
 /// The most bytes that the records of one event take; every block has room for it.
 pub(crate) const MAX_RECORD: usize = 3584;
 /// A clock that goes back by less than this many nanoseconds is held still; one that goes back
@@ -252,7 +250,7 @@ impl Inside {
     }
 
     /// A block with room for `size` bytes, if the present one has none.
-    fn block_for(self, size: usize) -> bool {
+    pub(crate) fn block_for(self, size: usize) -> bool {
         let slot = self.slot;
         if slot.committed.get() as u32 as usize + size <= slot.room.get() as usize {
             return true;
@@ -284,79 +282,8 @@ impl Inside {
         Some(now.saturating_sub(self.slot.last.get()))
     }
 
-    /// States the slot: what was lost, whose it is, which regions are open.
-    fn state(self) -> Option<()> {
-        let slot = self.slot;
-        let lost = slot.lost_here.get();
-        if lost != 0 {
-            self.piece(Kind::Lost, 2 * MAX_VARINT, |cursor| {
-                // SAFETY: two numbers, as asked for.
-                unsafe {
-                    cursor.number(u64::from(slot.lost_cause.get()));
-                    cursor.number(lost);
-                }
-            })?;
-            slot.lost_here.set(0);
-        }
-        if slot.thread.load(Ordering::Relaxed) == 0 {
-            return Some(());
-        }
-        self.piece(Kind::ThreadStatus, thread::IDENTITY_SIZE, |cursor| {
-            // SAFETY: as large as asked for.
-            unsafe { thread::put_identity(slot, cursor) };
-        })?;
-        let depth = slot.depth.load(Ordering::Relaxed) as usize;
-        for region in &slot.regions[..depth.min(MAX_REGIONS)] {
-            // SAFETY: the stack holds pointers to statics only.
-            let Some(site) = (unsafe { region.site.load(Ordering::Relaxed).as_ref() }) else {
-                continue;
-            };
-            let id = match site.cached(self.generation) {
-                Some(id) => id,
-                None => {
-                    let id = self.next_id().ok()?;
-                    self.piece(Kind::Site, site.definition_size(), |cursor| {
-                        // SAFETY: as large as asked for.
-                        unsafe { site.put_definition(id, cursor) };
-                    })?;
-                    site.publish(self.generation, id);
-                    id
-                }
-            };
-            let began = region.began.load(Ordering::Relaxed);
-            if !self.block_for(1 + 2 * MAX_VARINT) {
-                return None;
-            }
-            // SAFETY: there is a block, with a base time in its header.
-            let base = unsafe { slot.block.get().add(24).cast::<u64>().read() };
-            self.put_record(Kind::RegionStatus, |cursor| {
-                // SAFETY: two numbers, as asked for.
-                unsafe {
-                    cursor.number(u64::from(id));
-                    cursor.number(u64::from_le(base).saturating_sub(began));
-                }
-            });
-        }
-        if depth > MAX_REGIONS {
-            self.piece(Kind::RegionsDeeper, MAX_VARINT, |cursor| {
-                // SAFETY: one number, as asked for.
-                unsafe { cursor.number((depth - MAX_REGIONS) as u64) };
-            })?;
-        }
-        Some(())
-    }
-
-    /// One record of a statement, which itself needs none.
-    fn piece(self, kind: Kind, size: usize, put: impl FnOnce(&mut Cursor)) -> Option<()> {
-        if !self.block_for(1 + size) {
-            return None;
-        }
-        self.put_record(kind, put);
-        Some(())
-    }
-
     /// Appends a record that is no event; there is room for it.
-    fn put_record(self, kind: Kind, put: impl FnOnce(&mut Cursor)) {
+    pub(crate) fn put_record(self, kind: Kind, put: impl FnOnce(&mut Cursor)) {
         let mut cursor = self.end_of_block();
         // SAFETY: the caller has made room in a block that is there.
         unsafe {
@@ -491,70 +418,4 @@ pub(crate) fn next_id(control: &Control, generation: u64) -> Result<u32, Loss> {
     // Far from where it would wrap, and never given out.
     ids.store(1 << 24, Ordering::Relaxed);
     Err(Loss::NoId)
-}
-
-/// The ring in the header of the arena that is being written to.
-pub(crate) fn ring(control: &Control) -> &'static Ring {
-    let arena = control.arena.load(Ordering::Relaxed);
-    // SAFETY: the arena is mapped as long as a generation is published or a writer is inside, and
-    // its header holds a ring at this offset.
-    unsafe { &*arena.add(offset::HEAD).cast::<Ring>() }
-}
-
-/// The word `committed` of a block.
-///
-/// # Safety
-/// `block` must point to a block's header that outlives the use.
-#[inline(always)]
-pub(crate) unsafe fn committed<'a>(block: *mut u8) -> &'a AtomicU64 {
-    // SAFETY: blocks are aligned to 256 bytes, and the word lies within the header.
-    unsafe { &*block.add(COMMITTED).cast::<AtomicU64>() }
-}
-
-/// Writes a block's header, and that of the padding before it; the block's address.
-///
-/// # Safety
-/// The caller must have carved both from the arena that `control` names.
-pub(crate) unsafe fn write_headers(
-    control: &Control,
-    header: &BlockHeader,
-    padding: u64,
-) -> *mut u8 {
-    let capacity = control.capacity.load(Ordering::Relaxed);
-    // SAFETY: offsets within the data are within the mapping.
-    let at = |position: u64| unsafe {
-        control.arena.load(Ordering::Relaxed).add(offset::DATA + (position % capacity) as usize)
-    };
-    if padding != 0 {
-        let position = Position(header.position.0 - padding);
-        let padding = BlockHeader { length: padding as u32, position, ..*header };
-        // SAFETY: padding is at least a granule long, and was carved.
-        unsafe { write_header(at(position.0), &padding, padding.padding_check()) };
-    }
-    let block = at(header.position.0);
-    // SAFETY: the block was carved.
-    unsafe { write_header(block, header, header.check()) };
-    block
-}
-
-/// # Safety
-/// `place` must be the caller's to write, and a header must fit.
-unsafe fn write_header(place: *mut u8, header: &BlockHeader, check: u32) {
-    // SAFETY: blocks are aligned to 256 bytes, so each word is aligned; all are written atomically,
-    // because an outside reader may look at any time.
-    unsafe {
-        let word = |at: usize| &*place.add(at).cast::<AtomicU64>();
-        let half = |at: usize| &*place.add(at).cast::<AtomicU32>();
-        word(COMMITTED).store(0, Ordering::Relaxed);
-        half(0).store(check.to_le(), Ordering::Relaxed);
-        half(4).store(header.length.to_le(), Ordering::Relaxed);
-        word(16).store(header.generation.0.to_le(), Ordering::Relaxed);
-        word(24).store(header.base.0.to_le(), Ordering::Relaxed);
-        word(32).store(header.first_event.to_le(), Ordering::Relaxed);
-        half(40).store(header.slot.to_le(), Ordering::Relaxed);
-        half(44).store(header.sequence.to_le(), Ordering::Relaxed);
-        word(48).store(header.thread.0.to_le(), Ordering::Relaxed);
-        // Whoever sees the position sees the rest.
-        word(8).store(header.position.0.to_le(), Ordering::Release);
-    }
 }

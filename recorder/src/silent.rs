@@ -1,0 +1,199 @@
+//! Threads that were silent in a generation: what is noted of them before it ends, and the statuses
+//! that are made of the notes when it is over.
+//!
+//! A note is true if its owner had not entered the generation when all of it was read: see
+//! `advance`.
+
+use crate::control::Control;
+use crate::cursor::Cursor;
+use crate::site::Site;
+use crate::slot::{MAX_REGIONS, Slot, ThreadName};
+use crate::writer::next_id;
+use lookback_snapshot::wire::{Kind, MAX_VARINT, put_varint};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{Ordering, fence};
+
+/// Room beyond what statuses take, so that the largest that could still come always fits.
+const SLACK: usize = 1280;
+/// What the status of a thread takes at most, without its regions.
+pub(crate) const THREAD_SIZE: usize = 1 + crate::thread::IDENTITY_SIZE;
+/// What the status of a region takes at most, without its site's definition.
+pub(crate) const REGION_SIZE: usize = 1 + 2 * MAX_VARINT;
+/// What a count of those left out takes at most.
+const COUNT_SIZE: usize = 1 + 2 * MAX_VARINT;
+
+/// A note of a thread.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    slot: u32,
+    thread: u64,
+    os_thread: u64,
+    name: ThreadName,
+    regions: Vec<(&'static Site, u64)>,
+    deeper: u32,
+}
+
+impl Silent {
+    /// Notes every thread that has not entered `generation`, which is still published.
+    pub(crate) fn note_all(control: &Control, generation: u64) -> Vec<Self> {
+        let note = |(index, slot): (usize, &Slot)| {
+            if slot.gate.entered() >= generation {
+                return None;
+            }
+            let thread = slot.thread.load(Ordering::Relaxed);
+            let depth = slot.depth.load(Ordering::Relaxed);
+            let open = &slot.regions[..(depth as usize).min(MAX_REGIONS)];
+            let noted: Vec<_> = open
+                .iter()
+                .map(|region| {
+                    let site = region.site.load(Ordering::Relaxed);
+                    (site, region.began.load(Ordering::Relaxed))
+                })
+                .collect();
+            let (os_thread, name) = (slot.os_thread.load(Ordering::Relaxed), slot.name());
+            fence(Ordering::Acquire);
+            if thread == 0 || slot.gate.entered() >= generation {
+                return None;
+            }
+            let regions = noted.into_iter().filter_map(|(site, began)| {
+                // SAFETY: the stack holds pointers to statics, or null.
+                Some((unsafe { site.as_ref() }?, began))
+            });
+            Some(Self {
+                slot: index as u32,
+                thread,
+                os_thread,
+                name,
+                regions: regions.collect(),
+                deeper: depth.saturating_sub(MAX_REGIONS as u32),
+            })
+        };
+        control.slots().enumerate().filter_map(note).collect()
+    }
+
+    /// How many bytes the statuses take, the definitions of their sites included.
+    pub(crate) fn size(notes: &[Self], now: u64) -> usize {
+        if notes.is_empty() {
+            return 0;
+        }
+        let mut sites = HashSet::new();
+        let mut size = SLACK;
+        for note in notes {
+            size += 1 + length(note.thread) + length(note.os_thread);
+            size += 1 + note.name.as_str().len() + 1 + length(u64::from(note.deeper));
+            for (site, began) in &note.regions {
+                // An id has four bytes at most.
+                size += 1 + 4 + length(now.saturating_sub(*began));
+                if sites.insert(std::ptr::from_ref(*site)) {
+                    size += 1 + site.definition_size();
+                }
+            }
+        }
+        // Time passes until they are written.
+        size + size / 16
+    }
+}
+
+/// Statuses, as they are written when a generation is over.
+pub(crate) struct Statuses<'a> {
+    control: &'a Control,
+    generation: u64,
+    /// The base time of the block that they go into.
+    base: u64,
+    /// How many bytes they may take.
+    room: usize,
+    out: Vec<u8>,
+    ids: HashMap<*const Site, u32>,
+}
+
+impl<'a> Statuses<'a> {
+    pub(crate) fn new(control: &'a Control, generation: u64, base: u64, room: usize) -> Self {
+        let out = Vec::with_capacity(room);
+        Self { control, generation, base, room, out, ids: HashMap::new() }
+    }
+
+    /// The statuses of those who did not state themselves; who finds no room is counted.
+    pub(crate) fn write(mut self, notes: &[Silent]) -> Vec<u8> {
+        let mut omitted = 0;
+        for note in notes {
+            let gate = &self.control.slot(note.slot).gate;
+            if gate.was_stated_in(self.generation) {
+                continue;
+            }
+            if !self.has_room(THREAD_SIZE) {
+                omitted += 1;
+                continue;
+            }
+            self.thread(note);
+            // One that was in the generation, but could not write: its regions are not known.
+            if !gate.was_in(self.generation) {
+                self.regions(note);
+            }
+        }
+        if omitted > 0 {
+            self.out.push(Kind::Omitted as u8);
+            put_varint(&mut self.out, 1);
+            put_varint(&mut self.out, omitted);
+        }
+        self.out
+    }
+
+    /// Whether so much fits, and the count of what does not.
+    fn has_room(&self, size: usize) -> bool {
+        self.out.len() + size + COUNT_SIZE <= self.room
+    }
+
+    fn thread(&mut self, note: &Silent) {
+        self.out.push(Kind::ThreadStatus as u8);
+        put_varint(&mut self.out, note.thread);
+        put_varint(&mut self.out, note.os_thread);
+        let name = note.name.as_str();
+        put_varint(&mut self.out, (name.len() as u64) << 2);
+        self.out.extend_from_slice(name.as_bytes());
+    }
+
+    fn regions(&mut self, note: &Silent) {
+        let mut deeper = u64::from(note.deeper);
+        for (site, began) in &note.regions {
+            match self.id(site) {
+                Some(id) if self.has_room(REGION_SIZE + COUNT_SIZE) => {
+                    self.out.push(Kind::RegionStatus as u8);
+                    put_varint(&mut self.out, u64::from(id));
+                    put_varint(&mut self.out, self.base.saturating_sub(*began));
+                }
+                _ => deeper += 1,
+            }
+        }
+        if deeper > 0 {
+            self.out.push(Kind::RegionsDeeper as u8);
+            put_varint(&mut self.out, deeper);
+        }
+    }
+
+    /// The id of a site, which is defined here if nobody else has.
+    fn id(&mut self, site: &'static Site) -> Option<u32> {
+        let known = self.ids.get(&std::ptr::from_ref(site)).copied();
+        if let Some(id) = known.or_else(|| site.cached(self.generation)) {
+            return Some(id);
+        }
+        if !self.has_room(1 + site.definition_size() + REGION_SIZE + COUNT_SIZE) {
+            return None;
+        }
+        let id = next_id(self.control, self.generation).ok()?;
+        let mut definition = vec![0; site.definition_size()];
+        let start = definition.as_mut_ptr();
+        let mut cursor = Cursor::at(start);
+        // SAFETY: the vector has the size that was asked for.
+        unsafe { site.put_definition(id, &mut cursor) };
+        definition.truncate(cursor.bytes_since(start));
+        self.out.push(Kind::Site as u8);
+        self.out.extend(definition);
+        self.ids.insert(std::ptr::from_ref(site), id);
+        Some(id)
+    }
+}
+
+/// How many bytes a varint takes.
+fn length(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
