@@ -8,6 +8,7 @@ use common::Memory;
 use lookback::read::EventKind;
 use lookback::{Loss, Recorder};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread::Builder;
 use std::time::Duration;
@@ -177,5 +178,121 @@ fn who_finds_no_slot_is_counted_and_others_go_on() {
             states = states.max(generation.statuses().count() as u64 + generation.info().omitted);
         }
         println!("::{states} threads in one generation");
+    });
+}
+
+/// Makes so many keys that the recorder's is not one of those that can be set without an allocation.
+fn use_up_keys() {
+    for _ in 0..40 {
+        let mut key = 0;
+        // SAFETY: `key` is a valid place, and there is no destructor.
+        assert_eq!(unsafe { libc::pthread_key_create(&mut key, None) }, 0);
+    }
+}
+
+#[test]
+fn where_the_end_of_a_thread_cannot_be_seen_the_collector_finds_it() {
+    common::alone("where_the_end_of_a_thread_cannot_be_seen_the_collector_finds_it", || {
+        use_up_keys();
+        let recorder = Recorder::builder()
+            .max_bytes(4 << 20)
+            .window(Duration::from_secs(3600))
+            .start()
+            .expect("a recorder starts");
+        for batch in 0..3_u64 {
+            let threads: Vec<_> = (0..50)
+                .map(|_| std::thread::spawn(move || lookback::event!("work", batch = batch)))
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+            // They are silent in a generation only after the one that they wrote in.
+            for _ in 0..2 {
+                lookback::event!("tick");
+                common::advance(&recorder);
+            }
+        }
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        common::assert_sound(&trace);
+        let count = |kind: &str| common::events(&trace).filter(|e| e.kind_name() == kind).count();
+        // Those of the three batches, and this one.
+        assert_eq!((count("thread_start"), count("thread_exit")), (151, 150));
+        let slots = common::events(&trace).map(|event| event.slot()).max();
+        assert!(slots.expect("there are events") <= 52, "slots are used again: {slots:?}");
+    });
+}
+
+#[test]
+fn a_first_event_in_a_signal_handler_that_interrupts_an_allocation_does_no_harm() {
+    use std::os::unix::thread::JoinHandleExt;
+    extern "C" fn record(_: libc::c_int) {
+        lookback::event!("in a handler");
+    }
+    let name = "a_first_event_in_a_signal_handler_that_interrupts_an_allocation_does_no_harm";
+    common::alone(name, || {
+        use_up_keys();
+        // SAFETY: the handler does nothing but record, which is safe in one.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = record as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        }
+        let recorder = Recorder::builder().max_bytes(4 << 20).start().expect("a recorder starts");
+        for _ in 0..if common::long() { 50_000 } else { 3000 } {
+            let (ready, done) =
+                (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let thread = std::thread::spawn({
+                let (ready, done) = (Arc::clone(&ready), Arc::clone(&done));
+                move || {
+                    ready.store(true, Ordering::SeqCst);
+                    while !done.load(Ordering::Relaxed) {
+                        let all: Vec<_> = (0..50).map(|n| vec![0_u8; 2000 + n * 300]).collect();
+                        std::hint::black_box(all);
+                    }
+                }
+            });
+            while !ready.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // SAFETY: the thread was not joined yet.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
+            done.store(true, Ordering::SeqCst);
+            thread.join().expect("it does not panic");
+        }
+        drop(recorder);
+    });
+}
+
+#[test]
+fn threads_whose_first_event_comes_at_their_very_end_leave_no_slot_behind() {
+    static KEY: AtomicU32 = AtomicU32::new(0);
+    fn set(round: usize) {
+        let value = std::ptr::without_provenance(round);
+        // SAFETY: the key was made before; the value is never dereferenced.
+        unsafe { libc::pthread_setspecific(KEY.load(Ordering::SeqCst), value) };
+    }
+    extern "C" fn at_end(round: *mut libc::c_void) {
+        if round.addr() >= 3 {
+            lookback::event!("late", round = round.addr());
+        }
+        if round.addr() < 4 {
+            set(round.addr() + 1);
+        }
+    }
+    let name = "threads_whose_first_event_comes_at_their_very_end_leave_no_slot_behind";
+    common::alone(name, || {
+        let mut key = 0;
+        // SAFETY: `key` is a valid place, and the destructor may run on any thread.
+        assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(at_end)) }, 0);
+        KEY.store(key, Ordering::SeqCst);
+        let recorder = Recorder::builder().max_bytes(8 << 20).start().expect("a recorder starts");
+        for thread in 0..9000 {
+            let spawned = std::thread::Builder::new().stack_size(64 << 10).spawn(|| set(1));
+            spawned.expect("a thread starts").join().expect("it does not panic");
+            if thread % 500 == 0 {
+                common::advance(&recorder);
+            }
+        }
+        let lost = recorder.stats().lost;
+        assert!(lost.iter().all(|(cause, _)| *cause != Loss::NoSlot), "{lost:?}");
     });
 }

@@ -212,6 +212,7 @@ impl Advancer {
     fn end(&mut self, next: Next, patience: Duration) -> Result<Advanced, Error> {
         let since = Instant::now();
         let generation = self.running;
+        crate::thread::reap(self.control, generation);
         let silent = Silent::note_all(self.control, generation);
         let reserved = self.reserve(generation, &silent);
         let clock = self.calibration.record();

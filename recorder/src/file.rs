@@ -14,13 +14,12 @@ pub(crate) fn atomically(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let at = |error| Error::File { path: path.to_owned(), error };
-    let Some(name) = path.file_name() else {
+    if path.file_name().is_none() {
         let reason = "this is not the name of a file";
         return Err(at(io::Error::new(io::ErrorKind::InvalidInput, reason)));
-    };
-    let mut temporary = name.to_owned();
-    temporary.push(format!(".{}.tmp", unique()));
-    let temporary = path.with_file_name(temporary);
+    }
+    // Short, whatever the name is: that may be as long as names can be.
+    let temporary = path.with_file_name(format!(".lookback-{}.tmp", unique()));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -23,6 +23,8 @@
 //!
 //! [Dekker's algorithm]: https://en.wikipedia.org/wiki/Dekker%27s_algorithm
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
 /// A slot's flag, and the generations that it was in. Only the slot's owner stores to it.

@@ -1,5 +1,7 @@
 //! The macros that a service calls.
 
+#![forbid(unsafe_code)]
+
 /// Makes the static of a site; for the other macros.
 #[doc(hidden)]
 #[macro_export]

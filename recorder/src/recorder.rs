@@ -443,7 +443,9 @@ impl Shared {
             self.control.generation.store(0, Ordering::Release);
             self.arena.leak();
         }
-        if let Some(sink) = self.sink.lock().take() {
+        // Its lock is not held while it is waited for.
+        let sink = self.sink.lock().take();
+        if let Some(sink) = sink {
             sink.finish(LAST_PATIENCE);
         }
         stopped

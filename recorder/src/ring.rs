@@ -22,6 +22,8 @@
 //!
 //! [seqlock]: https://www.hpl.hp.com/techreports/2012/HPL-2012-68.pdf
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How many generations the table holds.

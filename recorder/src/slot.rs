@@ -120,6 +120,12 @@ impl ThreadName {
 }
 
 impl Control {
+    /// Whether few slots are left that no thread owns.
+    pub(crate) fn slots_are_scarce(&self) -> bool {
+        let used = self.slots_used.load(Ordering::Relaxed) as usize;
+        used > MAX_SLOTS / 4 * 3 && self.free_slots.load(Ordering::Relaxed) as u32 == 0
+    }
+
     /// Takes a slot that no thread owns.
     pub(crate) fn take_slot(&self) -> Option<&Slot> {
         let mut head = self.free_slots.load(Ordering::Acquire);

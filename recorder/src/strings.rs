@@ -11,6 +11,8 @@
 //! [`BUSY`] before it changes `hash`. A reader loads `meta`, `hash`, and `meta` again. An id is
 //! stored (release) after its definition was committed.
 
+#![forbid(unsafe_code)]
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

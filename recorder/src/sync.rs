@@ -3,6 +3,8 @@
 //!
 //! [loom]: https://docs.rs/loom
 
+#![forbid(unsafe_code)]
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 

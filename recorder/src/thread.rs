@@ -4,6 +4,11 @@
 //! time, in signal handlers and while other thread-locals are being destroyed. The end of the thread
 //! is seen through a pthread key. Keys are destroyed in rounds, as long as one is set; ours asks for
 //! further rounds, so that what other destructors record is still this thread's.
+//!
+//! A key that is not among the first 32 makes the C library allocate when a thread first sets it,
+//! and a thread's first event may come from a signal handler that has interrupted an allocation. So
+//! such a key is not set; then, and when slots become scarce, the collector looks for threads that
+//! are gone, and takes leave for them.
 
 use crate::control::Control;
 use crate::cursor::Cursor;
@@ -20,6 +25,9 @@ pub(crate) const IDENTITY_SIZE: usize = 3 * MAX_VARINT + 16;
 
 /// How many rounds of destructors are awaited; POSIX promises four.
 const ROUNDS: u32 = 3;
+
+/// Keys below this one can be set without an allocation: `PTHREAD_KEY_2NDLEVEL_SIZE` of glibc.
+const KEYS_AT_HAND: libc::pthread_key_t = 32;
 
 thread_local! {
     /// The slot, for as long as the thread has one.
@@ -102,6 +110,11 @@ unsafe fn put_identity_of(number: u64, slot: &Slot, cursor: &mut Cursor) {
 fn depart(control: &'static Control, slot: &'static Slot) {
     // What a signal handler records from here on has no thread to belong to.
     SLOT.set(None);
+    take_leave(control, slot);
+}
+
+/// Ends the slot's thread, which is this one, or is gone.
+fn take_leave(control: &'static Control, slot: &'static Slot) {
     if slot.gate.is_inside() {
         // The thread ended in a signal handler that had interrupted an event: that one never goes
         // on.
@@ -138,8 +151,46 @@ pub(crate) fn watch_ends() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the end of threads is seen through the key.
+fn ends_are_watched() -> bool {
+    KEY.get().is_some_and(|key| *key < KEYS_AT_HAND)
+}
+
+/// Takes leave for threads that are gone and could not do so themselves: that were silent in
+/// `generation` until now. Called by who advances, when the key does not see the end of every
+/// thread, or slots have become scarce (a thread whose first event came very late in its end is not
+/// seen either).
+pub(crate) fn reap(control: &'static Control, generation: u64) {
+    if ends_are_watched() && !control.slots_are_scarce() {
+        return;
+    }
+    for slot in control.slots() {
+        let silent = slot.gate.entered() < generation;
+        // Who took leave has cleared the number first; so this one has not, and never will.
+        if silent
+            && slot.thread.load(Ordering::Relaxed) != 0
+            && is_gone(slot.os_thread.load(Ordering::Relaxed))
+        {
+            take_leave(control, slot);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_gone(os_thread: u64) -> bool {
+    let process = std::process::id();
+    // SAFETY: signal 0 is sent to nobody: the call only says whether there is such a thread.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, process, os_thread, 0) };
+    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_gone(_: u64) -> bool {
+    false
+}
+
 fn call_at_end(round: usize) {
-    if let Some(key) = KEY.get() {
+    if let Some(key) = KEY.get().filter(|_| ends_are_watched()) {
         // SAFETY: the key was made by `watch_ends`; the value is never dereferenced.
         unsafe { libc::pthread_setspecific(*key, std::ptr::without_provenance(round)) };
     }

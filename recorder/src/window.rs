@@ -14,6 +14,8 @@
 //!
 //! The copy is sound from wherever the tail stands when it is done: see `ring`.
 
+#![forbid(unsafe_code)]
+
 use crate::arena::Arena;
 use crate::clock;
 use crate::control::Mode;
