@@ -1,7 +1,9 @@
 //! What is recorded: regions, logs, typed events, counters. The macros call these.
 
 use crate::control::control;
+use crate::ordinary::Ordinary;
 use crate::site::Site;
+use crate::slot::Slot;
 use crate::text::StackText;
 use crate::thread;
 use crate::value::{Encode, Number, Value, Values};
@@ -59,6 +61,18 @@ pub fn begin_region(site: &'static Site) -> Region {
 
 #[inline(never)]
 fn open_region(site: &'static Site) -> bool {
+    let event = Ordinary::begin(Kind::RegionBegin, 0, |generation| site.cached(generation).map(Some));
+    let Some(event) = event else { return open_region_slowly(site) };
+    // SAFETY: the site is the only argument.
+    unsafe { event.commit() };
+    push_region(event.slot, site, event.now);
+    event.leave();
+    true
+}
+
+#[cold]
+#[inline(never)]
+fn open_region_slowly(site: &'static Site) -> bool {
     let Some(writer) = Writer::enter() else { return false };
     let inside = writer.inside();
     let slot = inside.slot();
@@ -69,13 +83,24 @@ fn open_region(site: &'static Site) -> bool {
         // SAFETY: the site is the only argument.
         unsafe { inside.commit(cursor) };
     }
+    push_region(slot, site, began);
+    true
+}
+
+#[inline(always)]
+fn push_region(slot: &Slot, site: &'static Site, began: u64) {
     let depth = slot.depth.load(Ordering::Relaxed);
     if let Some(open) = slot.regions.get(depth as usize) {
         open.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
         open.began.store(began, Ordering::Relaxed);
     }
     slot.depth.store(depth.wrapping_add(1), Ordering::Relaxed);
-    true
+}
+
+#[inline(always)]
+fn pop_region(slot: &Slot) {
+    let depth = slot.depth.load(Ordering::Relaxed);
+    slot.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
 }
 
 impl Drop for Region {
@@ -89,6 +114,17 @@ impl Drop for Region {
 
 #[inline(never)]
 fn end_region() {
+    let event = Ordinary::begin(Kind::RegionEnd, 0, |_| Some(None));
+    let Some(event) = event else { return end_region_slowly() };
+    // SAFETY: the event has no arguments.
+    unsafe { event.commit() };
+    pop_region(event.slot);
+    event.leave();
+}
+
+#[cold]
+#[inline(never)]
+fn end_region_slowly() {
     let Some(slot) = thread::present_slot() else { return };
     // Inside the gate even if tracing was turned off: the stack is only touched there.
     if let Some(writer) = Writer::enter_slot(control(), slot) {
@@ -99,8 +135,7 @@ fn end_region() {
             // SAFETY: the event has no arguments.
             unsafe { inside.commit(cursor) };
         }
-        let depth = slot.depth.load(Ordering::Relaxed);
-        slot.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
+        pop_region(slot);
     }
 }
 
@@ -138,6 +173,22 @@ fn log_text(site: &'static Site, level: Level, text: &str) {
 /// Records a typed event.
 #[inline(never)]
 pub fn typed_event<V: Values>(site: &'static Site, values: V) {
+    if V::TEXTS == 0 {
+        let id = |generation| site.cached_with(V::TYPES, generation).map(Some);
+        if let Some(mut event) = Ordinary::begin(Kind::Event, values.size(), id) {
+            // SAFETY: the size asked for is the values'.
+            unsafe {
+                values.put(&mut event.cursor);
+                event.commit();
+            }
+            return event.leave();
+        }
+    }
+    typed_event_slowly(site, values);
+}
+
+#[inline(never)]
+fn typed_event_slowly<V: Values>(site: &'static Site, values: V) {
     if let Some(writer) = Writer::enter() {
         writer.inside().typed_event(site, values);
     }
@@ -151,6 +202,21 @@ pub fn counter<N: Number>(site: &'static Site, value: &N) {
 
 #[inline(never)]
 fn count<N: Number>(site: &'static Site, value: N::Encoded<'_>) {
+    let id = |generation| site.cached(generation).map(Some);
+    if let Some(mut event) = Ordinary::begin(N::KIND, value.size(0), id) {
+        // SAFETY: the size asked for is the value's.
+        unsafe {
+            value.put(&mut event.cursor, 0);
+            event.commit();
+        }
+        return event.leave();
+    }
+    count_slowly::<N>(site, value);
+}
+
+#[cold]
+#[inline(never)]
+fn count_slowly<N: Number>(site: &'static Site, value: N::Encoded<'_>) {
     if let Some(writer) = Writer::enter()
         && let Some((mut cursor, _)) = writer.inside().begin_at(N::KIND, site, value.size(0))
     {

@@ -27,6 +27,7 @@ real! {
     mod file;
     mod macros;
     mod mapping;
+    mod ordinary;
     mod process;
     mod recorder;
     mod settings;

@@ -51,6 +51,14 @@ impl Site {
         (cached >> ID_BITS == generation).then_some((cached & ((1 << ID_BITS) - 1)) as u32)
     }
 
+    /// The id of an event's schema in this generation, if it is known to everybody, and stands for
+    /// these types.
+    #[inline(always)]
+    pub(crate) fn cached_with(&self, types: &'static Types, generation: u64) -> Option<u32> {
+        let id = self.cached(generation)?;
+        (self.types.load(Ordering::Relaxed) == types.packed).then_some(id)
+    }
+
     /// The id, after defining the site if need be.
     #[inline(always)]
     pub(crate) fn id(&self, inside: Inside) -> Result<u32, Loss> {
@@ -67,9 +75,9 @@ impl Site {
     /// those that are not the first ones are defined anew with each event.
     #[inline(always)]
     pub(crate) fn id_with(&self, types: &'static Types, inside: Inside) -> Result<u32, Loss> {
-        match self.cached(inside.generation()) {
-            Some(id) if self.types.load(Ordering::Relaxed) == types.packed => Ok(id),
-            _ => {
+        match self.cached_with(types, inside.generation()) {
+            Some(id) => Ok(id),
+            None => {
                 let (slot, control, generation) = inside.parts();
                 self.define_with(types, slot, control, generation)
             }

@@ -191,6 +191,8 @@ impl Encode for Text<'_> {
 #[diagnostic::on_unimplemented(message = "an event has at most twelve fields")]
 pub trait Values {
     const TYPES: &'static Types;
+    /// How many of them are texts, which are looked up before they are written.
+    const TEXTS: usize;
     fn resolve(&mut self, inside: Inside);
     fn size(&self) -> usize;
     /// # Safety
@@ -208,6 +210,7 @@ macro_rules! values {
     ($($name:ident)*) => {
         impl<$($name: Encode),*> Values for ($($name,)*) {
             const TYPES: &'static Types = &Types::new(&[$($name::TYPE),*]);
+            const TEXTS: usize = 0 $(+ $name::TEXTS)*;
             #[inline(always)]
             #[allow(non_snake_case, unused_variables, reason = "the empty tuple has no values")]
             fn resolve(&mut self, inside: Inside) {
@@ -217,14 +220,14 @@ macro_rules! values {
             #[inline(always)]
             #[allow(non_snake_case, unused_variables, reason = "the empty tuple has no values")]
             fn size(&self) -> usize {
-                let limit = share(0 $(+ $name::TEXTS)*);
+                let limit = share(Self::TEXTS);
                 let ($($name,)*) = self;
                 0 $(+ $name.size(limit))*
             }
             #[inline(always)]
             #[allow(non_snake_case, unused_variables, reason = "the empty tuple has no values")]
             unsafe fn put(&self, cursor: &mut Cursor) {
-                let limit = share(0 $(+ $name::TEXTS)*);
+                let limit = share(Self::TEXTS);
                 let ($($name,)*) = self;
                 // SAFETY: as the caller promises.
                 $(unsafe { $name.put(cursor, limit) };)*

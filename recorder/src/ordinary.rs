@@ -1,0 +1,90 @@
+//! The ordinary case of an event, and nothing else.
+//!
+//! Nearly always the thread has a slot, the slot has room in a block of the running generation, the
+//! site is known, and the clock goes on. This is that case alone: it calls nothing, so the compiler
+//! saves no registers for it. If anything else is found, the gate is left as if it had never been
+//! entered, and the caller goes the long way through [`Writer`](crate::writer::Writer), which finds
+//! the same things again and deals with them.
+
+use crate::block::committed;
+use crate::clock;
+use crate::control::control;
+use crate::cursor::Cursor;
+use crate::slot::Slot;
+use crate::thread;
+use lookback_snapshot::wire::{BLOCK_HEADER, Kind, MAX_VARINT};
+use std::sync::atomic::Ordering;
+
+/// An event that was begun: its arguments go to `cursor`. It must be committed.
+pub(crate) struct Ordinary {
+    pub(crate) cursor: Cursor,
+    pub(crate) slot: &'static Slot,
+    /// When it happened.
+    pub(crate) now: u64,
+}
+
+impl Ordinary {
+    /// Begins an event whose arguments take `size` bytes at most. `id` is asked for the id of its
+    /// site in the generation, which is put first; `None` if it has none, and `Some(None)` if the
+    /// event has no site.
+    #[inline(always)]
+    pub(crate) fn begin(
+        kind: Kind,
+        size: usize,
+        id: impl FnOnce(u64) -> Option<Option<u32>>,
+    ) -> Option<Self> {
+        let control = control();
+        let slot = thread::present_slot()?;
+        if slot.gate.is_inside() {
+            return None;
+        }
+        let generation = slot.gate.enter(&control.generation, || control.mode().is_fenced());
+        let used = slot.committed.get() as u32 as usize;
+        let size = 1 + 2 * MAX_VARINT + size;
+        // With tracing off, no slot has room in a generation of that number.
+        if slot.gate.adopted() == generation
+            && used + size <= slot.room.get() as usize
+            && control.mode().has_counter()
+            && let Some(id) = id(generation)
+        {
+            let (now, last) = (clock::counter(), slot.last.get());
+            if now >= last {
+                slot.last.set(now);
+                let block = slot.block.get();
+                let mut cursor = Cursor::at(block.wrapping_add(BLOCK_HEADER + used));
+                // SAFETY: there is room for `size` bytes, which is what all of it takes.
+                unsafe {
+                    cursor.byte(kind as u8);
+                    cursor.number(now - last);
+                    if let Some(id) = id {
+                        cursor.number(u64::from(id));
+                    }
+                }
+                return Some(Self { cursor, slot, now });
+            }
+        }
+        slot.gate.leave();
+        None
+    }
+
+    /// Commits the event. The slot is still the thread's alone until [`leave`](Self::leave).
+    ///
+    /// # Safety
+    /// Nothing but the event's arguments may have been put.
+    #[inline(always)]
+    pub(crate) unsafe fn commit(&self) {
+        let slot = self.slot;
+        let block = slot.block.get();
+        let bytes = self.cursor.bytes_since(block.wrapping_add(BLOCK_HEADER)) as u64;
+        let events = (slot.committed.get() & !0xffff_ffff) + (1 << 32);
+        slot.committed.set(events + bytes);
+        // SAFETY: an event was begun, so there is a block.
+        unsafe { committed(block) }.store((events + bytes).to_le(), Ordering::Release);
+    }
+
+    /// Leaves the gate.
+    #[inline(always)]
+    pub(crate) fn leave(self) {
+        self.slot.gate.leave();
+    }
+}
