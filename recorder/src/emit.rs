@@ -8,7 +8,7 @@ use crate::text::StackText;
 use crate::thread;
 use crate::value::{Encode, Number, Value, Values};
 use crate::writer::Writer;
-use lookback_snapshot::wire::{Kind, MAX_TEXT, MAX_VARINT};
+use lookback_snapshot::wire::{Kind, Level, MAX_TEXT, MAX_VARINT};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -25,22 +25,6 @@ use std::sync::atomic::Ordering;
 #[must_use]
 pub fn is_recording() -> bool {
     control().generation.load(Ordering::Relaxed) != 0
-}
-
-/// How serious a log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Level {
-    /// The finest detail.
-    Trace = 1,
-    /// For who debugs.
-    Debug = 2,
-    /// The ordinary course of things; what [`log!`](crate::log) uses if none is given.
-    Info = 3,
-    /// Something unexpected that was dealt with.
-    Warn = 4,
-    /// Something failed.
-    Error = 5,
 }
 
 /// An open region; it ends when this is dropped, on the thread where it began.

@@ -49,10 +49,10 @@ real! {
     mod writer;
 
     pub use barrier::Barrier;
-    pub use emit::{Level, Region, is_recording};
+    pub use emit::{Region, is_recording};
     pub use error::Error;
     pub use lookback_snapshot::file::GenerationFrame;
-    pub use lookback_snapshot::wire::{ClockKind, Loss, Metadata};
+    pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
     pub use recorder::{Recorder, save, snapshot};
     pub use settings::Builder;
     pub use sink::{FileSink, Sink};

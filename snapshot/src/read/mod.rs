@@ -33,6 +33,7 @@ mod validate;
 mod value;
 mod walk;
 
+pub use crate::wire::Level;
 pub use error::{ReadError, Reason};
 pub use event::{Event, EventKind, Fields};
 pub use generation::{
@@ -43,4 +44,4 @@ pub use lost::Lost;
 pub use thread::Thread;
 pub use trace::{Events, Trace};
 pub use validate::{Violation, validate, validate_with};
-pub use value::{Level, Site, Text, Value};
+pub use value::{Site, Text, Value};

@@ -5,6 +5,7 @@ mod arena;
 mod block;
 mod clock;
 mod kind;
+mod level;
 mod loss;
 mod metadata;
 mod units;
@@ -22,6 +23,7 @@ pub use kind::{
     Argument, Class, EVENT_TABLE, FileRow, Kind, Row, ValueType, decode_event_table,
     encode_event_table,
 };
+pub use level::Level;
 pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
 pub use units::{Generation, Nanos, Position, ThreadNumber, Ticks};
