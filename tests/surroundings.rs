@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::Emitted;
+use common::{Emitted, start_with, stop};
 use lookback::read::{EventKind, Trace};
 use lookback::{Error, Loss, Recorder};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -51,22 +51,6 @@ static ALLOCATOR: Emitting = Emitting;
 
 fn start() -> Recorder {
     start_with(4 << 20, Duration::from_millis(5))
-}
-
-fn start_with(max_bytes: usize, period: Duration) -> Recorder {
-    Recorder::builder()
-        .window(Duration::from_secs(3600))
-        .max_bytes(max_bytes)
-        .generation_period(period)
-        .start()
-        .expect("a recorder starts")
-}
-
-/// Stops, checks the last snapshot, and returns it read.
-fn stop(recorder: Recorder) -> Trace {
-    let trace = common::read(&recorder.stop().expect("it stops"));
-    common::assert_sound(&trace);
-    trace
 }
 
 fn names(trace: &Trace) -> BTreeMap<String, u64> {

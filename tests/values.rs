@@ -3,26 +3,10 @@
 
 mod common;
 
-use lookback::Recorder;
-use lookback::read::{Trace, Value};
+use common::{start_with, stop};
+use lookback::read::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-fn start_with(max_bytes: usize, period: Duration) -> Recorder {
-    Recorder::builder()
-        .window(Duration::from_secs(3600))
-        .max_bytes(max_bytes)
-        .generation_period(period)
-        .start()
-        .expect("a recorder starts")
-}
-
-/// Stops, checks the last snapshot, and returns it read.
-fn stop(recorder: Recorder) -> Trace {
-    let trace = common::read(&recorder.stop().expect("it stops"));
-    common::assert_sound(&trace);
-    trace
-}
 
 fn generic<T: lookback::Value>(value: T) {
     lookback::event!("generic", value = value, after = 7_u8);

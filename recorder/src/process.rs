@@ -6,9 +6,12 @@ use lookback_snapshot::wire::{Metadata, key};
 use std::fs;
 use std::path::Path;
 
-/// The most arguments of the command line that are kept, and of each, so many bytes.
+/// The most arguments of the command line that are kept, of each so many bytes, and so many in all.
 const MAX_ARGUMENTS: usize = 32;
 const MAX_ARGUMENT: usize = 200;
+const MAX_COMMAND: usize = 1024;
+/// So many bytes of a path are kept.
+const MAX_PATH: usize = 512;
 
 /// What is known of the process when recording starts. Small: it must fit the arena's header.
 pub(crate) fn describe(name: Option<&str>) -> Metadata {
@@ -19,12 +22,11 @@ pub(crate) fn describe(name: Option<&str>) -> Metadata {
     metadata.add(key::PROCESS_NAME, name.or(file_name.as_deref()).unwrap_or("unknown"));
     metadata.add(key::PROCESS_PID, u64::from(std::process::id()));
     if let Some(path) = &executable {
-        metadata.add(key::PROCESS_EXECUTABLE, &*path.to_string_lossy());
+        let path = path.to_string_lossy();
+        metadata.add(key::PROCESS_EXECUTABLE, crate::text::cut(&path, MAX_PATH));
     }
-    for argument in std::env::args_os().take(MAX_ARGUMENTS) {
-        let argument = argument.to_string_lossy();
-        metadata.add(key::PROCESS_ARGUMENT, crate::text::cut(&argument, MAX_ARGUMENT));
-    }
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    add_arguments(&mut metadata, arguments);
     if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
         metadata.add(key::HOST_NAME, host.trim());
     }
@@ -34,6 +36,15 @@ pub(crate) fn describe(name: Option<&str>) -> Metadata {
         metadata.add(key::BOOT_ID, id);
     }
     metadata
+}
+
+fn add_arguments(metadata: &mut Metadata, arguments: impl Iterator<Item = String>) {
+    let mut room = MAX_COMMAND;
+    for argument in arguments.take(MAX_ARGUMENTS) {
+        let kept = crate::text::cut(&argument, MAX_ARGUMENT.min(room));
+        room -= kept.len();
+        metadata.add(key::PROCESS_ARGUMENT, kept);
+    }
 }
 
 fn boot_id_text() -> Option<String> {
@@ -62,6 +73,7 @@ pub(crate) fn start_time() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lookback_snapshot::wire::offset;
 
     #[test]
     fn a_process_knows_its_name_and_number() {
@@ -69,6 +81,14 @@ mod tests {
         assert!(metadata.text(key::PROCESS_NAME).is_some());
         assert_eq!(metadata.number(key::PROCESS_PID), Some(u64::from(std::process::id())));
         assert_eq!(describe(Some("shop")).text(key::PROCESS_NAME), Some("shop"));
+    }
+
+    #[test]
+    fn a_long_command_line_fits_the_arenas_header() {
+        let mut metadata = describe(Some(&"n".repeat(200)));
+        add_arguments(&mut metadata, std::iter::repeat_n("x".repeat(5000), 1000));
+        let room = offset::GENERATIONS - offset::METADATA - 4;
+        assert!(metadata.encode().len() <= room, "{} of {room}", metadata.encode().len());
     }
 
     #[cfg(target_os = "linux")]

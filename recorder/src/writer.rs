@@ -1,4 +1,5 @@
-//! Writing an event: the hot path, and what happens when a block or a generation ends.
+//! Writing an event in every case: also when a block or a generation ends. The hot path proper, which
+//! gives up into this one, is `ordinary`.
 //!
 //! A [`Writer`] is a thread inside its gate: it knows the generation, and that nobody can complete
 //! it meanwhile. In the ordinary case an event costs the clock instruction, a few plain stores and

@@ -264,3 +264,20 @@ pub fn assert_complete_in_itself(generation: &DecodedGeneration) {
     let end = generation.end_record().unwrap_or_else(|| panic!("{number} has no end record"));
     assert_eq!(end.events, count, "{number}: events, as its end record has it");
 }
+
+/// A recorder that keeps everything that fits.
+pub fn start_with(max_bytes: usize, period: Duration) -> Recorder {
+    Recorder::builder()
+        .window(Duration::from_secs(3600))
+        .max_bytes(max_bytes)
+        .generation_period(period)
+        .start()
+        .expect("a recorder starts")
+}
+
+/// Stops, checks the last snapshot, and returns it read.
+pub fn stop(recorder: Recorder) -> Trace {
+    let trace = read(&recorder.stop().expect("it stops"));
+    assert_sound(&trace);
+    trace
+}
