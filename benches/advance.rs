@@ -4,9 +4,11 @@
 mod common;
 
 use common::quantiles;
-use lookback::{Recorder, event, region};
+use lookback::{RecordExt, Recorder, event, region};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier as Meeting};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 const ADVANCES: usize = 300;
@@ -19,6 +21,7 @@ fn main() {
     for threads in [1, 100, 1000] {
         silent(threads);
     }
+    idle_tasks(&[0, 1_000, 10_000, 100_000, 1_000_000]);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     busy(1);
     busy(cores);
@@ -64,6 +67,55 @@ fn silent(threads: usize) {
     println!("{:<44} {bytes:>10.0}", "  bytes a generation");
     meeting.wait();
     sleepers.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// Advances with tasks that are alive and that nothing happens to: each is in the list of every
+/// generation.
+fn idle_tasks(counts: &[usize]) {
+    println!(
+        "{:<44} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "idle tasks", "p50, µs", "p90", "ns a task", "bytes each", "memory, B"
+    );
+    let mut fixed = None;
+    for &count in counts {
+        let long = Duration::from_secs(3600);
+        let builder = Recorder::builder().max_bytes(256 << 20).window(long).generation_period(long);
+        let recorder = builder.start().expect("a recorder starts");
+        let resident = resident();
+        let mut tasks: Vec<_> =
+            (0..count).map(|_| Box::pin(std::future::pending::<()>().recorded("idle"))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for task in &mut tasks {
+            assert!(task.as_mut().poll(&mut context).is_pending());
+        }
+        recorder.advance();
+        let mut times = Vec::new();
+        let before = recorder.stats();
+        let advances = if count > 100_000 { 31 } else { 101 };
+        for _ in 0..advances {
+            event!("tick");
+            let began = Instant::now();
+            assert!(recorder.advance());
+            times.push(began.elapsed().as_nanos() as f64 / 1e3);
+        }
+        let memory = self::resident().saturating_sub(resident) as f64 / count.max(1) as f64;
+        let bytes = (recorder.stats().bytes - before.bytes) as f64 / advances as f64;
+        let [p50, p90] = quantiles(&mut times, [0.5, 0.9]);
+        let (base, bare) = *fixed.get_or_insert((p50, bytes));
+        let each = |all: f64| if count == 0 { 0.0 } else { all / count as f64 };
+        println!(
+            "{count:<44} {p50:>10.1} {p90:>10.1} {:>10.1} {:>10.2} {memory:>10.0}",
+            each((p50 - base) * 1e3),
+            each(bytes - bare),
+        );
+    }
+}
+
+/// Memory of this process, without what it shares: the arena.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Advances while `writers` threads write as fast as they can.

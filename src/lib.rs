@@ -1,11 +1,19 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+pub mod tokio;
+#[cfg(feature = "tracing")]
+pub mod tracing;
+
 pub use lookback_recorder::{
     Barrier, Builder, ClockKind, Error, FileSink, GenerationFrame, Level, Loss, Metadata, Number,
-    Recorder, Region, Sink, Snapshot, Stats, Summary, Value, counter, event, is_recording, log,
-    region, save, snapshot,
+    RecordExt, Recorded, Recorder, Region, Sink, Snapshot, Stats, Summary, Value, WaitingFor,
+    counter, event, is_recording, log, region, save, snapshot,
 };
+
+#[cfg(feature = "tokio")]
+pub use self::tokio::{block_on, spawn, spawn_blocking, spawn_local, spawn_on};
 
 #[doc(hidden)]
 pub use lookback_recorder::__private;

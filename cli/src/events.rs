@@ -7,8 +7,10 @@ use crate::terminal::{bad, dim, name, odd, strong};
 use crate::text::{duration, escape, parse_duration, quote, seconds};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use lookback::read::wire::{Class, EVENT_TABLE};
-use lookback::read::{Event, EventKind, Level, Trace, Value};
+use lookback::read::read::text::write_text;
+use lookback::read::wire::{Class, EVENT_TABLE, SpanId, TaskId};
+use lookback::read::{Event, EventKind, Level, Trace, Value, WorkerId};
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,10 +21,15 @@ use std::time::Duration;
 Times are seconds since the first event of the snapshot; what is inside of a region is indented.
 
 With --json each line is one JSON object: `t` (nanoseconds since the first event), `generation`,
-`thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, and `fields`
-with the typed values: those of an event, `value` of a counter, `level` and `message` of a log,
-`duration_ns` of the end of a region. Numbers that JSON does not have (NaN) are null; `cut` names
+`thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it
+happened (`task`, `span` and `worker`, if in any), and `fields` with the typed values: those of an
+event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a
+region; of a task, a worker or a span which it is (`task`, `span`, `worker`), and what belongs to it:
+`parent`, `by`, `waits_for`, `sequence`. Tasks and spans are texts like \"7.2\": the second that had
+place 7. Numbers that JSON does not have (NaN) are null; `cut` names
 the fields that were too long to be recorded as a whole.
+
+With --records it prints the text form of the file, which says all that is in it, record by record.
 
 Examples:
   lookback events incident.lbk --last 300ms
@@ -36,6 +43,9 @@ pub struct Events {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print every record as it stands in the file, definitions and statuses included
+    #[arg(long, conflicts_with_all = ["json", "thread", "kind", "name", "last", "limit"])]
+    records: bool,
     /// Only of this thread, by name or number; may be given more than once
     #[arg(long, value_name = "NAME|NUMBER")]
     thread: Vec<String>,
@@ -64,10 +74,32 @@ impl Events {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let trace = open(&self.file)?;
         let mut damage = Damage::of(&trace);
-        match self.print(&trace, &mut damage, &mut io::stdout().lock()) {
+        let out = &mut io::stdout().lock();
+        let printed = if self.records {
+            self.print_records(&trace, &mut damage, out)
+        } else {
+            self.print(&trace, &mut damage, out)
+        };
+        match printed {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
             _ => Ok(damage.tell()),
         }
+    }
+
+    fn print_records(
+        &self,
+        trace: &Trace,
+        damage: &mut Damage,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let mut out = io::BufWriter::with_capacity(CHUNK, out);
+        write_text(trace, &mut out)?;
+        for generation in trace.generations() {
+            if let Some(error) = &generation.damage {
+                damage.note(error);
+            }
+        }
+        out.flush()
     }
 
     fn print(&self, trace: &Trace, damage: &mut Damage, out: &mut impl Write) -> io::Result<()> {
@@ -185,19 +217,89 @@ pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
         _ => {
             write!(out, "{}", strong().apply_to(called))?;
             let mut space = "  ";
-            for (field, value) in event.fields() {
-                write!(out, "{space}{}", dim().apply_to(format_args!("{}=", escape(field))))?;
+            let mut field = |name: &str, value: &dyn Display| -> io::Result<()> {
+                write!(out, "{space}{}{value}", dim().apply_to(format_args!("{}=", escape(name))))?;
                 space = " ";
+                Ok(())
+            };
+            for (name, value) in facts(event).into_iter().filter(|(name, _)| *name != "sequence") {
+                field(name, &value)?;
+            }
+            for (name, value) in event.fields() {
                 match value {
-                    Value::Text(text) => {
-                        write!(out, "{}{}", quote(&text), if text.cut { "…" } else { "" })?;
+                    Value::Text(text) | Value::Error(text) => {
+                        let more = if text.cut { "…" } else { "" };
+                        field(name, &format_args!("{}{more}", quote(&text)))?;
                     }
-                    value => write!(out, "{value}")?,
+                    value => field(name, &value)?,
                 }
             }
             Ok(())
         }
     }
+}
+
+/// Something that belongs to an event of a task, a worker or a span.
+enum Fact<'a> {
+    Task(TaskId),
+    Span(SpanId),
+    Worker(WorkerId),
+    Number(u64),
+    Name(&'a str),
+}
+
+impl Display for Fact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(task) => task.fmt(f),
+            Self::Span(span) => span.fmt(f),
+            Self::Worker(worker) => worker.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => f.write_str(&quote(name)),
+        }
+    }
+}
+
+/// What belongs to an event of a task, a worker or a span: which it is, and what else.
+fn facts(event: &Event) -> Vec<(&'static str, Fact<'_>)> {
+    let mut facts = Vec::new();
+    match event.kind() {
+        EventKind::TaskCreate { task, parent, .. } => {
+            facts.push(("task", Fact::Task(task)));
+            facts.extend(parent.map(|parent| ("parent", Fact::Task(parent))));
+        }
+        EventKind::TaskPending { task, waits_for } => {
+            facts.push(("task", Fact::Task(task)));
+            facts.extend(waits_for.map(|site| ("waits_for", Fact::Name(site.name))));
+        }
+        EventKind::TaskPoll { task }
+        | EventKind::TaskReady { task }
+        | EventKind::TaskPanic { task }
+        | EventKind::TaskDrop { task } => facts.push(("task", Fact::Task(task))),
+        EventKind::TaskWake { task } => {
+            facts.push(("task", Fact::Task(task)));
+            facts.extend(event.task().map(|by| ("by", Fact::Task(by))));
+        }
+        EventKind::WorkerStart { worker }
+        | EventKind::WorkerPark { worker }
+        | EventKind::WorkerUnpark { worker }
+        | EventKind::WorkerStop { worker } => facts.push(("worker", Fact::Worker(worker))),
+        EventKind::PoolThread { runtime } => facts.push(("runtime", Fact::Number(runtime))),
+        EventKind::SpanCreate { span, parent, .. } => {
+            facts.push(("span", Fact::Span(span)));
+            facts.extend(parent.map(|parent| ("parent", Fact::Span(parent))));
+        }
+        EventKind::SpanEnter { span }
+        | EventKind::SpanExit { span }
+        | EventKind::SpanClose { span }
+        | EventKind::SpanRecord { span } => facts.push(("span", Fact::Span(span))),
+        EventKind::SpanFollows { span, from } => {
+            facts.extend([("span", Fact::Span(span)), ("from", Fact::Span(from))]);
+        }
+        _ => {}
+    }
+    facts.extend(event.sequence().map(|number| ("sequence", Fact::Number(number))));
+    facts
 }
 
 /// A line for programs.
@@ -222,16 +324,33 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
         out.pop();
         write!(out, r#":{}""#, site.line)?;
     }
+    if let Some(task) = event.task() {
+        write!(out, r#","task":"{task}""#)?;
+    }
+    if let Some(span) = event.span() {
+        write!(out, r#","span":"{span}""#)?;
+    }
+    if let Some(worker) = event.worker() {
+        write!(out, r#","worker":"{worker}""#)?;
+    }
     write!(out, r#","fields":{{"#)?;
     let mut comma = "";
     let mut cut = Vec::new();
+    for (name, value) in facts(event) {
+        write!(out, r#"{comma}"{name}":"#)?;
+        comma = ",";
+        match value {
+            Fact::Number(value) => write!(out, "{value}")?,
+            value => json_text(&value.to_string(), out)?,
+        }
+    }
     for (field, value) in event.fields() {
         out.write_all(comma.as_bytes())?;
         comma = ",";
         json_text(field, out)?;
         out.write_all(b":")?;
         match value {
-            Value::Text(text) => {
+            Value::Text(text) | Value::Error(text) => {
                 json_text(&text, out)?;
                 cut.extend(text.cut.then_some(field));
             }

@@ -135,7 +135,9 @@ impl Advancer {
         control.early_advance.store(capacity / 16, Ordering::Relaxed);
         control.reclaimed.store(0, Ordering::Relaxed);
         control.ids.iter().for_each(|id| id.store(1, Ordering::Relaxed));
-        advancer.keep_reserve(0);
+        advancer.keep_reserve(0, 0);
+        control.settled.store(first - 1, Ordering::Relaxed);
+        control.complete.store(first - 1, Ordering::Relaxed);
         advancer.arena.ring().begin(first);
         let clock = advancer.calibration.record();
         advancer.publish(first, clock, Next::Generation)?;
@@ -214,7 +216,7 @@ impl Advancer {
         let generation = self.running;
         crate::thread::reap(self.control, generation);
         let silent = Silent::note_all(self.control, generation);
-        let reserved = self.reserve(generation, &silent);
+        let reserved = self.reserve(generation, &silent, crate::listing::estimate(generation));
         let clock = self.calibration.record();
         self.publish(generation + 1, clock, next)?;
         self.running = generation + 1;
@@ -269,17 +271,20 @@ impl Advancer {
         }
         let waited = waiting.elapsed();
         let generation = pending.generation;
+        self.control.settled.store(generation, Ordering::Release);
         let tally = Tally::of(&self.arena, generation);
         {
             let mut timings = self.timings.lock();
             timings.waits.record(waited);
             timings.advances.record(pending.since.elapsed());
         }
-        if let Some(reserved) = &pending.reserved {
-            self.write_end(generation, reserved, &pending.silent, &tally);
-        }
-        self.keep_reserve(pending.silent.len());
+        let stated = pending.reserved.as_ref().map_or(0, |reserved| {
+            self.write_end(generation, reserved, &pending.silent, &tally)
+        });
+        self.keep_reserve(pending.silent.len(), stated);
         self.arena.ring().mark_complete(generation, tally.events);
+        self.control.complete.store(generation, Ordering::Release);
+        crate::listing::shrink(self.control);
         self.recorded += tally.events;
         self.control.ids[(generation & 1) as usize].store(1, Ordering::Relaxed);
         Ok(Advanced::Completed(Generation(generation)))
@@ -307,9 +312,9 @@ impl Advancer {
 
     /// Room in `generation` for what is written when it is over. If the arena cannot give as much,
     /// less, and some statuses are counted instead.
-    fn reserve(&self, generation: u64, silent: &[Silent]) -> Option<Reserved> {
+    fn reserve(&self, generation: u64, silent: &[Silent], listing: usize) -> Option<Reserved> {
         let now = crate::clock::now(self.control.mode());
-        let wanted = Silent::size(silent, now) + END_SIZE;
+        let wanted = Silent::size(silent, now) + listing + END_SIZE;
         let capacity = self.arena.capacity();
         let mut length = wanted.min(capacity as usize / 16).next_multiple_of(BLOCK_GRANULE);
         loop {
@@ -341,21 +346,23 @@ impl Advancer {
 
     /// Keeps as much of the arena from writers as the end of the next generation may take, twice,
     /// because a block at the arena's end may need padding of its own length.
-    fn keep_reserve(&self, silent: usize) {
+    fn keep_reserve(&self, silent: usize, stated: usize) {
         let capacity = self.arena.capacity();
         let threads = self.control.slots_used.load(Ordering::Relaxed) as usize;
-        let wanted = (threads.max(silent) * (THREAD_SIZE + 2 * REGION_SIZE) + 2 * END_SIZE) * 2;
+        let of_threads = threads.max(silent) * (THREAD_SIZE + 2 * REGION_SIZE);
+        let wanted = (of_threads.max(stated) + stated / 4 + 2 * END_SIZE) * 2;
         let reserve = (wanted as u64).min(capacity / 8).max(8192);
         self.control.limit.store(capacity.saturating_sub(reserve), Ordering::Relaxed);
     }
 
+    /// Writes the statuses and the end record. How many bytes that took.
     fn write_end(
         &mut self,
         generation: u64,
         reserved: &Reserved,
         silent: &[Silent],
         tally: &Tally,
-    ) {
+    ) -> usize {
         let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
         let mut out =
             Statuses::new(self.control, generation, reserved.base, room).write(silent);
@@ -369,6 +376,7 @@ impl Advancer {
             let word = pack_committed(length as u32, 0).to_le();
             committed(reserved.block).store(word, Ordering::Release);
         }
+        length
     }
 
     fn put_end(&mut self, out: &mut Vec<u8>, tally: &Tally) {

@@ -84,6 +84,10 @@ pub(crate) struct Control {
     pub(crate) reclaimed: AtomicU64,
     /// The next generation to begin when recording starts again.
     pub(crate) next_generation: AtomicU64,
+    /// The newest generation that no writer is left in.
+    pub(crate) settled: AtomicU64,
+    /// The newest generation that is complete.
+    pub(crate) complete: AtomicU64,
     /// Losses that belong to no slot.
     pub(crate) lost: [AtomicU64; Loss::ALL.len() + 1],
 }
@@ -121,6 +125,8 @@ impl Control {
             threads: AtomicU64::new(0),
             reclaimed: AtomicU64::new(0),
             next_generation: AtomicU64::new(1),
+            settled: AtomicU64::new(0),
+            complete: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len() + 1],
         }
     }
@@ -144,6 +150,8 @@ impl Control {
             control.slots.store(mapping.add(front).cast(), Ordering::Relaxed);
             control.strings.store(mapping.add(front + slots).cast(), Ordering::Relaxed);
             control.pid.store(std::process::id(), Ordering::Relaxed);
+            crate::task::TASKS.establish(crate::task::MAX_TASKS)?;
+            crate::span::SPANS.establish(crate::span::MAX_OPEN)?;
             CONTROL.store(mapping.cast(), Ordering::Release);
             Ok(control)
         }

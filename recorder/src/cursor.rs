@@ -52,6 +52,20 @@ impl Cursor {
                 self.0 = self.0.add(2);
                 return;
             }
+            if value < 1 << 28 {
+                // Seven bits to a byte, and the high bit on all but the last, without a loop: four bytes
+                // are written, of which the number's own are kept.
+                let bits = value as u32;
+                let spread = bits & 0x7f
+                    | (bits & 0x3f80) << 1
+                    | (bits & 0x1f_c000) << 2
+                    | (bits & 0xfe0_0000) << 3;
+                let length = if bits < 1 << 21 { 3 } else { 4 };
+                let more = 0x0080_8080 >> (8 * (4 - length));
+                self.0.cast::<[u8; 4]>().write((spread | more).to_le_bytes());
+                self.0 = self.0.add(length);
+                return;
+            }
             while value >= 0x80 {
                 self.byte(value as u8 | 0x80);
                 value >>= 7;

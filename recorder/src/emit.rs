@@ -4,7 +4,7 @@ use crate::control::control;
 use crate::ordinary::Ordinary;
 use crate::site::Site;
 use crate::slot::Slot;
-use crate::text::StackText;
+use crate::text::{StackText, TextRoom};
 use crate::thread;
 use crate::value::{Encode, Number, Value, Values};
 use crate::writer::Writer;
@@ -129,7 +129,10 @@ pub fn log(site: &'static Site, level: Level, arguments: fmt::Arguments<'_>) {
     // The user's formatting may itself record, so it runs before the gate is entered.
     match arguments.as_str() {
         Some(text) if text.len() <= MAX_TEXT => log_text(site, level, text),
-        _ => log_text(site, level, StackText::format(arguments).as_str()),
+        _ => {
+            let mut room = TextRoom::new();
+            log_text(site, level, StackText::format(&mut room, arguments).as_str());
+        }
     }
 }
 

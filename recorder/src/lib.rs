@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(all(loom, not(test)), allow(dead_code, reason = "only the model uses what is left"))]
+#![cfg_attr(loom, allow(dead_code, reason = "the model uses a part of what is left"))]
 
 mod gate;
 mod ring;
 mod sync;
+mod told;
+mod words;
 
 #[cfg(all(test, loom))]
 mod model;
@@ -24,11 +26,17 @@ real! {
     mod cursor;
     mod emit;
     mod error;
+    mod fields;
     mod file;
+    mod groups;
+    mod life;
+    mod listing;
     mod macros;
     mod mapping;
     mod ordinary;
+    mod places;
     mod process;
+    mod recorded;
     mod recorder;
     mod settings;
     mod share;
@@ -37,15 +45,20 @@ real! {
     mod site;
     mod slot;
     mod snapshot;
+    mod span;
+    mod span_life;
     mod statement;
     mod stats;
     mod strings;
     mod tally;
+    mod task;
     mod text;
     mod thread;
     mod timing;
     mod value;
+    mod waker;
     mod window;
+    mod worker;
     mod writer;
 
     pub use barrier::Barrier;
@@ -53,6 +66,7 @@ real! {
     pub use error::Error;
     pub use lookback_snapshot::file::GenerationFrame;
     pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
+    pub use recorded::{RecordExt, Recorded, WaitingFor};
     pub use recorder::{Recorder, save, snapshot};
     pub use settings::Builder;
     pub use sink::{FileSink, Sink};
@@ -67,5 +81,23 @@ real! {
         pub use crate::clock::counter as clock_instruction;
         pub use crate::emit::{begin_region, counter, encoded, log, typed_event};
         pub use crate::site::Site;
+    }
+
+    /// What integrations with `tracing` and with executors are made of. Not part of the interface.
+    #[doc(hidden)]
+    pub mod integration {
+        pub use crate::fields::{Fields, Room};
+        pub use crate::recorder::on_change;
+        pub use crate::site::{Site, callsite};
+        /// Spans, by their names.
+        pub mod span {
+            pub use crate::span::{Name, Parent};
+            pub use crate::span_life::{
+                add_reference, create, current, enter, exit, follows, give_up, log, record, site_of,
+            };
+        }
+        pub use crate::task::{Errand, Observed};
+        pub use crate::text::{StackText, TextRoom};
+        pub use crate::worker::Runtime;
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::block::committed;
 use crate::clock;
-use crate::control::control;
+use crate::control::{Control, control};
 use crate::cursor::Cursor;
 use crate::slot::Slot;
 use crate::thread;
@@ -80,6 +80,71 @@ impl Ordinary {
         slot.committed.set(events + bytes);
         // SAFETY: an event was begun, so there is a block.
         unsafe { committed(block) }.store((events + bytes).to_le(), Ordering::Release);
+    }
+
+    /// Leaves the gate.
+    #[inline(always)]
+    pub(crate) fn leave(self) {
+        self.slot.gate.leave();
+    }
+}
+
+/// A slot that was entered, with room for one record: for events that need more said than their
+/// arguments, of tasks and of spans.
+pub(crate) struct Ready {
+    pub(crate) slot: &'static Slot,
+    pub(crate) control: &'static Control,
+    pub(crate) generation: u64,
+    used: usize,
+}
+
+impl Ready {
+    /// Enters, if there is room for a record of `size` bytes in a block of the running generation.
+    #[inline(always)]
+    pub(crate) fn enter(size: usize) -> Option<Self> {
+        let control = control();
+        let slot = thread::present_slot()?;
+        if slot.gate.is_inside() {
+            return None;
+        }
+        let generation = slot.gate.enter(&control.generation, || control.mode().is_fenced());
+        let used = slot.committed.get() as u32 as usize;
+        // With tracing off, no slot has room in a generation of that number.
+        if slot.gate.adopted() == generation
+            && used + size <= slot.room.get() as usize
+            && control.mode().has_counter()
+        {
+            return Some(Self { slot, control, generation, used });
+        }
+        slot.gate.leave();
+        None
+    }
+
+    /// The present; a clock that goes back is held still.
+    #[inline(always)]
+    pub(crate) fn now(&self) -> u64 {
+        clock::counter().max(self.slot.last.get())
+    }
+
+    /// Writes and commits the one event that there is room for, which happened at `now`. `put` puts
+    /// its arguments.
+    #[inline(always)]
+    pub(crate) fn write(&self, kind: Kind, now: u64, put: impl FnOnce(&mut Cursor)) {
+        let slot = self.slot;
+        let start = slot.block.get().wrapping_add(BLOCK_HEADER);
+        let mut cursor = Cursor::at(start.wrapping_add(self.used));
+        // SAFETY: there is room for the record.
+        unsafe {
+            cursor.byte(kind as u8);
+            cursor.number(now - slot.last.get());
+        }
+        put(&mut cursor);
+        slot.last.set(now);
+        let events = (slot.committed.get() & !0xffff_ffff) + (1 << 32);
+        let after = events + cursor.bytes_since(start) as u64;
+        slot.committed.set(after);
+        // SAFETY: there is a block, because there is room in it.
+        unsafe { committed(slot.block.get()) }.store(after.to_le(), Ordering::Release);
     }
 
     /// Leaves the gate.

@@ -80,6 +80,23 @@ pub(crate) struct Shared {
     lost_before: Vec<(Loss, u64)>,
 }
 
+/// Who is told when recording starts or stops.
+static WATCHERS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+
+/// From now on calls `watcher` after recording has started or stopped. Each is called once a change,
+/// however often it was given.
+pub fn on_change(watcher: fn()) {
+    let mut watchers = WATCHERS.lock();
+    if !watchers.iter().any(|known| std::ptr::fn_addr_eq(*known, watcher)) {
+        watchers.push(watcher);
+    }
+}
+
+fn tell_watchers() {
+    let watchers = WATCHERS.lock().clone();
+    watchers.iter().for_each(|watcher| watcher());
+}
+
 impl Recorder {
     /// What to record, and how much of it to keep. Every setting has a sensible default.
     pub fn builder() -> Builder {
@@ -150,6 +167,7 @@ impl Recorder {
             }
         };
         CURRENT.store(Some(Arc::clone(&shared)));
+        tell_watchers();
         Ok(Self { shared, commands, collector: Some(collector) })
     }
 
@@ -226,7 +244,9 @@ impl Recorder {
         let _ = self.commands.send(Command::Stop);
         collector.thread().unpark();
         let _ = collector.join();
-        self.shared.end()
+        let ended = self.shared.end();
+        tell_watchers();
+        ended
     }
 
     fn wake_collector(&self) {

@@ -7,9 +7,13 @@
 use crate::control::Control;
 use crate::cursor::Cursor;
 use crate::site::Site;
-use crate::slot::{MAX_REGIONS, Slot, ThreadName};
+use crate::slot::{MAX_POLLS, MAX_REGIONS, MAX_SPANS, Slot, ThreadName};
+use crate::span::Name;
+use crate::task::TASKS;
+use crate::words::Status;
+use crate::worker::Held;
 use crate::writer::next_id;
-use lookback_snapshot::wire::{Kind, MAX_VARINT, put_varint};
+use lookback_snapshot::wire::{Kind, MAX_VARINT, TaskState, put_varint};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{Ordering, fence};
 
@@ -19,6 +23,11 @@ const SLACK: usize = 1280;
 pub(crate) const THREAD_SIZE: usize = 1 + crate::thread::IDENTITY_SIZE;
 /// What the status of a region takes at most, without its site's definition.
 pub(crate) const REGION_SIZE: usize = 1 + 2 * MAX_VARINT;
+/// What the status of a task that is being polled takes at most, that of a span that a thread is
+/// inside of, and those of a worker and its pool.
+const POLL_SIZE: usize = 1 + 5 * MAX_VARINT;
+const SPAN_SIZE: usize = 1 + 10;
+const WORKER_SIZE: usize = 2 + 5 * MAX_VARINT;
 /// What a count of those left out takes at most.
 const COUNT_SIZE: usize = 1 + 2 * MAX_VARINT;
 
@@ -31,6 +40,19 @@ pub(crate) struct Silent {
     name: ThreadName,
     regions: Vec<(&'static Site, u64)>,
     deeper: u32,
+    worker: Held,
+    polls: Vec<Poll>,
+    spans: Vec<Name>,
+    deeper_spans: u32,
+}
+
+/// A task that a silent thread is polling.
+#[derive(Debug)]
+struct Poll {
+    task: u32,
+    incarnation: u32,
+    sequence: u64,
+    site: &'static Site,
 }
 
 impl Silent {
@@ -51,6 +73,11 @@ impl Silent {
                 })
                 .collect();
             let (os_thread, name) = (slot.os_thread.load(Ordering::Relaxed), slot.name());
+            let worker = slot.worker.held();
+            let polls = Poll::note(slot);
+            let span_depth = slot.span_depth.load(Ordering::Relaxed);
+            let spans = &slot.spans[..(span_depth as usize).min(MAX_SPANS)];
+            let spans = spans.iter().map(|span| span.load(Ordering::Relaxed)).collect();
             fence(Ordering::Acquire);
             if thread == 0 || slot.gate.entered() >= generation {
                 return None;
@@ -66,6 +93,10 @@ impl Silent {
                 name,
                 regions: regions.collect(),
                 deeper: depth.saturating_sub(MAX_REGIONS as u32),
+                worker,
+                polls,
+                spans,
+                deeper_spans: span_depth.saturating_sub(MAX_SPANS as u32),
             })
         };
         control.slots().enumerate().filter_map(note).collect()
@@ -88,21 +119,48 @@ impl Silent {
                     size += 1 + site.definition_size();
                 }
             }
+            for poll in &note.polls {
+                size += POLL_SIZE;
+                if sites.insert(std::ptr::from_ref(poll.site)) {
+                    size += 1 + poll.site.definition_size();
+                }
+            }
+            size += note.spans.len() * SPAN_SIZE;
+            size += if note.worker.pool == 0 { 0 } else { WORKER_SIZE };
         }
         // Time passes until they are written.
         size + size / 16
     }
 }
 
+impl Poll {
+    fn note(slot: &Slot) -> Vec<Self> {
+        let depth = slot.poll_depth.load(Ordering::Relaxed) as usize;
+        let polls = slot.polls[..depth.min(MAX_POLLS)].iter().filter_map(|poll| {
+            // SAFETY: the stack holds places, which are never unmapped, or null.
+            let place = unsafe { poll.load(Ordering::Relaxed).as_ref() }?;
+            let (site, incarnation) = place.named()?;
+            let word = place.words.look();
+            (word.status() == Status::Running).then(|| Self {
+                task: TASKS.index_of(place),
+                incarnation,
+                sequence: word.sequence(),
+                site,
+            })
+        });
+        polls.collect()
+    }
+}
+
 /// Statuses, as they are written when a generation is over.
 pub(crate) struct Statuses<'a> {
     control: &'a Control,
-    generation: u64,
+    pub(crate) generation: u64,
     /// The base time of the block that they go into.
-    base: u64,
+    pub(crate) base: u64,
     /// How many bytes they may take.
-    room: usize,
-    out: Vec<u8>,
+    pub(crate) room: usize,
+    pub(crate) out: Vec<u8>,
     ids: HashMap<*const Site, u32>,
 }
 
@@ -112,8 +170,18 @@ impl<'a> Statuses<'a> {
         Self { control, generation, base, room, out, ids: HashMap::new() }
     }
 
-    /// The statuses of those who did not state themselves; who finds no room is counted.
+    /// All of it: of the threads that did not state themselves, of the spans and tasks that nobody
+    /// mentioned.
     pub(crate) fn write(mut self, notes: &[Silent]) -> Vec<u8> {
+        let mut polled = HashSet::new();
+        self.threads(notes, &mut polled);
+        self.spans();
+        self.tasks(&polled);
+        self.out
+    }
+
+    /// The statuses of those who did not state themselves; who finds no room is counted.
+    fn threads(&mut self, notes: &[Silent], polled: &mut HashSet<u32>) {
         let mut omitted = 0;
         for note in notes {
             let gate = &self.control.slot(note.slot).gate;
@@ -128,18 +196,70 @@ impl<'a> Statuses<'a> {
             // One that was in the generation, but could not write: its regions are not known.
             if !gate.was_in(self.generation) {
                 self.regions(note);
+                self.worker(note.worker);
+                self.polls(note, polled);
+                self.entered(note);
             }
         }
         if omitted > 0 {
-            self.out.push(Kind::Omitted as u8);
-            put_varint(&mut self.out, 1);
-            put_varint(&mut self.out, omitted);
+            self.numbers(Kind::Omitted, &[1, omitted]);
         }
-        self.out
+    }
+
+    /// A record of numbers.
+    pub(crate) fn numbers(&mut self, kind: Kind, numbers: &[u64]) {
+        self.out.push(kind as u8);
+        numbers.iter().for_each(|number| put_varint(&mut self.out, *number));
+    }
+
+    fn worker(&mut self, held: Held) {
+        if !self.has_room(WORKER_SIZE) {
+            return;
+        }
+        if let Some(pool) = held.pool() {
+            self.numbers(Kind::PoolStatus, &[pool]);
+        }
+        if let Some(status) = held.status() {
+            self.numbers(Kind::WorkerStatus, &status);
+        }
+    }
+
+    /// What the thread is polling. One for which there is no room is in the list of tasks, or
+    /// counted there.
+    fn polls(&mut self, note: &Silent, polled: &mut HashSet<u32>) {
+        for poll in &note.polls {
+            if let Some(id) = self.id(poll.site)
+                && self.has_room(POLL_SIZE)
+            {
+                // Whether it was woken meanwhile, its place says when the generation is over.
+                let place = TASKS.get(poll.task);
+                let listed = place.and_then(|place| place.words.listed(self.generation));
+                let state = TaskState::Running.code(listed.is_some_and(|stated| stated.woken));
+                let (task, incarnation) = (u64::from(poll.task), u64::from(poll.incarnation));
+                let numbers = [task, incarnation, poll.sequence, state, u64::from(id)];
+                self.numbers(Kind::TaskStatus, &numbers);
+                polled.insert(poll.task);
+            }
+        }
+    }
+
+    /// The spans that the thread is inside of.
+    fn entered(&mut self, note: &Silent) {
+        let mut deeper = u64::from(note.deeper_spans);
+        for name in &note.spans {
+            if self.has_room(2 * SPAN_SIZE) {
+                self.numbers(Kind::SpanEntered, &[name & 0xffff_ffff, name >> 32]);
+            } else {
+                deeper += 1;
+            }
+        }
+        if deeper > 0 {
+            self.numbers(Kind::SpansDeeper, &[deeper]);
+        }
     }
 
     /// Whether so much fits, and the count of what does not.
-    fn has_room(&self, size: usize) -> bool {
+    pub(crate) fn has_room(&self, size: usize) -> bool {
         self.out.len() + size + COUNT_SIZE <= self.room
     }
 
@@ -171,7 +291,7 @@ impl<'a> Statuses<'a> {
     }
 
     /// The id of a site, which is defined here if nobody else has.
-    fn id(&mut self, site: &'static Site) -> Option<u32> {
+    pub(crate) fn id(&mut self, site: &'static Site) -> Option<u32> {
         let known = self.ids.get(&std::ptr::from_ref(site)).copied();
         if let Some(id) = known.or_else(|| site.cached(self.generation)) {
             return Some(id);
@@ -186,7 +306,7 @@ impl<'a> Statuses<'a> {
         // SAFETY: the vector has the size that was asked for.
         unsafe { site.put_definition(id, &mut cursor) };
         definition.truncate(cursor.bytes_since(start));
-        self.out.push(Kind::Site as u8);
+        self.out.push(site.definition_kind() as u8);
         self.out.extend(definition);
         self.ids.insert(std::ptr::from_ref(site), id);
         Some(id)

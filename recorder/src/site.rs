@@ -11,7 +11,9 @@
 use crate::control::Control;
 use crate::slot::Slot;
 use crate::writer::Inside;
-use lookback_snapshot::wire::{Kind, Loss, MAX_TEXT, MAX_VARINT, ValueType};
+use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT, ValueType};
+use std::any::Any;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const ID_BITS: u32 = 24;
@@ -20,15 +22,25 @@ const ID_BITS: u32 = 24;
 pub(crate) const MAX_FIELDS: usize = 12;
 
 /// A place in the source that records something. The macros make them.
-#[derive(Debug)]
 pub struct Site {
     name: &'static str,
     fields: &'static [&'static str],
     file: &'static str,
     line: u32,
+    /// Of a callsite of `tracing`: its target and level.
+    callsite: Option<(&'static str, Level)>,
+    /// What an integration keeps with it.
+    mark: u64,
+    origin: Option<&'static (dyn Any + Send + Sync)>,
     cache: AtomicU64,
     /// The types of the fields as they were defined, four bits each: see [`Site::id_with`].
     types: AtomicU64,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.name, self.file, self.line)
+    }
 }
 
 impl Site {
@@ -41,7 +53,63 @@ impl Site {
         line: u32,
     ) -> Self {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { name, fields, file, line, cache, types }
+        let (mark, origin) = (0, None);
+        Self { name, fields, file, line, callsite: None, mark, origin, cache, types }
+    }
+
+    /// The site of a callsite of `tracing`, whose fields may have values of any type.
+    #[must_use]
+    pub const fn of_callsite(
+        name: &'static str,
+        fields: &'static [&'static str],
+        place: (&'static str, u32),
+        target: &'static str,
+        level: Level,
+    ) -> Self {
+        let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            name,
+            fields,
+            file: place.0,
+            line: place.1,
+            callsite: Some((target, level)),
+            mark: 0,
+            origin: None,
+            cache,
+            types,
+        }
+    }
+
+    /// With a number and a thing that an integration finds again with it.
+    #[must_use]
+    pub const fn with_mark(mut self, mark: u64, origin: &'static (dyn Any + Send + Sync)) -> Self {
+        self.mark = mark;
+        self.origin = Some(origin);
+        self
+    }
+
+    /// The number that an integration keeps with it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// The thing that an integration keeps with it, if it is of this type.
+    #[must_use]
+    pub fn origin<T: 'static>(&self) -> Option<&'static T> {
+        self.origin?.downcast_ref()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What kind of definition it has, if it has no fields of fixed types.
+    pub(crate) fn definition_kind(&self) -> Kind {
+        if self.callsite.is_some() { Kind::Callsite } else { Kind::Site }
     }
 
     /// The id in this generation, if it is known to everybody.
@@ -94,7 +162,7 @@ impl Site {
     ) -> Result<u32, Loss> {
         let inside = Inside::from_parts(slot, control, generation);
         let id = inside.next_id()?;
-        inside.record(Kind::Site, self.definition_size(), |cursor| {
+        inside.record(self.definition_kind(), self.definition_size(), |cursor| {
             // SAFETY: the size asked for is that of these arguments.
             unsafe { self.put_definition(id, cursor) };
         })?;
@@ -138,7 +206,16 @@ impl Site {
 
     /// How many bytes the arguments of a definition take, at most.
     pub(crate) fn definition_size(&self) -> usize {
-        2 * MAX_VARINT + 4 + self.name.len().min(SITE_TEXT) + self.file.len().min(SITE_TEXT)
+        let place =
+            2 * MAX_VARINT + 4 + self.name.len().min(SITE_TEXT) + self.file.len().min(SITE_TEXT);
+        let Some((target, _)) = self.callsite else { return place };
+        let names = self.names().map(|name| 2 + name.len().min(CALLSITE_FIELD)).sum::<usize>();
+        place + 2 + target.len().min(SITE_TEXT) + 1 + 1 + names
+    }
+
+    /// The names of a callsite's fields, as many as a definition has room for.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().copied().take(MAX_CALLSITE_FIELDS)
     }
 
     /// # Safety
@@ -150,6 +227,12 @@ impl Site {
             cursor.text(self.name, SITE_TEXT);
             cursor.text(self.file, SITE_TEXT);
             cursor.number(u64::from(self.line));
+            if let Some((target, level)) = self.callsite {
+                cursor.text(target, SITE_TEXT);
+                cursor.number(level as u64);
+                cursor.number(self.names().count() as u64);
+                self.names().for_each(|name| cursor.text(name, CALLSITE_FIELD));
+            }
         }
     }
 
@@ -159,10 +242,19 @@ impl Site {
     }
 }
 
+/// The site that stands for what lies at this address for ever, made by `make` if it is new.
+#[must_use]
+pub fn callsite(address: usize, make: impl FnOnce() -> Site) -> &'static Site {
+    crate::places::find((address as u64, 1), make)
+}
+
 /// The longest name and the longest file of a site; both must fit a definition.
 const SITE_TEXT: usize = MAX_TEXT / 2;
 /// The longest name of a field.
 const FIELD_NAME: usize = 128;
+/// The most fields of a callsite, as `tracing` has it, and the longest name of one of them.
+const MAX_CALLSITE_FIELDS: usize = 32;
+const CALLSITE_FIELD: usize = 56;
 
 /// The types of an event's values.
 #[derive(Debug)]

@@ -17,13 +17,20 @@
 
 use crate::control::{Control, MAX_SLOTS};
 use crate::gate::Gate;
+use crate::groups::Cache;
 use crate::site::Site;
+use crate::task::Place;
+use crate::worker::WorkerPlace;
 use lookback_snapshot::wire::Loss;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// How many open regions of a thread are restated; deeper ones are counted.
 pub(crate) const MAX_REGIONS: usize = 64;
+/// How many polls of a thread, one inside of the other, are recorded. Deeper ones are not.
+pub(crate) const MAX_POLLS: usize = 16;
+/// How many spans that a thread is inside of are restated; deeper ones are counted.
+pub(crate) const MAX_SPANS: usize = 64;
 
 /// See the module. Zeroes are a valid slot.
 #[repr(C, align(128))]
@@ -41,6 +48,24 @@ pub(crate) struct Slot {
     pub(crate) lost_cause: Cell<u8>,
     /// The time of the last record.
     pub(crate) last: Cell<u64>,
+
+    /// The span that the thread created last, if nothing was recorded of it since; 0 for none.
+    pub(crate) created_last: Cell<u64>,
+    /// The span that the thread left last, and what was committed then.
+    pub(crate) exited_last: Cell<u64>,
+    pub(crate) exited_at: Cell<u64>,
+    /// How many spans the thread is inside of.
+    pub(crate) span_depth: AtomicU32,
+    /// How many polls the thread is in.
+    pub(crate) poll_depth: AtomicU32,
+    /// What was committed when the last poll ended, or a number that never is.
+    pub(crate) poll_ended: Cell<u64>,
+    /// What the task being polled is about to wait for, if that is known.
+    pub(crate) waits_for: Cell<Option<&'static Site>>,
+    /// Which worker the thread is.
+    pub(crate) worker: WorkerPlace,
+    pub(crate) free_tasks: Cache,
+    pub(crate) free_spans: Cache,
 
     /// The number of the next block's first event.
     pub(crate) next_event: Cell<u64>,
@@ -63,6 +88,10 @@ pub(crate) struct Slot {
     /// How many regions are open.
     pub(crate) depth: AtomicU32,
     pub(crate) regions: [OpenRegion; MAX_REGIONS],
+    /// The tasks being polled, outermost first.
+    pub(crate) polls: [AtomicPtr<Place>; MAX_POLLS],
+    /// The spans that the thread is inside of, outermost first.
+    pub(crate) spans: [AtomicU64; MAX_SPANS],
 }
 
 /// An open region.
@@ -84,6 +113,30 @@ impl Slot {
 
     pub(crate) fn lost(&self, cause: Loss) -> u64 {
         self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The base time of the block that is being filled; there must be one.
+    pub(crate) fn base(&self) -> u64 {
+        // SAFETY: there is a block, with a base time in its header that nobody changes.
+        u64::from_le(unsafe { self.block.get().add(24).cast::<u64>().read() })
+    }
+
+    /// Forgets what the slot knows of its thread, which is gone.
+    pub(crate) fn forget_thread(&self) {
+        self.thread.store(0, Ordering::Relaxed);
+        self.depth.store(0, Ordering::Relaxed);
+        self.poll_depth.store(0, Ordering::Relaxed);
+        self.span_depth.store(0, Ordering::Relaxed);
+        self.worker.clear();
+        self.forget_last();
+    }
+
+    /// Forgets what the records before this one were about: a reader will not know.
+    pub(crate) fn forget_last(&self) {
+        self.created_last.set(0);
+        self.exited_last.set(0);
+        self.exited_at.set(u64::MAX);
+        self.poll_ended.set(u64::MAX);
     }
 
     /// The thread's name, as the operating system has it: at most 15 bytes.

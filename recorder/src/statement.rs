@@ -1,7 +1,8 @@
 //! What a slot's owner says of itself at the front of a generation, and after a loss: how many events
-//! are missing, whose slot it is, which regions are open. So no generation needs another to be read.
+//! are missing, whose slot it is, which regions are open, what it polls, which spans it is inside of. So no generation needs another to be read.
 
 use crate::cursor::Cursor;
+use crate::site::Site;
 use crate::slot::MAX_REGIONS;
 use crate::thread;
 use crate::writer::Inside;
@@ -36,29 +37,17 @@ impl Inside {
             let Some(site) = (unsafe { region.site.load(Ordering::Relaxed).as_ref() }) else {
                 continue;
             };
-            let id = match site.cached(self.generation()) {
-                Some(id) => id,
-                None => {
-                    let id = self.next_id().ok()?;
-                    self.piece(Kind::Site, site.definition_size(), |cursor| {
-                        // SAFETY: as large as asked for.
-                        unsafe { site.put_definition(id, cursor) };
-                    })?;
-                    site.publish(self.generation(), id);
-                    id
-                }
-            };
+            let id = self.site_piece(site)?;
             let began = region.began.load(Ordering::Relaxed);
             if !self.block_for(1 + 2 * MAX_VARINT) {
                 return None;
             }
-            // SAFETY: there is a block, with a base time in its header.
-            let base = unsafe { slot.block.get().add(24).cast::<u64>().read() };
+            let base = slot.base();
             self.put_record(Kind::RegionStatus, |cursor| {
                 // SAFETY: two numbers, as asked for.
                 unsafe {
                     cursor.number(u64::from(id));
-                    cursor.number(u64::from_le(base).saturating_sub(began));
+                    cursor.number(base.saturating_sub(began));
                 }
             });
         }
@@ -68,11 +57,27 @@ impl Inside {
                 unsafe { cursor.number((depth - MAX_REGIONS) as u64) };
             })?;
         }
-        Some(())
+        crate::worker::state_worker(self)?;
+        crate::task::state_polls(self)?;
+        crate::span::state_entered(self)
+    }
+
+    /// The id of a site, defined in a statement if it has to be.
+    pub(crate) fn site_piece(self, site: &Site) -> Option<u32> {
+        if let Some(id) = site.cached(self.generation()) {
+            return Some(id);
+        }
+        let id = self.next_id().ok()?;
+        self.piece(site.definition_kind(), site.definition_size(), |cursor| {
+            // SAFETY: as large as asked for.
+            unsafe { site.put_definition(id, cursor) };
+        })?;
+        site.publish(self.generation(), id);
+        Some(id)
     }
 
     /// One record of a statement, which itself needs none.
-    fn piece(self, kind: Kind, size: usize, put: impl FnOnce(&mut Cursor)) -> Option<()> {
+    pub(crate) fn piece(self, kind: Kind, size: usize, put: impl FnOnce(&mut Cursor)) -> Option<()> {
         if !self.block_for(1 + size) {
             return None;
         }

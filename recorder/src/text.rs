@@ -1,49 +1,102 @@
 //! Texts: cut to the format's limit, and formatted without allocating.
 
-#![forbid(unsafe_code)]
-
 use lookback_snapshot::wire::MAX_TEXT;
 use std::fmt;
+use std::mem::MaybeUninit;
 
 /// The longest front of `text` of at most `limit` bytes that ends with a character.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {
     if text.len() <= limit { text } else { &text[..text.floor_char_boundary(limit)] }
 }
 
-/// A text that is formatted into a place on the stack. One byte more than a text may have, so that
-/// what was cut off here is seen to be cut off when it is written.
-pub(crate) struct StackText {
-    bytes: [u8; MAX_TEXT + 4],
+/// Where a text is formatted to: on the stack. Not initialized: to clear a kilobyte takes longer than
+/// most formatting. And apart from the text's length: in one structure with it, all is cleared.
+pub struct TextRoom(MaybeUninit<[u8; CAPACITY]>);
+
+impl fmt::Debug for TextRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TextRoom")
+    }
+}
+
+impl Default for TextRoom {
+    #[inline(always)]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TextRoom {
+    /// An empty room.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+}
+
+/// A text that is formatted into a place on the stack. There is room for a little more than a text may
+/// have, so that what was cut off here is seen to be cut off when it is written.
+pub struct StackText<'a> {
+    room: &'a mut TextRoom,
     length: usize,
 }
 
-impl StackText {
+const CAPACITY: usize = MAX_TEXT + 4;
+
+impl fmt::Debug for StackText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl<'a> StackText<'a> {
+    /// Nothing yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(room: &'a mut TextRoom) -> Self {
+        Self { room, length: 0 }
+    }
+
     /// Formats, as far as the limit allows. The formatting is the user's code, which may itself
     /// record, or panic: it runs before anything is begun.
-    pub(crate) fn format(arguments: fmt::Arguments<'_>) -> Self {
-        let mut text = Self { bytes: [0; MAX_TEXT + 4], length: 0 };
+    #[must_use]
+    pub fn format(room: &'a mut TextRoom, arguments: fmt::Arguments<'_>) -> Self {
+        let mut text = Self::new(room);
         // An error means that it is full, or that the user's code gave up: what there is, stands.
         let _ = fmt::Write::write_fmt(&mut text, arguments);
         text
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        // Only whole texts and texts cut at a boundary are appended.
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    /// What there is of it.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let start = self.room.0.as_ptr().cast::<u8>();
+        // SAFETY: so many bytes were written; only whole texts and texts cut at a boundary are.
+        unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, self.length)) }
+    }
+
+    /// Appends a text, of which there must be room for all.
+    fn append(&mut self, text: &str) {
+        assert!(self.length + text.len() <= CAPACITY);
+        let start = self.room.0.as_mut_ptr().cast::<u8>();
+        // SAFETY: there is room for it, in memory of this object alone.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), start.add(self.length), text.len());
+        }
+        self.length += text.len();
     }
 }
 
-impl fmt::Write for StackText {
+impl fmt::Write for StackText<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.bytes.len() - self.length;
-        let whole = cut(text, room);
-        self.bytes[self.length..][..whole.len()].copy_from_slice(whole.as_bytes());
-        self.length += whole.len();
+        let whole = cut(text, CAPACITY - self.length);
+        self.append(whole);
         if whole.len() < text.len() {
             // Fill up, so that the length alone says that something is missing.
-            while self.length < self.bytes.len() {
-                self.bytes[self.length] = b' ';
-                self.length += 1;
+            while self.length < CAPACITY {
+                self.append(" ");
             }
             return Err(fmt::Error);
         }
@@ -64,9 +117,10 @@ mod tests {
 
     #[test]
     fn a_formatted_text_that_is_too_long_is_seen_to_be_cut() {
-        let text = StackText::format(format_args!("{}{}", "a".repeat(1020), "ü".repeat(9)));
+        let mut room = TextRoom::new();
+        let text = StackText::format(&mut room, format_args!("{}{}", "a".repeat(1020), "ü".repeat(9)));
         assert!(text.as_str().len() > MAX_TEXT);
         assert!(text.as_str().starts_with("aaaa"));
-        assert_eq!(StackText::format(format_args!("{}-{}", 1, 2)).as_str(), "1-2");
+        assert_eq!(StackText::format(&mut room, format_args!("{}-{}", 1, 2)).as_str(), "1-2");
     }
 }

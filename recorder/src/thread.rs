@@ -129,8 +129,7 @@ fn take_leave(control: &'static Control, slot: &'static Slot) {
             // SAFETY: the event has no arguments.
             unsafe { inside.commit(cursor) };
         }
-        slot.thread.store(0, Ordering::Relaxed);
-        slot.depth.store(0, Ordering::Relaxed);
+        slot.forget_thread();
     }
     control.give_slot(slot);
 }

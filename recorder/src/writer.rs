@@ -159,6 +159,43 @@ impl Inside {
         Some((cursor, now))
     }
 
+    /// As [`begin`](Self::begin), for an event that names a site: its id, and the place to put it
+    /// and all other arguments, `size` bytes at most.
+    #[inline(always)]
+    pub(crate) fn begin_at_id(self, kind: Kind, site: &Site, size: usize) -> Option<(u32, Cursor)> {
+        let id = match site.id(self) {
+            Ok(id) => id,
+            Err(cause) => {
+                self.lose(cause);
+                return None;
+            }
+        };
+        Some((id, self.begin(kind, MAX_VARINT + size)?.0))
+    }
+
+    /// As [`begin`](Self::begin), for an event that happens at the same time as the one before it,
+    /// for which [room was made](Self::room_for).
+    #[inline(always)]
+    pub(crate) fn begin_at_once(self, kind: Kind, size: usize) -> Option<Cursor> {
+        if !self.has_room(1 + MAX_VARINT + size) {
+            self.lose(Loss::ArenaFull);
+            return None;
+        }
+        let mut cursor = self.end_of_block();
+        // SAFETY: there is room for `size` bytes, which is what these and the arguments take.
+        unsafe {
+            cursor.byte(kind as u8);
+            cursor.number(0);
+        }
+        Some(cursor)
+    }
+
+    /// Makes room for records of so many bytes in one block, in which the slot is stated.
+    #[inline(always)]
+    pub(crate) fn room_for(self, size: usize) -> Result<(), Loss> {
+        if self.has_room(size) { Ok(()) } else { Err(Loss::ArenaFull) }
+    }
+
     /// Commits an event.
     ///
     /// # Safety
@@ -243,6 +280,7 @@ impl Inside {
         self.retire_block();
         slot.gate.adopt(self.generation);
         slot.sequence.set(0);
+        slot.forget_last();
         // As much as the last generation took, so that most take one block.
         let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
         let wanted = slot.used.replace(0).next_multiple_of(BLOCK_GRANULE as u32);
@@ -332,6 +370,7 @@ impl Inside {
         slot.lost_here.set(slot.lost_here.get() + 1);
         slot.lost_cause.set(cause as u8);
         slot.must_state.set(true);
+        slot.forget_last();
     }
 
     /// Gives up the block being filled. Nothing is written to it: it may be somebody else's by now.
@@ -380,6 +419,8 @@ impl Inside {
         slot.block.set(block);
         slot.room.set(length - BLOCK_HEADER as u32);
         slot.committed.set(0);
+        slot.poll_ended.set(u64::MAX);
+        slot.exited_at.set(u64::MAX);
         slot.last.set(now);
         true
     }

@@ -1,11 +1,14 @@
 //! What reading and writing a file cost: megabytes and events a second, on one core.
 //!
 //! The records are those of a made-up service: eight threads that serve requests, each a region
-//! with two regions inside, a typed event, a counter, and a message now and then. Times between
+//! with two regions inside, a typed event, a counter, and a message now and then; and those of a
+//! service of tasks, whose workers poll, wake and go through spans. Times between
 //! events vary as a service's do, so that they compress no better than real ones.
 
 #[path = "../tests/build/mod.rs"]
 mod build;
+#[path = "tasks/mod.rs"]
+mod tasks;
 
 use build::{Gen, PERIOD, Val};
 use lookback_snapshot::file::FileWriter;
@@ -23,13 +26,8 @@ fn main() {
         let next = generations.last().map_or_else(|| Gen::new(1), Gen::next);
         generations.push(busy(next, 400_000));
     }
-    let events: u64 =
-        generations.iter().flat_map(|g| &g.blocks).map(|block| u64::from(block.events)).sum();
-    let records: usize =
-        generations.iter().flat_map(|g| &g.blocks).map(|block| block.records.len()).sum();
-    let per_event = records as f64 / events as f64;
-    println!("{events} events, {records} bytes of records, {per_event:.2} bytes an event");
-
+    println!("a service of threads: regions, typed events, counters, messages");
+    let (events, records) = size(&generations);
     for level in [-5, -1, 1, 2, 3, 5] {
         let mut size = 0;
         let took = best(|| size = write(&generations, level).len());
@@ -40,12 +38,31 @@ fn main() {
             size as f64 / events as f64,
         );
     }
+    read(&generations);
+    println!("\na service of tasks: polls, wakes, spans, workers");
+    let mut program = tasks::Program::default();
+    let generations: Vec<_> = (0..8).map(|_| program.generation(400_000)).collect();
+    read(&generations);
+}
 
+/// Events, and bytes of records.
+fn size(generations: &[Gen]) -> (u64, usize) {
+    let blocks = || generations.iter().flat_map(|g| &g.blocks);
+    let events = blocks().map(|block| u64::from(block.events)).sum();
+    let records = blocks().map(|block| block.records.len()).sum();
+    let per_event = records as f64 / events as f64;
+    println!("{events} events, {records} bytes of records, {per_event:.2} bytes an event");
+    (events, records)
+}
+
+fn read(generations: &[Gen]) {
+    let (events, records) = size(generations);
     let mut writer = FileWriter::new(Vec::new(), &build::metadata()).unwrap();
-    for generation in &generations {
+    for generation in generations {
         writer.generation(&mut generation.frame()).unwrap();
     }
     let file = writer.finish().unwrap();
+    println!("{:.2} bytes of file an event", file.len() as f64 / events as f64);
     if let Ok(path) = std::env::var("LOOKBACK_BENCH_FILE") {
         std::fs::write(path, &file).unwrap();
     }
@@ -82,6 +99,7 @@ fn main() {
             black_box(count);
         }),
     );
+    assert_eq!(validate(&trace).first().map(ToString::to_string), None);
     report("validate                     ", best(|| assert_eq!(validate(&trace).len(), 0)));
     report(
         "count (generations)          ",

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "read")]
+pub mod export;
 pub mod file;
 #[cfg(feature = "read")]
 pub mod read;
@@ -9,6 +11,8 @@ pub mod wire;
 #[cfg(feature = "read")]
 pub use read::{
     DecodedGeneration, EndRecord, Event, EventKind, Events, Fields, GenerationEvents,
-    GenerationInfo, Level, Limits, Lost, OpenRegion, ReadError, Reason, Site, Text, Thread,
-    ThreadState, Trace, Value, Violation, validate, validate_with,
+    GenerationInfo, Level, Limits, Lost, OpenRegion, ReadError, Reason, Site, SpanStatus,
+    TaskStatus, Text, Thread, ThreadState, Trace, Value, Violation, WorkerId, validate,
+    validate_with,
 };
+pub use wire::{SpanId, TaskId, TaskState};

@@ -1,18 +1,19 @@
 //! A file of each released version stays readable, event by event.
 //!
-//! `LOOKBACK_WRITE_GOLDEN=1 cargo test -p lookback-snapshot --test golden` writes the files of the
-//! present version anew. Those of released versions must never change.
+//! `LOOKBACK_WRITE_GOLDEN=v2 cargo test -p lookback-snapshot --test golden` writes the files of that
+//! version anew. Those of released versions must never change.
 #![cfg(feature = "read")]
 
 mod build;
 
 use build::{Gen, PERIOD, Val, file, inline};
-use lookback_snapshot::wire::{Kind, Loss, ValueType, put_varint};
+use lookback_snapshot::read::text::{from_text, to_text};
+use lookback_snapshot::wire::{EVENT_TABLE, Kind, Loss, ValueType, put_varint};
 use lookback_snapshot::{EventKind, Trace, validate};
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Every kind of record, three threads, a loss, and a last generation that is incomplete.
+/// Every kind of record of version 1, three threads, a loss, and a last generation that is incomplete.
 fn golden() -> Vec<Gen> {
     let mut first = Gen::new(1);
     first.block(1, 1, 10);
@@ -119,11 +120,20 @@ fn listing(bytes: Vec<u8>) -> String {
         let generation = trace.generation(info.number).unwrap();
         for state in generation.statuses() {
             let thread = state.thread().unwrap();
+            let inside = match (state.worker(), state.pool()) {
+                (None, None) => String::new(),
+                (worker, pool) => format!(
+                    " worker {worker:?} pool {pool:?} tasks {:?} spans {:?} and {}",
+                    state.tasks().collect::<Vec<_>>(),
+                    state.spans().collect::<Vec<_>>(),
+                    state.spans_deeper()
+                ),
+            };
             let regions: Vec<_> =
                 state.regions().map(|open| format!("{}@{}", open.site.name, open.began)).collect();
             writeln!(
                 out,
-                "  status thread {} {:?} os {} regions [{}] deeper {} carried {}",
+                "  status thread {} {:?} os {} regions [{}] deeper {} carried {}{inside}",
                 thread.number,
                 thread.name,
                 thread.os_thread,
@@ -132,6 +142,25 @@ fn listing(bytes: Vec<u8>) -> String {
                 state.is_carried()
             )
             .unwrap();
+        }
+        for task in generation.tasks() {
+            let thread = task.thread.map_or(0, |thread| thread.number.0);
+            writeln!(
+                out,
+                "  task {} {} {} woken {} sequence {:?} thread {thread}",
+                task.task,
+                task.site.name,
+                task.state.name(),
+                task.woken,
+                task.sequence
+            )
+            .unwrap();
+        }
+        for span in generation.spans() {
+            write!(out, "  span {} {} in {:?}", span.span, span.site.name, span.parent).unwrap();
+            let fields: Vec<_> =
+                span.fields().map(|(name, value)| format!(" {name}={value:?}")).collect();
+            writeln!(out, " began {}{}", span.began, fields.concat()).unwrap();
         }
         if let Some(end) = generation.end_record() {
             writeln!(out, "  {end:?}").unwrap();
@@ -152,17 +181,37 @@ fn listing(bytes: Vec<u8>) -> String {
         for (name, value) in event.fields() {
             write!(out, " {name}={value:?}").unwrap();
         }
+        if let Some(number) = event.sequence() {
+            write!(out, " #{number}").unwrap();
+        }
+        let kind = format!("{:?}", event.kind());
+        if kind.starts_with("Task") || kind.starts_with("Span") || kind.starts_with("Pool") {
+            write!(out, " {kind}").unwrap();
+        }
+        let within = [
+            event.task().map(|task| format!("task {task}")),
+            event.span().map(|span| format!("span {span}")),
+            event.worker().map(|worker| format!("worker {worker}")),
+        ];
+        for within in within.into_iter().flatten() {
+            write!(out, " in {within}").unwrap();
+        }
         out.push('\n');
     }
     out
 }
 
-#[test]
-fn the_golden_file_of_version_1_is_read_as_ever() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let (file_path, listing_path) = (folder.join("v1.lbk"), folder.join("v1.events.txt"));
-    if std::env::var_os("LOOKBACK_WRITE_GOLDEN").is_some() {
-        let bytes = file(&golden());
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// A file of this version is what it says that it is.
+#[track_caller]
+fn assert_read(version: &str, written: impl FnOnce() -> Vec<u8>) {
+    let (file_path, listing_path) =
+        (folder().join(format!("{version}.lbk")), folder().join(format!("{version}.events.txt")));
+    if std::env::var_os("LOOKBACK_WRITE_GOLDEN").is_some_and(|wanted| wanted == version) {
+        let bytes = written();
         std::fs::write(&listing_path, listing(bytes.clone())).unwrap();
         std::fs::write(&file_path, bytes).unwrap();
     }
@@ -175,9 +224,26 @@ fn the_golden_file_of_version_1_is_read_as_ever() {
 }
 
 #[test]
+fn the_golden_file_of_version_1_is_read_as_ever() {
+    assert_read("v1", || file(&golden()));
+}
+
+#[test]
+fn the_golden_file_of_version_2_is_read_as_ever() {
+    let text = std::fs::read_to_string(folder().join("v2.text")).unwrap();
+    assert_read("v2", || from_text(&text).unwrap());
+    let bytes = std::fs::read(folder().join("v2.lbk")).unwrap();
+    let trace = Trace::from_bytes(bytes).unwrap();
+    if std::env::var_os("LOOKBACK_WRITE_GOLDEN").is_some_and(|wanted| wanted == "v2") {
+        std::fs::write(folder().join("v2.text"), to_text(&trace)).unwrap();
+        return;
+    }
+    assert_eq!(to_text(&trace), text);
+}
+
+#[test]
 fn this_version_writes_what_the_golden_file_holds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let old = std::fs::read(folder.join("v1.lbk")).unwrap();
+    let old = std::fs::read(folder().join("v1.lbk")).unwrap();
     // Without the metadata, whose event table may grow.
     let generations = |bytes: &[u8]| {
         let content = zstd::decode_all(bytes).unwrap();
@@ -189,9 +255,24 @@ fn this_version_writes_what_the_golden_file_holds() {
 
 #[test]
 fn the_golden_file_has_every_kind_of_record() {
-    let generations = golden();
-    let text = listing(file(&generations));
-    for kind in ["thread_start", "thread_exit", "region_begin", "region_end", "log", "event"] {
-        assert!(text.contains(&format!(" {kind} ")), "{kind}");
+    let text = std::fs::read_to_string(folder().join("v2.text")).unwrap();
+    for row in EVENT_TABLE {
+        // With the names of its arguments, or its code, where the name is not enough.
+        let of_kind = |line: &str| {
+            let mut words = line.trim().split(' ').skip_while(|word| word.starts_with('@'));
+            let name = words.next().unwrap_or_default();
+            let short = EVENT_TABLE.iter().find(|other| {
+                other.name == row.name
+                    && other
+                        .arguments
+                        .iter()
+                        .map(|(name, _)| name)
+                        .eq(row.arguments.iter().map(|(name, _)| name))
+            });
+            let given = row.arguments.iter().all(|(name, _)| line.contains(&format!(" {name}=")));
+            let code = format!("{}#{}", row.name, row.code);
+            name == code || (short == Some(row) && name == row.name && given)
+        };
+        assert!(text.lines().any(of_kind), "{row:?}");
     }
 }

@@ -38,7 +38,7 @@ fn a_service_is_read_and_found_sound() {
     let trace = Trace::from_bytes(file(&generations)).unwrap();
     assert_eq!(trace.metadata().text(key::PROCESS_NAME), Some("shop"));
     assert_eq!(trace.damage(), []);
-    assert_eq!(trace.format_version(), 1);
+    assert_eq!(trace.format_version(), lookback_snapshot::file::FORMAT_VERSION);
     let infos = trace.generations();
     assert_eq!(infos.len(), 4);
     assert_eq!(infos[0].start, Nanos(BOOT + PERIOD * 5));

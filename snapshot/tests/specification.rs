@@ -25,6 +25,9 @@ fn row(row: &Row) -> String {
             Argument::Fields => "fields",
             Argument::Values => "values",
             Argument::Pairs => "pairs",
+            Argument::Given => "given",
+            Argument::Names => "names",
+            Argument::Bytes => "bytes",
         };
         format!("{name}: {kind}")
     };
@@ -60,14 +63,15 @@ fn the_page_has_every_code() {
         (ValueType::Float, "float"),
         (ValueType::Bool, "bool"),
         (ValueType::Text, "text"),
+        (ValueType::Error, "error"),
     ];
     for (kind, name) in types {
         assert_said(&format!("| {} | {name} |", kind as u8));
     }
-    for code in 0..8 {
+    for code in 0..11 {
         assert!(Argument::from_code(code).is_some());
     }
-    assert!(Argument::from_code(8).is_none());
+    assert!(Argument::from_code(11).is_none());
 }
 
 #[test]

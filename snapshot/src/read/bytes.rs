@@ -31,11 +31,15 @@ impl Span {
         self.length & Self::CUT != 0
     }
 
+    /// Its bytes, whatever they are.
+    pub(super) fn bytes(self, content: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        content.get(start..start + (self.length & !Self::CUT) as usize).unwrap_or_default()
+    }
+
     /// The text. What is no UTF-8, and all behind it, is left out.
     pub(super) fn of(self, content: &[u8]) -> &str {
-        let start = self.start as usize;
-        let end = start + (self.length & !Self::CUT) as usize;
-        let bytes = content.get(start..end).unwrap_or_default();
+        let bytes = self.bytes(content);
         match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
@@ -95,6 +99,12 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// A task's or a span's place, or its incarnation.
+    #[inline]
+    pub(super) fn place(&mut self) -> Result<u32, Fault> {
+        u32::try_from(self.number()?).map_err(|_| "a task or span is larger than any may be")
+    }
+
     pub(super) fn signed(&mut self) -> Result<i64, Fault> {
         self.number().map(unzigzag)
     }
@@ -123,11 +133,10 @@ impl<'a> Bytes<'a> {
 
     #[inline]
     fn skip(&mut self, length: usize) -> Result<(), Fault> {
-        let end = self.at + length;
-        if end > self.content.len() {
+        if length > self.content.len().saturating_sub(self.at) {
             return Err(CUT_OFF);
         }
-        self.at = end;
+        self.at += length;
         Ok(())
     }
 
@@ -137,8 +146,33 @@ impl<'a> Bytes<'a> {
             ValueType::Unsigned | ValueType::Signed => self.number().map(drop),
             ValueType::Float => self.skip(8),
             ValueType::Bool => self.skip(1),
-            ValueType::Text => self.text().map(drop),
+            ValueType::Text | ValueType::Error => self.text().map(drop),
         }
+    }
+
+    /// The front of a given value: which of the callsite's fields it is of, and its type.
+    pub(super) fn given(&mut self) -> Result<(u64, ValueType), Fault> {
+        let tag = self.number()?;
+        let kind = ValueType::from_code((tag & 7) as u8);
+        Ok((tag >> 3, kind.ok_or("a field has a type that no version has")?))
+    }
+
+    /// Steps over the given values of a span or a message.
+    #[inline]
+    pub(super) fn skip_given(&mut self) -> Result<(), Fault> {
+        for _ in 0..self.number()? {
+            let (_, kind) = self.given()?;
+            self.skip_value(kind)?;
+        }
+        Ok(())
+    }
+
+    /// So many bytes as are said to follow: where they begin and end.
+    pub(super) fn counted(&mut self) -> Result<(usize, usize), Fault> {
+        let length = usize::try_from(self.number()?).map_err(|_| CUT_OFF)?;
+        let start = self.at;
+        self.skip(length)?;
+        Ok((start, self.at))
     }
 
     pub(super) fn value_type(&mut self) -> Result<ValueType, Fault> {
@@ -185,6 +219,13 @@ impl<'a> Bytes<'a> {
                     self.number()?;
                 }
             }
+            Argument::Given => self.skip_given()?,
+            Argument::Names => {
+                for _ in 0..self.number()? {
+                    self.text()?;
+                }
+            }
+            Argument::Bytes => drop(self.counted()?),
         }
         Ok(())
     }

@@ -1,237 +1,330 @@
-//! What the threads of a generation were doing at its begin and at its end.
+//! What a generation was in the middle of at its begin and at its end.
 //!
-//! A complete generation says all of it itself. An incomplete one has no statuses of threads that
-//! were silent in it: those are as the generation before left them, and this is what is carried
-//! over from there. Names go along as texts, because ids mean nothing outside of their generation.
+//! A complete generation says all of it itself. An incomplete one has no statuses of what was silent
+//! in it: that is as the generation before left it, and this is what is carried over from there.
+//! Names go along as texts, because ids mean nothing outside of their generation.
 
-use super::bytes::{Fault, Span};
+use super::begin::{SpanBegin, TaskBegin, WorkerId};
+use super::bytes::{Fault, Span, TextAt};
 use super::generation::Contents;
-use super::regions::{Open, Regions};
-use super::stream::{Record, Stream};
+use super::inside::{Inside, Tenure};
+use super::order::Order;
+use super::owned::Owned;
+use super::regions::{Nest, Open, Regions};
+use super::spans::UNKNOWN_PARENT;
+use super::stream::NO_SPAN;
 use super::survey::Survey;
-use super::thread::{NO_THREAD, Thread};
-use crate::wire::{MAX_TEXT, ThreadNumber, Ticks};
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use super::tables::Field;
+use super::thread::Thread;
+use super::walked::State;
+use crate::wire::{
+    MAX_TEXT, SpanId, TaskId, TaskState, ThreadNumber, Ticks, ValueType, put_varint,
+};
+use std::collections::HashMap;
 
-/// A thread, and what is open on it.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) thread: u32,
+/// What the generation before left open on a thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried {
     pub(super) regions: Regions,
-    /// Told by the generation before.
-    pub(super) carried: bool,
+    pub(super) inside: Inside,
 }
 
-/// What a walk over all slots shows.
-#[derive(Default)]
-pub(super) struct Walked {
-    pub(super) begin: Vec<State>,
-    pub(super) end: Vec<State>,
-}
-
-impl Walked {
-    pub(super) fn new(of: &Contents) -> Self {
-        let mut walked = Self::default();
-        let mut mentioned = HashSet::new();
-        for blocks in of.slots() {
-            walked.slot(of, blocks, &mut mentioned);
-        }
-        for (thread, regions) in &of.carried {
-            if !mentioned.contains(thread) {
-                let state = State { thread: *thread, regions: regions.clone(), carried: true };
-                walked.begin.push(state.clone());
-                walked.end.push(state);
-            }
-        }
-        let number = |state: &State| of.threads.get(state.thread).map(|thread| thread.number);
-        walked.begin.sort_by_key(number);
-        walked.end.sort_by_key(number);
-        walked
-    }
-
-    fn slot(&mut self, of: &Contents, blocks: std::ops::Range<u32>, mentioned: &mut HashSet<u32>) {
-        let collector = of.blocks[blocks.start as usize].slot == 0;
-        let mut stream = Stream::new(blocks);
-        // The statement that is being read, if it is the first mention of its thread.
-        let mut statement: Option<State> = None;
-        let mut known = NO_THREAD;
-        while let Some(record) = stream.next(of) {
-            match record {
-                Record::Thread(thread) => {
-                    self.state(&mut statement, collector);
-                    if thread != NO_THREAD && mentioned.insert(thread) {
-                        let regions = Regions::default();
-                        statement = Some(State { thread, regions, carried: false });
-                    }
-                }
-                Record::Region(open) => {
-                    if let Some(state) = &mut statement {
-                        state.regions.begin(open);
-                    }
-                }
-                Record::Deeper(count) => {
-                    if let Some(state) = &mut statement {
-                        state.regions.begin_unknown(count);
-                    }
-                }
-                Record::Event => {
-                    let thread = stream.event.thread;
-                    self.state(&mut statement, collector);
-                    if thread != known
-                        && thread != NO_THREAD
-                        && mentioned.insert(thread)
-                        && let Some(regions) = of.carried.get(&thread)
-                    {
-                        let regions = regions.clone();
-                        self.begin.push(State { thread, regions, carried: true });
-                    }
-                    known = thread;
-                }
-                Record::Block(_) | Record::Lost(_) | Record::Fault(..) => {}
-            }
-        }
-        self.state(&mut statement, collector);
-        if !collector && stream.thread() != NO_THREAD {
-            let (thread, regions) = (stream.thread(), stream.regions().clone());
-            if mentioned.insert(thread) && of.carried.contains_key(&thread) {
-                self.begin.push(State { thread, regions: regions.clone(), carried: true });
-            }
-            self.end.push(State { thread, regions, carried: false });
-        }
-    }
-
-    /// A statement is over. The collector's are about threads that are silent: as they were, they
-    /// still are at the end.
-    fn state(&mut self, statement: &mut Option<State>, collector: bool) {
-        if let Some(state) = statement.take() {
-            if collector {
-                self.end.push(state.clone());
-            }
-            self.begin.push(state);
-        }
-    }
-}
-
-/// The open regions of a thread. Prints the outermost few.
-#[derive(Clone, Copy)]
-pub(super) struct OpenRegions<'a> {
-    named: &'a [CarriedRegion],
-    deeper: u64,
-}
-
-impl OpenRegions<'_> {
-    /// Whether both can be said of the same regions: of those that are deep, either may know less.
-    pub(super) fn agrees_with(self, other: Self) -> bool {
-        let depth = |regions: Self| regions.named.len() as u64 + regions.deeper;
-        depth(self) == depth(other)
-            && self.named.iter().zip(other.named).all(|(one, another)| one.is_like(another))
-    }
-}
-
-impl fmt::Display for OpenRegions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 4;
-        if self.named.is_empty() && self.deeper == 0 {
-            return f.write_str("no open region");
-        }
-        f.write_str("open regions ")?;
-        for (index, region) in self.named.iter().take(SHOWN).enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{} ({}:{})", region.name, region.file, region.line)?;
-        }
-        match (self.named.len().saturating_sub(SHOWN) as u64).saturating_add(self.deeper) {
-            0 => Ok(()),
-            more => write!(f, " and {more} deeper ones"),
-        }
-    }
-}
-
-/// What a generation leaves to the next one.
+/// What a generation leaves to the next one, or found from the one before.
 #[derive(Default)]
 pub(super) struct Carry {
-    threads: Vec<(Thread, Vec<CarriedRegion>, u64)>,
+    pub(super) threads: Vec<CarriedThread>,
+    /// By index.
+    pub(super) tasks: Vec<CarriedTask>,
+    /// By index and incarnation.
+    pub(super) spans: Vec<CarriedSpan>,
+    pub(super) sites: Vec<CarriedSite>,
+    /// The last tenure of each worker.
+    pub(super) tenures: HashMap<WorkerId, u64>,
 }
 
-struct CarriedRegion {
-    name: Box<str>,
-    file: Box<str>,
-    line: u32,
-    began: Ticks,
+/// A thread, and what it is in the middle of.
+pub(super) struct CarriedThread {
+    pub(super) thread: Thread,
+    /// Each with its site.
+    pub(super) regions: Vec<(u32, Ticks)>,
+    pub(super) deeper: u64,
+    pub(super) tasks: Nest<(TaskId, u64)>,
+    pub(super) spans: Nest<SpanId>,
+    /// The worker, its tenure, and whether it is parked.
+    pub(super) worker: Option<(WorkerId, u64, bool)>,
+    pub(super) pool: Option<u64>,
 }
 
-impl CarriedRegion {
-    fn is_like(&self, other: &Self) -> bool {
-        (&self.name, &self.file, self.line) == (&other.name, &other.file, other.line)
-    }
+/// A task that lives.
+pub(super) struct CarriedTask {
+    pub(super) id: TaskId,
+    pub(super) sequence: Option<u64>,
+    pub(super) site: u32,
+    pub(super) state: TaskState,
+    pub(super) woken: bool,
 }
+
+/// A span that is open.
+pub(super) struct CarriedSpan {
+    pub(super) id: SpanId,
+    pub(super) parent: SpanId,
+    pub(super) began: Ticks,
+    pub(super) site: u32,
+    /// Its values by name, of each the last.
+    pub(super) fields: Vec<(Box<str>, Owned)>,
+    /// Whether they may not be all, or not the last.
+    pub(super) part: bool,
+}
+
+/// A place in the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CarriedSite {
+    pub(super) name: Box<str>,
+    pub(super) file: Box<str>,
+    pub(super) line: u32,
+}
+
+/// The site that stands for one that is not known.
+const UNKNOWN: u32 = 0;
 
 impl Carry {
-    /// What `of` leaves.
-    pub(super) fn of(of: &Contents) -> Self {
-        Self::from_states(of, &of.walked().end)
+    /// What `of` leaves, of which every event was taken from `order`.
+    pub(super) fn of(of: &Contents, order: &Order) -> Self {
+        let mut carry = Self::with_threads(of, &of.walked().end, Some(order));
+        let mut sites = Sites::new(of, &mut carry.sites);
+        let tasks = order.happening.tasks.end().into_iter().map(|task| CarriedTask {
+            id: task.id,
+            sequence: task.sequence,
+            site: sites.index(task.site),
+            state: task.state,
+            woken: task.woken,
+        });
+        carry.tasks = tasks.collect();
+        let spans = order.happening.spans.end().into_iter().map(|span| {
+            let mut fields = Vec::new();
+            for (site, given) in span.given {
+                Owned::add_given(of, site, given, &mut fields);
+            }
+            CarriedSpan {
+                id: span.id,
+                parent: span.parent,
+                began: span.began,
+                site: sites.index(span.site),
+                fields,
+                part: span.part,
+            }
+        });
+        carry.spans = spans.collect();
+        let last = |(worker, tenure)| Some((of.begin.workers.get(worker)?, tenure));
+        carry.tenures = order.happening.workers.tenures().filter_map(last).collect();
+        carry
     }
 
     /// What `of` says that it found.
     pub(super) fn at_begin(of: &Contents) -> Self {
-        Self::from_states(of, &of.walked().begin)
-    }
-
-    /// Each thread's number, and what is open on it.
-    pub(super) fn threads(&self) -> impl Iterator<Item = (ThreadNumber, OpenRegions<'_>)> {
-        self.threads
-            .iter()
-            .map(|(thread, named, deeper)| (thread.number, OpenRegions { named, deeper: *deeper }))
-    }
-
-    fn from_states(of: &Contents, states: &[State]) -> Self {
-        let region = |open: &Open| {
-            let site = of.site(open.site);
-            CarriedRegion {
-                name: site.map_or("?", |site| site.name).into(),
-                file: site.map_or("?", |site| site.file).into(),
-                line: site.map_or(0, |site| site.line),
-                began: open.began,
-            }
+        let mut carry = Self::with_threads(of, &of.walked().begin, None);
+        let mut sites = Sites::new(of, &mut carry.sites);
+        let task = |task: &TaskBegin| {
+            let site = sites.index(task.site);
+            let TaskBegin { id, sequence, state, woken, .. } = *task;
+            Some(CarriedTask { id, sequence, site, state: state?, woken })
         };
-        let threads = states.iter().filter_map(|state| {
-            let thread = of.threads.get(state.thread)?.clone();
-            let regions = state.regions.known().iter().map(region).collect();
-            Some((thread, regions, state.regions.deeper()))
-        });
-        Self { threads: threads.collect() }
+        carry.tasks = of.begin.tasks.iter().filter_map(task).collect();
+        let open = of.begin.spans.iter().filter(|span| !of.begin.is_created(span.id));
+        let span = |span: &SpanBegin| {
+            let mut fields = Vec::new();
+            Owned::add_given(of, span.site, span.given, &mut fields);
+            let SpanBegin { id, parent, began, part, .. } = *span;
+            CarriedSpan { id, parent, began, site: sites.index(span.site), fields, part }
+        };
+        carry.spans = open.map(span).collect();
+        carry
     }
 
-    /// Gives the next generation's tables what is carried over; the open regions by thread.
+    fn with_threads(of: &Contents, states: &[State], order: Option<&Order>) -> Self {
+        let unknown = CarriedSite { name: "?".into(), file: "?".into(), line: 0 };
+        let mut carry = Self { sites: vec![unknown], ..Self::default() };
+        let mut sites = Sites::new(of, &mut carry.sites);
+        let lines = order.map_or(&[][..], |order| &order.lines);
+        let at_end: HashMap<u32, &Inside> = lines
+            .iter()
+            .filter(|line| !line.is_collector)
+            .map(|line| (line.thread, &line.inside))
+            .collect();
+        let thread = |state: &State| {
+            let inside = match at_end.get(&state.thread) {
+                Some(inside) => inside,
+                None => &state.inside,
+            };
+            let worker = |tenure: Tenure| {
+                Some((of.begin.workers.get(tenure.worker)?, tenure.number, tenure.parked))
+            };
+            let mut region = |open: &Open| (sites.index(open.site), open.began);
+            Some(CarriedThread {
+                thread: of.threads.get(state.thread)?.clone(),
+                regions: state.regions.known().iter().map(&mut region).collect(),
+                deeper: state.regions.deeper(),
+                tasks: inside.tasks.clone(),
+                spans: inside.spans.clone(),
+                worker: inside.worker.and_then(worker),
+                pool: inside.pool,
+            })
+        };
+        carry.threads = states.iter().filter_map(thread).collect();
+        carry
+    }
+
+    /// The place of this index.
+    pub(super) fn site(&self, index: u32) -> &CarriedSite {
+        &self.sites[index as usize]
+    }
+
+    /// By the number of the thread.
+    pub(super) fn by_thread(&self) -> std::collections::BTreeMap<ThreadNumber, &CarriedThread> {
+        self.threads.iter().map(|carried| (carried.thread.number, carried)).collect()
+    }
+
+    /// Gives the next generation's tables what is carried over; what was open by thread.
     pub(super) fn put_into(
         &self,
         content: &mut Vec<u8>,
         survey: &mut Survey,
-    ) -> Result<HashMap<u32, Regions>, Fault> {
+    ) -> Result<HashMap<u32, Carried>, Fault> {
+        let mut into = Into { content, texts: HashMap::new(), sites: HashMap::new() };
         let mut carried = HashMap::new();
-        let mut texts: HashMap<&str, Span> = HashMap::new();
-        for (thread, open, deeper) in &self.threads {
-            survey.threads.add(thread.clone(), &mut survey.tables)?;
+        for thread in &self.threads {
+            survey.threads.add(thread.thread.clone(), &mut survey.tables)?;
             let mut regions = Regions::default();
-            for region in open {
-                if content.len() > u32::MAX as usize - 4 * MAX_TEXT {
-                    return Err("it is too large");
-                }
-                let [name, file] = [&region.name, &region.file].map(|text| {
-                    *texts.entry(text).or_insert_with(|| {
-                        let start = content.len() as u32;
-                        content.extend_from_slice(text.as_bytes());
-                        debug_assert!(text.len() <= MAX_TEXT);
-                        Span::new(start, text.len() as u32, false)
-                    })
-                });
-                survey.tables.charge(256)?;
-                let site = survey.tables.add_nameless(name, file, region.line);
-                regions.begin(Open { site, began: region.began });
+            for (site, began) in &thread.regions {
+                let site = into.site(*site, self.site(*site), survey)?;
+                regions.begin(Open { site, began: *began });
             }
-            regions.begin_unknown(*deeper);
-            carried.insert(survey.threads.index(thread.number), regions);
+            regions.begin_unknown(thread.deeper);
+            let worker = thread.worker.map(|(worker, number, parked)| {
+                let worker = survey.begin.workers.add(worker);
+                survey.begin.tenures.entry((worker, number)).or_default();
+                Tenure { worker, number, parked, stated: true }
+            });
+            let (tasks, spans) = (thread.tasks.clone(), thread.spans.clone());
+            let inside = Inside { tasks, spans, worker, pool: thread.pool };
+            let index = survey.threads.index(thread.thread.number);
+            carried.insert(index, Carried { regions, inside });
         }
+        self.put_tasks(&mut into, survey)?;
+        self.put_spans(&mut into, survey)?;
         Ok(carried)
+    }
+
+    fn put_tasks(&self, into: &mut Into<'_>, survey: &mut Survey) -> Result<(), Fault> {
+        let mut all = std::mem::take(&mut survey.begin.tasks);
+        let stated: std::collections::HashSet<_> =
+            all.iter().filter(|task| task.state.is_some()).map(|task| task.id.index).collect();
+        // One that is created here has its place after the one that is carried.
+        for task in self.tasks.iter().filter(|task| !stated.contains(&task.id.index)) {
+            let site = into.site(task.site, self.site(task.site), survey)?;
+            survey.tables.charge(size_of::<TaskBegin>())?;
+            let CarriedTask { id, sequence, state, woken, .. } = *task;
+            all.push(TaskBegin { id, sequence, site, state: Some(state), woken });
+        }
+        all.sort_by_key(|task| (task.id.index, task.sequence.unwrap_or(0)));
+        all.dedup_by_key(|task| task.id.index);
+        survey.begin.tasks = all;
+        Ok(())
+    }
+
+    fn put_spans(&self, into: &mut Into<'_>, survey: &mut Survey) -> Result<(), Fault> {
+        let stated: std::collections::HashSet<_> =
+            survey.begin.spans.iter().map(|span| span.id).collect();
+        for span in self.spans.iter().filter(|span| !stated.contains(&span.id)) {
+            let names = span
+                .fields
+                .iter()
+                .map(|(name, _)| Ok(Field { kind: ValueType::Text, name: into.text(name)? }))
+                .collect::<Result<Vec<_>, Fault>>()?;
+            let place = self.site(span.site);
+            let (name, file) = (into.span(&place.name)?, into.span(&place.file)?);
+            let site = survey.tables.add_nameless(name, file, place.line, &names)?;
+            survey.tables.charge(size_of::<SpanBegin>())?;
+            into.check()?;
+            let given = into.content.len() as u32;
+            put_varint(into.content, span.fields.len() as u64);
+            for (index, (_, value)) in span.fields.iter().enumerate() {
+                value.put(index as u64, into.content);
+            }
+            let CarriedSpan { id, parent, began, part, .. } = *span;
+            let count = span.fields.len() as u32;
+            let parent = if parent == UNKNOWN_PARENT { NO_SPAN } else { parent };
+            let begin = SpanBegin { id, parent, began, site, given, count, part };
+            survey.begin.spans.push(begin);
+        }
+        survey.begin.spans.sort_by_key(|span| span.id);
+        Ok(())
+    }
+}
+
+/// The sites of a generation, as they are carried.
+struct Sites<'a> {
+    of: &'a Contents,
+    known: HashMap<u32, u32>,
+    list: &'a mut Vec<CarriedSite>,
+}
+
+impl<'a> Sites<'a> {
+    fn new(of: &'a Contents, list: &'a mut Vec<CarriedSite>) -> Self {
+        Self { of, known: HashMap::new(), list }
+    }
+
+    fn index(&mut self, site: u32) -> u32 {
+        if let Some(known) = self.known.get(&site) {
+            return *known;
+        }
+        let index = self.of.site(site).map_or(UNKNOWN, |found| {
+            let (name, file) = (found.name.into(), found.file.into());
+            self.list.push(CarriedSite { name, file, line: found.line });
+            (self.list.len() - 1) as u32
+        });
+        self.known.insert(site, index);
+        index
+    }
+}
+
+/// The content that texts are appended to, each once.
+struct Into<'a> {
+    content: &'a mut Vec<u8>,
+    texts: HashMap<Box<str>, Span>,
+    sites: HashMap<u32, u32>,
+}
+
+impl Into<'_> {
+    fn check(&self) -> Result<(), Fault> {
+        let fits = self.content.len() <= u32::MAX as usize - 64 * MAX_TEXT;
+        if fits { Ok(()) } else { Err("it is too large") }
+    }
+
+    fn span(&mut self, text: &str) -> Result<Span, Fault> {
+        if let Some(known) = self.texts.get(text) {
+            return Ok(*known);
+        }
+        self.check()?;
+        let start = self.content.len() as u32;
+        self.content.extend_from_slice(text.as_bytes());
+        let span = Span::new(start, text.len() as u32, false);
+        self.texts.insert(text.into(), span);
+        Ok(span)
+    }
+
+    fn text(&mut self, text: &str) -> Result<TextAt, Fault> {
+        self.span(text).map(TextAt::Span)
+    }
+
+    /// The index of a carried site among those of the next generation.
+    fn site(&mut self, index: u32, site: &CarriedSite, survey: &mut Survey) -> Result<u32, Fault> {
+        if let Some(known) = self.sites.get(&index) {
+            return Ok(*known);
+        }
+        let (name, file) = (self.span(&site.name)?, self.span(&site.file)?);
+        let put = survey.tables.add_nameless(name, file, site.line, &[])?;
+        self.sites.insert(index, put);
+        Ok(put)
     }
 }

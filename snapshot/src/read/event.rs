@@ -2,10 +2,11 @@
 
 use super::bytes::{Bytes, TextAt};
 use super::generation::Contents;
-use super::stream::Raw;
+use super::mention::Mention;
+use super::stream::{NO_TASK, Raw};
 use super::tables::Field;
-use super::{Level, Site, Text, Thread, Value};
-use crate::wire::{Argument, Generation, Kind, Nanos, Ticks, ValueType};
+use super::{Level, Site, Text, Thread, Value, WorkerId};
+use crate::wire::{Argument, Generation, Kind, Nanos, SpanId, TaskId, Ticks, ValueType};
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,6 +60,109 @@ pub enum EventKind<'a> {
         /// The value.
         value: Value<'a>,
     },
+    /// A task is spawned.
+    TaskCreate {
+        /// Which.
+        task: TaskId,
+        /// Where, named by the task's type.
+        site: Site<'a>,
+        /// The task that spawned it, if one did.
+        parent: Option<TaskId>,
+    },
+    /// A poll of a task begins.
+    TaskPoll {
+        /// Which.
+        task: TaskId,
+    },
+    /// A poll ends: the task has to wait.
+    TaskPending {
+        /// Which; of no known poll [`TaskId::default`].
+        task: TaskId,
+        /// What for, if that is known.
+        waits_for: Option<Site<'a>>,
+    },
+    /// A poll ends, and with it the task: it is done.
+    TaskReady {
+        /// Which.
+        task: TaskId,
+    },
+    /// A poll ends, and with it the task: it panicked.
+    TaskPanic {
+        /// Which.
+        task: TaskId,
+    },
+    /// A task is dropped that was not done: it is cancelled.
+    TaskDrop {
+        /// Which.
+        task: TaskId,
+    },
+    /// A task is woken for its next poll, by the event's [`thread`](Event::thread) and
+    /// [`task`](Event::task).
+    TaskWake {
+        /// Which.
+        task: TaskId,
+    },
+    /// The thread becomes a worker of a runtime.
+    WorkerStart {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker has nothing to do and goes to sleep.
+    WorkerPark {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker goes on.
+    WorkerUnpark {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The thread is no worker any more.
+    WorkerStop {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The thread belongs to the pool of a runtime: it is a worker, or for what blocks.
+    PoolThread {
+        /// The runtime, numbered by the recorder.
+        runtime: u64,
+    },
+    /// A span begins; its values are the event's [`fields`](Event::fields).
+    SpanCreate {
+        /// Which.
+        span: SpanId,
+        /// Where, with the span's name.
+        site: Site<'a>,
+        /// The span that it is a child of.
+        parent: Option<SpanId>,
+    },
+    /// The thread enters a span.
+    SpanEnter {
+        /// Which.
+        span: SpanId,
+    },
+    /// The thread leaves a span.
+    SpanExit {
+        /// Which; of none that is known [`SpanId::default`].
+        span: SpanId,
+    },
+    /// A span is over.
+    SpanClose {
+        /// Which.
+        span: SpanId,
+    },
+    /// Values of a span that were not known when it began: the event's [`fields`](Event::fields).
+    SpanRecord {
+        /// Which.
+        span: SpanId,
+    },
+    /// A span follows from another one.
+    SpanFollows {
+        /// Which.
+        span: SpanId,
+        /// What it follows from.
+        from: SpanId,
+    },
     /// Something that a later version recorded; what is known of it are its
     /// [`fields`](Event::fields).
     Other {
@@ -67,7 +171,7 @@ pub enum EventKind<'a> {
     },
 }
 
-const UNKNOWN: Site<'static> = Site { name: "?", file: "?", line: 0 };
+pub(super) const UNKNOWN: Site<'static> = Site { name: "?", file: "?", line: 0 };
 
 impl Event {
     #[inline]
@@ -106,29 +210,122 @@ impl Event {
         self.of.blocks[self.raw.block as usize].slot
     }
 
+    /// The innermost task that its thread was polling when it happened. The begin and the end of a
+    /// poll are of the task that is polled.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskId> {
+        (self.raw.task != NO_TASK).then_some(self.raw.task)
+    }
+
+    /// The innermost span that its thread was inside of when it happened. Entering and leaving a
+    /// span are inside of it; a message that was said of another span is inside of that one.
+    #[must_use]
+    pub fn span(&self) -> Option<SpanId> {
+        (self.raw.span.index != 0).then_some(self.raw.span)
+    }
+
+    /// The worker that its thread was.
+    #[must_use]
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.of.begin.workers.get(self.raw.worker)
+    }
+
+    /// Of a task's transition: the number that it has in its place's life, which goes on over all
+    /// tasks that had this place. Of a wake: that of the transition which the waker saw.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        match self.raw.kind()? {
+            Kind::TaskPoll
+            | Kind::TaskPending
+            | Kind::TaskWaits
+            | Kind::TaskReady
+            | Kind::TaskPanic => (self.raw.extra != 0).then_some(self.raw.extra),
+            Kind::TaskCreate | Kind::TaskDrop | Kind::TaskWake | Kind::TaskWakeStale => {
+                Some(self.mention().number)
+            }
+            _ => None,
+        }
+    }
+
     /// What happened.
     #[must_use]
     pub fn kind(&self) -> EventKind<'_> {
+        let raw = &self.raw;
         let site = || self.site().unwrap_or(UNKNOWN);
-        match self.raw.kind() {
-            Some(Kind::ThreadStart) => EventKind::ThreadStart,
-            Some(Kind::ThreadExit) => EventKind::ThreadExit,
-            Some(Kind::RegionBegin) => EventKind::RegionBegin { site: site() },
-            Some(Kind::RegionEnd) => {
+        let Some(kind) = raw.kind() else { return EventKind::Other { name: self.kind_name() } };
+        match kind {
+            Kind::ThreadStart => EventKind::ThreadStart,
+            Kind::ThreadExit => EventKind::ThreadExit,
+            Kind::RegionBegin => EventKind::RegionBegin { site: site() },
+            Kind::RegionEnd => {
                 let site = self.site();
-                let took = self.of.timeline.length(self.raw.began, self.raw.ticks);
+                let took = self.of.timeline.length(Ticks(raw.extra), raw.ticks);
                 EventKind::RegionEnd { site, duration: site.map(|_| took) }
             }
-            Some(Kind::Log) => {
-                let (level, message) = self.message();
+            Kind::Log | Kind::LogFields | Kind::LogIn => {
+                let (level, message, _) = self.message(kind);
                 EventKind::Log { level, site: site(), message }
             }
-            Some(Kind::Event) => EventKind::Typed { site: site() },
-            Some(Kind::CounterUnsigned | Kind::CounterSigned | Kind::CounterFloat) => {
+            Kind::Event => EventKind::Typed { site: site() },
+            Kind::CounterUnsigned | Kind::CounterSigned | Kind::CounterFloat => {
                 EventKind::Counter { site: site(), value: self.counter() }
             }
+            _ => self.mentioned(kind),
+        }
+    }
+
+    /// What happened to a task, a worker or a span.
+    fn mentioned(&self, kind: Kind) -> EventKind<'_> {
+        let (task, named) = (self.raw.task, self.raw.named_task());
+        let (span, worker) = (self.raw.named_span(), self.worker().unwrap_or_default());
+        let site = || self.site().unwrap_or(UNKNOWN);
+        match kind {
+            Kind::TaskCreate => EventKind::TaskCreate {
+                task: self.mention().task(),
+                site: site(),
+                parent: self.task(),
+            },
+            Kind::TaskPoll => EventKind::TaskPoll { task },
+            Kind::TaskPending => EventKind::TaskPending { task, waits_for: None },
+            Kind::TaskWaits => {
+                let index = self.of.tables.place_index(self.mention().site);
+                EventKind::TaskPending { task, waits_for: self.of.site(index) }
+            }
+            Kind::TaskReady => EventKind::TaskReady { task },
+            Kind::TaskPanic => EventKind::TaskPanic { task },
+            Kind::TaskDrop => EventKind::TaskDrop { task: named },
+            Kind::TaskWake | Kind::TaskWakeStale => EventKind::TaskWake { task: named },
+            Kind::WorkerStart => EventKind::WorkerStart { worker },
+            Kind::WorkerPark => EventKind::WorkerPark { worker },
+            Kind::WorkerUnpark => EventKind::WorkerUnpark { worker },
+            Kind::WorkerStop => EventKind::WorkerStop { worker },
+            Kind::PoolThread => EventKind::PoolThread { runtime: self.mention().number },
+            Kind::SpanCreate => EventKind::SpanCreate {
+                span: self.mention().span(),
+                site: site(),
+                parent: self.span(),
+            },
+            Kind::SpanCreateIn => {
+                let Mention { other, .. } = self.mention();
+                let parent = (other.index != 0).then_some(other);
+                EventKind::SpanCreate { span: self.mention().span(), site: site(), parent }
+            }
+            Kind::SpanEnter | Kind::SpanEnterLast => EventKind::SpanEnter { span },
+            Kind::SpanExit | Kind::SpanExitOther => EventKind::SpanExit { span },
+            Kind::SpanClose | Kind::SpanCloseLast => EventKind::SpanClose { span },
+            Kind::SpanRecord => EventKind::SpanRecord { span },
+            Kind::SpanFollows => EventKind::SpanFollows { span, from: self.mention().other },
             _ => EventKind::Other { name: self.kind_name() },
         }
+    }
+
+    /// What the record says of tasks, workers and spans.
+    fn mention(&self) -> Mention {
+        let mut mention = Mention::default();
+        if let Some(kind) = self.raw.kind() {
+            let _ = mention.read(kind, &mut self.bytes());
+        }
+        mention
     }
 
     /// What the event table calls this kind of event: `region_begin`, say.
@@ -141,29 +338,40 @@ impl Event {
     }
 
     /// The name of what happened: of the region, the typed event, the counter, the category of a
-    /// log, the thread that started or ended. `?` if it is not known.
+    /// log, the thread that started or ended, the task, the span. `?` if it is not known. Of a worker
+    /// it is `r0/w3`: runtime 0, worker 3.
     #[must_use]
     pub fn name(&self) -> &str {
         match self.raw.kind() {
             Some(Kind::ThreadStart | Kind::ThreadExit) => {
                 self.thread().map_or("?", |thread| &thread.name)
             }
+            Some(Kind::WorkerStart | Kind::WorkerPark | Kind::WorkerUnpark | Kind::WorkerStop) => {
+                self.of.begin.workers.name(self.raw.worker)
+            }
+            Some(Kind::PoolThread) => "pool",
             None => self.kind_name(),
             Some(_) => self.site().map_or("?", |site| site.name),
         }
     }
 
-    /// The place in the source, if the kind has one and it is known.
+    /// The place in the source, if the kind has one and it is known: of a task's and a span's events,
+    /// where that one was created.
     #[must_use]
     pub fn site(&self) -> Option<Site<'_>> {
-        self.raw.kind().and_then(|_| self.of.site(self.raw.site))
+        match self.raw.kind()? {
+            Kind::LogFields | Kind::LogIn => self.of.category(self.raw.site),
+            _ => self.of.site(self.raw.site),
+        }
     }
 
-    /// The named values: of a typed event; `value` of a counter; `level` and `message` of a log.
+    /// The named values: of a typed event; `value` of a counter; `level` and `message` of a log, and
+    /// what else it says; those of a span, when it begins or they become known.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
         let of = &*self.of;
         let mut bytes = self.bytes();
+        let mut first = [None, None];
         let rest = match self.raw.kind() {
             Some(Kind::Event) => {
                 let _ = bytes.number();
@@ -171,17 +379,24 @@ impl Event {
                 Rest::Typed(schema.map_or(&[], |schema| of.tables.fields(schema)))
             }
             Some(Kind::CounterUnsigned | Kind::CounterSigned | Kind::CounterFloat) => {
-                Rest::Two([None, Some(("value", self.counter()))])
+                first[1] = Some(("value", self.counter()));
+                Rest::Nothing
             }
-            Some(Kind::Log) => {
-                let (level, message) = self.message();
+            Some(kind @ (Kind::Log | Kind::LogFields | Kind::LogIn)) => {
+                let (level, message, given) = self.message(kind);
                 let level = Value::Text(Text { text: level.name(), cut: false });
-                Rest::Two([Some(("level", level)), Some(("message", Value::Text(message)))])
+                let pairs = [Some(("level", level)), Some(("message", Value::Text(message)))];
+                return Fields::given(of, self.raw.site, given, &pairs);
             }
-            Some(_) => Rest::Two([None, None]),
+            Some(Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanRecord) => {
+                let mention = self.mention();
+                let site = of.tables.place_index(mention.site);
+                return Fields::given(of, site, mention.given, &[]);
+            }
+            Some(_) => Rest::Nothing,
             None => Rest::Foreign(&of.plan.row(self.raw.site as u16).arguments),
         };
-        Fields { of, bytes, rest }
+        Fields { of, bytes, first, rest }
     }
 
     fn bytes(&self) -> Bytes<'_> {
@@ -189,11 +404,16 @@ impl Event {
         Bytes::new(&self.of.content, self.raw.at, end)
     }
 
-    fn message(&self) -> (Level, Text<'_>) {
+    /// A log's level, its message, and where its given values begin.
+    fn message(&self, kind: Kind) -> (Level, Text<'_>, u32) {
         let mut bytes = self.bytes();
+        if kind == Kind::LogIn {
+            let _ = (bytes.number(), bytes.number());
+        }
         let level = Level::from_code(bytes.number().unwrap_or_default());
         let _ = bytes.number();
-        (level, self.of.value_text(bytes.text().ok()))
+        let message = self.of.value_text(bytes.text().ok());
+        (level, message, if kind == Kind::Log { 0 } else { bytes.at as u32 })
     }
 
     fn counter(&self) -> Value<'_> {
@@ -219,8 +439,20 @@ impl fmt::Debug for Event {
     }
 }
 
+impl Raw {
+    /// The task that it names.
+    pub(super) fn named_task(&self) -> TaskId {
+        TaskId { index: self.extra as u32, incarnation: (self.extra >> 32) as u32 }
+    }
+
+    /// The span that it names.
+    pub(super) fn named_span(&self) -> SpanId {
+        SpanId { index: self.extra as u32, incarnation: (self.extra >> 32) as u32 }
+    }
+}
+
 impl Contents {
-    /// Whether a log's message or a text of a typed event is not in the tables.
+    /// Whether a log's message or a text among an event's values is not in the tables.
     pub(super) fn has_unknown_text(&self, raw: &Raw) -> bool {
         let end = self.blocks[raw.block as usize].end;
         let mut bytes = Bytes::new(&self.content, raw.at, end);
@@ -240,8 +472,54 @@ impl Contents {
                     })
                 })
             }
+            Some(kind @ (Kind::LogFields | Kind::LogIn)) => {
+                if kind == Kind::LogIn {
+                    let _ = (bytes.number(), bytes.number());
+                }
+                let _ = (bytes.number(), bytes.number());
+                bytes.text().is_ok_and(unknown) || self.has_unknown_given(raw.site, bytes.at as u32)
+            }
+            Some(kind @ (Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanRecord)) => {
+                let mut mention = Mention::default();
+                if mention.read(kind, &mut bytes).is_err() {
+                    return false;
+                }
+                self.has_unknown_given(self.tables.place_index(mention.site), mention.given)
+            }
             _ => false,
         }
+    }
+
+    /// Whether given values have a text that is not in the tables, or are of no field.
+    pub(super) fn has_unknown_given(&self, site: u32, given: u32) -> bool {
+        let site = self.tables.site(site);
+        let names = site.map_or(0, |site| self.tables.fields(site).len()) as u64;
+        let mut bytes = Bytes::new(&self.content, given, self.content.len() as u32);
+        let mut read = || -> Result<bool, super::bytes::Fault> {
+            for _ in 0..bytes.number()? {
+                let (index, kind) = bytes.given()?;
+                let unknown = match kind {
+                    ValueType::Text | ValueType::Error => self.tables.span(bytes.text()?).is_none(),
+                    kind => bytes.skip_value(kind).is_err(),
+                };
+                if unknown || index >= names {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        read().unwrap_or(true)
+    }
+
+    fn value(&self, kind: ValueType, bytes: &mut Bytes<'_>) -> Option<Value<'_>> {
+        Some(match kind {
+            ValueType::Unsigned => Value::Unsigned(bytes.number().ok()?),
+            ValueType::Signed => Value::Signed(bytes.signed().ok()?),
+            ValueType::Float => Value::Float(bytes.float().ok()?),
+            ValueType::Bool => Value::Bool(bytes.byte().ok()? != 0),
+            ValueType::Text => Value::Text(self.value_text(bytes.text().ok())),
+            ValueType::Error => Value::Error(self.value_text(bytes.text().ok())),
+        })
     }
 
     fn value_text(&self, text: Option<TextAt>) -> Text<'_> {
@@ -252,39 +530,77 @@ impl Contents {
     }
 }
 
-/// The named values of an event.
+/// The named values of an event or a span.
 pub struct Fields<'a> {
     of: &'a Contents,
     bytes: Bytes<'a>,
+    first: [Option<(&'a str, Value<'a>)>; 2],
     rest: Rest<'a>,
 }
 
 enum Rest<'a> {
+    Nothing,
     Typed(&'a [Field]),
-    Two([Option<(&'a str, Value<'a>)>; 2]),
+    /// Given values of these fields: so many more.
+    Given(&'a [Field], u64),
     Foreign(&'a [(String, Argument)]),
+}
+
+impl<'a> Fields<'a> {
+    /// The values that begin at `given`, of a callsite's fields, behind one or two others.
+    pub(super) fn given(
+        of: &'a Contents,
+        site: u32,
+        given: u32,
+        before: &[Option<(&'a str, Value<'a>)>],
+    ) -> Self {
+        let mut first = [None, None];
+        first[..before.len()].copy_from_slice(before);
+        let mut bytes = Bytes::new(&of.content, given, of.content.len() as u32);
+        let count = if given == 0 { 0 } else { bytes.number().unwrap_or_default() };
+        let fields = of.tables.site(site).map_or(&[][..], |site| of.tables.fields(site));
+        Fields { of, bytes, first, rest: Rest::Given(fields, count) }
+    }
+}
+
+/// Whether this field is given again: only the last value counts.
+fn is_given_again(index: u64, mut bytes: Bytes<'_>, left: u64) -> bool {
+    /// Of more than so many, all values are shown.
+    const MANY: u64 = 64;
+    left < MANY
+        && (0..left).any(|_| match bytes.given() {
+            Ok((other, kind)) => other == index || bytes.skip_value(kind).is_err(),
+            Err(_) => false,
+        })
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (&'a str, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(first) = self.first.iter_mut().find_map(Option::take) {
+            return Some(first);
+        }
         let (of, bytes) = (self.of, &mut self.bytes);
         match &mut self.rest {
-            Rest::Two(pairs) => pairs.iter_mut().find_map(Option::take),
+            Rest::Nothing => None,
             Rest::Typed(fields) => {
                 let (field, rest) = fields.split_first()?;
                 *fields = rest;
                 let name = of.tables.text(&of.content, field.name);
-                let value = match field.kind {
-                    ValueType::Unsigned => Value::Unsigned(bytes.number().ok()?),
-                    ValueType::Signed => Value::Signed(bytes.signed().ok()?),
-                    ValueType::Float => Value::Float(bytes.float().ok()?),
-                    ValueType::Bool => Value::Bool(bytes.byte().ok()? != 0),
-                    ValueType::Text => Value::Text(of.value_text(bytes.text().ok())),
-                };
-                Some((name, value))
+                Some((name, of.value(field.kind, bytes)?))
             }
+            Rest::Given(names, left) => loop {
+                *left = left.checked_sub(1)?;
+                let (index, kind) = bytes.given().ok()?;
+                let value = of.value(kind, bytes)?;
+                if is_given_again(index, *bytes, *left) {
+                    continue;
+                }
+                let name = usize::try_from(index).ok().and_then(|index| names.get(index));
+                let name = name.map_or("?", |field| of.tables.text(&of.content, field.name));
+                break Some((name, value));
+            },
             Rest::Foreign(arguments) => loop {
                 let ((name, kind), rest) = arguments.split_first()?;
                 *arguments = rest;
@@ -302,7 +618,11 @@ impl<'a> Iterator for Fields<'a> {
                     }
                     // What comes behind values that cannot be shown is not shown either.
                     Argument::Values => return None,
-                    Argument::Fields | Argument::Pairs => {
+                    Argument::Fields
+                    | Argument::Pairs
+                    | Argument::Given
+                    | Argument::Names
+                    | Argument::Bytes => {
                         bytes.skip_argument(*kind, &of.tables, &mut 0).ok()?;
                         continue;
                     }

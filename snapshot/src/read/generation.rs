@@ -1,18 +1,20 @@
 //! One generation, decoded.
 
-use super::carry::{Carry, Walked};
+use super::begin::Begin;
+use super::carry::{Carried, Carry};
 use super::catalog::FrameSpot;
 use super::order::Order;
 use super::plan::Plan;
-use super::regions::Regions;
+use super::standing::{SpanStatus, TaskStatus};
 use super::survey::{Survey, survey};
 use super::tables::Tables;
 use super::thread::Threads;
 use super::time::Timeline;
 use super::unpack::unpack;
-use super::{Event, Limits, Lost, ReadError, Reason, Site, Thread};
+use super::walked::{State, Walked};
+use super::{Event, Limits, Lost, ReadError, Reason, Site, Thread, WorkerId};
 use crate::file::{BlockEntry, FrameHeader, GENERATION_TAG};
-use crate::wire::{ClockRecord, Generation, Nanos, Ticks};
+use crate::wire::{ClockRecord, Generation, Nanos, SpanId, TaskId, Ticks};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -89,13 +91,24 @@ pub(super) struct Contents {
     pub(super) faults: BTreeMap<u32, &'static str>,
     pub(super) info: GenerationInfo,
     pub(super) end: Option<EndRecord>,
+    /// Tasks and spans at its begin.
+    pub(super) begin: Begin,
+    /// How many events were lost of which the streams don't say where.
+    pub(super) unplaced: u64,
+    /// Whether it is incomplete, and the generation before is not there.
+    pub(super) is_alone: bool,
+    /// Whether there is a word of tasks, workers or spans in it.
+    pub(super) has_mentions: bool,
+    /// Whether statuses of tasks, of spans were left out.
+    pub(super) omitted_tasks: bool,
+    pub(super) omitted_spans: bool,
     /// What the generation before left open, by thread; of an incomplete generation alone.
-    pub(super) carried: HashMap<u32, Regions>,
+    pub(super) carried: HashMap<u32, Carried>,
     walked: OnceLock<Walked>,
 }
 
 /// The most blocks of a generation: more than any arena of 1 GiB has.
-const MAX_BLOCKS: usize = 1 << 22;
+pub(super) const MAX_BLOCKS: usize = 1 << 22;
 
 impl Contents {
     /// Decodes the frame in `bytes`. What an incomplete generation does not say is as in `carry`.
@@ -131,6 +144,12 @@ impl Contents {
         }
         let Survey { tables, threads, events, block_events, lost, omitted, end, faults, .. } =
             survey;
+        let (begin, has_mentions) = (survey.begin, survey.has_mentions);
+        let (omitted_tasks, omitted_spans) = (survey.omitted_tasks, survey.omitted_spans);
+        let sum =
+            |lost: &[Lost]| lost.iter().fold(0_u64, |sum, lost| sum.saturating_add(lost.count));
+        let unplaced = end.as_ref().map_or(0, |end| sum(&end.lost).saturating_sub(sum(&lost)));
+        let is_alone = !prefix.complete && carry.is_none();
         let damage = faults.first_key_value().map(|(index, what)| {
             let block = &blocks[*index as usize];
             wrong(record_fault(block, what))
@@ -167,9 +186,21 @@ impl Contents {
             faults,
             info,
             end,
+            begin,
+            unplaced,
+            is_alone,
+            has_mentions,
+            omitted_tasks,
+            omitted_spans,
             carried,
             walked: OnceLock::new(),
         })
+    }
+
+    /// The most places of tasks, and of spans, that are followed.
+    pub(super) fn places_limit(&self) -> usize {
+        const PLACE: u64 = 256;
+        usize::try_from(self.tables.room() / PLACE).unwrap_or(usize::MAX)
     }
 
     /// The blocks of each slot.
@@ -180,11 +211,6 @@ impl Contents {
             start = range.end;
             range
         })
-    }
-
-    /// What was open on a thread when an incomplete generation began.
-    pub(super) fn carried_regions(&self, thread: u32) -> Option<&Regions> {
-        self.carried.get(&thread)
     }
 
     /// What its threads were doing at its begin and at its end.
@@ -199,6 +225,16 @@ impl Contents {
             name: self.tables.text(&self.content, site.name),
             file: self.tables.text(&self.content, site.file),
             line: site.line,
+        })
+    }
+
+    /// The callsite of this index, named by its target: a log's category.
+    pub(super) fn category(&self, index: u32) -> Option<Site<'_>> {
+        let target = self.tables.site(index)?.target;
+        let site = self.site(index)?;
+        Some(match target {
+            Some((target, _)) => Site { name: self.tables.text(&self.content, target), ..site },
+            None => site,
         })
     }
 
@@ -257,6 +293,16 @@ impl DecodedGeneration {
         contents.walked().begin.iter().map(move |state| ThreadState { contents, state })
     }
 
+    /// The tasks that there were when it began.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskStatus<'_>> {
+        TaskStatus::all(&self.contents)
+    }
+
+    /// The spans that were open when it began.
+    pub fn spans(&self) -> impl Iterator<Item = SpanStatus<'_>> {
+        SpanStatus::all(&self.contents)
+    }
+
     /// Its events, in the order of their times. Damage stands where it was met.
     #[must_use]
     pub fn events(&self) -> GenerationEvents {
@@ -282,7 +328,7 @@ pub struct OpenRegion<'a> {
 #[derive(Clone, Copy)]
 pub struct ThreadState<'a> {
     contents: &'a Contents,
-    state: &'a super::carry::State,
+    state: &'a State,
 }
 
 impl<'a> ThreadState<'a> {
@@ -308,6 +354,40 @@ impl<'a> ThreadState<'a> {
         self.state.regions.deeper()
     }
 
+    /// The tasks that it polled, outermost first: polls may nest.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + use<'a> {
+        self.state.inside.tasks.known().iter().map(|(task, _)| *task)
+    }
+
+    /// The spans that it was inside of, outermost first.
+    pub fn spans(&self) -> impl Iterator<Item = SpanId> + use<'a> {
+        self.state.inside.spans.known().iter().copied()
+    }
+
+    /// How many more spans it was inside of, deeper than the recorder restates.
+    #[must_use]
+    pub fn spans_deeper(&self) -> u64 {
+        self.state.inside.spans.deeper()
+    }
+
+    /// The worker that it was.
+    #[must_use]
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.contents.begin.workers.get(self.state.inside.worker?.worker)
+    }
+
+    /// Whether it was a worker that slept.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.state.inside.worker.is_some_and(|tenure| tenure.parked)
+    }
+
+    /// The runtime whose pool it belonged to.
+    #[must_use]
+    pub fn pool(&self) -> Option<u64> {
+        self.state.inside.pool
+    }
+
     /// Whether this is told by the generation before.
     #[must_use]
     pub fn is_carried(&self) -> bool {
@@ -325,6 +405,10 @@ pub struct GenerationEvents {
 impl GenerationEvents {
     pub(super) fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    pub(super) fn order(&self) -> &Order {
+        &self.order
     }
 
     /// The next event, no earlier than `latest`, which follows it.

@@ -8,6 +8,7 @@
 //! A reader survives any input: damage is an error that says where, and costs no more than the
 //! generation that it is in; memory is bounded by [`Limits`]. `docs/format.md` has the rules.
 
+mod begin;
 mod bytes;
 mod carry;
 mod catalog;
@@ -16,24 +17,38 @@ mod event;
 mod extent;
 mod foreign;
 mod generation;
+mod happening;
+mod inside;
 mod limits;
+mod line;
 mod lost;
+mod mention;
 mod order;
+mod owned;
+mod places;
 mod plan;
 mod regions;
 mod source;
+mod spans;
+mod standing;
 mod stream;
 mod survey;
 mod tables;
+mod tasks;
+pub mod text;
 mod thread;
 mod time;
 mod trace;
 mod unpack;
 mod validate;
 mod value;
+mod waiting;
 mod walk;
+mod walked;
+mod workers;
 
 pub use crate::wire::Level;
+pub use begin::WorkerId;
 pub use error::{ReadError, Reason};
 pub use event::{Event, EventKind, Fields};
 pub use generation::{
@@ -41,6 +56,7 @@ pub use generation::{
 };
 pub use limits::Limits;
 pub use lost::Lost;
+pub use standing::{SpanStatus, TaskStatus};
 pub use thread::Thread;
 pub use trace::{Events, Trace};
 pub use validate::{Violation, validate, validate_with};

@@ -66,6 +66,11 @@ impl Plan {
         self.steps[usize::from(code)]
     }
 
+    /// Every row of the file's table.
+    pub(super) fn rows(&self) -> &[FileRow] {
+        &self.rows
+    }
+
     pub(super) fn row(&self, index: u16) -> &FileRow {
         &self.rows[usize::from(index)]
     }

@@ -1,4 +1,4 @@
-//! The open regions of one thread, rebuilt from statuses, begins and ends.
+//! What is open on one thread, outermost first: regions, spans, polls.
 
 use super::tables::NO_SITE;
 use crate::wire::Ticks;
@@ -11,31 +11,40 @@ pub(super) struct Open {
     pub(super) began: Ticks,
 }
 
-/// See the module. A stack; the regions at its inner end may be unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Regions {
-    known: Vec<Open>,
-    /// Runs of regions that nothing is known of, each with how many known ones are below it.
+/// The open regions, rebuilt from statuses, begins and ends.
+pub(super) type Regions = Nest<Open>;
+
+/// See the module. A stack; what lies at its inner end may be unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Nest<T> {
+    known: Vec<T>,
+    /// Runs of what nothing is known of, each with how many known ones are below it.
     unknown: Vec<(usize, u64)>,
+}
+
+impl<T> Default for Nest<T> {
+    fn default() -> Self {
+        Self { known: Vec::new(), unknown: Vec::new() }
+    }
 }
 
 /// What an end ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    Region(Open),
+pub(super) enum Ended<T> {
+    Known(T),
     Unknown,
     /// Nothing was open.
     Nothing,
 }
 
-impl Regions {
-    /// How many regions are kept one by one. A recorder restates 64.
+impl<T: Copy> Nest<T> {
+    /// How many are kept one by one. A recorder restates 64.
     const MAX_DEPTH: usize = 1024;
 
     #[inline]
-    pub(super) fn begin(&mut self, region: Open) {
+    pub(super) fn begin(&mut self, open: T) {
         if self.known.len() < Self::MAX_DEPTH {
-            self.known.push(region);
+            self.known.push(open);
         } else {
             self.begin_unknown(1);
         }
@@ -52,7 +61,7 @@ impl Regions {
     }
 
     #[inline]
-    pub(super) fn end(&mut self) -> Ended {
+    pub(super) fn end(&mut self) -> Ended<T> {
         if let Some((below, run)) = self.unknown.last_mut()
             && *below == self.known.len()
         {
@@ -62,10 +71,24 @@ impl Regions {
             }
             return Ended::Unknown;
         }
-        self.known.pop().map_or(Ended::Nothing, |open| match open.site {
-            NO_SITE => Ended::Unknown,
-            _ => Ended::Region(open),
-        })
+        self.known.pop().map_or(Ended::Nothing, Ended::Known)
+    }
+
+    /// The innermost, if it is known.
+    #[inline]
+    pub(super) fn innermost(&self) -> Option<T> {
+        let last = *self.known.last()?;
+        let covered = self.unknown.last().is_some_and(|(below, _)| *below == self.known.len());
+        (!covered).then_some(last)
+    }
+
+    /// Takes out the innermost of those that are like this. Whether there was one.
+    pub(super) fn end_other(&mut self, like: impl Fn(&T) -> bool) -> Option<T> {
+        let at = self.known.iter().rposition(like)?;
+        for (below, _) in &mut self.unknown {
+            *below -= usize::from(*below > at);
+        }
+        Some(self.known.remove(at))
     }
 
     pub(super) fn clear(&mut self) {
@@ -73,14 +96,29 @@ impl Regions {
         self.unknown.clear();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.unknown.is_empty()
+    }
+
     /// The known ones, outermost first.
-    pub(super) fn known(&self) -> &[Open] {
+    pub(super) fn known(&self) -> &[T] {
         &self.known
     }
 
     /// How many are open that nothing is known of.
     pub(super) fn deeper(&self) -> u64 {
         self.unknown.iter().fold(0, |sum, (_, run)| sum.saturating_add(*run))
+    }
+}
+
+impl Regions {
+    /// Ends the innermost region.
+    #[inline]
+    pub(super) fn end_region(&mut self) -> Ended<Open> {
+        match self.end() {
+            Ended::Known(Open { site: NO_SITE, .. }) => Ended::Unknown,
+            ended => ended,
+        }
     }
 }
 
@@ -97,17 +135,32 @@ mod tests {
         let mut regions = Regions::default();
         regions.begin(open(1));
         regions.begin_unknown(2);
+        assert_eq!(regions.innermost(), None);
         regions.begin(open(2));
+        assert_eq!(regions.innermost(), Some(open(2)));
         assert_eq!((regions.known().len(), regions.deeper()), (2, 2));
-        let ended: Vec<_> = (0..5).map(|_| regions.end()).collect();
+        let ended: Vec<_> = (0..5).map(|_| regions.end_region()).collect();
         let expected = [
-            Ended::Region(open(2)),
+            Ended::Known(open(2)),
             Ended::Unknown,
             Ended::Unknown,
-            Ended::Region(open(1)),
+            Ended::Known(open(1)),
             Ended::Nothing,
         ];
         assert_eq!(ended, expected);
+    }
+
+    #[test]
+    fn what_is_not_innermost_may_be_taken_out() {
+        let mut spans = Nest::default();
+        for span in [1, 2, 1, 3] {
+            spans.begin(span);
+        }
+        spans.begin_unknown(1);
+        assert_eq!(spans.end_other(|span| *span == 1), Some(1));
+        assert_eq!(spans.known(), [1, 2, 3]);
+        assert_eq!(spans.end_other(|span| *span == 7), None);
+        assert_eq!((spans.end(), spans.end()), (Ended::Unknown, Ended::Known(3)));
     }
 
     #[test]
@@ -118,8 +171,8 @@ mod tests {
         }
         assert_eq!(regions.known().len() as u64 + regions.deeper(), 5000);
         for _ in 0..5000 {
-            assert_ne!(regions.end(), Ended::Nothing);
+            assert_ne!(regions.end_region(), Ended::Nothing);
         }
-        assert_eq!(regions.end(), Ended::Nothing);
+        assert_eq!(regions.end_region(), Ended::Nothing);
     }
 }

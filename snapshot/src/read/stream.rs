@@ -1,20 +1,26 @@
 //! The second pass: the records of one slot, block by block.
 
+use super::begin::NO_WORKER;
 use super::bytes::{Bytes, Fault};
 use super::generation::Contents;
+use super::mention::{Mention, is_timed};
 use super::plan::Step;
 use super::regions::{Ended, Open, Regions};
 use super::tables::NO_SITE;
 use super::thread::NO_THREAD;
-use crate::wire::{Kind, ThreadNumber, Ticks};
+use crate::wire::{Kind, SpanId, TaskId, ThreadNumber, Ticks};
 use std::ops::Range;
 
 /// An event as it stands in a generation's content: where, and what is known of it besides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Raw {
     pub(super) ticks: Ticks,
-    /// Of a region's end: when it began.
-    pub(super) began: Ticks,
+    /// Of a region's end: when it began. Of the begin and the end of a poll: its sequence number. Of
+    /// what else names a task or a span: which.
+    pub(super) extra: u64,
+    /// The innermost task and span of the thread.
+    pub(super) task: TaskId,
+    pub(super) span: SpanId,
     /// Where its arguments begin, behind the delta.
     pub(super) at: u32,
     /// Whose it is, among the generation's threads.
@@ -22,6 +28,8 @@ pub(super) struct Raw {
     /// Its site or schema, among the generation's sites; of an unknown kind, its row.
     pub(super) site: u32,
     pub(super) block: u32,
+    /// The worker that the thread is, among the generation's.
+    pub(super) worker: u16,
     /// The code of its kind, 0 if this version does not know it. A plain number, so that an event
     /// is moved as a whole.
     code: u8,
@@ -30,13 +38,21 @@ pub(super) struct Raw {
 impl Raw {
     const NONE: Self = Self {
         ticks: Ticks(0),
-        began: Ticks(0),
+        extra: 0,
+        task: NO_TASK,
+        span: NO_SPAN,
         at: 0,
         thread: NO_THREAD,
         site: NO_SITE,
         block: 0,
+        worker: NO_WORKER,
         code: 0,
     };
+
+    #[inline]
+    pub(super) fn code(&self) -> u8 {
+        self.code
+    }
 
     /// Its kind, unless this version does not know it.
     #[inline]
@@ -44,6 +60,11 @@ impl Raw {
         Kind::from_code(self.code)
     }
 }
+
+/// No task, or one that is not known.
+pub(super) const NO_TASK: TaskId = TaskId { index: 0, incarnation: 0 };
+/// No span, or one that is not known.
+pub(super) const NO_SPAN: SpanId = SpanId { index: 0, incarnation: 0 };
 
 /// A record that says more than its place in the tables.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +79,8 @@ pub(super) enum Record {
     Region(Open),
     Deeper(u64),
     Lost(u64),
+    /// A status of a task, a worker or a span.
+    Status(Kind),
     /// The rest of this block cannot be read.
     Fault(u32, Fault),
 }
@@ -72,8 +95,11 @@ pub(super) struct Stream {
     ticks: u64,
     thread: u32,
     regions: Regions,
-    /// The last event that was read. It is written where it stays: events are copied once.
+    /// The last event that was read. It is written where it stays: events are copied once. What it
+    /// happened inside of is put there by who takes the events in order.
     pub(super) event: Raw,
+    /// What that one, or the status read last, says of tasks, workers and spans.
+    pub(super) mention: Mention,
     /// Whether the last end of a region ended nothing: for checks.
     pub(super) ended_nothing: bool,
 }
@@ -90,6 +116,7 @@ impl Stream {
             thread: NO_THREAD,
             regions: Regions::default(),
             event: Raw::NONE,
+            mention: Mention::default(),
             ended_nothing: false,
         }
     }
@@ -99,21 +126,14 @@ impl Stream {
         self.thread
     }
 
+    /// Behind the record that was read last: the block, and where in the content.
+    pub(super) fn here(&self) -> (u32, u32) {
+        (self.block, self.at as u32)
+    }
+
     /// What is open on it.
     pub(super) fn regions(&self) -> &Regions {
         &self.regions
-    }
-
-    /// Goes to the next event, or to damage.
-    #[inline]
-    pub(super) fn next_event(&mut self, of: &Contents) -> Option<Result<(), (u32, Fault)>> {
-        loop {
-            match self.next(of)? {
-                Record::Event => return Some(Ok(())),
-                Record::Fault(block, fault) => return Some(Err((block, fault))),
-                _ => {}
-            }
-        }
     }
 
     /// The next record that is no definition.
@@ -156,8 +176,8 @@ impl Stream {
         // The collector's blocks belong to no thread: what they state goes on in the next one.
         if thread != self.thread && thread != NO_THREAD {
             self.switch_to(thread);
-            if let Some(carried) = of.carried_regions(thread) {
-                self.regions = carried.clone();
+            if let Some(carried) = of.carried.get(&thread) {
+                self.regions = carried.regions.clone();
             }
         }
         Some(Record::Block(index))
@@ -178,6 +198,13 @@ impl Stream {
             Step::Foreign(row) => return self.foreign(row, bytes, counts, of),
             Step::Absent => return Err("a record is of a kind that is not in the event table"),
         };
+        if Mention::is_of(kind) {
+            let record = self.mention(kind, bytes, counts, of)?;
+            if let Some(row) = longer {
+                Self::skip(of.plan.appended(kind, row), bytes, of)?;
+            }
+            return Ok(record);
+        }
         let record = match kind {
             Kind::ThreadStart
             | Kind::ThreadExit
@@ -210,6 +237,18 @@ impl Stream {
                 }
                 None
             }
+            Kind::Callsite => {
+                bytes.number()?;
+                bytes.text()?;
+                bytes.text()?;
+                bytes.number()?;
+                bytes.text()?;
+                bytes.number()?;
+                for _ in 0..bytes.number()? {
+                    bytes.text()?;
+                }
+                None
+            }
             Kind::ThreadStatus => {
                 let number = ThreadNumber(bytes.number()?);
                 bytes.number()?;
@@ -239,6 +278,12 @@ impl Stream {
                 bytes.number()?;
                 None
             }
+            Kind::OmittedOf => {
+                for _ in 0..3 {
+                    bytes.number()?;
+                }
+                None
+            }
             Kind::End => {
                 for _ in 0..3 {
                     bytes.number()?;
@@ -251,11 +296,45 @@ impl Stream {
                 }
                 None
             }
+            // Read above.
+            _ => None,
         };
         if let Some(row) = longer {
             Self::skip(of.plan.appended(kind, row), bytes, of)?;
         }
         Ok(record)
+    }
+
+    /// Reads what is said of tasks, workers and spans.
+    #[inline]
+    fn mention(
+        &mut self,
+        kind: Kind,
+        bytes: &mut Bytes<'_>,
+        counts: bool,
+        of: &Contents,
+    ) -> Result<Option<Record>, Fault> {
+        if !is_timed(kind) {
+            self.mention.read(kind, bytes)?;
+            return Ok(Some(Record::Status(kind)));
+        }
+        self.ticks = self.ticks.wrapping_add(bytes.number()?);
+        let at = bytes.at as u32;
+        self.mention.read(kind, bytes)?;
+        if !counts {
+            return Ok(None);
+        }
+        let site = match kind {
+            Kind::TaskCreate
+            | Kind::SpanCreate
+            | Kind::SpanCreateIn
+            | Kind::SpanRecord
+            | Kind::LogFields
+            | Kind::LogIn => of.tables.place_index(self.mention.site),
+            _ => NO_SITE,
+        };
+        self.put_event(kind as u8, at, self.thread, site, 0);
+        Ok(Some(Record::Event))
     }
 
     /// Reads an event. Those behind the cut don't count and change nothing, but are read, because
@@ -271,7 +350,7 @@ impl Stream {
     ) -> Result<(), Fault> {
         self.ticks = self.ticks.wrapping_add(delta);
         let (at, thread) = (bytes.at as u32, self.thread);
-        let (mut site, mut began) = (NO_SITE, Ticks(0));
+        let (mut site, mut extra) = (NO_SITE, 0);
         match kind {
             Kind::RegionBegin => {
                 site = of.tables.site_index(bytes.number()?);
@@ -280,10 +359,10 @@ impl Stream {
                 }
             }
             Kind::RegionEnd if counts => {
-                let ended = self.regions.end();
+                let ended = self.regions.end_region();
                 self.ended_nothing = ended == Ended::Nothing;
-                if let Ended::Region(open) = ended {
-                    (site, began) = (open.site, open.began);
+                if let Ended::Known(open) = ended {
+                    (site, extra) = (open.site, open.began.0);
                 }
             }
             Kind::Log => {
@@ -320,10 +399,18 @@ impl Stream {
         if counts {
             // The start of a thread is its own first event, its exit its own last one.
             let thread = if kind == Kind::ThreadStart { self.thread } else { thread };
-            let (ticks, block) = (Ticks(self.ticks), self.block);
-            self.event = Raw { ticks, began, at, thread, site, block, code: kind as u8 };
+            self.put_event(kind as u8, at, thread, site, extra);
         }
         Ok(())
+    }
+
+    /// The event that was read. What it happened inside of stays as it is.
+    #[inline]
+    fn put_event(&mut self, code: u8, at: u32, thread: u32, site: u32, extra: u64) {
+        let event = &mut self.event;
+        (event.code, event.at, event.thread, event.site, event.extra) =
+            (code, at, thread, site, extra);
+        (event.ticks, event.block) = (Ticks(self.ticks), self.block);
     }
 
     #[cold]
@@ -343,15 +430,7 @@ impl Stream {
         if !(timed && counts) {
             return Ok(None);
         }
-        self.event = Raw {
-            ticks: Ticks(self.ticks),
-            began: Ticks(0),
-            at,
-            thread: self.thread,
-            site: u32::from(row),
-            block: self.block,
-            code: 0,
-        };
+        self.put_event(0, at, self.thread, u32::from(row), 0);
         Ok(Some(Record::Event))
     }
 

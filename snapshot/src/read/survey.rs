@@ -7,30 +7,42 @@
 //! so there is always a block that can go on. A block that still waits when all others are through
 //! is damaged.
 
+use super::begin::{Begin, Trail};
 use super::bytes::{Bytes, Fault, Stop, TextAt};
+use super::mention::{Mention, is_timed};
 use super::plan::{Plan, Step};
 use super::tables::{Field, Tables};
 use super::thread::{Thread, Threads};
 use super::{EndRecord, Lost};
 use crate::file::BlockEntry;
-use crate::wire::{Argument, Kind, ThreadNumber, Ticks};
+use crate::wire::{Argument, Kind, ThreadNumber, Ticks, ValueType};
 use std::collections::{BTreeMap, HashMap};
 
 /// What the first pass finds.
 pub(super) struct Survey {
     pub(super) tables: Tables,
     pub(super) threads: Threads,
+    /// Tasks and spans at the generation's begin.
+    pub(super) begin: Begin,
+    /// Whether there is a word of tasks, workers or spans.
+    pub(super) has_mentions: bool,
     /// Events that count, of the whole generation and of each block.
     pub(super) events: u64,
     pub(super) block_events: Vec<u32>,
     /// By the statuses in the streams.
     pub(super) lost: Vec<Lost>,
     pub(super) omitted: u64,
+    /// Whether some of them were of tasks, of spans.
+    pub(super) omitted_tasks: bool,
+    pub(super) omitted_spans: bool,
     pub(super) end: Option<EndRecord>,
     /// Blocks that cannot be read to their ends, and why. Their ends were moved there.
     pub(super) faults: BTreeMap<u32, Fault>,
-    /// The time of each block's last event so far.
+    /// The time of each block's last event so far, and what it leaves open.
     ticks: Vec<u64>,
+    trails: Vec<Trail>,
+    /// What the record that is being read says of tasks, workers and spans.
+    mention: Mention,
     /// Later events do not count: the generation is incomplete, and was copied at this instant.
     latest: Ticks,
     /// Threads by name of which only the text's id was known so far.
@@ -49,17 +61,23 @@ pub(super) fn survey(
     let mut survey = Survey {
         tables: Tables::new(room),
         threads: Threads::default(),
+        begin: Begin::default(),
+        has_mentions: false,
         events: 0,
         block_events: vec![0; blocks.len()],
         lost: Vec::new(),
         omitted: 0,
+        omitted_tasks: false,
+        omitted_spans: false,
         end: None,
         faults: BTreeMap::new(),
         ticks: blocks.iter().map(|block| block.base.0).collect(),
+        trails: vec![Trail::default(); blocks.len()],
+        mention: Mention::default(),
         latest,
         unnamed: Vec::new(),
     };
-    survey.tables.charge(size_of_val(blocks))?;
+    survey.tables.charge(size_of_val(blocks) + size_of_val(&survey.trails[..]))?;
     let mut waiting: HashMap<u64, Vec<(u32, usize)>> = HashMap::new();
     let mut ready: Vec<(u32, usize)> = Vec::new();
     let mut fresh = 0..blocks.len() as u32;
@@ -102,6 +120,14 @@ pub(super) fn survey(
         let name = survey.tables.text(content, name).into();
         survey.threads.add(Thread { number, os_thread, name }, &mut survey.tables)?;
     }
+    let mut trails = std::mem::take(&mut survey.trails);
+    let mut rest = &mut trails[..];
+    for slot in blocks.chunk_by(|a, b| a.slot == b.slot) {
+        let (of_slot, others) = rest.split_at_mut(slot.len());
+        survey.begin.follow(of_slot.iter_mut());
+        rest = others;
+    }
+    survey.begin.finish(&survey.tables);
     for block in &*blocks {
         let thread = Thread { number: block.thread, os_thread: 0, name: "".into() };
         survey.threads.add(thread, &mut survey.tables)?;
@@ -142,6 +168,13 @@ impl Survey {
                 return Err("a record is of a kind that the event table does not have".into());
             }
         };
+        if Mention::is_of(kind) {
+            self.mention(kind, bytes, content, start, index, block)?;
+            if let Some(row) = longer {
+                self.skip(bytes, plan.appended(kind, row))?;
+            }
+            return Ok(None);
+        }
         let mut defined = None;
         match kind {
             Kind::RegionBegin => {
@@ -152,6 +185,9 @@ impl Survey {
             Kind::RegionEnd | Kind::ThreadExit => {
                 let delta = bytes.number()?;
                 self.event(delta, start, index, block);
+                if kind == Kind::ThreadExit && start < block.cut {
+                    self.begin.change_tenure(&mut self.trails[index as usize], None);
+                }
             }
             Kind::Event => {
                 let delta = bytes.number()?;
@@ -185,8 +221,14 @@ impl Survey {
                 let delta = bytes.number()?;
                 self.thread(bytes, content)?;
                 self.event(delta, start, index, block);
+                if start < block.cut {
+                    self.begin.change_tenure(&mut self.trails[index as usize], None);
+                }
             }
-            Kind::ThreadStatus => self.thread(bytes, content)?,
+            Kind::ThreadStatus => {
+                self.thread(bytes, content)?;
+                self.begin.change_tenure(&mut self.trails[index as usize], None);
+            }
             Kind::String => {
                 let id = bytes.number()?;
                 match bytes.text()? {
@@ -209,6 +251,16 @@ impl Survey {
                 self.tables.add_site(id, place, Some(&fields))?;
                 defined = Some(id);
             }
+            Kind::Callsite => {
+                let id = bytes.number()?;
+                let place = (bytes.text()?, bytes.text()?, bytes.number()?);
+                let target = (bytes.text()?, bytes.number()?);
+                let mut names = Vec::new();
+                for _ in 0..bytes.number()? {
+                    names.push(Field { kind: ValueType::Text, name: bytes.text()? });
+                }
+                self.tables.add_callsite(id, place, target, &names)?;
+            }
             Kind::RegionStatus => {
                 bytes.number()?;
                 bytes.number()?;
@@ -217,6 +269,13 @@ impl Survey {
             Kind::Omitted => {
                 bytes.number()?;
                 self.omitted = self.omitted.saturating_add(bytes.number()?);
+            }
+            Kind::OmittedOf => {
+                let (what, _) = (bytes.number()?, bytes.number()?);
+                let count = bytes.number()?;
+                self.omitted = self.omitted.saturating_add(count);
+                self.omitted_tasks |= what == 2 && count > 0;
+                self.omitted_spans |= what == 3 && count > 0;
             }
             Kind::Lost => {
                 let (code, count) = (bytes.number()?, bytes.number()?);
@@ -233,11 +292,37 @@ impl Survey {
                     snapshots: bytes.pairs()?,
                 });
             }
+            // Read above.
+            _ => {}
         }
         if let Some(row) = longer {
             self.skip(bytes, plan.appended(kind, row))?;
         }
         Ok(defined)
+    }
+
+    /// Reads what is said of tasks, workers and spans.
+    fn mention(
+        &mut self,
+        kind: Kind,
+        bytes: &mut Bytes<'_>,
+        content: &[u8],
+        start: u32,
+        index: u32,
+        block: &mut BlockEntry,
+    ) -> Result<(), Fault> {
+        self.has_mentions = true;
+        let timed = is_timed(kind);
+        let delta = if timed { bytes.number()? } else { 0 };
+        self.mention.read(kind, bytes)?;
+        if timed {
+            self.event(delta, start, index, block);
+        }
+        if !timed || start < block.cut {
+            let trail = &mut self.trails[index as usize];
+            self.begin.note(kind, &self.mention, content, block.base, trail, &mut self.tables)?;
+        }
+        Ok(())
     }
 
     /// An event was read, which began at `start`.

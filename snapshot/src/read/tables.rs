@@ -7,25 +7,27 @@ use super::bytes::{Fault, Span, TextAt};
 use crate::wire::ValueType;
 use std::collections::HashMap;
 
-/// A site or a schema.
+/// A site, a schema or a callsite.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SiteDefinition {
     pub(super) name: TextAt,
     pub(super) file: TextAt,
     pub(super) line: u32,
-    /// Which of the fields are this schema's.
+    /// Which of the fields are this one's.
     first_field: u32,
     field_count: u32,
+    /// Of a callsite.
+    pub(super) target: Option<(TextAt, u8)>,
 }
 
-/// A field of a schema.
+/// A field of a schema or a callsite. Only the value tells the type of the latter's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
     pub(super) kind: ValueType,
     pub(super) name: TextAt,
 }
 
-/// What an id means: the kind in the low two bits, and an index.
+/// What an id means: the kind in the low three bits, and an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Meaning(u32);
 
@@ -34,13 +36,15 @@ impl Meaning {
     const STRING: u32 = 1;
     const SITE: u32 = 2;
     const SCHEMA: u32 = 3;
+    const CALLSITE: u32 = 4;
 
     fn new(kind: u32, index: usize) -> Self {
-        Self((index as u32) << 2 | kind)
+        Self((index as u32) << 3 | kind)
     }
 
+    #[inline]
     fn index(self, kind: u32) -> Option<usize> {
-        (self.0 & 3 == kind).then_some((self.0 >> 2) as usize)
+        (self.0 & 7 == kind).then_some((self.0 >> 3) as usize)
     }
 }
 
@@ -75,6 +79,11 @@ impl Tables {
         Ok(())
     }
 
+    /// How many bytes are left to take.
+    pub(super) fn room(&self) -> u64 {
+        self.room
+    }
+
     pub(super) fn add_string(&mut self, id: u64, text: Span) -> Result<(), Fault> {
         let meaning = Meaning::new(Meaning::STRING, self.strings.len());
         if self.add(id, meaning)? {
@@ -86,28 +95,66 @@ impl Tables {
     pub(super) fn add_site(
         &mut self,
         id: u64,
-        (name, file, line): (TextAt, TextAt, u64),
+        place: (TextAt, TextAt, u64),
         fields: Option<&[Field]>,
     ) -> Result<(), Fault> {
         let kind = if fields.is_some() { Meaning::SCHEMA } else { Meaning::SITE };
+        self.add_place(id, kind, place, fields.unwrap_or_default(), None)
+    }
+
+    /// Adds a callsite: its place, its target and level, the names of its fields.
+    pub(super) fn add_callsite(
+        &mut self,
+        id: u64,
+        place: (TextAt, TextAt, u64),
+        target: (TextAt, u64),
+        names: &[Field],
+    ) -> Result<(), Fault> {
+        let level = u8::try_from(target.1).unwrap_or(u8::MAX);
+        self.add_place(id, Meaning::CALLSITE, place, names, Some((target.0, level)))
+    }
+
+    fn add_place(
+        &mut self,
+        id: u64,
+        kind: u32,
+        (name, file, line): (TextAt, TextAt, u64),
+        fields: &[Field],
+        target: Option<(TextAt, u8)>,
+    ) -> Result<(), Fault> {
         let meaning = Meaning::new(kind, self.sites.len());
         if self.add(id, meaning)? {
-            let fields = fields.unwrap_or_default();
-            self.charge(size_of_val(fields))?;
-            let first_field = self.fields.len() as u32;
-            self.fields.extend_from_slice(fields);
             let line = u32::try_from(line).unwrap_or(u32::MAX);
-            let field_count = fields.len() as u32;
-            self.sites.push(SiteDefinition { name, file, line, first_field, field_count });
+            self.push_site(name, file, line, fields, target)?;
         }
         Ok(())
     }
 
-    /// A site that no id stands for; its index.
-    pub(super) fn add_nameless(&mut self, name: Span, file: Span, line: u32) -> u32 {
-        let (name, file) = (TextAt::Span(name), TextAt::Span(file));
-        self.sites.push(SiteDefinition { name, file, line, first_field: 0, field_count: 0 });
-        (self.sites.len() - 1) as u32
+    fn push_site(
+        &mut self,
+        name: TextAt,
+        file: TextAt,
+        line: u32,
+        fields: &[Field],
+        target: Option<(TextAt, u8)>,
+    ) -> Result<u32, Fault> {
+        self.charge(size_of_val(fields))?;
+        let (first_field, field_count) = (self.fields.len() as u32, fields.len() as u32);
+        self.fields.extend_from_slice(fields);
+        self.sites.push(SiteDefinition { name, file, line, first_field, field_count, target });
+        Ok((self.sites.len() - 1) as u32)
+    }
+
+    /// A site that no id stands for, with the names of its fields; its index.
+    pub(super) fn add_nameless(
+        &mut self,
+        name: Span,
+        file: Span,
+        line: u32,
+        fields: &[Field],
+    ) -> Result<u32, Fault> {
+        self.charge(256)?;
+        self.push_site(TextAt::Span(name), TextAt::Span(file), line, fields, None)
     }
 
     /// Whether the id is new. The first meaning of an id stands.
@@ -148,6 +195,14 @@ impl Tables {
         self.meaning(id).index(Meaning::SITE).map_or(NO_SITE, |index| index as u32)
     }
 
+    /// The index of the site or callsite of this id, or [`NO_SITE`].
+    #[inline]
+    pub(super) fn place_index(&self, id: u64) -> u32 {
+        let meaning = self.meaning(id);
+        let site = meaning.index(Meaning::CALLSITE).or_else(|| meaning.index(Meaning::SITE));
+        site.map_or(NO_SITE, |index| index as u32)
+    }
+
     /// The index of the schema of this id, among the sites.
     #[inline]
     pub(super) fn schema_index(&self, id: u64) -> Option<u32> {
@@ -167,10 +222,11 @@ impl Tables {
         &self.fields[schema.first_field as usize..][..schema.field_count as usize]
     }
 
-    /// The name of what an id stands for: the text of a string, the name of a site or a schema.
+    /// The name of what an id stands for: the text of a string, the name of a place.
     pub(super) fn name_of(&self, id: u64) -> Option<TextAt> {
         let meaning = self.meaning(id);
-        let site = meaning.index(Meaning::SITE).or_else(|| meaning.index(Meaning::SCHEMA));
+        let mut kinds = [Meaning::SITE, Meaning::SCHEMA, Meaning::CALLSITE].into_iter();
+        let site = kinds.find_map(|kind| meaning.index(kind));
         let string = meaning.index(Meaning::STRING).map(|_| TextAt::Id(id));
         site.map(|index| self.sites[index].name).or(string)
     }
@@ -188,7 +244,8 @@ impl Tables {
     /// What is wrong if a definition refers to a string that there is none of.
     pub(super) fn dangling(&self) -> Option<&'static str> {
         let names = self.sites.iter().flat_map(|site| [site.name, site.file]);
-        let mut all = names.chain(self.fields.iter().map(|field| field.name));
+        let targets = self.sites.iter().filter_map(|site| site.target.map(|(text, _)| text));
+        let mut all = names.chain(targets).chain(self.fields.iter().map(|field| field.name));
         all.any(|text| self.span(text).is_none())
             .then_some("a definition refers to a string that is not defined")
     }

@@ -3,6 +3,7 @@
 use super::carry::Carry;
 use super::catalog::{Catalog, FrameSpot, catalog};
 use super::generation::Contents;
+use super::order::Order;
 use super::plan::Plan;
 use super::source::Source;
 use super::{
@@ -146,7 +147,7 @@ impl Trace {
                 Ok(contents) if index == at => {
                     return Ok(DecodedGeneration { contents: Arc::new(contents) });
                 }
-                Ok(contents) => carry = Some(Carry::of(&contents)),
+                Ok(contents) => carry = Some(Carry::of(&contents, &Order::finished(&contents))),
                 Err(error) if index == at => return Err(error),
                 // Without its predecessor a generation says what it says itself.
                 Err(_) => carry = None,
@@ -246,7 +247,7 @@ impl Events<'_> {
     #[cold]
     fn close(&mut self, events: &GenerationEvents) {
         if self.trace.leans(self.next) {
-            self.carry = Some(Carry::of(events.contents()));
+            self.carry = Some(Carry::of(events.contents(), events.order()));
         }
     }
 }

@@ -3,14 +3,23 @@
 //! Complete generations are checked alone, with nothing carried over, because that is what being
 //! complete means. A recorded loss excuses what follows from it, and nothing else.
 
+mod join;
+mod spans;
+mod tasks;
+mod threads;
+mod workers;
+
 use super::carry::Carry;
 use super::generation::Contents;
-use super::stream::{Raw, Record, Stream};
+use super::happening::What;
+use super::mention::Mention;
+use super::order::Order;
+use super::stream::{NO_SPAN, NO_TASK, Raw, Record, Stream};
 use super::tables::NO_SITE;
 use super::thread::NO_THREAD;
 use super::{DecodedGeneration, ReadError, Trace};
 use crate::wire::{Generation, Kind, Nanos};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -207,7 +216,12 @@ impl Check<'_> {
         if let Some(before) = before.filter(|before| before.complete && complete) {
             self.statuses(before);
         }
-        let carry = Carry::of(of);
+        let order = self.order();
+        let mut carry = Carry::of(of, &order);
+        for (worker, tenure) in before.iter().flat_map(|before| &before.carry.tenures) {
+            let known = carry.tenures.entry(*worker).or_default();
+            *known = (*tenure).max(*known);
+        }
         Before { number: of.spot.number, complete, lost: self.lost, carry, numbers }
     }
 
@@ -271,7 +285,7 @@ impl Check<'_> {
                     }
                 }
                 Record::Fault(..) => place.lost_in_slot = true,
-                Record::Thread(_) | Record::Region(_) | Record::Deeper(_) => {}
+                Record::Thread(_) | Record::Region(_) | Record::Deeper(_) | Record::Status(_) => {}
             }
         }
         self.first_event(&mut place);
@@ -342,7 +356,16 @@ impl Check<'_> {
             self.say_at(event.block, event.at, "its time is far outside of the generation");
         }
         let Some(kind) = event.kind() else { return };
-        let needs_site = !matches!(kind, Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd);
+        let needs_site = match kind {
+            Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd => false,
+            Kind::TaskCreate
+            | Kind::SpanCreate
+            | Kind::SpanCreateIn
+            | Kind::SpanRecord
+            | Kind::LogFields
+            | Kind::LogIn => true,
+            kind => !Mention::is_of(kind),
+        };
         if needs_site && event.site == NO_SITE {
             self.say_at(event.block, event.at, "its site is not defined");
         }
@@ -359,26 +382,43 @@ impl Check<'_> {
     /// What the generation states of its begin must be what the one before left.
     fn statuses(&mut self, before: &Before) {
         let of = self.of;
-        if before.lost || self.lost || of.info.omitted > 0 {
+        if before.lost || self.lost {
             return;
         }
-        let said = Carry::at_begin(of);
-        let left: BTreeMap<_, _> = before.carry.threads().collect();
-        let said: BTreeMap<_, _> = said.threads().collect();
-        for (thread, regions) in &left {
-            match said.get(thread) {
-                None => self.say(format!("thread {thread} lives on, and has no status")),
-                Some(stated) if !stated.agrees_with(*regions) => self.say(format!(
-                    "thread {thread} is stated with {stated}; generation {} left it with {regions}",
-                    before.number
-                )),
-                Some(_) => {}
-            }
+        let (left, said) = (&before.carry, Carry::at_begin(of));
+        let others = of.info.omitted > 0 && !of.omitted_tasks && !of.omitted_spans;
+        if of.info.omitted == 0 || !others {
+            self.threads(left, &said, before.number);
         }
-        for thread in said.keys().filter(|thread| !left.contains_key(thread)) {
-            let number = before.number;
-            self.say(format!("thread {thread} has a status; generation {number} left none of it"));
+        self.workers(left, &said, before.number);
+        self.tasks(left, &said, before.number);
+        self.spans(left, &said, before.number);
+    }
+
+    /// Takes all events in their order, and notes those that cannot be.
+    fn order(&mut self) -> Order {
+        let of = self.of;
+        let order = Order::finished(of);
+        for wrong in order.wrongs() {
+            let what = match wrong.what {
+                What::Task(task, what) if task == NO_TASK => what.to_string(),
+                What::Task(task, what) => format!("task {task}: {what}"),
+                What::Span(span, what) if span == NO_SPAN => what.to_string(),
+                What::Span(span, what) => format!("span {span}: {what}"),
+                What::Worker(worker, what) => match of.begin.workers.get(worker) {
+                    Some(worker) => format!("worker {worker}: {what}"),
+                    None => what.to_string(),
+                },
+            };
+            self.say_at(wrong.block, wrong.at, &what);
         }
+        if let Some(task) = of.begin.twice {
+            self.say(format!("task {task} is listed as not mentioned, and it is mentioned"));
+        }
+        if let Some(span) = of.begin.differs {
+            self.say(format!("span {span} has two statuses that differ"));
+        }
+        order
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Value<'a> {
     Bool(bool),
     /// A text.
     Text(Text<'a>),
+    /// What an error says of itself.
+    Error(Text<'a>),
 }
 
 impl fmt::Display for Value<'_> {
@@ -49,7 +51,7 @@ impl fmt::Display for Value<'_> {
             Self::Signed(value) => value.fmt(f),
             Self::Float(value) => value.fmt(f),
             Self::Bool(value) => value.fmt(f),
-            Self::Text(value) => value.fmt(f),
+            Self::Text(value) | Self::Error(value) => value.fmt(f),
         }
     }
 }

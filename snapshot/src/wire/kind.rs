@@ -41,6 +41,14 @@ pub enum Argument {
     Values = 6,
     /// Pairs of unsigned numbers: how many, then two varints each.
     Pairs = 7,
+    /// Values of some of the fields of a callsite: how many, then for each a varint,
+    /// `index << 3 | type` ([`ValueType`]), and the value. Of a field that is given twice, the last
+    /// value counts.
+    Given = 8,
+    /// The names of a callsite's fields: how many, then each as a [`Text`](Argument::Text).
+    Names = 9,
+    /// So many bytes (a varint), whose meaning is that of the record's kind.
+    Bytes = 10,
 }
 
 /// The type of one field of a typed event.
@@ -57,14 +65,16 @@ pub enum ValueType {
     Bool = 4,
     /// As [`Argument::Text`].
     Text = 5,
+    /// As [`Argument::Text`]: what an error says of itself.
+    Error = 6,
 }
 
 impl ValueType {
     /// The type of this code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        use ValueType::{Bool, Float, Signed, Text, Unsigned};
-        [Unsigned, Signed, Float, Bool, Text].into_iter().find(|kind| *kind as u8 == code)
+        use ValueType::{Bool, Error, Float, Signed, Text, Unsigned};
+        [Unsigned, Signed, Float, Bool, Text, Error].into_iter().find(|kind| *kind as u8 == code)
     }
 }
 
@@ -72,8 +82,10 @@ impl Argument {
     /// The argument type of this code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        use Argument::{Fields, Float, Id, Pairs, Signed, Text, Unsigned, Values};
-        [Unsigned, Signed, Float, Id, Text, Fields, Values, Pairs]
+        use Argument::{
+            Bytes, Fields, Float, Given, Id, Names, Pairs, Signed, Text, Unsigned, Values,
+        };
+        [Unsigned, Signed, Float, Id, Text, Fields, Values, Pairs, Given, Names, Bytes]
             .into_iter()
             .find(|kind| *kind as u8 == code)
     }
@@ -127,7 +139,7 @@ macro_rules! event_table {
     };
 }
 
-// Codes 32 to 47 are kept for tasks, 48 to 55 for workers, 56 to 71 for spans, 72 to 79 for stacks.
+// Codes 32 to 47 are for tasks, 48 to 55 for workers, 56 to 71 for spans; 72 to 79 are kept for stacks.
 event_table! {
     /// A text that later records of the generation refer to.
     1 String "string" Definition [id: Id, text: Text];
@@ -135,6 +147,10 @@ event_table! {
     2 Site "site" Definition [id: Id, name: Text, file: Text, line: Unsigned];
     /// A typed event: its name, its place, its fields.
     3 Schema "schema" Definition [id: Id, name: Text, file: Text, line: Unsigned, fields: Fields];
+    /// A span's or an event's place in the source, as `tracing` knows it. The level is one of
+    /// [`Level`](super::Level)'s codes.
+    4 Callsite "callsite" Definition [id: Id, name: Text, file: Text, line: Unsigned, target: Text,
+        level: Unsigned, fields: Names];
 
     /// The thread that the records after it belong to.
     8 ThreadStatus "thread_status" Status [thread: Unsigned, os_thread: Unsigned, name: Text];
@@ -153,6 +169,9 @@ event_table! {
 
     /// So many statuses were left out for want of room: of threads (`what` 1) with all their regions.
     13 Omitted "omitted" Status [what: Unsigned, count: Unsigned];
+    /// So many statuses of this name were left out for want of room: of tasks (`what` 2), of spans
+    /// (3), or of the fields of spans (4).
+    14 OmittedOf "omitted_of" Status [what: Unsigned, site: Id, count: Unsigned];
 
     /// A thread emits its first event.
     16 ThreadStart "thread_start" Event [thread: Unsigned, os_thread: Unsigned, name: Text];
@@ -172,6 +191,94 @@ event_table! {
     23 CounterSigned "counter" Event [site: Id, value: Signed];
     /// A counter's value at this instant, with a fraction.
     24 CounterFloat "counter" Event [site: Id, value: Float];
+
+    /// The state of a task before the next record of its stream; see [`TaskState`](super::TaskState)
+    /// for `state`. One that is running is polled by the stream's thread, innermost last.
+    32 TaskStatus "task_status" Status [task: Unsigned, incarnation: Unsigned, sequence: Unsigned,
+        state: Unsigned, site: Id];
+    /// The state of tasks that nobody who polls them mentioned in the generation: see
+    /// [`TaskList`](super::TaskListItem).
+    33 TaskList "task_list" Status [tasks: Bytes];
+    /// A task is spawned, by the task that is being polled on this thread, if one is.
+    34 TaskCreate "task_create" Event [task: Unsigned, incarnation: Unsigned, sequence: Unsigned,
+        site: Id];
+    /// A poll of a task begins.
+    35 TaskPoll "task_poll" Event [task: Unsigned, sequence: Unsigned];
+    /// The innermost poll of the thread ends: the task has to wait.
+    36 TaskPending "task_pending" Event [];
+    /// As [`TaskPending`](Kind::TaskPending), and it is known what for.
+    37 TaskWaits "task_pending" Event [site: Id];
+    /// The innermost poll of the thread ends, and with it the task: it is done.
+    38 TaskReady "task_ready" Event [];
+    /// The innermost poll of the thread ends, and with it the task: it panicked.
+    39 TaskPanic "task_panic" Event [];
+    /// A task is dropped that was not done: it is cancelled.
+    40 TaskDrop "task_drop" Event [task: Unsigned, sequence: Unsigned];
+    /// A task is woken for its next poll, by this thread (and the task being polled on it, if one
+    /// is), which saw the task as it was after the transition of this number.
+    41 TaskWake "task_wake" Event [task: Unsigned, sequence: Unsigned];
+    /// As [`TaskWake`](Kind::TaskWake), but what was seen may be from before the generation.
+    42 TaskWakeStale "task_wake" Event [task: Unsigned, sequence: Unsigned];
+
+    /// The worker that the stream's thread is; `state` is 1 if it is parked, 2 if it runs.
+    48 WorkerStatus "worker_status" Status [runtime: Unsigned, worker: Unsigned, tenure: Unsigned,
+        state: Unsigned];
+    /// The thread becomes a worker of a runtime. The worker's tenures count up, whatever thread has
+    /// them: from a higher one on, a lower one is over.
+    49 WorkerStart "worker_start" Event [runtime: Unsigned, worker: Unsigned, tenure: Unsigned];
+    /// The thread's worker has nothing to do and goes to sleep.
+    50 WorkerPark "worker_park" Event [];
+    /// The thread's worker goes on.
+    51 WorkerUnpark "worker_unpark" Event [];
+    /// The thread is no worker any more.
+    52 WorkerStop "worker_stop" Event [];
+    /// The thread belongs to the pool of a runtime: it is a worker, or for what blocks.
+    53 PoolThread "pool_thread" Event [runtime: Unsigned];
+    /// The pool that the stream's thread belongs to.
+    54 PoolStatus "pool_status" Status [runtime: Unsigned];
+
+    /// The state of a span that is open. It began `ago` ticks before the block's base time; no parent
+    /// is 0.
+    56 SpanStatus "span_status" Status [span: Unsigned, incarnation: Unsigned, parent: Unsigned,
+        parent_incarnation: Unsigned, ago: Unsigned, site: Id, fields: Given];
+    /// As [`SpanStatus`](Kind::SpanStatus), but not with all of its fields as they were recorded last,
+    /// for want of room; perhaps with none.
+    57 SpanStatusPart "span_status" Status [span: Unsigned, incarnation: Unsigned,
+        parent: Unsigned, parent_incarnation: Unsigned, ago: Unsigned, site: Id, fields: Given];
+    /// A span that the stream's thread is inside of, outermost first.
+    58 SpanEntered "span_entered" Status [span: Unsigned, incarnation: Unsigned];
+    /// So many spans more, deeper than the recorder restates.
+    59 SpansDeeper "spans_deeper" Status [count: Unsigned];
+    /// A span begins, as a child of the innermost one that the thread is inside of.
+    60 SpanCreate "span_create" Event [span: Unsigned, incarnation: Unsigned, site: Id,
+        fields: Given];
+    /// A span begins, as a child of the one named, or of none (0).
+    61 SpanCreateIn "span_create" Event [span: Unsigned, incarnation: Unsigned, parent: Unsigned,
+        parent_incarnation: Unsigned, site: Id, fields: Given];
+    /// The thread enters the span that it created last.
+    62 SpanEnterLast "span_enter" Event [];
+    /// The thread enters a span.
+    63 SpanEnter "span_enter" Event [span: Unsigned, incarnation: Unsigned];
+    /// The thread leaves the innermost span that it is inside of.
+    64 SpanExit "span_exit" Event [];
+    /// The thread leaves a span that is not the innermost one.
+    65 SpanExitOther "span_exit" Event [span: Unsigned, incarnation: Unsigned];
+    /// The span that the thread left last is over.
+    66 SpanCloseLast "span_close" Event [];
+    /// A span is over.
+    67 SpanClose "span_close" Event [span: Unsigned, incarnation: Unsigned];
+    /// Fields of a span that were not known when it began.
+    68 SpanRecord "span_record" Event [span: Unsigned, incarnation: Unsigned, site: Id,
+        fields: Given];
+    /// A span follows from another one.
+    69 SpanFollows "span_follows" Event [span: Unsigned, incarnation: Unsigned, from: Unsigned,
+        from_incarnation: Unsigned];
+    /// A message with fields. Its site is a callsite.
+    70 LogFields "log" Event [level: Unsigned, site: Id, message: Text, fields: Given];
+    /// As [`LogFields`](Kind::LogFields), said of this span, or of none (0), not of the innermost one
+    /// of the thread.
+    71 LogIn "log" Event [span: Unsigned, incarnation: Unsigned, level: Unsigned, site: Id,
+        message: Text, fields: Given];
 }
 
 /// The event table as bytes, for a file's metadata: the number of rows, then for each its code and

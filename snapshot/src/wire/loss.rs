@@ -15,11 +15,14 @@ pub enum Loss {
     NoSlot = 3,
     /// More definitions in one generation than its ids can number.
     NoId = 4,
+    /// More tasks or spans at once than the recorder has places for.
+    NoPlace = 5,
 }
 
 impl Loss {
     /// Every cause, in the order of the codes.
-    pub const ALL: [Self; 4] = [Self::ArenaFull, Self::Reentrant, Self::NoSlot, Self::NoId];
+    pub const ALL: [Self; 5] =
+        [Self::ArenaFull, Self::Reentrant, Self::NoSlot, Self::NoId, Self::NoPlace];
 
     /// The cause of this code.
     #[must_use]
@@ -35,6 +38,7 @@ impl Loss {
             Self::Reentrant => "reentrant",
             Self::NoSlot => "no_slot",
             Self::NoId => "no_id",
+            Self::NoPlace => "no_place",
         }
     }
 }

@@ -8,6 +8,7 @@ mod kind;
 mod level;
 mod loss;
 mod metadata;
+mod task;
 mod units;
 mod varint;
 
@@ -26,5 +27,6 @@ pub use kind::{
 pub use level::Level;
 pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
-pub use units::{Generation, Nanos, Position, ThreadNumber, Ticks};
+pub use task::{MAX_TASK_LIST_ITEM, TASK_WOKEN, TaskListItem, TaskState};
+pub use units::{Generation, Nanos, Position, SpanId, TaskId, ThreadNumber, Ticks};
 pub use varint::{MAX_VARINT, get_varint, put_varint, unzigzag, zigzag};

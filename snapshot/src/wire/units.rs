@@ -43,6 +43,46 @@ number! {
     ThreadNumber
 }
 
+macro_rules! place {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            /// The place in the recorder's table, which is used again when its holder is gone.
+            pub index: u32,
+            /// How often the place was used, this time included.
+            pub incarnation: u32,
+        }
+
+        impl $name {
+            /// Both in one number, unique in its process: the incarnation in the high half.
+            #[must_use]
+            pub const fn number(self) -> u64 {
+                (self.incarnation as u64) << 32 | self.index as u64
+            }
+        }
+
+        /// `7` for the first that had place 7, `7.2` for the second.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.incarnation {
+                    0 | 1 => f.pad(&self.index.to_string()),
+                    incarnation => f.pad(&format!("{}.{incarnation}", self.index)),
+                }
+            }
+        }
+    };
+}
+
+place! {
+    /// A task of the recorded process.
+    TaskId
+}
+place! {
+    /// A span of the recorded process. Places of spans count from 1.
+    SpanId
+}
+
 impl Generation {
     /// The generation after this one.
     #[must_use]

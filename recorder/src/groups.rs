@@ -1,0 +1,395 @@
+//! Places for what lives long and is listed often: tasks and spans.
+//!
+//! Places never move and are never unmapped. They lie in one stretch of address space that is
+//! reserved at once and takes memory as it is used; a place's index is where it lies in it. They are
+//! given out by groups of 64, each of which fills whole pages and has a word with a bit for each
+//! place that is taken. A thread that needs a place takes over all that are free in a group, and
+//! serves itself from them; who gives one back that is not of its group clears the bit.
+//!
+//! A group whose places are all free can give its memory back. Its places start again from zero
+//! then, so the table keeps a floor under the numbers that must not be used twice.
+//!
+//! # Synchronization
+//!
+//! A bit is cleared with release after the last access to its place, and set with acquire before the
+//! first one. Who gives memory back takes the whole group first, as any thread would.
+
+use std::cell::Cell;
+use std::io;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// How many places a group has.
+pub(crate) const GROUP: u32 = 64;
+/// So many groups are looked through at a time for free places.
+const SEARCH: u32 = 4096;
+/// So many groups give their memory back at a time.
+const GIVE_BACK: u32 = 4096;
+
+/// Places of one kind. Zeroes must be a valid `T`.
+pub(crate) struct Groups<T: 'static> {
+    places: AtomicPtr<T>,
+    /// A bit for each place that is taken, a word for each group.
+    taken: AtomicPtr<AtomicU64>,
+    /// Whether a group has memory.
+    resident: AtomicPtr<AtomicU8>,
+    capacity: AtomicU32,
+    /// How many groups were ever used.
+    used: AtomicU32,
+    /// Where to look for free places first.
+    hint: AtomicU32,
+    /// Numbers up to these were used in memory that was given back.
+    floor_sequence: AtomicU64,
+    floor_incarnation: AtomicU32,
+    _of: PhantomData<T>,
+}
+
+/// What a thread has taken over of a group. Zeroes are nothing.
+pub(crate) struct Cache {
+    group: Cell<u32>,
+    free: Cell<u64>,
+}
+
+impl<T: 'static> Groups<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            places: AtomicPtr::new(std::ptr::null_mut()),
+            taken: AtomicPtr::new(std::ptr::null_mut()),
+            resident: AtomicPtr::new(std::ptr::null_mut()),
+            capacity: AtomicU32::new(0),
+            used: AtomicU32::new(0),
+            hint: AtomicU32::new(0),
+            floor_sequence: AtomicU64::new(0),
+            floor_incarnation: AtomicU32::new(0),
+            _of: PhantomData,
+        }
+    }
+
+    /// Reserves address space for `places` places, or for fewer where there is a limit on it. Does
+    /// nothing if that was done before. Called under the lock of `start`.
+    pub(crate) fn establish(&self, places: u32) -> io::Result<()> {
+        const { assert!((size_of::<T>() * GROUP as usize).is_multiple_of(4096)) };
+        if !self.places.load(Ordering::Acquire).is_null() {
+            return Ok(());
+        }
+        let mut groups = places / GROUP;
+        loop {
+            let count = groups as usize;
+            let bytes = [count * GROUP as usize * size_of::<T>(), count * 8, count]
+                .map(|length| length.next_multiple_of(4096));
+            match crate::mapping::reserved(bytes.iter().sum()) {
+                Ok(mapping) => {
+                    self.capacity.store(groups, Ordering::Relaxed);
+                    let at = |offset: usize| mapping.wrapping_add(offset);
+                    self.taken.store(at(bytes[0]).cast(), Ordering::Relaxed);
+                    self.resident.store(at(bytes[0] + bytes[1]).cast(), Ordering::Relaxed);
+                    self.places.store(mapping.cast(), Ordering::Release);
+                    return Ok(());
+                }
+                Err(_) if groups > 64 => groups /= 4,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How many places there may be.
+    #[cfg(test)]
+    fn capacity(&self) -> u32 {
+        self.capacity.load(Ordering::Relaxed) * GROUP
+    }
+
+    fn taken(&self, group: u32) -> &AtomicU64 {
+        // SAFETY: `establish` made room for a word for each group, and callers know only groups
+        // within the capacity.
+        unsafe { &*self.taken.load(Ordering::Relaxed).add(group as usize) }
+    }
+
+    fn resident(&self, group: u32) -> &AtomicU8 {
+        // SAFETY: as for `taken`.
+        unsafe { &*self.resident.load(Ordering::Relaxed).add(group as usize) }
+    }
+
+    /// The place of this index, which must be below the capacity.
+    #[inline(always)]
+    fn place(&self, index: u32) -> NonNull<T> {
+        let places = self.places.load(Ordering::Relaxed);
+        // SAFETY: `establish` reserved all places of the capacity.
+        unsafe { NonNull::new_unchecked(places.add(index as usize)) }
+    }
+
+    /// The place of this index, if it was ever given out.
+    #[inline(always)]
+    pub(crate) fn get(&self, index: u32) -> Option<&'static T> {
+        // SAFETY: zeroes are a valid `T`, places are never unmapped, and all of a `T` can be shared.
+        (index / GROUP < self.used.load(Ordering::Relaxed)).then(|| unsafe { self.place(index).as_ref() })
+    }
+
+    /// The index of a place.
+    #[inline(always)]
+    pub(crate) fn index_of(&self, place: &T) -> u32 {
+        let first = self.places.load(Ordering::Relaxed) as usize;
+        ((std::ptr::from_ref(place) as usize - first) / size_of::<T>()) as u32
+    }
+
+    /// Takes a place for which `is_free` says yes. `None` if there is none.
+    #[inline(always)]
+    pub(crate) fn take(&self, cache: &Cache, is_free: impl Fn(&T) -> bool) -> Option<&'static T> {
+        match self.take_at_hand(cache, &is_free) {
+            Some((_, place)) => Some(place),
+            None => self.take_elsewhere(cache, &is_free),
+        }
+    }
+
+    /// Takes the first place that the cache holds, if `is_free` says yes of it.
+    #[inline(always)]
+    pub(crate) fn take_at_hand(
+        &self,
+        cache: &Cache,
+        is_free: impl Fn(&T) -> bool,
+    ) -> Option<(u32, &'static T)> {
+        let free = cache.free.get();
+        if free == 0 {
+            return None;
+        }
+        let index = cache.group.get() * GROUP + free.trailing_zeros();
+        let place = self.get(index)?;
+        if !is_free(place) {
+            return None;
+        }
+        cache.free.set(free & (free - 1));
+        Some((index, place))
+    }
+
+    #[cold]
+    fn take_elsewhere(&self, cache: &Cache, is_free: &dyn Fn(&T) -> bool) -> Option<&'static T> {
+        let choose = |cache: &Cache| {
+            let mut left = cache.free.get();
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                let place = self.get(cache.group.get() * GROUP + bit)?;
+                if is_free(place) {
+                    cache.free.set(cache.free.get() & !(1 << bit));
+                    return Some(place);
+                }
+                left &= left - 1;
+            }
+            None
+        };
+        if let Some(place) = choose(cache) {
+            return Some(place);
+        }
+        self.give_up(cache);
+        let used = self.used.load(Ordering::Relaxed);
+        let start = self.hint.load(Ordering::Relaxed).min(used);
+        let end = used.min(start + SEARCH);
+        for group in start..end {
+            let word = self.taken(group);
+            if word.load(Ordering::Relaxed) == u64::MAX {
+                continue;
+            }
+            let free = !word.swap(u64::MAX, Ordering::Acquire);
+            if free != 0 {
+                self.resident(group).store(1, Ordering::Release);
+                cache.group.set(group);
+                cache.free.set(free);
+                if let Some(place) = choose(cache) {
+                    let _ = self.hint.compare_exchange(
+                        start,
+                        group,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
+                    return Some(place);
+                }
+                self.give_up(cache);
+            }
+        }
+        let _ = self.hint.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed);
+        // Whole groups that were never used come last.
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let fresh = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+            (used < capacity).then_some(used + 1)
+        });
+        let group = fresh.ok()?;
+        let free = !self.taken(group).swap(u64::MAX, Ordering::Acquire);
+        self.resident(group).store(1, Ordering::Release);
+        cache.group.set(group);
+        cache.free.set(free);
+        choose(cache)
+    }
+
+    /// Gives back what a cache holds.
+    pub(crate) fn give_up(&self, cache: &Cache) {
+        let free = cache.free.replace(0);
+        if free != 0 {
+            self.put_back(cache.group.get(), free);
+        }
+    }
+
+    fn put_back(&self, group: u32, free: u64) {
+        self.taken(group).fetch_and(!free, Ordering::Release);
+        if group < self.hint.load(Ordering::Relaxed) {
+            self.hint.store(group, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a place back: to the thread's own cache, if it is of that group.
+    #[inline(always)]
+    pub(crate) fn give(&self, index: u32, cache: Option<&Cache>) {
+        let (group, bit) = (index / GROUP, 1_u64 << (index % GROUP));
+        match cache {
+            Some(cache) if cache.free.get() != 0 && cache.group.get() == group => {
+                cache.free.set(cache.free.get() | bit);
+            }
+            _ => self.put_back(group, bit),
+        }
+    }
+
+    /// Every place that may have been used since its memory was last given back, in the order of the
+    /// indexes.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &'static T)> {
+        let used = self.used.load(Ordering::Acquire);
+        (0..used)
+            .filter(|group| self.resident(*group).load(Ordering::Acquire) != 0)
+            .flat_map(|group| group * GROUP..(group + 1) * GROUP)
+            .filter_map(|index| Some((index, self.get(index)?)))
+    }
+
+    /// Numbers that places whose memory was given back must stay above.
+    pub(crate) fn floors(&self) -> (u64, u32) {
+        let incarnation = self.floor_incarnation.load(Ordering::Relaxed);
+        (self.floor_sequence.load(Ordering::Relaxed), incarnation)
+    }
+
+    /// Gives the memory of groups back that nobody uses, all but the first few. `numbers` says of a
+    /// place which sequence number and incarnation it used last, if nothing needs it any more.
+    pub(crate) fn shrink(&self, keep: u32, numbers: impl Fn(&T) -> Option<(u64, u32)>) {
+        let used = self.used.load(Ordering::Acquire);
+        let mut given = 0;
+        for group in (keep..used).rev() {
+            if given == GIVE_BACK {
+                return;
+            }
+            let word = self.taken(group);
+            let is_idle = self.resident(group).load(Ordering::Relaxed) != 0
+                && word.compare_exchange(0, u64::MAX, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            if !is_idle {
+                continue;
+            }
+            let places = (group * GROUP..(group + 1) * GROUP).filter_map(|index| self.get(index));
+            let last = places.map(&numbers).try_fold((0, 0), |most, place| {
+                let place = place?;
+                Some((most.0.max(place.0), most.1.max(place.1)))
+            });
+            if let Some((sequence, incarnation)) = last {
+                self.floor_sequence.fetch_max(sequence, Ordering::Relaxed);
+                self.floor_incarnation.fetch_max(incarnation, Ordering::Relaxed);
+                let length = size_of::<T>() * GROUP as usize;
+                crate::mapping::give_back(self.place(group * GROUP).as_ptr().cast(), length);
+                self.resident(group).store(0, Ordering::Release);
+                given += 1;
+            }
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    struct Place([AtomicU64; 8]);
+
+    fn groups(places: u32) -> Groups<Place> {
+        let groups = Groups::new();
+        groups.establish(places).unwrap();
+        groups
+    }
+
+    fn cache() -> Cache {
+        Cache { group: Cell::new(0), free: Cell::new(0) }
+    }
+
+    #[test]
+    fn every_place_is_given_out_once_and_can_be_used_again() {
+        let (groups, cache) = (groups(256), cache());
+        assert_eq!(groups.capacity(), 256);
+        let mut taken: Vec<_> = (0..256).map(|_| groups.take(&cache, |_| true).unwrap()).collect();
+        assert!(groups.take(&cache, |_| true).is_none());
+        let indexes: Vec<_> = taken.iter().map(|place| groups.index_of(place)).collect();
+        assert_eq!(indexes, (0..256).collect::<Vec<_>>());
+        groups.give(groups.index_of(taken.remove(77)), None);
+        let again = groups.take(&cache, |_| true).unwrap();
+        assert_eq!(groups.index_of(again), 77);
+    }
+
+    #[test]
+    fn a_place_that_is_not_free_yet_is_passed_over() {
+        let (groups, cache) = (groups(256), cache());
+        let first = groups.take(&cache, |_| true).unwrap();
+        first.0[0].store(1, Ordering::Relaxed);
+        groups.give(groups.index_of(first), Some(&cache));
+        let is_free = |place: &Place| place.0[0].load(Ordering::Relaxed) == 0;
+        let second = groups.take(&cache, is_free).unwrap();
+        assert_eq!(groups.index_of(second), 1);
+        first.0[0].store(0, Ordering::Relaxed);
+        let third = groups.take(&cache, is_free).unwrap();
+        assert_eq!(groups.index_of(third), 0);
+    }
+
+    #[test]
+    fn memory_of_a_past_peak_is_given_back_and_numbers_are_not_used_twice() {
+        let (groups, cache) = (groups(64 * 100), cache());
+        let taken: Vec<_> = (0..6400).map(|_| groups.take(&cache, |_| true).unwrap()).collect();
+        for (number, place) in taken.iter().enumerate() {
+            place.0[0].store(number as u64, Ordering::Relaxed);
+        }
+        assert_eq!(groups.each().count(), 6400);
+        let numbers = |place: &Place| Some((place.0[0].load(Ordering::Relaxed), 3));
+        taken[200..].iter().for_each(|place| groups.give(groups.index_of(place), None));
+        groups.shrink(0, numbers);
+        // The places of the first 200 are in four groups.
+        assert_eq!(groups.each().count(), 256);
+        assert_eq!(groups.floors(), (6399, 3));
+        assert_eq!(taken[300].0[0].load(Ordering::Relaxed), 0);
+        assert!(taken[..200].iter().enumerate().all(|(n, place)| {
+            place.0[0].load(Ordering::Relaxed) == n as u64
+        }));
+        let again: Vec<_> = (0..6200).map(|_| groups.take(&cache, |_| true).unwrap()).collect();
+        assert_eq!(again.len(), 6200);
+    }
+
+    #[test]
+    fn threads_that_take_and_give_never_hold_the_same_place() {
+        let groups = groups(64 * 8);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let cache = cache();
+                    let mut held = Vec::new();
+                    for turn in 0..20_000 {
+                        if let Some(place) = groups.take(&cache, |_| true) {
+                            assert_eq!(place.0[1].swap(1, Ordering::Relaxed), 0, "held twice");
+                            held.push(place);
+                        }
+                        if turn % 3 == 0 || held.len() > 100 {
+                            for place in held.drain(..) {
+                                place.0[1].store(0, Ordering::Relaxed);
+                                let cache = (turn % 2 == 0).then_some(&cache);
+                                groups.give(groups.index_of(place), cache);
+                            }
+                        }
+                    }
+                    for place in held {
+                        place.0[1].store(0, Ordering::Relaxed);
+                        groups.give(groups.index_of(place), None);
+                    }
+                    groups.give_up(&cache);
+                });
+            }
+        });
+        assert!(groups.each().all(|(_, place)| place.0[1].load(Ordering::Relaxed) == 0));
+    }
+}

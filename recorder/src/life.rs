@@ -1,0 +1,99 @@
+//! What a recorded future knows of its task, in one word: a future that is spawned is moved about and
+//! allocated with all that wraps it, so each word of that is paid for.
+
+use crate::emit::is_recording;
+use crate::site::Site;
+use crate::task::{Place, Task};
+use std::fmt;
+use std::ptr::NonNull;
+
+/// See the module: the task's place, or, with the low bit set, the site of one that nobody records
+/// yet; 0 when it is over.
+pub(crate) struct Life(usize);
+
+// SAFETY: both places and sites can be shared, and live for ever.
+unsafe impl Send for Life {}
+// SAFETY: as above; nothing of it changes through a shared reference.
+unsafe impl Sync for Life {}
+
+/// Marks a site. Sites are aligned to more than that.
+const SITE: usize = 1;
+
+impl Life {
+    /// A task of this name begins.
+    pub(crate) fn begin(site: &'static Site) -> Self {
+        let task = if is_recording() { Task::create(site) } else { None };
+        task.map_or_else(|| Self::unborn(site), Self::of)
+    }
+
+    fn of(task: Task) -> Self {
+        Self(std::ptr::from_ref(task.into_place()).expose_provenance())
+    }
+
+    fn unborn(site: &'static Site) -> Self {
+        const { assert!(align_of::<Site>() > SITE && align_of::<Place>() > SITE) };
+        Self(std::ptr::from_ref(site).expose_provenance() | SITE)
+    }
+
+    /// The task's place, while it is alive.
+    #[inline(always)]
+    fn place(&self) -> Option<&'static Place> {
+        let alive = self.0 != 0 && self.0 & SITE == 0;
+        // SAFETY: it is the address of a place, which is never unmapped.
+        alive.then(|| unsafe { &*std::ptr::with_exposed_provenance::<Place>(self.0) })
+    }
+
+    /// The task's place. One that began while nothing was recorded is a task from now on, if anything
+    /// is recorded now.
+    #[inline(always)]
+    pub(crate) fn place_or_adopt(&mut self) -> Option<&'static Place> {
+        match self.place() {
+            Some(place) => Some(place),
+            None => self.adopt(),
+        }
+    }
+
+    #[cold]
+    fn adopt(&mut self) -> Option<&'static Place> {
+        if self.0 != 0 && is_recording() {
+            *self = Self::of(Task::adopt(self.site()?)?);
+        }
+        self.place()
+    }
+
+    fn site(&self) -> Option<&'static Site> {
+        let site = std::ptr::with_exposed_provenance_mut::<Site>(self.0 & !SITE);
+        // SAFETY: with the mark it is the address of a site, which lives for ever.
+        (self.0 & SITE != 0).then(|| NonNull::new(site).map(|site| unsafe { site.as_ref() }))?
+    }
+
+    /// The future is done, or has panicked.
+    #[inline]
+    pub(crate) fn finish(&mut self) {
+        if let Some(place) = self.place() {
+            self.0 = 0;
+            Task::from_place(place).finish();
+        }
+        self.0 = 0;
+    }
+}
+
+impl Drop for Life {
+    /// The future is dropped before it was done.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(place) = self.place() {
+            drop(Task::from_place(place));
+        }
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.place(), self.site()) {
+            (Some(place), _) => place.fmt(f),
+            (None, Some(site)) => write!(f, "not recorded: {site:?}"),
+            (None, None) => f.write_str("over"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The listing: the statuses of tasks and spans that a generation did not mention, made when it is
+//! over from what their places hold. Nobody is stopped for it and nothing is locked: see `words` and
+//! `span` for why what is read is true.
+
+use crate::control::Control;
+use crate::cursor::Cursor;
+use crate::silent::Statuses;
+use crate::site::Site;
+use crate::span::SPANS;
+use crate::task::TASKS;
+use lookback_snapshot::wire::{Kind, MAX_TASK_LIST_ITEM, TaskListItem, put_varint};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What [`Kind::OmittedOf`] calls tasks, spans, and fields of spans.
+const TASKS_OMITTED: u64 = 2;
+const SPANS_OMITTED: u64 = 3;
+const FIELDS_OMITTED: u64 = 4;
+
+/// The sites that a listing meets, each once.
+struct Sites {
+    /// The last ones: nearly always one of them comes again.
+    recent: [usize; 64],
+    met: HashSet<usize>,
+    bytes: usize,
+}
+
+impl Sites {
+    fn meet(&mut self, site: &'static Site) {
+        let address = std::ptr::from_ref(site) as usize;
+        let recent = &mut self.recent[address / 64 % 64];
+        if std::mem::replace(recent, address) != address && self.met.insert(address) {
+            self.bytes += 1 + site.definition_size();
+        }
+    }
+}
+
+/// How many bytes the listing of `generation` will take, about; asked while it is still published.
+pub(crate) fn estimate(generation: u64) -> usize {
+    let mut sites = Sites { recent: [0; 64], met: HashSet::new(), bytes: 0 };
+    let mut bytes = 0;
+    let mut before = (0, 0);
+    for (_, place) in TASKS.each() {
+        // What is asked of a generation that is not over is asked too early, and good for an estimate.
+        if place.words.listed(generation).is_none() {
+            continue;
+        }
+        let Some((site, incarnation)) = place.named() else { continue };
+        sites.meet(site);
+        let now = (std::ptr::from_ref(site) as usize, incarnation);
+        bytes += 2 + if now.0 == before.0 { 0 } else { 4 } + if now.1 == before.1 { 0 } else { 5 };
+        before = now;
+    }
+    for (_, place) in SPANS.each() {
+        if let Some(restated) = place.listed(generation) {
+            sites.meet(restated.site);
+            bytes += 1 + restated.size() / 2;
+        }
+    }
+    if bytes == 0 { 0 } else { bytes + sites.bytes + bytes / 16 + 256 }
+}
+
+impl Statuses<'_> {
+    /// The spans that nobody mentioned. Where room gets short, first their fields are left out, and
+    /// then they are counted.
+    pub(crate) fn spans(&mut self) {
+        let mut omitted = Omitted::default();
+        for (_, place) in SPANS.each() {
+            let Some(restated) = place.listed(self.generation) else { continue };
+            let Some(id) = self.id(restated.site) else {
+                omitted.count(SPANS_OMITTED, restated.site);
+                continue;
+            };
+            let size = 1 + restated.size();
+            let used = self.out.len() + size;
+            let bare = used > self.room / 2;
+            if bare && used > self.room / 4 * 3 {
+                omitted.count(SPANS_OMITTED, restated.site);
+                continue;
+            }
+            if bare && restated.field_count() > 0 {
+                omitted.count(FIELDS_OMITTED, restated.site);
+            }
+            self.out.push(restated.kind(bare) as u8);
+            let base = self.base;
+            self.put(size, |cursor| {
+                // SAFETY: the size is that of the arguments.
+                unsafe { restated.put(id, base, bare, cursor) };
+            });
+        }
+        self.omitted_of(omitted);
+    }
+
+    /// The tasks that their owners did not mention, but for those that `stated` holds already.
+    pub(crate) fn tasks(&mut self, stated: &HashSet<u32>) {
+        let mut omitted = Omitted::default();
+        let (mut list, mut before) = (Vec::new(), TaskListItem::default());
+        // Tasks of one kind lie side by side: most have the site of the one before them.
+        let mut last: Option<(&'static Site, u32)> = None;
+        for (index, place) in TASKS.each() {
+            let Some(state) = place.words.listed(self.generation) else { continue };
+            let Some((site, incarnation)) = place.named() else { continue };
+            if !stated.is_empty() && stated.contains(&index) {
+                continue;
+            }
+            let id = match last {
+                Some((known, id)) if std::ptr::eq(known, site) => Some(id),
+                _ => self.id(site),
+            };
+            let has_room = self.has_room(list.len() + MAX_TASK_LIST_ITEM + 16);
+            let Some(id) = id.filter(|_| has_room) else {
+                omitted.count(TASKS_OMITTED, site);
+                continue;
+            };
+            last = Some((site, id));
+            let (running, woken) = (state.running, state.woken);
+            let item = TaskListItem { task: index, incarnation, site: id, running, woken };
+            item.put(&before, &mut list);
+            before = item;
+        }
+        if !list.is_empty() {
+            self.out.push(Kind::TaskList as u8);
+            put_varint(&mut self.out, list.len() as u64);
+            self.out.append(&mut list);
+        }
+        self.omitted_of(omitted);
+    }
+
+    /// Appends what `put` puts, `size` bytes at most.
+    fn put(&mut self, size: usize, put: impl FnOnce(&mut Cursor)) {
+        let length = self.out.len();
+        self.out.resize(length + size, 0);
+        let start = self.out.as_mut_ptr().wrapping_add(length);
+        let mut cursor = Cursor::at(start);
+        put(&mut cursor);
+        self.out.truncate(length + cursor.bytes_since(start));
+    }
+
+    /// Says what was left out, by name as far as there is room.
+    fn omitted_of(&mut self, omitted: Omitted) {
+        let mut rest: BTreeMap<u64, u64> = BTreeMap::new();
+        for ((what, _), (site, count)) in omitted.0 {
+            match self.id(site).filter(|_| self.has_room(32)) {
+                Some(id) => self.numbers(Kind::OmittedOf, &[what, u64::from(id), count]),
+                None => *rest.entry(what).or_default() += count,
+            }
+        }
+        for (what, count) in rest {
+            self.numbers(Kind::Omitted, &[what, count]);
+        }
+    }
+}
+
+/// What was left out, by what it is and by name.
+#[derive(Default)]
+struct Omitted(HashMap<(u64, usize), (&'static Site, u64)>);
+
+impl Omitted {
+    fn count(&mut self, what: u64, site: &'static Site) {
+        self.0.entry((what, std::ptr::from_ref(site) as usize)).or_insert((site, 0)).1 += 1;
+    }
+}
+
+/// Gives the memory of past peaks back, when a generation is complete.
+pub(crate) fn shrink(control: &Control) {
+    let complete = control.complete.load(std::sync::atomic::Ordering::Relaxed);
+    crate::task::shrink(complete);
+    crate::span::shrink(complete);
+}

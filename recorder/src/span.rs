@@ -1,0 +1,332 @@
+//! Spans: create, enter, exit, close; on any thread, for any time.
+//!
+//! Enter and exit belong to the thread that does them, which keeps a stack of the spans that it is
+//! inside of. All else is the span's own: its place among [`SPANS`] holds its name, its parent, when
+//! it began, and the first of its fields, so that each generation can restate it.
+//!
+//! # The protocol
+//!
+//! A place says in which generation the span was stated last, in which one it was created and in
+//! which one it was closed: see [`Told`]. Whoever names the span in an event, under the flag of its
+//! gate:
+//!
+//! * begins again if the span was stated in a newer generation than its own: no event of a span
+//!   stands in a generation that is older than one which has one already;
+//! * writes the status first, if it was stated in an older one, and then stores its own generation
+//!   there, with a mark if the generation before had it.
+//!
+//! Any number of threads may do so at once; two that meet may both write the status. When generation
+//! *g* is over, who advances lists each span that was created in *g* or before, was not closed in it
+//! or before, and that neither *g* nor (by the mark) a thread which is in *g + 1* already has stated.
+//!
+//! The fields that are kept only grow: bytes are written behind those that are there, and then their
+//! number is stored with release. Who adds to them holds `adding`; who finds it taken does not wait,
+//! that field is in the event alone, and statuses say that they do not have all.
+//!
+//! Who adds fields states the span, adds them, and writes the event, all in one generation, *g*. A
+//! thread in *g + 1* that states the span at that moment could miss them. So both look again, behind a
+//! fence: who stated, whether fields were added since its copy (and states again); who added, whether a
+//! newer generation has stated the span (and writes the event there, too). One of them finds it.
+
+use crate::cursor::Cursor;
+use crate::fields::{Fields, KEPT};
+use crate::groups::Groups;
+use crate::site::Site;
+use crate::slot::MAX_SPANS;
+use crate::told::Told;
+use crate::writer::{Inside, Writer};
+use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+/// Not all fields are kept: a bit in `kept`, above the length.
+const PART: u32 = 1 << 15;
+const LENGTH: u32 = PART - 1;
+
+/// The most spans that can be open at the same time: 1.25 GiB of address space.
+pub(crate) const MAX_OPEN: u32 = 1 << 22;
+/// Groups of places whose memory is kept, however few spans there are.
+const KEPT_GROUPS: u32 = 16;
+
+/// The places of all spans.
+pub(crate) static SPANS: Groups<SpanPlace> = Groups::new();
+
+/// See the module. Zeroes are a place that was never used.
+#[repr(C, align(64))]
+pub(crate) struct SpanPlace {
+    pub(crate) told: Told,
+    site: AtomicPtr<Site>,
+    /// The parent's [`Name`], 0 for none.
+    pub(crate) parent: AtomicU64,
+    /// When it began, in ticks.
+    pub(crate) began: AtomicU64,
+    pub(crate) incarnation: AtomicU32,
+    pub(crate) references: AtomicU32,
+    /// How many fields are kept, in the high half; how many bytes they take, in the low half, with
+    /// [`PART`] if some were not kept.
+    pub(crate) kept: AtomicU32,
+    pub(crate) adding: AtomicU32,
+    fields: UnsafeCell<[u8; KEPT]>,
+}
+
+// SAFETY: everything but `fields` is atomic; of those, bytes up to `kept` never change while the span
+// is open, and only who holds `adding` (or has the place to itself) writes behind them.
+unsafe impl Sync for SpanPlace {}
+
+const _: () = assert!(size_of::<SpanPlace>() == 320);
+
+/// What names a span: its place's index, from 1, in the low half, its incarnation in the high half.
+/// 0 is no span.
+pub type Name = u64;
+
+/// Whose child a new span is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// Of the innermost span that the thread is inside of.
+    Current,
+    /// Of this one, or of none (0).
+    Of(Name),
+}
+
+impl SpanPlace {
+    pub(crate) fn site(&self) -> Option<&'static Site> {
+        // SAFETY: it is null, or a site that lives for ever.
+        unsafe { self.site.load(Ordering::Relaxed).as_ref() }
+    }
+
+    pub(crate) fn name(&self) -> Name {
+        let incarnation = u64::from(self.incarnation.load(Ordering::Relaxed));
+        incarnation << 32 | u64::from(SPANS.index_of(self) + 1)
+    }
+
+    /// The fields that are kept.
+    fn kept(&self) -> Kept<'_> {
+        let word = self.kept.load(Ordering::Acquire);
+        let (count, length) = (word >> 16, (word & LENGTH) as usize);
+        let bytes = self.fields.get().cast::<u8>();
+        // SAFETY: so many bytes were written before their number was stored, and stay as they are.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
+        Kept { count, bytes, part: word & PART != 0 }
+    }
+
+    /// Keeps what there is room for. The place is this thread's, or it holds `adding`.
+    #[inline(always)]
+    pub(crate) fn keep(&self, fields: &Fields<'_>) {
+        if fields.is_empty() {
+            return;
+        }
+        let word = self.kept.load(Ordering::Relaxed);
+        let (count, length) = (word >> 16, (word & LENGTH) as usize);
+        let (more, bytes) = fields.front(KEPT - length);
+        // SAFETY: behind what is kept nobody else reads or writes; there is room for so many bytes.
+        unsafe {
+            let end = self.fields.get().cast::<u8>().add(length);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+        }
+        let part = word & PART | if fields.is_front(more) { 0 } else { PART };
+        let word = (count + more) << 16 | part | (length + bytes.len()) as u32;
+        self.kept.store(word, Ordering::Release);
+    }
+
+    /// Keeps what becomes known later.
+    pub(crate) fn keep_late(&self, fields: &Fields<'_>) {
+        if self.adding.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            self.keep(fields);
+            self.adding.store(0, Ordering::Release);
+        } else {
+            // Nobody waits: this one is in the event alone.
+            self.kept.fetch_or(PART, Ordering::AcqRel);
+        }
+    }
+
+    /// A span takes the place, with one reference. It is not open yet.
+    #[inline(always)]
+    pub(crate) fn begin(&self, site: &'static Site, incarnation: u32, generation: u64, fields: &Fields<'_>) {
+        self.incarnation.store(incarnation, Ordering::Relaxed);
+        self.references.store(1, Ordering::Relaxed);
+        self.told.begin(generation);
+        self.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        self.kept.store(0, Ordering::Relaxed);
+        self.keep(fields);
+    }
+
+    /// The status that the listing of `generation` must have of it, if it must.
+    pub(crate) fn listed(&self, generation: u64) -> Option<Restated<'_>> {
+        if self.told.is_to_be_listed(generation) { self.restated() } else { None }
+    }
+
+    fn restated(&self) -> Option<Restated<'_>> {
+        Some(Restated {
+            name: self.name(),
+            site: self.site()?,
+            parent: self.parent.load(Ordering::Relaxed),
+            began: self.began.load(Ordering::Relaxed),
+            kept: self.kept(),
+        })
+    }
+}
+
+/// What a status says of a span.
+pub(crate) struct Restated<'a> {
+    name: Name,
+    pub(crate) site: &'static Site,
+    parent: Name,
+    began: u64,
+    kept: Kept<'a>,
+}
+
+/// Fields that are kept.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    count: u32,
+    bytes: &'a [u8],
+    /// Not all that were recorded are among them.
+    part: bool,
+}
+
+impl Restated<'_> {
+    /// How many bytes [`put`](Self::put) takes at most.
+    pub(crate) fn size(&self) -> usize {
+        7 * MAX_VARINT + 2 + self.kept.bytes.len()
+    }
+
+    /// How many fields it has.
+    pub(crate) fn field_count(&self) -> u32 {
+        self.kept.count
+    }
+
+    /// The kind of its status, with its fields or without them.
+    pub(crate) fn kind(&self, bare: bool) -> Kind {
+        let part = self.kept.part || bare && self.kept.count > 0;
+        if part { Kind::SpanStatusPart } else { Kind::SpanStatus }
+    }
+
+    /// Puts the arguments of a status into a block of this base time.
+    ///
+    /// # Safety
+    /// There must be room for [`size`](Self::size) bytes.
+    pub(crate) unsafe fn put(&self, site: u32, base: u64, bare: bool, cursor: &mut Cursor) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            put_name(self.name, cursor);
+            put_name(self.parent, cursor);
+            cursor.number(base.saturating_sub(self.began));
+            cursor.number(u64::from(site));
+            if bare {
+                cursor.number(0);
+            } else {
+                cursor.number(u64::from(self.kept.count));
+                cursor.bytes(self.kept.bytes);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// There must be room for two numbers.
+pub(crate) unsafe fn put_name(name: Name, cursor: &mut Cursor) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cursor.number(name & 0xffff_ffff);
+        cursor.number(name >> 32);
+    }
+}
+
+/// Gives the memory of a past peak back, when generation `complete` is.
+pub(crate) fn shrink(complete: u64) {
+    SPANS.shrink(KEPT_GROUPS, |place| {
+        let gone = complete > 2 && place.told.is_free_for(complete - 2);
+        gone.then(|| (0, place.incarnation.load(Ordering::Relaxed)))
+    });
+}
+
+/// The place of a span that is open.
+#[inline(always)]
+pub(crate) fn find(name: Name) -> Option<&'static SpanPlace> {
+    let place = SPANS.get((name as u32).checked_sub(1)?)?;
+    let is_it = place.incarnation.load(Ordering::Relaxed) == (name >> 32) as u32;
+    (is_it && place.references.load(Ordering::Relaxed) != 0).then_some(place)
+}
+
+/// Enters the gate, with room for `size` bytes more than what [`Inside::begin`] takes, and with
+/// `named` stated, each of which must be open. A span that is ahead of this thread's generation means
+/// to begin again.
+#[inline]
+pub(crate) fn enter_gate(size: usize, named: [Option<&'static SpanPlace>; 2]) -> Option<Writer> {
+    for _ in 0..4 {
+        let writer = Writer::enter()?;
+        let inside = writer.inside();
+        let (_, _, generation) = inside.parts();
+        if inside.room_for(size).is_err() {
+            inside.lose(Loss::ArenaFull);
+            return None;
+        }
+        let places = || named.iter().flatten();
+        if places().all(|place| place.told.is_stated_in(generation)) {
+            return Some(writer);
+        }
+        if !places().any(|place| place.told.is_ahead_of(generation)) {
+            let stated = places().try_for_each(|place| state(inside, place));
+            if stated.is_none() || inside.room_for(size).is_err() {
+                inside.lose(Loss::ArenaFull);
+                return None;
+            }
+            return Some(writer);
+        }
+        drop(writer);
+        fence(Ordering::SeqCst);
+    }
+    None
+}
+
+/// States a span, if the generation has not yet.
+#[cold]
+fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
+    let (slot, _, generation) = inside.parts();
+    // Again if fields were added meanwhile: who added them may not have seen that the span is stated.
+    while !place.told.is_stated_in(generation) {
+        let kept = place.kept.load(Ordering::Relaxed);
+        let restated = place.restated()?;
+        let id = inside.site_piece(restated.site)?;
+        if !inside.block_for(1 + restated.size()) {
+            return None;
+        }
+        let base = slot.base();
+        inside.put_record(restated.kind(false), |cursor| {
+            // SAFETY: there is room for it.
+            unsafe { restated.put(id, base, false, cursor) };
+        });
+        if place.told.is_ahead_of(generation) {
+            return Some(());
+        }
+        place.told.is_stated_now(generation);
+        fence(Ordering::SeqCst);
+        if place.kept.load(Ordering::Relaxed) != kept {
+            place.told.is_to_be_stated_again(generation);
+        }
+    }
+    Some(())
+}
+
+/// States the spans that the slot's thread is inside of, outermost first. `None` if there is no room.
+pub(crate) fn state_entered(inside: Inside) -> Option<()> {
+    let slot = inside.slot();
+    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
+    for span in &slot.spans[..depth.min(MAX_SPANS)] {
+        let name = span.load(Ordering::Relaxed);
+        if let Some(place) = find(name) {
+            state(inside, place)?;
+        }
+        inside.piece(Kind::SpanEntered, 2 * MAX_VARINT, |cursor| {
+            // SAFETY: a name, as asked for.
+            unsafe { put_name(name, cursor) };
+        })?;
+    }
+    if depth > MAX_SPANS {
+        inside.piece(Kind::SpansDeeper, MAX_VARINT, |cursor| {
+            // SAFETY: one number, as asked for.
+            unsafe { cursor.number((depth - MAX_SPANS) as u64) };
+        })?;
+    }
+    Some(())
+}

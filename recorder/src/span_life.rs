@@ -1,0 +1,464 @@
+//! What happens to spans: they begin, are entered and left, and end; fields become known; logs are
+//! said of them. See [`crate::span`] for what holds each generation together.
+//!
+//! Each has an ordinary case that calls nothing, as events have (see [`crate::ordinary`]): the thread
+//! has room in a block of the running generation, which has stated the span.
+
+use crate::control::control;
+use crate::fields::Fields;
+use crate::ordinary::Ready;
+use crate::site::Site;
+use crate::slot::{MAX_SPANS, Slot};
+use crate::span::{Name, Parent, SPANS, SpanPlace, enter_gate, find, put_name};
+use crate::text::StackText;
+use crate::thread;
+use crate::value::{Encode, Value};
+use crate::writer::Writer;
+use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
+use std::sync::atomic::{Ordering, fence};
+
+/// A span begins. Its name, with one reference; 0 if nothing is recorded, or there is no place.
+#[must_use]
+#[inline(never)]
+pub fn create(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Name {
+    let ordinary = matches!(parent, Parent::Current | Parent::Of(0));
+    if ordinary && let Some(name) = create_at_once(site, parent, fields) {
+        return name;
+    }
+    create_slowly(site, parent, fields)
+}
+
+/// The ordinary case: the site is known, and there is a place. The span has no parent, or is a child of
+/// the innermost span of the thread.
+#[inline(always)]
+fn create_at_once(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Option<Name> {
+    let ready = Ready::enter(1 + 6 * MAX_VARINT + fields.size())?;
+    let (slot, generation) = (ready.slot, ready.generation);
+    if slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS {
+        ready.leave();
+        return None;
+    }
+    let complete = ready.control.complete.load(Ordering::Acquire);
+    let is_free = |place: &SpanPlace| {
+        let used = place.incarnation.load(Ordering::Relaxed) != 0;
+        used && place.told.is_free_for(complete)
+    };
+    let found = site.cached(generation).zip(
+        SPANS.take_at_hand(&slot.free_spans, is_free),
+    );
+    let Some((id, (index, place))) = found else {
+        ready.leave();
+        return None;
+    };
+    let now = ready.now();
+    let incarnation = place.incarnation.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    place.begin(site, incarnation, generation, fields);
+    let (kind, of) = match parent {
+        Parent::Current => (Kind::SpanCreate, innermost(slot)),
+        Parent::Of(of) => (Kind::SpanCreateIn, of),
+    };
+    place.parent.store(of, Ordering::Relaxed);
+    place.began.store(now, Ordering::Relaxed);
+    let name = u64::from(incarnation) << 32 | u64::from(index + 1);
+    ready.write(kind, now, |cursor| {
+        // SAFETY: the size asked for is that of these.
+        unsafe {
+            put_name(name, cursor);
+            if kind == Kind::SpanCreateIn {
+                put_name(of, cursor);
+            }
+            cursor.number(u64::from(id));
+            fields.put(cursor);
+        }
+    });
+    slot.created_last.set(name);
+    place.told.open(generation);
+    ready.leave();
+    Some(name)
+}
+
+#[cold]
+#[inline(never)]
+fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Name {
+    let named = match parent {
+        Parent::Of(name) => find(name),
+        Parent::Current => None,
+    };
+    let size = 7 * MAX_VARINT + fields.size();
+    let Some(writer) = enter_gate(size, [named, None]) else { return 0 };
+    let inside = writer.inside();
+    let (slot, control, generation) = inside.parts();
+    let complete = control.complete.load(Ordering::Acquire);
+    let Some(place) = SPANS.take(&slot.free_spans, |place| place.told.is_free_for(complete)) else {
+        inside.lose(Loss::NoPlace);
+        return 0;
+    };
+    let incarnation = match place.incarnation.load(Ordering::Relaxed) {
+        // It was never used, or its memory was given back since.
+        0 => SPANS.floors().1,
+        used => used,
+    };
+    let incarnation = incarnation.wrapping_add(1).max(1);
+    place.begin(site, incarnation, generation, fields);
+    let (kind, parent) = match parent {
+        // Deeper than the stack knows, it is named as a child of the innermost one that is known.
+        Parent::Current if slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS => {
+            (Kind::SpanCreateIn, slot.spans[MAX_SPANS - 1].load(Ordering::Relaxed))
+        }
+        Parent::Current => (Kind::SpanCreate, innermost(slot)),
+        Parent::Of(name) => (Kind::SpanCreateIn, name),
+    };
+    place.parent.store(parent, Ordering::Relaxed);
+    let name = place.name();
+    // The status of the innermost span stands in the statement of this thread.
+    place.began.store(slot.last.get(), Ordering::Relaxed);
+    match inside.begin_at_id(kind, site, size) {
+        Some((id, mut cursor)) => {
+            place.began.store(slot.last.get(), Ordering::Relaxed);
+            // SAFETY: the size asked for is that of these.
+            unsafe {
+                put_name(name, &mut cursor);
+                if kind == Kind::SpanCreateIn {
+                    put_name(parent, &mut cursor);
+                }
+                cursor.number(u64::from(id));
+                fields.put(&mut cursor);
+                inside.commit(cursor);
+            }
+            slot.created_last.set(name);
+            place.told.open(generation);
+        }
+        // The listing states it.
+        None => place.told.open(0),
+    }
+    name
+}
+
+/// The innermost span that the thread is inside of; 0 for none.
+#[inline(always)]
+fn innermost(slot: &Slot) -> Name {
+    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
+    match depth.checked_sub(1).and_then(|top| slot.spans.get(top)) {
+        Some(span) => span.load(Ordering::Relaxed),
+        None => 0,
+    }
+}
+
+/// The innermost span that this thread is inside of, and its site.
+#[must_use]
+pub fn current() -> Option<(Name, &'static Site)> {
+    let name = innermost(thread::present_slot()?);
+    Some((name, find(name)?.site()?))
+}
+
+/// The site of a span that is open.
+#[inline]
+#[must_use]
+pub fn site_of(name: Name) -> Option<&'static Site> {
+    find(name)?.site()
+}
+
+/// This thread enters a span.
+#[inline(never)]
+pub fn enter(name: Name) {
+    let Some(place) = find(name) else { return };
+    let Some(ready) = Ready::enter(1 + 3 * MAX_VARINT) else { return enter_slowly(place, name) };
+    let slot = ready.slot;
+    let depth = slot.span_depth.load(Ordering::Relaxed);
+    if !place.told.is_stated_in(ready.generation) || depth as usize >= MAX_SPANS {
+        ready.leave();
+        return enter_slowly(place, name);
+    }
+    if slot.created_last.get() == name {
+        ready.write(Kind::SpanEnterLast, ready.now(), |_| {});
+    } else {
+        // SAFETY: there is room for a name.
+        ready.write(Kind::SpanEnter, ready.now(), |cursor| unsafe { put_name(name, cursor) });
+    }
+    slot.spans[depth as usize].store(name, Ordering::Relaxed);
+    slot.span_depth.store(depth + 1, Ordering::Relaxed);
+    ready.leave();
+}
+
+#[cold]
+#[inline(never)]
+fn enter_slowly(place: &'static SpanPlace, name: Name) {
+    if let Some(writer) = enter_gate(1 + 3 * MAX_VARINT, [Some(place), None]) {
+        let inside = writer.inside();
+        let slot = inside.slot();
+        let last = slot.created_last.get() == name;
+        let kind = if last { Kind::SpanEnterLast } else { Kind::SpanEnter };
+        if let Some((mut cursor, _)) = inside.begin(kind, 2 * MAX_VARINT) {
+            // SAFETY: the size asked for is a name's.
+            unsafe {
+                if !last {
+                    put_name(name, &mut cursor);
+                }
+                inside.commit(cursor);
+            }
+        }
+        return push(slot, name);
+    }
+    // What is not recorded is known all the same: the next statement tells of it.
+    if let Some(slot) = thread::present_slot()
+        && let Some(writer) = Writer::enter_slot(control(), slot)
+    {
+        push(slot, name);
+        drop(writer);
+    }
+}
+
+#[inline(always)]
+fn push(slot: &Slot, name: Name) {
+    let depth = slot.span_depth.load(Ordering::Relaxed);
+    if let Some(span) = slot.spans.get(depth as usize) {
+        span.store(name, Ordering::Relaxed);
+    }
+    slot.span_depth.store(depth.saturating_add(1), Ordering::Relaxed);
+}
+
+/// Takes a span out of the stack: whether it was the innermost one, and whether it was there at all.
+/// One that is too deep to be kept is taken to be the innermost one.
+fn pop(slot: &Slot, name: Name) -> (bool, bool) {
+    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
+    if depth > MAX_SPANS {
+        slot.span_depth.store(depth as u32 - 1, Ordering::Relaxed);
+        return (true, true);
+    }
+    let spans = &slot.spans[..depth];
+    let Some(at) = spans.iter().rposition(|span| span.load(Ordering::Relaxed) == name) else {
+        return (false, false);
+    };
+    for at in at..depth - 1 {
+        spans[at].store(spans[at + 1].load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    slot.span_depth.store(depth as u32 - 1, Ordering::Relaxed);
+    (at == depth - 1, true)
+}
+
+/// This thread leaves a span.
+#[inline(never)]
+pub fn exit(name: Name) {
+    if let Some(ready) = Ready::enter(1 + 3 * MAX_VARINT) {
+        let slot = ready.slot;
+        let depth = slot.span_depth.load(Ordering::Relaxed).wrapping_sub(1);
+        let top = slot.spans.get(depth as usize);
+        if top.is_some_and(|top| top.load(Ordering::Relaxed) == name)
+            && find(name).is_some_and(|place| place.told.is_stated_in(ready.generation))
+        {
+            ready.write(Kind::SpanExit, ready.now(), |_| {});
+            slot.exited_last.set(name);
+            slot.exited_at.set(slot.committed.get());
+            slot.span_depth.store(depth, Ordering::Relaxed);
+            return ready.leave();
+        }
+        ready.leave();
+    }
+    exit_slowly(name);
+}
+
+#[cold]
+#[inline(never)]
+fn exit_slowly(name: Name) {
+    let Some(slot) = thread::present_slot() else { return };
+    let written = find(name).and_then(|place| enter_gate(1 + 3 * MAX_VARINT, [Some(place), None]));
+    if let Some(writer) = written {
+        let inside = writer.inside();
+        let (innermost, there) = is_innermost(slot, name);
+        if !there {
+            return;
+        }
+        let kind = if innermost { Kind::SpanExit } else { Kind::SpanExitOther };
+        if let Some((mut cursor, _)) = inside.begin(kind, 2 * MAX_VARINT) {
+            // SAFETY: the size asked for is a name's.
+            unsafe {
+                if !innermost {
+                    put_name(name, &mut cursor);
+                }
+                inside.commit(cursor);
+            }
+            // Which one is the innermost of those that are not restated, a reader may not know.
+            let known = slot.span_depth.load(Ordering::Relaxed) as usize <= MAX_SPANS;
+            slot.exited_last.set(if known { name } else { 0 });
+            slot.exited_at.set(slot.committed.get());
+        }
+        pop(slot, name);
+        return;
+    }
+    if let Some(writer) = Writer::enter_slot(control(), slot) {
+        pop(slot, name);
+        drop(writer);
+    }
+}
+
+fn is_innermost(slot: &Slot, name: Name) -> (bool, bool) {
+    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
+    if depth > MAX_SPANS {
+        return (true, true);
+    }
+    let at = slot.spans[..depth].iter().rposition(|span| span.load(Ordering::Relaxed) == name);
+    (at.is_some_and(|at| at + 1 == depth), at.is_some())
+}
+
+/// One more reference to a span.
+#[inline]
+pub fn add_reference(name: Name) {
+    if let Some(place) = find(name) {
+        place.references.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One reference less. The last one closes the span; says whether it did.
+#[inline(never)]
+pub fn give_up(name: Name) -> bool {
+    let Some(place) = find(name) else { return false };
+    // Of one that is given up too often there is nothing left to give up.
+    let before = place.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+        // The last one is held on to until the span is closed.
+        if count > 1 { Some(count - 1) } else { None }
+    });
+    if before != Err(1) {
+        return false;
+    }
+    close(place, name);
+    true
+}
+
+#[inline(always)]
+fn close(place: &'static SpanPlace, name: Name) {
+    let Some(ready) = Ready::enter(1 + 3 * MAX_VARINT) else { return close_slowly(place, name) };
+    let slot = ready.slot;
+    // Nothing was recorded since it was left, so hardly any time has passed.
+    if slot.exited_last.get() != name
+        || slot.exited_at.get() != slot.committed.get()
+        || !place.told.is_stated_in(ready.generation)
+    {
+        ready.leave();
+        return close_slowly(place, name);
+    }
+    ready.write(Kind::SpanCloseLast, slot.last.get(), |_| {});
+    place.references.store(0, Ordering::Relaxed);
+    place.told.close(ready.generation);
+    SPANS.give(name as u32 - 1, Some(&slot.free_spans));
+    ready.leave();
+}
+
+#[cold]
+#[inline(never)]
+fn close_slowly(place: &'static SpanPlace, name: Name) {
+    let mut closed = control().generation.load(Ordering::Acquire);
+    if let Some(writer) = enter_gate(1 + 3 * MAX_VARINT, [Some(place), None]) {
+        let inside = writer.inside();
+        let (slot, _, generation) = inside.parts();
+        closed = generation;
+        let last = slot.exited_last.get() == name;
+        let kind = if last { Kind::SpanCloseLast } else { Kind::SpanClose };
+        let at_once = last && slot.exited_at.get() == slot.committed.get();
+        let begun = if at_once {
+            // Nothing was recorded since, so hardly any time has passed.
+            inside.begin_at_once(kind, 0)
+        } else {
+            inside.begin(kind, 2 * MAX_VARINT).map(|(cursor, _)| cursor)
+        };
+        if let Some(mut cursor) = begun {
+            // SAFETY: the size asked for is a name's.
+            unsafe {
+                if !last {
+                    put_name(name, &mut cursor);
+                }
+                inside.commit(cursor);
+            }
+        }
+        return release(place, closed);
+    }
+    // Not before the last one that may have stated it.
+    closed = closed.max(place.told.newest());
+    release(place, closed);
+}
+
+fn release(place: &'static SpanPlace, closed: u64) {
+    place.references.store(0, Ordering::Relaxed);
+    place.told.close(closed);
+    SPANS.give(SPANS.index_of(place), thread::present_slot().map(|slot| &slot.free_spans));
+}
+
+/// Fields of a span that become known later.
+#[inline(never)]
+pub fn record(name: Name, fields: &Fields<'_>) {
+    let Some(place) = find(name) else { return };
+    let Some(site) = place.site() else { return };
+    if fields.is_empty() {
+        return;
+    }
+    let size = 4 * MAX_VARINT + fields.size();
+    let mut is_kept = false;
+    // Again if a newer generation has stated the span meanwhile, perhaps without these fields.
+    for _ in 0..2 {
+        let Some(writer) = enter_gate(size, [Some(place), None]) else { break };
+        let inside = writer.inside();
+        let (_, _, generation) = inside.parts();
+        if !std::mem::replace(&mut is_kept, true) {
+            place.keep_late(fields);
+        }
+        if let Some((id, mut cursor)) = inside.begin_at_id(Kind::SpanRecord, site, size) {
+            // SAFETY: the size asked for is that of these.
+            unsafe {
+                put_name(name, &mut cursor);
+                cursor.number(u64::from(id));
+                fields.put(&mut cursor);
+                inside.commit(cursor);
+            }
+        }
+        drop(writer);
+        fence(Ordering::SeqCst);
+        if !place.told.is_ahead_of(generation) {
+            return;
+        }
+    }
+    if !is_kept {
+        place.keep_late(fields);
+    }
+}
+
+/// A span follows from another one.
+pub fn follows(name: Name, from: Name) {
+    let Some(place) = find(name) else { return };
+    let named = [Some(place), find(from)];
+    let Some(writer) = enter_gate(1 + 5 * MAX_VARINT, named) else { return };
+    if let Some((mut cursor, _)) = writer.inside().begin(Kind::SpanFollows, 4 * MAX_VARINT) {
+        // SAFETY: the size asked for is that of two names.
+        unsafe {
+            put_name(name, &mut cursor);
+            put_name(from, &mut cursor);
+            writer.inside().commit(cursor);
+        }
+    }
+}
+
+/// A message with fields, said of the innermost span of this thread, or of another one.
+#[inline(never)]
+pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
+    let named = match of {
+        Parent::Of(name) => find(name),
+        Parent::Current => None,
+    };
+    let mut message = message.as_str().encoded();
+    let size = 5 * MAX_VARINT + message.size(MAX_TEXT) + fields.size();
+    let Some(writer) = enter_gate(size, [named, None]) else { return };
+    let inside = writer.inside();
+    message.resolve(inside);
+    let kind = if of == Parent::Current { Kind::LogFields } else { Kind::LogIn };
+    if let Some((id, mut cursor)) = inside.begin_at_id(kind, site, size) {
+        // SAFETY: the size asked for is that of these.
+        unsafe {
+            if let Parent::Of(name) = of {
+                put_name(name, &mut cursor);
+            }
+            cursor.number(level as u64);
+            cursor.number(u64::from(id));
+            message.put(&mut cursor, MAX_TEXT);
+            fields.put(&mut cursor);
+            inside.commit(cursor);
+        }
+    }
+}

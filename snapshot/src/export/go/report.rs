@@ -1,0 +1,103 @@
+//! What an export did, in numbers.
+
+use crate::read::ReadError;
+
+/// How many events of one kind were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub all: u64,
+    /// Those among them that stand for no event of the snapshot, but were needed for others to fit:
+    /// what was there before it began, what was lost, what Go has other rules for.
+    pub synthetic: u64,
+}
+
+impl Count {
+    /// Those that stand for an event of the snapshot.
+    #[must_use]
+    pub fn recorded(self) -> u64 {
+        self.all - self.synthetic
+    }
+
+    pub(super) fn add(&mut self, origin: Origin) {
+        self.all += 1;
+        self.synthetic += u64::from(origin == Origin::Added);
+    }
+}
+
+/// Whether an event stands for one of the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Recorded,
+    Added,
+}
+
+/// What was written, and what was not. Each [`Count`] is the number of events of that kind that
+/// `go tool trace -d=parsed` prints.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Events of the snapshot that were looked at.
+    pub events: u64,
+    /// Bytes of the trace.
+    pub bytes: u64,
+    /// Goroutines that are stated because they were there before the trace began.
+    pub statuses: Count,
+    /// Goroutines that were created: tasks, and what threads do beside them.
+    pub creations: Count,
+    /// Goroutines that began or went on to run: polls.
+    pub starts: Count,
+    /// Goroutines that began to wait: polls that ended pending.
+    pub blocks: Count,
+    /// Goroutines that stopped and stayed runnable: polls of tasks that had woken themselves.
+    pub yields: Count,
+    /// Goroutines that were woken.
+    pub unblocks: Count,
+    /// Goroutines that ended: tasks that were done, panicked or were dropped, and threads.
+    pub destroys: Count,
+    /// Processors that are stated.
+    pub processors: Count,
+    /// Processors that got a thread: workers that went on.
+    pub processor_starts: Count,
+    /// Processors that lost their thread: workers that parked.
+    pub processor_stops: Count,
+    /// User tasks that began: spans.
+    pub tasks_begun: Count,
+    /// User tasks that ended.
+    pub tasks_ended: Count,
+    /// User regions that began: regions, and spans that were entered.
+    pub regions_begun: Count,
+    /// User regions that ended.
+    pub regions_ended: Count,
+    /// User logs: logs, typed events, counters, the fields of spans.
+    pub logs: Count,
+    /// Events of the snapshot that the trace does not show.
+    pub left_out: LeftOut,
+    /// Events that the model of Go's state machine refused: none, unless this exporter is wrong.
+    pub refused: u64,
+    /// What of the snapshot could not be read, so far as it was met.
+    pub damage: Vec<ReadError>,
+}
+
+/// What the trace does not show, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Wakes of tasks that were runnable, or that Go cannot tell of: they were being polled then,
+    /// and never waited again.
+    pub wakes: u64,
+    /// Ends of regions, exits and ends of spans whose begin is not in the snapshot.
+    pub ends: u64,
+    /// Regions and entered spans that were deeper than 1,024 others of their goroutine.
+    pub deep: u64,
+    /// Events of tasks and spans whose name or number was lost.
+    pub unknown: u64,
+}
+
+impl LeftOut {
+    /// All of them.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.wakes + self.ends + self.deep + self.unknown
+    }
+}

@@ -1,0 +1,380 @@
+//! Which goroutine is on which thread, with which processor; and what has to be added so that one
+//! can get there.
+//!
+//! Everything comes when it is needed. A thread's own goroutine waits while tasks are polled, and is
+//! resumed when something happens that is no task's; so a worker between two polls runs nothing.
+//! While a worker is parked it has no processor; what happens on its thread all the same has
+//! the thread's own one.
+
+use super::goroutine::{GoId, Status};
+use super::machine::{Machine, ThreadAt};
+use super::processors::Processors;
+use super::report::Origin::{self, Added};
+use super::seat::{Seat, SeatAt};
+use super::tables::Root;
+use super::task::Task;
+use crate::read::{Site, Thread, WorkerId};
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+/// Numbers of threads from here on are not those of the operating system.
+const OTHER_THREADS: u64 = 1 << 32;
+/// No operating system numbers its threads beyond this.
+const MAX_OS_THREAD: u64 = 1 << 31;
+
+/// See the module.
+pub(super) struct Stage<W> {
+    pub(super) machine: Machine<W>,
+    pub(super) tasks: HashMap<GoId, Task>,
+    seats: Vec<Seat>,
+    by_number: HashMap<u64, SeatAt>,
+    free: Vec<SeatAt>,
+    processors: Processors<WorkerId>,
+    /// The operating system's numbers that are in use: it gives them out again.
+    os_threads: HashSet<u64>,
+    other_threads: u64,
+    last_own: u64,
+}
+
+impl<W: Write> Stage<W> {
+    /// Nobody is there yet; workers of numbers below `workers` will come.
+    pub(super) fn new(machine: Machine<W>, workers: u64) -> Self {
+        Self {
+            machine,
+            tasks: HashMap::new(),
+            seats: Vec::new(),
+            by_number: HashMap::new(),
+            free: Vec::new(),
+            processors: Processors::new(workers),
+            os_threads: HashSet::new(),
+            other_threads: OTHER_THREADS,
+            last_own: 0,
+        }
+    }
+
+    // Threads.
+
+    pub(super) fn seat(&self, at: SeatAt) -> &Seat {
+        &self.seats[at.0]
+    }
+
+    pub(super) fn seat_mut(&mut self, at: SeatAt) -> &mut Seat {
+        &mut self.seats[at.0]
+    }
+
+    /// The seats of all threads that are there.
+    pub(super) fn seats(&self) -> impl Iterator<Item = SeatAt> {
+        self.by_number.values().copied()
+    }
+
+    /// The seat of a thread. That of number 0 is for what is of no known thread.
+    pub(super) fn seat_of(&mut self, thread: Option<&Thread>) -> SeatAt {
+        let number = thread.map_or(0, |thread| thread.number.0);
+        if let Some(known) = self.by_number.get(&number) {
+            return *known;
+        }
+        let name = match thread {
+            Some(thread) if !thread.name.is_empty() => thread.name.to_string(),
+            Some(thread) => format!("thread {}", thread.number),
+            None => "unknown thread".to_owned(),
+        };
+        let os_thread = thread.map_or(0, |thread| thread.os_thread);
+        let at = self.take_seat(&name, os_thread);
+        self.seat_mut(at).number = Some(number);
+        self.by_number.insert(number, at);
+        at
+    }
+
+    /// A seat that no event names.
+    pub(super) fn take_seat(&mut self, name: &str, os_thread: u64) -> SeatAt {
+        let is_good = (1..MAX_OS_THREAD).contains(&os_thread) && self.os_threads.insert(os_thread);
+        self.other_threads += u64::from(!is_good);
+        let number = if is_good { os_thread } else { self.other_threads };
+        self.last_own += 1;
+        let seat = Seat {
+            number: None,
+            os_thread: is_good.then_some(os_thread),
+            at: self.machine.thread(number),
+            root: self.machine.tables.root(Site { name, file: "", line: 0 }),
+            own: GoId(self.last_own),
+            proc: None,
+            worker: None,
+            is_parked: false,
+            polls: Vec::new(),
+            open: Vec::new(),
+        };
+        match self.free.pop() {
+            Some(at) => {
+                self.seats[at.0] = seat;
+                at
+            }
+            None => {
+                self.seats.push(seat);
+                SeatAt(self.seats.len() - 1)
+            }
+        }
+    }
+
+    /// A thread ends, and with it what runs on it.
+    pub(super) fn leave_seat(&mut self, seat: SeatAt, origin: Origin) {
+        self.follow(seat, None);
+        self.close_all(seat);
+        self.ensure(seat);
+        let at = self.seat(seat).at;
+        self.machine.exit_all(at);
+        self.machine.go_destroy(at, origin);
+        self.machine.proc_stop(at, Added);
+        if let Some(proc) = self.seat(seat).proc {
+            self.processors.give_back(proc);
+        }
+        self.machine.forget_thread(at);
+        let gone = self.seat_mut(seat);
+        (gone.at, gone.proc, gone.worker) = (ThreadAt::NONE, None, None);
+        let (number, os_thread) = (gone.number.take(), gone.os_thread.take());
+        number.map(|number| self.by_number.remove(&number));
+        os_thread.map(|os_thread| self.os_threads.remove(&os_thread));
+        self.free.push(seat);
+    }
+
+    /// It is inside of nothing any more.
+    pub(super) fn close_all(&mut self, seat: SeatAt) {
+        let at = self.seat(seat).at;
+        while let Some(open) = self.seat_mut(seat).open.pop() {
+            if let Some(token) = open.token {
+                self.machine.exit(at, open.goroutine, token, Added);
+            }
+        }
+    }
+
+    // Processors.
+
+    /// The thread gets the processor that it is to have, if it has none.
+    pub(super) fn bind(&mut self, seat: SeatAt, origin: Origin) {
+        let Seat { at, worker, is_parked, proc, .. } = *self.seat(seat);
+        if self.machine.proc_of(at).is_some() {
+            return;
+        }
+        let (proc, is_new) = match (worker.filter(|_| !is_parked), proc) {
+            (Some(worker), _) => self.processors.of_worker(worker, worker.worker),
+            (None, Some(own)) => (own, false),
+            (None, None) => self.processors.of_thread(),
+        };
+        if worker.is_none() || is_parked {
+            self.seat_mut(seat).proc = Some(proc);
+        }
+        if is_new {
+            self.machine.proc_status(at, proc, Added);
+        }
+        if let Some(Some(holder)) = self.machine.owner(proc) {
+            self.take_worker(holder);
+        }
+        self.machine.proc_start(at, proc, origin);
+    }
+
+    /// The thread is this worker from now on, or none; and no other thread is.
+    pub(super) fn become_worker(&mut self, seat: SeatAt, worker: Option<WorkerId>) {
+        self.unbind(seat, "becomes another worker", Added);
+        for place in 0..self.seats.len() {
+            let other = &mut self.seats[place];
+            if place == seat.0 || worker.is_none() || other.worker != worker {
+                continue;
+            }
+            if other.is_parked || self.machine.proc_of(other.at).is_none() {
+                (other.worker, other.is_parked) = (None, false);
+            } else {
+                let holder = other.at;
+                self.take_worker(holder);
+            }
+        }
+        let seat = self.seat_mut(seat);
+        (seat.worker, seat.is_parked) = (worker, false);
+    }
+
+    /// The thread is no worker any more: another one is, in its place. What it runs goes on.
+    fn take_worker(&mut self, holder: ThreadAt) {
+        let Some(place) = self.seats.iter().position(|seat| seat.at == holder) else { return };
+        let running = self.machine.running(holder);
+        if running.is_some() {
+            let reason = self.machine.tables.name("hands its worker over");
+            let stack = self.machine.stack_of(holder);
+            self.machine.go_stop(holder, reason, stack, Added);
+        }
+        self.machine.proc_stop(holder, Added);
+        self.seats[place].worker = None;
+        self.seats[place].is_parked = false;
+        if let Some(running) = running {
+            self.bind(SeatAt(place), Added);
+            self.machine.go_start(holder, running, Added);
+        }
+    }
+
+    /// The thread loses the processor that it has.
+    pub(super) fn unbind(&mut self, seat: SeatAt, why: &str, origin: Origin) {
+        self.suspend(seat, why);
+        let at = self.seat(seat).at;
+        if self.machine.proc_of(at).is_some() {
+            self.machine.proc_stop(at, origin);
+        }
+    }
+
+    // Goroutines.
+
+    /// What is to run on the thread does.
+    pub(super) fn ensure(&mut self, seat: SeatAt) {
+        self.bind(seat, Added);
+        let (at, wanted) = (self.seat(seat).at, self.seat(seat).wanted());
+        match self.machine.running(at) {
+            Some(running) if running == wanted => return,
+            Some(_) => self.suspend(seat, "the thread does something else"),
+            None => {}
+        }
+        self.run(seat, wanted, Added);
+    }
+
+    /// Nothing runs on the thread.
+    pub(super) fn suspend(&mut self, seat: SeatAt, why: &str) {
+        let at = self.seat(seat).at;
+        if self.machine.running(at).is_some() {
+            let reason = self.machine.tables.name(why);
+            let stack = self.machine.stack_of(at);
+            self.machine.go_block(at, reason, stack, Added);
+        }
+    }
+
+    /// A goroutine runs on a thread that has a processor and runs nothing.
+    pub(super) fn run(&mut self, seat: SeatAt, id: GoId, origin: Origin) {
+        let Seat { at, root, own, worker, .. } = *self.seat(seat);
+        let status = match self.machine.goroutine(id) {
+            Some(goroutine) => goroutine.status,
+            // A thread that is no worker has run all the time.
+            None if id == own && worker.is_none() => {
+                self.machine.go_status(at, id, Status::Running, root, Added);
+                return;
+            }
+            None => {
+                self.machine.go_status(ThreadAt::NONE, id, Status::Waiting, root, Added);
+                Status::Waiting
+            }
+        };
+        if status == Status::Waiting {
+            // By whom is not known, or it is nobody's doing.
+            self.machine.go_unblock(ThreadAt::NONE, id, Added);
+        }
+        self.machine.go_start(at, id, origin);
+        self.machine.catch_up(at);
+    }
+
+    // Tasks.
+
+    /// A task is there: it has been, if it was not known.
+    pub(super) fn know(&mut self, id: GoId, status: Status, root: Root) {
+        if self.machine.goroutine(id).is_none() {
+            self.machine.go_status(ThreadAt::NONE, id, status, root, Added);
+        }
+        self.tasks.entry(id).or_default();
+    }
+
+    /// The thread begins to poll a task that is known.
+    pub(super) fn poll(&mut self, seat: SeatAt, id: GoId, origin: Origin) {
+        self.forsake(id);
+        if self.seat(seat).is_parked {
+            self.unbind(seat, "the worker goes on", Added);
+            self.seat_mut(seat).is_parked = false;
+        }
+        self.bind(seat, Added);
+        self.suspend(seat, "polls a task");
+        self.put_on(seat, id);
+        self.run(seat, id, origin);
+    }
+
+    /// The thread polls a task from now on: the innermost one.
+    fn put_on(&mut self, seat: SeatAt, id: GoId) {
+        self.seat_mut(seat).polls.push(id);
+        self.tasks.entry(id).or_default().on = Some(seat);
+    }
+
+    /// Whoever polls the task does so no longer.
+    pub(super) fn forsake(&mut self, id: GoId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(seat) = task.on.take() else { return };
+        if task.wake.take().is_some() {
+            self.machine.report.left_out.wakes += 1;
+        }
+        if self.machine.running(self.seat(seat).at) == Some(id) {
+            self.suspend(seat, "the end of the poll is not known");
+        }
+        self.seat_mut(seat).polls.retain(|poll| *poll != id);
+    }
+
+    /// The innermost task that the thread polls is this one: what is missing for it to be so is
+    /// made up for. It costs nothing if it is so.
+    pub(super) fn follow(&mut self, seat: SeatAt, task: Option<GoId>) {
+        let polls = &self.seat(seat).polls;
+        if polls.last().copied() == task {
+            return;
+        }
+        let keep = match task {
+            None => 0,
+            Some(id) => polls.iter().position(|poll| *poll == id).map_or(polls.len(), |at| at + 1),
+        };
+        while self.seat(seat).polls.len() > keep {
+            let Some(id) = self.seat(seat).polls.last().copied() else { break };
+            self.forsake(id);
+        }
+        if let Some(id) = task.filter(|id| self.seat(seat).polls.last() != Some(id))
+            && self.machine.goroutine(id).is_some()
+        {
+            self.adopt(seat, id);
+        }
+    }
+
+    /// The thread polls a task that is known, as the innermost one, whoever did so before. If it does
+    /// not run yet, it will as soon as something happens there.
+    pub(super) fn adopt(&mut self, seat: SeatAt, id: GoId) {
+        self.forsake(id);
+        self.put_on(seat, id);
+    }
+
+    /// The poll of the innermost task of the thread is over, and it does not run any more. What is
+    /// outside of it goes on.
+    pub(super) fn return_from(&mut self, seat: SeatAt) {
+        if let Some(id) = self.seat_mut(seat).polls.pop()
+            && let Some(task) = self.tasks.get_mut(&id)
+        {
+            task.on = None;
+        }
+        if !self.seat(seat).polls.is_empty() {
+            self.ensure(seat);
+        }
+    }
+
+    /// The task that runs on the thread ends.
+    pub(super) fn destroy(&mut self, seat: SeatAt, id: GoId, origin: Origin) {
+        let at = self.seat(seat).at;
+        self.machine.exit_all(at);
+        self.machine.go_destroy(at, origin);
+        if self.tasks.remove(&id).is_some_and(|task| task.wake.is_some()) {
+            self.machine.report.left_out.wakes += 1;
+        }
+    }
+
+    /// A task that nobody polls ends, by the hand of this thread. Go lets goroutines only end
+    /// themselves, so it has to run for it.
+    pub(super) fn cancel(&mut self, seat: SeatAt, id: GoId, origin: Origin) {
+        self.forsake(id);
+        self.bind(seat, Added);
+        let at = self.seat(seat).at;
+        let is_interrupted = self.machine.running(at).is_some();
+        if self.machine.goroutine(id).is_some_and(|g| g.status == Status::Waiting) {
+            self.machine.go_unblock(at, id, Added);
+        }
+        self.suspend(seat, "drops a task");
+        self.run(seat, id, Added);
+        let (key, stack) = (self.machine.tables.name("cancelled"), self.machine.stack_of(at));
+        self.machine.log(at, 0, key, Default::default(), stack, Added);
+        self.destroy(seat, id, origin);
+        if is_interrupted {
+            self.ensure(seat);
+        }
+    }
+}

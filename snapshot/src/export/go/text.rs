@@ -1,0 +1,62 @@
+//! Texts and values, as Go shows them.
+
+use crate::read::Value;
+use std::fmt::Write;
+
+/// Go reads no text that is longer, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// What fits of a text, up to a character's end.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// Appends `name=value` for each, until there is more than fits.
+pub(super) fn append<'a>(out: &mut String, fields: impl Iterator<Item = (&'a str, Value<'a>)>) {
+    for (name, value) in fields {
+        if out.len() > MAX_TEXT {
+            return;
+        }
+        let space = if out.is_empty() { "" } else { " " };
+        let _ = match value {
+            Value::Text(text) if !is_clear(&text) => write!(out, "{space}{name}={:?}", &*text),
+            value => write!(out, "{space}{name}={value}"),
+        };
+    }
+}
+
+/// Whether it is clear without quotes where the text ends.
+fn is_clear(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "\"\\=".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::Text;
+
+    #[test]
+    fn a_text_is_cut_at_the_end_of_a_character() {
+        assert_eq!(cut("short"), "short");
+        let long = "x".repeat(1023) + "ü";
+        assert_eq!(cut(&long), "x".repeat(1023));
+        assert_eq!(cut(&"ü".repeat(600)).len(), 1024);
+    }
+
+    #[test]
+    fn values_stand_behind_their_names() {
+        let mut out = String::from("done");
+        let text = |text| Value::Text(Text { text, cut: false });
+        let fields = [("n", Value::Unsigned(7)), ("path", text("/a")), ("why", text("no room"))];
+        append(&mut out, fields.into_iter());
+        assert_eq!(out, "done n=7 path=/a why=\"no room\"");
+    }
+
+    #[test]
+    fn no_more_is_put_together_than_is_shown() {
+        let mut out = String::new();
+        append(&mut out, (0..1_000_000).map(|_| ("name", Value::Bool(true))));
+        assert!(out.len() < MAX_TEXT + 16);
+    }
+}

@@ -1,0 +1,94 @@
+//! Tasks and spans as they were when a generation began.
+
+use super::begin::{SpanBegin, TaskBegin};
+use super::event::{Fields, UNKNOWN};
+use super::generation::Contents;
+use super::walked::State;
+use super::{Site, Thread};
+use crate::wire::{Nanos, SpanId, TaskId, TaskState};
+use std::collections::HashMap;
+
+/// A task that there was when a generation began.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct TaskStatus<'a> {
+    /// Which.
+    pub task: TaskId,
+    /// Where it was spawned, named by its type.
+    pub site: Site<'a>,
+    /// What it was doing.
+    pub state: TaskState,
+    /// Whether it had been woken for its next poll.
+    pub woken: bool,
+    /// Its sequence number, if somebody who owned it mentioned it in the generation.
+    pub sequence: Option<u64>,
+    /// The thread that polled it, if it was running and that is known.
+    pub thread: Option<&'a Thread>,
+}
+
+impl<'a> TaskStatus<'a> {
+    pub(super) fn all(of: &'a Contents) -> impl Iterator<Item = Self> {
+        let polls = |state: &'a State| {
+            state.inside.tasks.known().iter().map(move |(task, _)| (*task, state.thread))
+        };
+        let pollers: HashMap<_, _> = of.walked().begin.iter().flat_map(polls).collect();
+        let status = move |task: &TaskBegin| {
+            let state = task.state?;
+            let running = state == TaskState::Running;
+            Some(Self {
+                task: task.id,
+                site: of.site(task.site).unwrap_or(UNKNOWN),
+                state,
+                woken: task.woken,
+                sequence: task.sequence,
+                thread: pollers
+                    .get(&task.id)
+                    .filter(|_| running)
+                    .and_then(|thread| of.threads.get(*thread)),
+            })
+        };
+        of.begin.tasks.iter().filter_map(status)
+    }
+}
+
+/// A span that was open when a generation began.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct SpanStatus<'a> {
+    /// Which.
+    pub span: SpanId,
+    /// Where it is in the source, with its name.
+    pub site: Site<'a>,
+    /// The span that it is a child of.
+    pub parent: Option<SpanId>,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub began: Nanos,
+    of: &'a Contents,
+    begin: &'a SpanBegin,
+}
+
+impl<'a> SpanStatus<'a> {
+    pub(super) fn all(of: &'a Contents) -> impl Iterator<Item = Self> {
+        let open = of.begin.spans.iter().filter(|span| !of.begin.is_created(span.id));
+        open.map(move |begin| Self {
+            span: begin.id,
+            site: of.site(begin.site).unwrap_or(UNKNOWN),
+            parent: (begin.parent.index != 0).then_some(begin.parent),
+            began: of.timeline.at(begin.began),
+            of,
+            begin,
+        })
+    }
+
+    /// Its fields, as far as they were restated.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'a> {
+        Fields::given(self.of, self.begin.site, self.begin.given, &[])
+    }
+
+    /// Whether its fields were left out for want of room.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.begin.given == 0
+    }
+}

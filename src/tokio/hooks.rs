@@ -1,0 +1,172 @@
+//! The hooks of a runtime: they tell which thread is which worker, and when it sleeps.
+
+use ::tokio::runtime::{Builder, worker_index};
+use lookback_recorder::integration::Runtime;
+use std::fmt;
+use std::sync::Arc;
+
+type Hook = Arc<dyn Fn() + Send + Sync>;
+
+/// Hooks of your own, for a runtime that is recorded. Tokio's builder keeps one hook of a kind, so
+/// those that are to be called beside the recorder's are given here.
+///
+/// ```
+/// use lookback::tokio::{Hooks, instrument_with};
+/// let mut builder = tokio::runtime::Builder::new_multi_thread();
+/// let hooks = Hooks::new().on_thread_start(|| println!("a thread starts"));
+/// assert!(instrument_with(&mut builder, hooks).is_whole());
+/// ```
+#[derive(Clone, Default)]
+pub struct Hooks {
+    thread_start: Option<Hook>,
+    thread_stop: Option<Hook>,
+    thread_park: Option<Hook>,
+    thread_unpark: Option<Hook>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("thread_start", &self.thread_start.is_some())
+            .field("thread_stop", &self.thread_stop.is_some())
+            .field("thread_park", &self.thread_park.is_some())
+            .field("thread_unpark", &self.thread_unpark.is_some())
+            .finish()
+    }
+}
+
+macro_rules! hook {
+    ($($(#[$doc:meta])* $method:ident $field:ident;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $method(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+            self.$field = Some(Arc::new(hook));
+            self
+        }
+    )*};
+}
+
+impl Hooks {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    hook! {
+        /// To be called when a thread of the runtime starts.
+        on_thread_start thread_start;
+        /// To be called when a thread of the runtime ends.
+        on_thread_stop thread_stop;
+        /// To be called when a worker is about to sleep.
+        on_thread_park thread_park;
+        /// To be called when a worker goes on.
+        on_thread_unpark thread_unpark;
+    }
+}
+
+/// What became of [`instrument`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "hooks that were set already are left as they are, and then not everything is recorded"]
+pub struct Instrumented {
+    runtime: u32,
+    left: Vec<&'static str>,
+}
+
+impl Instrumented {
+    /// The number of the runtime in the trace, from 0.
+    #[must_use]
+    pub fn runtime(&self) -> u32 {
+        self.runtime
+    }
+
+    /// Whether all of the runtime's workers are recorded.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// The hooks that the builder had already, which were left as they are: what they would have told
+    /// is not recorded. Give yours to [`instrument_with`] instead.
+    #[must_use]
+    pub fn left_alone(&self) -> &[&'static str] {
+        &self.left
+    }
+}
+
+/// Records the workers of the runtime that is built by this: which thread is which, and when it
+/// sleeps. To be called once a builder.
+///
+/// Hooks that are set already stay as they are, for the service is more important than its trace; the
+/// answer says which ones. Set yours through [`instrument_with`], and both are called.
+pub fn instrument(builder: &mut Builder) -> Instrumented {
+    instrument_with(builder, Hooks::new())
+}
+
+/// As [`instrument`], and calls these hooks as well.
+pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
+    let runtime = Runtime::new(worker_index);
+    let Hooks { thread_start, thread_stop, thread_park, thread_unpark } = hooks;
+    let both = |ours: fn(Runtime), theirs: Option<Hook>, theirs_first: bool| {
+        move || match &theirs {
+            None => ours(runtime),
+            Some(theirs) if theirs_first => {
+                theirs();
+                ours(runtime);
+            }
+            Some(theirs) => {
+                ours(runtime);
+                theirs();
+            }
+        }
+    };
+    // What the user's hook records belongs to the time that the thread is awake.
+    let start = both(Runtime::thread_starts, thread_start, false);
+    let stop = both(Runtime::thread_stops, thread_stop, true);
+    let park = both(Runtime::parks, thread_park, true);
+    let unpark = both(Runtime::unparks, thread_unpark, false);
+    // The builder does not say what it has but in its debug output.
+    let has = format!("{builder:?}");
+    let is_set = |field: &str| has.contains(&format!("{field}: Some("));
+    let mut left = Vec::new();
+    let mut set = |name, field, hook: &mut dyn FnMut()| {
+        if is_set(field) { left.push(name) } else { hook() }
+    };
+    // Each closure is used at most once.
+    let (mut start, mut stop, mut park, mut unpark) =
+        (Some(start), Some(stop), Some(park), Some(unpark));
+    set("on_thread_start", "after_start", &mut || {
+        start.take().map(|hook| builder.on_thread_start(hook));
+    });
+    set("on_thread_stop", "before_stop", &mut || {
+        stop.take().map(|hook| builder.on_thread_stop(hook));
+    });
+    set("on_thread_park", "before_park", &mut || {
+        park.take().map(|hook| builder.on_thread_park(hook));
+    });
+    set("on_thread_unpark", "after_unpark", &mut || {
+        unpark.take().map(|hook| builder.on_thread_unpark(hook));
+    });
+    #[cfg(tokio_unstable)]
+    super::unwrapped::watch(builder);
+    Instrumented { runtime: runtime.number(), left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_that_are_there_stay_and_are_named() {
+        let mut builder = Builder::new_multi_thread();
+        builder.on_thread_park(|| ());
+        let instrumented = instrument(&mut builder);
+        assert_eq!(instrumented.left_alone(), ["on_thread_park"]);
+        assert!(!instrumented.is_whole());
+        let mut builder = Builder::new_current_thread();
+        let second = instrument(&mut builder);
+        assert!(second.is_whole());
+        assert_ne!(second.runtime(), instrumented.runtime());
+        assert_eq!(instrument(&mut builder).left_alone().len(), 4, "once a builder");
+    }
+}

@@ -1,0 +1,103 @@
+//! Tasks that nobody wrapped, seen by the hooks that Tokio has with `--cfg tokio_unstable`: their
+//! spawn, their polls, their end. Who wakes them is not known.
+
+use ::tokio::runtime::{Builder, TaskMeta};
+use ::tokio::task::Id;
+use lookback_recorder::integration::Observed;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+/// What such a task is called: its type is not known.
+const NAME: &str = "(task)";
+/// So many tables, so that threads seldom meet.
+const SHARDS: usize = 64;
+
+thread_local! {
+    /// What is being spawned on this thread is recorded already.
+    static WRAPPED: Cell<bool> = const { Cell::new(false) };
+    /// The task that this thread polls, if it is recorded here.
+    static POLLED: Cell<Option<Id>> = const { Cell::new(None) };
+}
+
+static TASKS: LazyLock<Tasks> = LazyLock::new(|| Tasks {
+    hasher: RandomState::new(),
+    shards: std::array::from_fn(|_| Mutex::default()),
+});
+
+/// Marks what is spawned while this is there as recorded already.
+pub(super) struct Wrapped;
+
+impl Wrapped {
+    pub(super) fn new() -> Self {
+        let _ = WRAPPED.try_with(|wrapped| wrapped.set(true));
+        Self
+    }
+}
+
+impl Drop for Wrapped {
+    fn drop(&mut self) {
+        let _ = WRAPPED.try_with(|wrapped| wrapped.set(false));
+    }
+}
+
+struct Tasks {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Id, Observed>>; SHARDS],
+}
+
+impl Tasks {
+    fn shard(&self, id: Id) -> MutexGuard<'_, HashMap<Id, Observed>> {
+        let shard = &self.shards[self.hasher.hash_one(id) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: Id) -> Option<Observed> {
+        self.shard(id).get(&id).copied()
+    }
+}
+
+/// Sets the hooks.
+pub(super) fn watch(builder: &mut Builder) {
+    builder.on_task_spawn(spawned);
+    builder.on_before_task_poll(before_poll);
+    builder.on_after_task_poll(after_poll);
+    builder.on_task_terminate(terminated);
+}
+
+fn spawned(task: &TaskMeta<'_>) {
+    if WRAPPED.try_with(Cell::get).unwrap_or(true) {
+        return;
+    }
+    if let Some(observed) = Observed::new(NAME, task.spawned_at()) {
+        TASKS.shard(task.id()).insert(task.id(), observed);
+    }
+}
+
+fn before_poll(task: &TaskMeta<'_>) {
+    if let Some(observed) = TASKS.get(task.id())
+        && observed.begin_poll()
+    {
+        let _ = POLLED.try_with(|polled| polled.set(Some(task.id())));
+    }
+}
+
+fn after_poll(task: &TaskMeta<'_>) {
+    let polled = POLLED.try_with(Cell::take).unwrap_or(None);
+    if polled == Some(task.id())
+        && let Some(observed) = TASKS.get(task.id())
+    {
+        observed.end_poll();
+    }
+}
+
+fn terminated(task: &TaskMeta<'_>) {
+    let Some(observed) = TASKS.shard(task.id()).remove(&task.id()) else { return };
+    // A task that is done ends inside of its last poll.
+    let polled = POLLED.try_with(Cell::get).unwrap_or(None) == Some(task.id());
+    if polled {
+        let _ = POLLED.try_with(Cell::take);
+    }
+    observed.end(polled);
+}

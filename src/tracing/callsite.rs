@@ -1,0 +1,87 @@
+//! Callsites: the places of spans and events in the source, each registered once.
+
+use super::redaction::is_secret;
+use lookback_recorder::Level;
+use lookback_recorder::integration::{Site, callsite};
+use std::collections::HashSet;
+use std::sync::Mutex;
+use tracing_core::Metadata;
+
+/// So many targets of the `log` crate have a name of their own.
+const MOST_TARGETS: usize = 4096;
+
+/// The site of a callsite. Which of its fields are secrets stands in its mark, a bit for each.
+#[inline]
+pub(super) fn site_of(metadata: &'static Metadata<'static>) -> &'static Site {
+    callsite(std::ptr::from_ref(metadata) as usize, || make(metadata))
+}
+
+/// The metadata that a site was made of.
+pub(super) fn metadata_of(site: &Site) -> Option<&'static Metadata<'static>> {
+    site.origin()
+}
+
+#[cold]
+fn make(metadata: &'static Metadata<'static>) -> Site {
+    let names: Vec<&'static str> = metadata.fields().iter().map(|field| field.name()).collect();
+    let secrets = names.iter().enumerate().take(64);
+    let secrets = secrets.fold(0, |mask, (index, name)| mask | u64::from(is_secret(name)) << index);
+    let place = (metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
+    let level = level_of(*metadata.level());
+    // As a callsite, it is there for ever, once.
+    let names = Box::leak(names.into_boxed_slice());
+    Site::of_callsite(metadata.name(), names, place, metadata.target(), level)
+        .with_mark(secrets, metadata)
+}
+
+pub(super) fn level_of(level: tracing_core::Level) -> Level {
+    match level {
+        tracing_core::Level::ERROR => Level::Error,
+        tracing_core::Level::WARN => Level::Warn,
+        tracing_core::Level::INFO => Level::Info,
+        tracing_core::Level::DEBUG => Level::Debug,
+        _ => Level::Trace,
+    }
+}
+
+/// The site of a record of the `log` crate, all of which have one callsite a level: by their target.
+/// `None` if there are too many.
+pub(super) fn site_of_log(
+    metadata: &Metadata<'_>,
+    fields: &'static Metadata<'static>,
+) -> Option<&'static Site> {
+    static TARGETS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let target = {
+        let mut targets = TARGETS.lock().ok()?;
+        let targets = targets.get_or_insert_default();
+        match targets.get(metadata.target()) {
+            Some(target) => *target,
+            None if targets.len() >= MOST_TARGETS => return None,
+            None => {
+                let target: &'static str = Box::leak(metadata.target().into());
+                targets.insert(target);
+                target
+            }
+        }
+    };
+    let level = level_of(*metadata.level());
+    let address = target.as_ptr() as usize ^ (level as usize) << 56;
+    Some(callsite(address, || {
+        let names: Vec<&'static str> = fields.fields().iter().map(|field| field.name()).collect();
+        Site::of_callsite("log", Box::leak(names.into_boxed_slice()), ("", 0), target, level)
+    }))
+}
+
+/// Turns what is logged through the `log` crate into events of `tracing`, and so into logs of the
+/// trace. To be called once, beside setting a subscriber.
+///
+/// # Errors
+/// The `log` crate has a logger already.
+///
+/// ```
+/// assert!(lookback::tracing::record_log().is_ok());
+/// assert!(lookback::tracing::record_log().is_err());
+/// ```
+pub fn record_log() -> Result<(), impl std::error::Error> {
+    tracing_log::LogTracer::init()
+}

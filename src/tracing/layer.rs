@@ -1,0 +1,139 @@
+//! A layer for a registry of `tracing-subscriber`.
+
+use super::Settings;
+use super::callsite::site_of;
+use super::names::Names;
+use super::values::Values;
+use lookback_recorder::integration::{Room, span};
+use lookback_recorder::is_recording;
+use span::Parent;
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Subscriber};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+/// Records the spans and events of a registry: see [`layer`].
+#[derive(Debug)]
+pub struct Layer {
+    pub(super) settings: Settings,
+    names: Names,
+}
+
+/// A layer that records spans and events, for a `tracing-subscriber` registry. Filters on it hold for
+/// the trace alone.
+///
+/// ```
+/// use tracing_subscriber::{Layer, layer::SubscriberExt, filter::LevelFilter};
+/// let recorded = lookback::tracing::layer().with_filter(LevelFilter::INFO);
+/// let subscriber = tracing_subscriber::registry().with(recorded);
+/// tracing::subscriber::with_default(subscriber, || tracing::info!("recorded"));
+/// ```
+#[must_use = "a layer does nothing before it is part of a subscriber"]
+pub fn layer() -> Layer {
+    Layer { settings: Settings::default(), names: Names::default() }
+}
+
+/// What the registry keeps of a span for which the table of names had no room.
+struct Name(span::Name);
+
+impl<S> tracing_subscriber::Layer<S> for Layer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if !is_recording() || !self.settings.wants(attributes.metadata()) {
+            return;
+        }
+        let parent = match attributes.parent() {
+            Some(parent) => Parent::Of(self.recorded(parent, &context)),
+            None if attributes.is_root() => Parent::Of(0),
+            None => Parent::Current,
+        };
+        let site = site_of(attributes.metadata());
+        let mut room = Room::new();
+        let mut values = Values::of_span(site, &mut room, &self.settings.redaction);
+        attributes.record(&mut values);
+        let name = span::create(site, parent, &values.fields);
+        if name != 0
+            && !self.names.insert(id.into_u64(), name)
+            && let Some(span) = context.span(id)
+        {
+            span.extensions_mut().insert(Name(name));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if is_recording()
+            && let Some(name) = self.name_of(id, &context)
+            && let Some(site) = span::site_of(name)
+        {
+            let mut room = Room::new();
+            let mut late = Values::of_span(site, &mut room, &self.settings.redaction);
+            values.record(&mut late);
+            span::record(name, &late.fields);
+        }
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        if is_recording()
+            && let Some(name) = self.name_of(id, &context)
+        {
+            span::follows(name, self.name_of(follows, &context).unwrap_or(0));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if !is_recording() || !self.settings.wants(event.metadata()) {
+            return;
+        }
+        let of = match event.parent() {
+            Some(parent) => Parent::Of(self.recorded(parent, &context)),
+            None if event.is_root() => Parent::Of(0),
+            None => Parent::Current,
+        };
+        self.settings.event(event, of);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(name) = self.name_of(id, &context) {
+            span::enter(name);
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(name) = self.name_of(id, &context) {
+            span::exit(name);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Some(name) = self.name_of(&id, &context) {
+            self.names.remove(id.into_u64());
+            span::give_up(name);
+        }
+    }
+}
+
+impl Layer {
+    /// The recorder's name of a span, if it is recorded.
+    #[inline]
+    fn name_of<S>(&self, id: &Id, context: &Context<'_, S>) -> Option<span::Name>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        match self.names.get(id.into_u64()) {
+            Ok(name) => Some(name),
+            Err(false) => None,
+            Err(true) => context.span(id)?.extensions().get::<Name>().map(|name| name.0),
+        }
+    }
+
+    /// The nearest recorded span from this one outwards; 0 for none.
+    fn recorded<S>(&self, id: &Id, context: &Context<'_, S>) -> span::Name
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = context.span(id) else { return 0 };
+        span.scope().find_map(|span| self.name_of(&span.id(), context)).unwrap_or(0)
+    }
+}

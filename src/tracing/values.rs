@@ -1,0 +1,123 @@
+//! The values of fields, encoded as `tracing` hands them over.
+
+use super::redaction::{REDACTED, Redaction};
+use lookback_recorder::integration::{Fields, Room, Site, StackText};
+use std::error::Error;
+use std::fmt;
+use tracing_core::Field;
+use tracing_core::field::Visit;
+
+/// Takes the fields of a span or an event. Of an event, the one called `message` is its message.
+pub(super) struct Values<'a> {
+    pub(super) fields: Fields<'a>,
+    pub(super) message: Option<StackText<'a>>,
+    redaction: &'a Redaction,
+    /// The site's mark: which fields are secrets.
+    secrets: u64,
+    /// The fields of `log`'s records that say what the metadata says, too, are left out.
+    is_log: bool,
+}
+
+impl<'a> Values<'a> {
+    #[inline(always)]
+    pub(super) fn of_span(site: &Site, room: &'a mut Room, redaction: &'a Redaction) -> Self {
+        Self {
+            fields: Fields::new(room),
+            message: None,
+            redaction,
+            secrets: site.mark(),
+            is_log: false,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn of_event(
+        site: &Site,
+        room: &'a mut Room,
+        message: StackText<'a>,
+        redaction: &'a Redaction,
+        is_log: bool,
+    ) -> Self {
+        Self {
+            fields: Fields::new(room),
+            message: Some(message),
+            redaction,
+            secrets: site.mark(),
+            is_log,
+        }
+    }
+
+    /// Where the value of this field goes. `None` if it is not recorded.
+    #[inline(always)]
+    fn index(&mut self, field: &Field) -> Option<usize> {
+        if self.is_log && field.name().starts_with("log.") {
+            return None;
+        }
+        let index = field.index();
+        let is_secret = index < 64 && self.secrets >> index & 1 != 0;
+        if self.redaction.covers(field.name(), is_secret) {
+            self.fields.text(index, REDACTED);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// The message, if this field is it and it has not come yet.
+    #[inline(always)]
+    fn message(&mut self, field: &Field) -> Option<&mut StackText<'a>> {
+        match &mut self.message {
+            Some(message) if field.name() == "message" && message.as_str().is_empty() => {
+                Some(message)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Visit for Values<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if let Some(index) = self.index(field) {
+            self.fields.float(index, value);
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if let Some(index) = self.index(field) {
+            self.fields.signed(index, value);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if let Some(index) = self.index(field) {
+            self.fields.unsigned(index, value);
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if let Some(index) = self.index(field) {
+            self.fields.flag(index, value);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if let Some(message) = self.message(field) {
+            let _ = fmt::Write::write_str(message, value);
+        } else if let Some(index) = self.index(field) {
+            self.fields.text(index, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        if let Some(index) = self.index(field) {
+            self.fields.error(index, format_args!("{value}"));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if let Some(message) = self.message(field) {
+            let _ = fmt::Write::write_fmt(message, format_args!("{value:?}"));
+        } else if let Some(index) = self.index(field) {
+            self.fields.formatted(index, format_args!("{value:?}"));
+        }
+    }
+}
