@@ -6,10 +6,13 @@
 mod completions;
 mod demo;
 mod events;
+mod export;
 mod glob;
 mod info;
 mod open_regions;
 mod outcome;
+mod output;
+mod summary;
 mod terminal;
 mod text;
 mod validate;
@@ -29,7 +32,9 @@ Examples:
   lookback demo                        a service with an incident in it, recorded
   lookback info incident.lbk           what is in a snapshot
   lookback events incident.lbk         everything that happened, in order
+  lookback summary incident.lbk        what happened, and what stood out
   lookback validate incident.lbk       whether a snapshot is sound
+  lookback export incident.lbk --format go -o trace.out   for `go tool trace`
 
 Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage."
 )]
@@ -46,7 +51,9 @@ enum Command {
     Demo(demo::Demo),
     Info(info::Info),
     Events(events::Events),
+    Summary(summary::Summary),
     Validate(validate::Validate),
+    Export(export::Export),
     Completions(completions::Completions),
 }
 
@@ -62,7 +69,9 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Info(info) => info.run(),
         Command::Events(events) => events.run(),
+        Command::Summary(summary) => summary.run(),
         Command::Validate(validate) => validate.run(),
+        Command::Export(export) => export.run(),
         Command::Completions(completions) => completions.run(),
     })
 }

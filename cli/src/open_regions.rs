@@ -1,4 +1,4 @@
-//! The regions that are open on each thread, while events are read in order.
+//! How many regions are open on each thread, while events are read in order.
 
 use lookback::read::wire::{Generation, ThreadNumber};
 use lookback::read::{Event, EventKind, Trace};
@@ -8,15 +8,7 @@ use std::collections::BTreeMap;
 pub struct OpenRegions<'a> {
     trace: &'a Trace,
     generation: Option<Generation>,
-    threads: BTreeMap<ThreadNumber, Vec<Open>>,
-}
-
-/// A region that is open.
-#[derive(Clone, Debug)]
-pub struct Open {
-    pub name: String,
-    /// When it began, by the same clock as an event's time.
-    pub began: u64,
+    threads: BTreeMap<ThreadNumber, usize>,
 }
 
 impl<'a> OpenRegions<'a> {
@@ -30,27 +22,22 @@ impl<'a> OpenRegions<'a> {
         self.enter(event.generation());
         let Some(thread) = event.thread() else { return 0 };
         match event.kind() {
-            EventKind::RegionBegin { site } => {
+            EventKind::RegionBegin { .. } => {
                 let open = self.threads.entry(thread.number).or_default();
-                open.push(Open { name: site.name.to_owned(), began: event.time().0 });
-                open.len() - 1
+                *open += 1;
+                *open - 1
             }
             EventKind::RegionEnd { .. } => {
                 let open = self.threads.entry(thread.number).or_default();
-                open.pop();
-                open.len()
+                *open = open.saturating_sub(1);
+                *open
             }
             EventKind::ThreadExit => {
                 self.threads.remove(&thread.number);
                 0
             }
-            _ => self.threads.get(&thread.number).map_or(0, Vec::len),
+            _ => self.threads.get(&thread.number).copied().unwrap_or_default(),
         }
-    }
-
-    /// What is open now, by thread, outermost first.
-    pub fn threads(&self) -> impl Iterator<Item = (ThreadNumber, &[Open])> {
-        self.threads.iter().map(|(thread, open)| (*thread, open.as_slice()))
     }
 
     /// Where a generation does not follow on the one before, its statuses say what is open.
@@ -64,12 +51,7 @@ impl<'a> OpenRegions<'a> {
         let Ok(decoded) = self.trace.generation(generation) else { return };
         for state in decoded.statuses() {
             let Some(thread) = state.thread() else { continue };
-            let regions = state.regions();
-            let open = |region: lookback::read::OpenRegion<'_>| Open {
-                name: region.site.name.to_owned(),
-                began: region.began.0,
-            };
-            self.threads.insert(thread.number, regions.map(open).collect());
+            self.threads.insert(thread.number, state.regions().count());
         }
     }
 }

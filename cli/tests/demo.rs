@@ -4,6 +4,9 @@
 mod command;
 
 use command::{lines, lookback};
+use lookback::Trace;
+use lookback::read::wire::{SpanId, TaskId};
+use lookback::read::{Event, EventKind, Level, WorkerId};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,14 +21,17 @@ fn the_demo_records_a_fault_and_the_snapshot_explains_it() {
     assert!(!demo.stdout.contains('\u{1b}'), "plain where there is no terminal");
     let file = out.join("incident.lbk");
     let path = file.to_str().unwrap();
-    for said in [path, "inventory_locked", "no lock after 200 ms", "info", "events", "validate"] {
+    let commands =
+        ["summary", "info", "events", "validate", "export"].map(|name| format!(" {name} "));
+    let told = [path, "serve_connection", "keep_inventory", "fetch_prices", "← not polled since"];
+    for said in told.into_iter().chain(commands.iter().map(String::as_str)) {
         assert!(demo.stdout.contains(said), "{said} in {}", demo.stdout);
     }
     what_to_try_next_works(&demo.stdout);
 
     let info = info(&file);
     let reason = info["reason"].as_str().unwrap();
-    assert!(reason.starts_with("inventory lock timed out after 200 ms in "), "{reason}");
+    assert!(reason.starts_with("no answer from the inventory within 200 ms in "), "{reason}");
     assert!(demo.stdout.contains(reason));
     assert_eq!(info["process"]["name"], "shop");
     assert!(info["process"]["pid"].as_u64().unwrap() > 1);
@@ -35,8 +41,12 @@ fn the_demo_records_a_fault_and_the_snapshot_explains_it() {
     let events = events(&file);
     assert_eq!(events.len() as u64, info["events"].as_u64().unwrap());
     every_thread_is_there(&events, &info);
-    the_holder_of_the_lock_is_there(&events);
+    regions_are_nested(&events);
     every_kind_is_there(&events);
+    let trace = Trace::open(&file).unwrap();
+    the_context_of_every_event_is_known(&trace);
+    the_culprit_and_its_victim_are_there(&trace);
+    the_summary_names_the_culprit(path);
 
     let validate = lookback(&["validate", path]);
     assert_eq!((validate.code, validate.stderr.as_str()), (0, ""), "{validate:?}");
@@ -107,7 +117,10 @@ fn events(file: &Path) -> Vec<Value> {
 
 fn every_thread_is_there(events: &[Value], info: &Value) {
     let names: BTreeSet<_> = events.iter().map(|e| e["thread_name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["accept", "http-1", "http-2", "http-3", "http-4"]));
+    for worker in ["shop-1", "shop-2", "shop-3", "shop-4"] {
+        assert!(names.contains(worker), "{names:?}");
+    }
+    assert!(names.iter().all(|name| *name == "lookback" || name.starts_with("shop-")), "{names:?}");
     let mut counts = BTreeMap::new();
     for event in events {
         *counts.entry(event["thread"].as_u64().unwrap()).or_insert(0) += 1;
@@ -117,17 +130,19 @@ fn every_thread_is_there(events: &[Value], info: &Value) {
     assert_eq!(told.collect::<BTreeMap<_, _>>(), counts);
 }
 
-/// One thread is inside of `inventory_locked` at the end, since before the others' wait began.
-fn the_holder_of_the_lock_is_there(events: &[Value]) {
-    let mut open: BTreeMap<u64, Vec<(&str, u64)>> = BTreeMap::new();
+fn regions_are_nested(events: &[Value]) {
+    let mut open: BTreeMap<u64, (Vec<&str>, Vec<u64>)> = BTreeMap::new();
     for event in events {
-        let open = open.entry(event["thread"].as_u64().unwrap()).or_default();
+        let (names, begun) = open.entry(event["thread"].as_u64().unwrap()).or_default();
         let name = event["name"].as_str().unwrap();
         match event["kind"].as_str().unwrap() {
-            "region_begin" => open.push((name, event["t"].as_u64().unwrap())),
+            "region_begin" => {
+                names.push(name);
+                begun.push(event["t"].as_u64().unwrap());
+            }
             "region_end" => {
-                let (ended, began) = open.pop().expect("what ends has begun");
-                assert_eq!(name, ended, "regions are nested");
+                let began = begun.pop().expect("what ends has begun");
+                assert_eq!(names.pop(), Some(name), "regions are nested");
                 let took = event["fields"]["duration_ns"].as_u64().unwrap();
                 let between = event["t"].as_u64().unwrap() - began;
                 assert!(took.abs_diff(between) < 1_000_000, "{took} {between}");
@@ -135,35 +150,158 @@ fn the_holder_of_the_lock_is_there(events: &[Value]) {
             _ => {}
         }
     }
-    let held = |open: &&Vec<(&str, u64)>| open.iter().any(|(name, _)| *name == "inventory_locked");
-    let holders: Vec<_> = open.values().filter(held).collect();
-    let [holder] = holders[..] else { panic!("one thread holds the lock: {open:?}") };
-    let names: Vec<_> = holder.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["request", "reload_prices", "inventory_locked", "fetch_prices"]);
-    let error = events
-        .iter()
-        .find(|event| event["fields"]["level"] == "error")
-        .expect("the failure was logged");
-    assert!(error["t"].as_u64().unwrap() - holder[2].1 >= 150_000_000, "the lock was held long");
-    let snapshot = |open: &Vec<(&str, u64)>| open.iter().any(|(name, _)| *name == "take_snapshot");
-    assert!(open.values().any(snapshot), "the snapshot was taken by the handler that failed");
+    let open: Vec<_> = open.values().map(|(names, _)| &names[..]).collect();
+    assert!(open.contains(&&["reload_prices", "fetch_prices"][..]), "{open:?}");
+    assert!(open.contains(&&["save_snapshot"][..]), "the shop saved it itself: {open:?}");
 }
 
 fn every_kind_is_there(events: &[Value]) {
     let of = |kind: &'static str| events.iter().filter(move |event| event["kind"] == kind);
-    assert!(of("thread_start").next().is_some());
+    for kind in [
+        "thread_start",
+        "task_create",
+        "task_poll",
+        "task_pending",
+        "task_wake",
+        "worker_start",
+        "worker_park",
+        "worker_unpark",
+        "span_create",
+        "span_enter",
+        "span_record",
+        "span_exit",
+        "span_close",
+        "region_begin",
+        "region_end",
+        "counter",
+        "log",
+        "event",
+    ] {
+        assert!(of(kind).next().is_some(), "{kind}");
+    }
     assert!(of("counter").all(|counter| counter["fields"]["value"].is_u64()));
     assert!(
         of("log").all(|log| {
             log["fields"]["level"].is_string() && log["fields"]["message"].is_string()
         })
     );
-    let accept = of("event").find(|event| event["name"] == "accept").unwrap();
-    assert!(accept["fields"]["request"].is_u64() && accept["fields"]["url"].is_string());
+    let request = of("span_create").find(|span| span["name"] == "request").unwrap();
+    assert!(request["fields"]["method"].is_string() && request["fields"]["path"].is_string());
     let answer = of("event").find(|event| event["name"] == "answer").unwrap();
     assert!(answer["fields"]["ms"].is_f64() && answer["fields"]["status"].is_u64());
     let lookup = of("event").find(|event| event["name"] == "cache_lookup").unwrap();
     assert!(lookup["fields"]["hit"].is_boolean());
+}
+
+/// Whatever happened, it is known in which task, in which span and on which worker.
+fn the_context_of_every_event_is_known(trace: &Trace) {
+    let mut workers = BTreeSet::new();
+    let mut requests = 0;
+    for event in trace.events() {
+        let event = event.unwrap();
+        let kind = event.kind();
+        // Nothing is to be called by a name where a thread says what it is for.
+        if !matches!(kind, EventKind::PoolThread { .. }) {
+            assert_ne!(event.name(), "?", "{kind:?}");
+        }
+        let (task, span) = ids(kind);
+        assert_ne!(task, Some(TaskId::default()), "{kind:?}");
+        assert_ne!(span, Some(SpanId::default()), "{kind:?}");
+        if task.is_some() && !matches!(kind, EventKind::TaskWake { .. }) {
+            assert!(event.sequence().is_some(), "{kind:?}");
+        }
+        match kind {
+            // What the handlers do, they do in a task, in a span, on a worker.
+            EventKind::Typed { site } if site.name == "answer" => {
+                assert!(event.task().is_some() && event.span().is_some(), "{event:?}");
+                workers.insert(event.worker().expect("handlers run on workers"));
+                requests += 1;
+            }
+            EventKind::TaskPoll { task } | EventKind::TaskPending { task, .. } => {
+                assert_eq!(event.task(), Some(task), "{event:?}");
+            }
+            _ => {}
+        }
+    }
+    assert!(requests > 100, "{requests}");
+    let all: BTreeSet<_> = (0..4).map(|worker| WorkerId { runtime: 0, worker }).collect();
+    assert!(workers.is_subset(&all) && workers.len() > 1, "{workers:?}");
+}
+
+/// The task and the span that an event is about.
+fn ids(kind: EventKind<'_>) -> (Option<TaskId>, Option<SpanId>) {
+    match kind {
+        EventKind::TaskCreate { task, .. }
+        | EventKind::TaskPoll { task }
+        | EventKind::TaskPending { task, .. }
+        | EventKind::TaskReady { task }
+        | EventKind::TaskPanic { task }
+        | EventKind::TaskDrop { task }
+        | EventKind::TaskWake { task } => (Some(task), None),
+        EventKind::SpanCreate { span, .. }
+        | EventKind::SpanEnter { span }
+        | EventKind::SpanExit { span }
+        | EventKind::SpanClose { span }
+        | EventKind::SpanRecord { span } => (None, Some(span)),
+        _ => (None, None),
+    }
+}
+
+/// One task is still being polled at the end, since before the others' wait began; and the inventory
+/// has been woken by it and not been polled since.
+fn the_culprit_and_its_victim_are_there(trace: &Trace) {
+    let events: Vec<Event> = trace.events().map(Result::unwrap).collect();
+    let is_error = |event: &&Event| matches!(event.kind(), EventKind::Log { level, .. } if level == Level::Error);
+    let failed = events.iter().find(is_error).expect("the failure was logged").time().0;
+    let mut running = BTreeMap::new();
+    let mut woken = BTreeMap::new();
+    for event in &events {
+        match event.kind() {
+            EventKind::TaskPoll { task } => {
+                running.insert(task, event);
+                woken.remove(&task);
+            }
+            EventKind::TaskPending { task, .. } | EventKind::TaskReady { task } => {
+                running.remove(&task);
+            }
+            EventKind::TaskWake { task } => {
+                woken.insert(task, event);
+            }
+            _ => {}
+        }
+    }
+    let long = |event: &Event| failed.saturating_sub(event.time().0) >= 190_000_000;
+    running.retain(|_, event| long(event));
+    let [(culprit, poll)] = running.into_iter().collect::<Vec<_>>()[..] else { panic!("not one") };
+    assert!(poll.name().contains("serve_connection"), "{}", poll.name());
+    assert!(poll.worker().is_some(), "it is on a worker");
+    woken.retain(|_, event| long(event));
+    let [wake] = woken.values().collect::<Vec<_>>()[..] else { panic!("{woken:?}") };
+    assert!(wake.name().contains("keep_inventory"), "{}", wake.name());
+    assert_eq!((wake.task(), wake.worker()), (Some(culprit), poll.worker()), "who woke it");
+    let inside = events.iter().rfind(|event| event.task() == Some(culprit)).unwrap();
+    let span = inside.span().expect("a request is a span");
+    let request = events
+        .iter()
+        .rfind(|event| matches!(event.kind(), EventKind::SpanCreate { span: of, .. } if of == span))
+        .unwrap();
+    let path = request.fields().find(|(field, _)| *field == "path").unwrap().1;
+    assert_eq!(path.to_string().trim_matches('"'), "/prices/reload");
+}
+
+fn the_summary_names_the_culprit(path: &str) {
+    let summary = lookback(&["summary", "--json", path]);
+    assert_eq!((summary.code, summary.stderr.as_str()), (0, ""), "{summary:?}");
+    let summary: Value = serde_json::from_str(&summary.stdout).unwrap();
+    let worst = &summary["findings"][0];
+    assert_eq!(worst["analysis"], "polls", "{worst}");
+    assert!(worst["value"].as_f64().unwrap() >= 190e6, "{worst}");
+    let evidence = &worst["evidence"][0];
+    assert!(evidence["task_name"].as_str().unwrap().contains("serve_connection"), "{worst}");
+    assert_eq!(evidence["span_name"], "request", "{worst}");
+    assert!(evidence["span_fields"].as_str().unwrap().contains("/prices/reload"), "{worst}");
+    let waited = summary["delays"]["longest"][0]["task_name"].as_str().unwrap();
+    assert!(waited.contains("keep_inventory"), "{}", summary["delays"]);
 }
 
 fn filters_choose(path: &str, events: &[Value]) {
@@ -175,12 +313,12 @@ fn filters_choose(path: &str, events: &[Value]) {
     let of = |chosen: &dyn Fn(&Value) -> bool| events.iter().filter(|event| chosen(event)).count();
     assert_eq!(count(&[]), events.len());
     assert_eq!(count(&["--kind", "log"]), of(&|e| e["kind"] == "log"));
-    assert_eq!(count(&["--thread", "http-1"]), of(&|e| e["thread_name"] == "http-1"));
+    assert_eq!(count(&["--thread", "shop-1"]), of(&|e| e["thread_name"] == "shop-1"));
     let two = ["--thread", "1", "--thread", "2", "--kind", "counter"];
     let numbers = |e: &Value| e["thread"].as_u64().unwrap() <= 2 && e["kind"] == "counter";
     assert_eq!(count(&two), of(&numbers));
-    let lock = |e: &Value| e["name"].as_str().unwrap().contains("lock");
-    assert_eq!(count(&["--name", "lock"]), of(&lock));
+    let inventory = |e: &Value| e["name"].as_str().unwrap().contains("inventory");
+    assert_eq!(count(&["--name", "inventory"]), of(&inventory));
     let cache = |e: &Value| e["name"].as_str().unwrap().starts_with("cache");
     assert_eq!(count(&["--name", "cache*"]), of(&cache));
     assert_eq!(count(&["--limit", "7"]), 7);
@@ -211,7 +349,7 @@ fn nobody_has_to_read_it_all(path: &str) {
 }
 
 fn colours_are_only_for_who_asks(path: &str) {
-    for command in ["info", "events", "validate"] {
+    for command in ["summary", "info", "events", "validate"] {
         let plain = lookback(&[command, path]);
         assert!(!plain.stdout.contains('\u{1b}'), "{command}");
         let never = lookback(&[command, path, "--color", "never"]);

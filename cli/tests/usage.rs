@@ -32,7 +32,7 @@ fn help_has_examples_and_the_exit_codes() {
     let help = lookback(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"));
-    for command in ["demo", "info", "events", "validate", "completions"] {
+    for command in ["demo", "info", "events", "validate", "export", "completions"] {
         assert!(help.stdout.contains(command), "{}", help.stdout);
         let help = lookback(&[command, "--help"]);
         assert_eq!(help.code, 0);

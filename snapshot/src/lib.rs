@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "read")]
+pub mod analysis;
+#[cfg(feature = "read")]
 pub mod export;
 pub mod file;
 #[cfg(feature = "read")]

@@ -1,9 +1,14 @@
 //! `lookback demo`: a real service with an incident in it, recorded.
 //!
-//! `server` and `shop` are the service, `traffic` its clients, `lock` what the fault is about;
-//! `story` reads out of the snapshot what happened.
+//! `server`, `shop`, `inventory` and `cache` are the service, `traffic` its clients, `prices` its
+//! fault; `incident` takes the snapshot when that shows. `story` reads out of it what happened, and
+//! `culprit` who did it.
 
-mod lock;
+mod cache;
+mod culprit;
+mod incident;
+mod inventory;
+mod prices;
 mod server;
 mod shop;
 mod story;
@@ -15,13 +20,16 @@ use crate::terminal::{bad, dim, good, name, strong};
 use crate::text::{bytes, count, counted, duration};
 use anyhow::Context;
 use clap::Args;
+use incident::Incident;
 use indicatif::{ProgressBar, ProgressStyle};
 use lookback::{Recorder, Stats};
-use server::{Queue, Server, WORKERS};
+use server::{Server, WORKERS};
 use shop::Shop;
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,8 +38,9 @@ use traffic::{CLIENTS, Client, Seen, Tally};
 
 /// Record a service with an incident in it: a small shop, over real HTTP, on a port of this machine.
 ///
-/// After two thirds of the time one of its threads does something that it should not. The first
-/// request that fails because of it saves a snapshot, and the trace tells what happened.
+/// It is an axum service on Tokio. After two thirds of the time one of its handlers does something
+/// that it should not. The first request that fails because of it saves a snapshot, and the trace tells
+/// what happened.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -62,22 +71,26 @@ impl Demo {
             .generation_period(Duration::from_millis(500))
             .max_bytes(8 << 20)
             .start()?;
+        let recorder = Arc::new(recorder);
+        tracing::subscriber::set_global_default(lookback::tracing::subscriber())?;
         let server = Server::bind()?;
+        let address = server.address();
         writeln!(
             io::stdout(),
-            "A small shop serves on http://{} for {},\n\
-             with {WORKERS} threads, to {CLIENTS} clients. lookback records it.",
-            server.address(),
+            "A small shop serves on http://{address} for {},\n\
+             with {WORKERS} workers of Tokio, to {CLIENTS} clients. lookback records it.",
             counted(seconds, "second"),
         )?;
-        let shop = Shop::new(&recorder, &file);
-        let tally = serve(&server, &shop, Duration::from_secs(seconds))?;
-        drop(server);
-        let saved = shop.into_saved();
-        let stats = recorder.stats();
-        recorder.stop()?;
-        saved
+        let incident = Incident::new(&recorder, &file);
+        let serving = server.serve(|| Shop::open(&incident));
+        let tally = shop_around(address, Duration::from_secs(seconds));
+        serving.close();
+        let (tally, stats) = (tally?, recorder.stats());
+        incident
+            .take_outcome()
             .context("nothing went wrong in the shop, so there is no snapshot; run it again")??;
+        drop(incident);
+        Arc::into_inner(recorder).map(Recorder::stop).transpose()?;
         let report = Report { file: &file, tally, stats };
         let mut out = BufWriter::new(io::stdout().lock());
         report.print(&mut out)?;
@@ -93,22 +106,11 @@ fn try_to_write_in(directory: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }
 
-/// Runs the shop and its clients. Says what the clients saw.
-fn serve(server: &Server, shop: &Shop<'_>, time: Duration) -> anyhow::Result<Tally> {
-    let queue = Queue::new();
-    thread::scope(|scope| {
-        server.serve(scope, shop, &queue)?;
-        let tally = shop_around(server, time);
-        server.close();
-        tally
-    })
-}
-
-/// Runs the clients, for so long.
-fn shop_around(server: &Server, time: Duration) -> anyhow::Result<Tally> {
+/// Runs the clients, for so long. Says what they saw.
+fn shop_around(address: SocketAddr, time: Duration) -> anyhow::Result<Tally> {
     let began = Instant::now();
     let (reload, until) = (began + time * 2 / 3, began + time);
-    let clients = (0..=CLIENTS).map(|number| Client::connect(number, server.address()));
+    let clients = (0..=CLIENTS).map(|number| Client::connect(number, address));
     let clients: Vec<_> = clients.collect::<Result<_, _>>()?;
     let seen = Seen::default();
     thread::scope(|scope| {
@@ -170,7 +172,7 @@ impl Report<'_> {
         title(out, "What had happened, as the trace tells it")?;
         match Story::of(&trace) {
             Some(story) => story.print(out)?,
-            None => writeln!(out, "  Nobody held the inventory when the snapshot was taken.")?,
+            None => writeln!(out, "  No task kept its worker for long.")?,
         }
 
         title(out, "Meanwhile")?;
@@ -180,12 +182,17 @@ impl Report<'_> {
         title(out, "What to try next")?;
         let program = std::env::args_os().next().map_or("lookback".into(), PathBuf::from);
         let (program, file) = (shell_word(&program).into_owned(), shell_word(self.file));
+        let for_go = self.file.with_extension("trace");
+        let export = format!(" --format go -o {}", shell_word(&for_go));
         for (command, options) in [
+            ("summary", ""),
             ("info", ""),
             ("events", " --last 300ms"),
-            ("events", " --kind log"),
-            ("events", " --name inventory_locked --json"),
+            ("events", " --last 1s --kind log"),
+            ("events", " --last 1s --name keep_inventory"),
+            ("events", " --name fetch_prices --json"),
             ("validate", ""),
+            ("export", &*export),
         ] {
             let command = name().apply_to(command);
             writeln!(out, "  {program} {command} {file}{}", dim().apply_to(options))?;
@@ -251,7 +258,7 @@ fn title(out: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 /// The path as a shell understands it.
-fn shell_word(path: &Path) -> Cow<'_, str> {
+pub fn shell_word(path: &Path) -> Cow<'_, str> {
     let text = path.to_string_lossy();
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "/._-+:@%".contains(character);

@@ -1,42 +1,51 @@
-//! A real HTTP server in front of the shop: one thread accepts, some others serve.
+//! The runtime that the shop is served on, and its connections: each of them is a recorded task.
 
-use super::shop::{Answer, Shop};
+use super::shop::{Shop, router};
 use anyhow::Context;
-use lookback::counter;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, Scope};
-use std::time::Instant;
-use tiny_http::{Header, Request, Response};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 
-/// How many threads serve requests.
+/// How many workers the runtime has.
 pub const WORKERS: usize = 4;
-/// How many requests may wait for one of them.
-const QUEUE: usize = 256;
+/// How long its end may take: as long as the fault may.
+const LONGEST_END: Duration = Duration::from_secs(15);
 
-/// The server; its threads run until [`close`](Self::close).
+/// A server that listens, and serves once there is a shop.
 pub struct Server {
-    http: tiny_http::Server,
+    runtime: Runtime,
+    listener: TcpListener,
     address: SocketAddr,
-    depth: AtomicUsize,
 }
 
-/// A request, and since when it has waited.
-struct Waiting {
-    request: Request,
-    number: u64,
-    since: Instant,
+/// A shop that is served, until this is closed.
+pub struct Serving {
+    runtime: Runtime,
 }
 
 impl Server {
     /// Listens on a free port of this machine alone.
     pub fn bind() -> anyhow::Result<Self> {
-        let http = tiny_http::Server::http("127.0.0.1:0")
-            .map_err(|error| anyhow::anyhow!("cannot listen on 127.0.0.1: {error}"))?;
-        let address = http.server_addr().to_ip().context("the server has no address")?;
-        Ok(Self { http, address, depth: AtomicUsize::new(0) })
+        let threads = AtomicUsize::new(0);
+        let mut builder = Builder::new_multi_thread();
+        builder
+            .worker_threads(WORKERS)
+            .thread_name_fn(move || format!("shop-{}", threads.fetch_add(1, Relaxed) + 1))
+            .enable_all();
+        // The builder has no hooks yet, so there is none that could be left alone.
+        let _ = lookback::tokio::instrument(&mut builder);
+        let runtime = builder.build().context("no threads for the server")?;
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.context("cannot listen on 127.0.0.1")?;
+        let address = listener.local_addr()?;
+        Ok(Self { runtime, listener, address })
     }
 
     /// Where it listens.
@@ -44,80 +53,45 @@ impl Server {
         self.address
     }
 
-    /// Starts the threads that serve the shop.
-    pub fn serve<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        shop: &'scope Shop<'_>,
-        queue: &'scope Queue,
-    ) -> anyhow::Result<()> {
-        // Dropped if not all of them can be started: then those that wait for requests end.
-        let sender = queue.sender();
-        for number in 1..=WORKERS {
-            Builder::new()
-                .name(format!("http-{number}"))
-                .spawn_scoped(scope, move || self.work(shop, queue))
-                .context("no thread for the server")?;
+    /// Opens the shop, and serves it on the runtime's workers.
+    pub fn serve(self, open: impl FnOnce() -> Arc<Shop>) -> Serving {
+        let Self { runtime, listener, .. } = self;
+        {
+            let _inside = runtime.enter();
+            lookback::spawn(accept_connections(listener, router(open())));
         }
-        Builder::new()
-            .name("accept".to_owned())
-            .spawn_scoped(scope, move || self.accept(sender))
-            .context("no thread for the server")?;
-        Ok(())
+        Serving { runtime }
     }
+}
 
-    /// Ends the threads, after what they are at.
-    pub fn close(&self) {
-        self.http.unblock();
+impl Serving {
+    /// Ends it, after what its workers are at.
+    pub fn close(self) {
+        self.runtime.shutdown_timeout(LONGEST_END);
     }
+}
 
-    fn accept(&self, queue: Option<SyncSender<Waiting>>) {
-        let Some(queue) = queue else { return };
-        let mut number = 0;
-        while let Ok(request) = self.http.recv() {
-            number += 1;
-            counter!("queue_depth", self.depth.fetch_add(1, Relaxed) + 1);
-            let waiting = Waiting { request, number, since: Instant::now() };
-            if queue.send(waiting).is_err() {
-                return;
+async fn accept_connections(listener: TcpListener, router: Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                tracing::debug!(%client, "connected");
+                lookback::spawn(serve_connection(stream, router.clone()));
+            }
+            Err(error) => {
+                // Too many files are open, say. Others may close theirs.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
-
-    fn work(&self, shop: &Shop<'_>, queue: &Queue) {
-        while let Some(Waiting { request, number, since }) = queue.next() {
-            counter!("queue_depth", self.depth.fetch_sub(1, Relaxed) - 1);
-            let method = request.method().to_string();
-            let answer = shop.handle(&method, request.url(), number, since.elapsed());
-            // The client may be gone; then nobody misses the answer.
-            let _ = request.respond(respond(answer));
-        }
-    }
 }
 
-/// The requests that wait for a thread.
-pub struct Queue {
-    sender: Mutex<Option<SyncSender<Waiting>>>,
-    receiver: Mutex<Receiver<Waiting>>,
-}
-
-impl Queue {
-    pub fn new() -> Self {
-        let (sender, receiver) = sync_channel(QUEUE);
-        Self { sender: Mutex::new(Some(sender)), receiver: Mutex::new(receiver) }
+/// All requests of one client, one after the other.
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "the client is gone");
     }
-
-    /// The sending end, for the one who accepts; the queue ends with it.
-    fn sender(&self) -> Option<SyncSender<Waiting>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn next(&self) -> Option<Waiting> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-    }
-}
-
-fn respond(answer: Answer) -> Response<std::io::Cursor<Vec<u8>>> {
-    let json = Header::from_bytes("Content-Type", "application/json").expect("it is a header");
-    Response::from_string(answer.body).with_status_code(answer.status).with_header(json)
 }

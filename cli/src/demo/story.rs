@@ -1,130 +1,166 @@
-//! What the demo's snapshot tells of its fault: who held the inventory, and who waited for it.
+//! What the demo's snapshot tells of its fault: which task kept its worker, and who had to wait.
 
-use super::shop::{HOLDING, WAITING};
+use super::culprit::Culprit;
+use super::inventory::WAITS_FOR;
 use crate::events::describe;
-use crate::open_regions::{Open, OpenRegions};
 use crate::terminal::{bad, dim, name, odd, strong, width};
 use crate::text::{counted, duration, escape};
 use console::{measure_text_width, truncate_str};
-use lookback::read::wire::ThreadNumber;
+use lookback::read::wire::TaskId;
 use lookback::read::{Event, EventKind, Level, Trace};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Of the lines around the fault, so many are shown.
-const MOST_LINES: usize = 18;
+const MOST_LINES: usize = 22;
 /// Who waits for less than this is no victim.
 const LONG: u64 = 50_000_000;
 
 /// The lines of the trace around the fault, and what follows from them.
 pub struct Story {
+    culprit: Culprit,
     lines: Vec<Line>,
     more: usize,
-    end: u64,
-    holder: String,
-    /// What the holder was at, outermost first.
-    open: Vec<Open>,
-    victims: Vec<String>,
+    /// The span and the regions that the culprit is inside of, outermost first.
+    inside: Vec<String>,
+    /// Whom the culprit woke and nobody has polled since, and when that was.
+    held: BTreeMap<TaskId, u64>,
+    /// Who waits for the inventory, and since when.
+    waiting: BTreeMap<TaskId, u64>,
+    /// How long those waited for it that waited long.
+    waited: BTreeMap<TaskId, u64>,
 }
 
 struct Line {
+    what: What,
     time: u64,
-    number: ThreadNumber,
     thread: String,
     depth: usize,
-    waits: bool,
-    open: bool,
     text: String,
 }
 
+/// What a line shows. All but the last are taken back if nothing came of them.
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    Poll,
+    Region,
+    Wake(TaskId),
+    Wait(TaskId),
+    Other,
+}
+
 impl Story {
-    /// Finds the thread that held the inventory when the snapshot was taken, if there is one.
+    /// Finds the poll that took longest, and what happened since it began.
     pub fn of(trace: &Trace) -> Option<Self> {
-        let (mut regions, mut end) = (OpenRegions::new(trace), 0);
-        let mut threads = BTreeMap::new();
-        for event in trace.events().filter_map(Result::ok) {
-            regions.follow(&event);
-            end = event.time().0;
-            if let Some(thread) = event.thread() {
-                threads.entry(thread.number).or_insert_with(|| escape(&thread.name).into_owned());
-            }
-        }
-        let holds = |(_, open): &(_, &[Open])| open.iter().any(|open| open.name == HOLDING);
-        let (holder, open) = regions.threads().find(holds)?;
-        let open = open.to_vec();
-        let began = open.first()?.began;
+        let culprit = Culprit::of(trace).filter(|culprit| culprit.took() >= LONG)?;
         let mut story = Self {
+            culprit,
             lines: Vec::new(),
             more: 0,
-            end,
-            holder: threads.get(&holder)?.clone(),
-            open,
-            victims: Vec::new(),
+            inside: Vec::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waited: BTreeMap::new(),
         };
-        let mut regions = OpenRegions::new(trace);
         for event in trace.events().filter_map(Result::ok) {
-            let depth = regions.follow(&event);
-            if event.time().0 >= began {
-                story.add(&event, depth, holder);
+            if story.includes(&event) {
+                story.add(&event);
             }
         }
         story.finish();
         Some(story)
     }
 
-    /// Adds the event's line, if it is of interest.
-    fn add(&mut self, event: &Event, depth: usize, holder: ThreadNumber) {
-        let Some(thread) = event.thread() else { return };
-        let (time, number) = (event.time().0, thread.number);
-        let holds = number == holder;
-        let (mut waits, mut open) = (false, false);
-        match event.kind() {
-            EventKind::RegionBegin { site } if holds => {
-                let is_it = |open: &Open| open.began == time && open.name == site.name;
-                if !self.open.iter().any(is_it) {
-                    return;
-                }
-                open = site.name == HOLDING;
-            }
-            EventKind::RegionBegin { site } if site.name == WAITING => waits = true,
-            EventKind::RegionEnd { site: Some(site), duration } if site.name == WAITING => {
-                let short = duration.is_some_and(|duration| duration.0 < LONG);
-                if let Some(at) = self.lines.iter().rposition(|l| l.number == number && l.waits) {
-                    self.lines[at].waits = false;
-                    if short {
-                        self.lines.remove(at);
-                    } else {
-                        self.victims.push(self.lines[at].thread.clone());
-                    }
-                }
-                return;
-            }
-            EventKind::Log { level, .. } if holds || level >= Level::Warn => {}
-            EventKind::Typed { .. } if holds => {}
-            _ => return,
-        }
-        let mut text = Vec::new();
-        if describe(event, &mut text).is_err() {
-            return;
-        }
-        self.lines.push(Line {
-            time,
-            number,
-            thread: escape(&thread.name).into_owned(),
-            // What the others were inside of is not of interest.
-            depth: if holds { depth } else { 0 },
-            waits,
-            open,
-            text: String::from_utf8_lossy(&text).into_owned(),
-        });
+    /// Whether it happened during the poll.
+    fn includes(&self, event: &Event) -> bool {
+        let poll = &self.culprit.poll;
+        event.time().0 >= poll.began && poll.ended.is_none_or(|ended| event.time().0 < ended)
     }
 
-    /// Who still waits is a victim too; and a long story is cut.
+    /// Adds the event's line, if it is of interest.
+    fn add(&mut self, event: &Event) {
+        let time = event.time().0;
+        let poll = &self.culprit.poll;
+        let is_culprit = event.task() == Some(poll.task)
+            && event.thread().is_some_and(|thread| thread.number == poll.thread);
+        let depth = if is_culprit { 1 + self.inside.len() } else { 0 };
+        let named = |task| name().apply_to(escape(&self.culprit.name_of(task))).to_string();
+        match event.kind() {
+            EventKind::TaskPoll { task } if is_culprit && task == poll.task => {
+                let text = format!("{} is polled on worker {}", named(task), poll.worker);
+                self.push(What::Poll, event, 0, text);
+            }
+            EventKind::TaskPoll { task } => self.go_on(task, time),
+            EventKind::TaskPending { task, waits_for: Some(what) } if what.name == WAITS_FOR => {
+                let text = format!("{} waits for {}", named(task), strong().apply_to(WAITS_FOR));
+                self.waiting.insert(task, time);
+                self.push(What::Wait(task), event, 0, text);
+            }
+            EventKind::TaskWake { task } if is_culprit && task != poll.task => {
+                let text = format!("wakes {}", named(task));
+                self.held.insert(task, time);
+                self.push(What::Wake(task), event, depth, text);
+            }
+            EventKind::RegionBegin { site } if is_culprit => {
+                self.push_described(What::Region, event, depth);
+                self.inside.push(site.name.to_owned());
+            }
+            EventKind::RegionEnd { .. } if is_culprit => {
+                self.inside.pop();
+                self.take_back(What::Region);
+            }
+            EventKind::SpanCreate { .. } if is_culprit => {
+                self.push_described(What::Other, event, depth);
+                self.inside.push(event.name().to_owned());
+            }
+            EventKind::Typed { .. } if is_culprit => {
+                self.push_described(What::Other, event, depth);
+            }
+            EventKind::Log { level, .. } if is_culprit || level >= Level::Warn => {
+                self.push_described(What::Other, event, depth);
+            }
+            _ => {}
+        }
+    }
+
+    /// The task is polled: it waits no longer.
+    fn go_on(&mut self, task: TaskId, time: u64) {
+        if self.held.remove(&task).is_some() {
+            self.take_back(What::Wake(task));
+        }
+        if let Some(since) = self.waiting.remove(&task) {
+            if time - since < LONG {
+                self.take_back(What::Wait(task));
+            } else {
+                self.waited.insert(task, time - since);
+            }
+        }
+    }
+
+    fn push_described(&mut self, what: What, event: &Event, depth: usize) {
+        let mut text = Vec::new();
+        if describe(event, &mut text).is_ok() {
+            self.push(what, event, depth, String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+
+    fn push(&mut self, what: What, event: &Event, depth: usize, text: String) {
+        let Some(thread) = event.thread() else { return };
+        let thread = escape(&thread.name).into_owned();
+        self.lines.push(Line { what, time: event.time().0, thread, depth, text });
+    }
+
+    fn take_back(&mut self, what: What) {
+        if let Some(at) = self.lines.iter().rposition(|line| line.what == what) {
+            self.lines.remove(at);
+        }
+    }
+
+    /// Who still waits is a victim too, if for long; and a long story is cut.
     fn finish(&mut self) {
-        let waiting = self.lines.iter().filter(|line| line.waits && line.time + LONG < self.end);
-        self.victims.extend(waiting.map(|line| line.thread.clone()));
-        self.victims.sort();
-        self.victims.dedup();
+        let end = self.culprit.end;
+        let waiting: Vec<_> = self.waiting.keys().copied().collect();
+        waiting.into_iter().for_each(|task| self.go_on(task, end));
         self.more = self.lines.len().saturating_sub(MOST_LINES);
         self.lines.truncate(MOST_LINES);
     }
@@ -134,13 +170,15 @@ impl Story {
         let pad = names.unwrap_or_default();
         let room = width().saturating_sub(15 + pad);
         for line in &self.lines {
-            let before = format!("-{:.1} ms", (self.end - line.time) as f64 / 1e6);
+            let before = format!("-{:.1} ms", (self.culprit.end - line.time) as f64 / 1e6);
             let indent = " ".repeat(2 * line.depth.min(8));
-            let note = match line.open {
-                true => format!("  {}", odd().apply_to("← still in it")),
-                false => String::new(),
+            let note = match line.what {
+                What::Poll if self.culprit.poll.ended.is_some() => "",
+                What::Poll | What::Region => "  ← still in it",
+                What::Wake(_) => "  ← not polled since",
+                What::Wait(_) | What::Other => "",
             };
-            let text = format!("{indent}{}{note}", line.text);
+            let text = format!("{indent}{}{}", line.text, odd().apply_to(note));
             writeln!(
                 out,
                 "  {:>9}  {:<pad$}  {}",
@@ -158,24 +196,35 @@ impl Story {
 
     /// What follows.
     fn conclude(&self, out: &mut impl Write) -> io::Result<()> {
-        let held = self.open.iter().find(|open| open.name == HOLDING);
-        let since = held.map_or(0, |held| self.end - held.began);
-        let inside = self.open.iter().map(|open| escape(&open.name)).collect::<Vec<_>>();
+        let (culprit, poll) = (&self.culprit, &self.culprit.poll);
+        let named = |task| name().apply_to(escape(&culprit.name_of(task)).into_owned());
         writeln!(
             out,
-            "\n  {} had been in {} for {}:\n    {}",
-            name().apply_to(&self.holder),
-            bad().apply_to(HOLDING),
-            strong().apply_to(duration(since)),
-            inside.join(" > "),
+            "\n  {} kept worker {} ({}) busy in one poll for {}:\n    {}",
+            named(poll.task),
+            bad().apply_to(poll.worker),
+            escape(&poll.thread_name),
+            strong().apply_to(duration(culprit.took())),
+            escape(&self.inside.join(" > ")),
         )?;
-        let victims = self.victims.iter().map(|victim| name().apply_to(victim).to_string());
-        match victims.collect::<Vec<_>>().as_slice() {
-            [] => Ok(()),
-            [victim] => writeln!(out, "  {victim} had to wait for it."),
-            [victims @ .., last] => {
-                writeln!(out, "  {} and {last} had to wait for it.", victims.join(", "))
-            }
+        let end = poll.ended.unwrap_or(culprit.end);
+        for (task, since) in &self.held {
+            writeln!(
+                out,
+                "  {} was woken there, and was not polled for {}: what a task wakes runs next\n  \
+                 on the same worker, and no other one takes it from there.",
+                named(*task),
+                strong().apply_to(duration(end - since)),
+            )?;
+        }
+        match self.waited.values().max() {
+            None => Ok(()),
+            Some(longest) => writeln!(
+                out,
+                "  {} waited for the inventory meanwhile, for up to {}.",
+                strong().apply_to(counted(self.waited.len() as u64, "task")),
+                duration(*longest),
+            ),
         }
     }
 }

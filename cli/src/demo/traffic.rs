@@ -1,6 +1,6 @@
 //! Real clients of the shop: they keep their connections, and think a little between requests.
 
-use super::shop::ITEMS;
+use super::inventory::ITEMS;
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -72,8 +72,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and has a first request answered. To be called for one client at a time:
-    /// connections that come all at once can be made to wait for each other by `tiny_http`.
+    /// Connects, and has a first request answered.
     pub fn connect(number: u32, address: SocketAddr) -> anyhow::Result<Self> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -96,8 +95,8 @@ impl Client {
             let item = 1 + dice.below(ITEMS).min(dice.below(ITEMS));
             let (page, posts) = match dice.below(20) {
                 0..15 => (format!("/items/{item}"), false),
-                15..18 => (format!("/cart?customer={number}&item={item}"), true),
-                18 => (format!("/checkout?customer={number}"), true),
+                15..18 => (format!("/carts/{number}/items/{item}"), true),
+                18 => (format!("/carts/{number}/checkout"), true),
                 _ => ("/items/0".to_owned(), false),
             };
             let status = tally.note(|| self.ask(&page, posts));

@@ -1,0 +1,415 @@
+//! The summary as one JSON object. Its keys stay.
+
+use super::findings::events_at;
+use lookback::read::Trace;
+use lookback::read::analysis::{
+    BlockerRef, Delay, Evidence, Finding, Histogram, LogLine, LongPoll, Report, SlowSpan, SpanGap,
+    SpanRef, TaskRef, ThreadRef, WakeRef,
+};
+use serde_json::{Map, Value, json};
+
+pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
+    let not_assessed: Vec<_> = report
+        .not_assessed()
+        .into_iter()
+        .map(|(analysis, because)| json!({ "analysis": analysis, "because": because }))
+        .collect();
+    json!({
+        "file": trace.file(),
+        "coverage": coverage(report),
+        "end_ns": report.end.0,
+        "findings": report.findings().into_iter().map(finding).collect::<Vec<_>>(),
+        "not_assessed": not_assessed,
+        "polls": polls(report),
+        "delays": delays(report),
+        "spans": spans(report),
+        "regions": regions(report),
+        "stuck": stuck(report),
+        "busy": busy(report),
+        "endings": endings(report),
+        "workers": workers(report),
+        "counters": counters(report),
+        "changes": changes(report),
+        "losses": losses(report),
+        "logs": {
+            "levels": report.logs.table.levels,
+            "last": report.logs.table.last.iter().map(log).collect::<Vec<_>>(),
+            "warnings": report.logs.table.warnings.iter().map(log).collect::<Vec<_>>(),
+        },
+        "damage": damage,
+    })
+}
+
+/// An object of all that these say.
+fn all(parts: impl IntoIterator<Item = Value>) -> Value {
+    let mut sum = Map::new();
+    for part in parts {
+        if let Value::Object(part) = part {
+            sum.extend(part);
+        }
+    }
+    Value::Object(sum)
+}
+
+fn coverage(report: &Report) -> Value {
+    let coverage = &report.coverage.table;
+    let incomplete = coverage.incomplete.iter().map(|generation| generation.0);
+    json!({
+        "process": coverage.process,
+        "pid": coverage.pid,
+        "reason": coverage.reason,
+        "trigger": coverage.trigger,
+        "taken": coverage.taken,
+        "covered_ns": coverage.covered.0,
+        "window_ns": coverage.window.map(|window| window.0),
+        "generations": coverage.generations,
+        "incomplete": incomplete.collect::<Vec<_>>(),
+        "gaps": coverage.gaps,
+        "events": coverage.events,
+        "task_events": coverage.task_events,
+        "worker_events": coverage.worker_events,
+        "span_events": coverage.span_events,
+        "region_events": coverage.region_events,
+        "typed": coverage.typed,
+        "counters": coverage.counters,
+        "logs": coverage.logs,
+    })
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "analysis": finding.analysis,
+        "title": finding.title,
+        "score": (finding.score.number() * 1e4).round() / 1e4,
+        "value": finding.score.value,
+        "limit": finding.score.limit,
+        "unit": finding.score.unit.name(),
+        "evidence": finding.evidence.iter().map(evidence).collect::<Vec<_>>(),
+    })
+}
+
+fn evidence(evidence: &Evidence) -> Value {
+    all([
+        json!({
+            "what": evidence.what,
+            "depth": evidence.depth,
+            "t_ns": evidence.at.0,
+            "until_ns": evidence.until.map(|until| until.0),
+            "before_end_ns": evidence.before_end.0,
+        }),
+        thread(evidence.thread.as_ref()),
+        task(evidence.task.as_ref()),
+        span(evidence.span.as_ref()),
+        json!({ "events": events_at(evidence) }),
+    ])
+}
+
+fn thread(thread: Option<&ThreadRef>) -> Value {
+    json!({
+        "thread": thread.map(|thread| thread.number.0),
+        "thread_name": thread.map(|thread| &*thread.name),
+    })
+}
+
+fn task(task: Option<&TaskRef>) -> Value {
+    json!({
+        "task": task.map(|task| task.task.to_string()),
+        "task_name": task.map(|task| &*task.name),
+    })
+}
+
+fn span(span: Option<&SpanRef>) -> Value {
+    json!({
+        "span": span.map(|span| span.span.to_string()),
+        "span_name": span.map(|span| &*span.name),
+        "span_fields": span.map(|span| &*span.fields),
+    })
+}
+
+fn lengths(lengths: &Histogram) -> Value {
+    let at = |part| lengths.percentile(part).0;
+    json!({
+        "count": lengths.count(),
+        "total_ns": lengths.total().0,
+        "min_ns": lengths.least().0,
+        "p50_ns": at(0.5),
+        "p90_ns": at(0.9),
+        "p99_ns": at(0.99),
+        "max_ns": lengths.most().0,
+    })
+}
+
+fn polls(report: &Report) -> Value {
+    let polls = &report.polls.table;
+    let longest: Vec<_> = polls.longest.iter().map(long_poll).collect();
+    all([lengths(&polls.lengths), json!({ "long": polls.long, "longest": longest })])
+}
+
+fn long_poll(poll: &LongPoll) -> Value {
+    let victims = poll.victims.iter().map(|victim| {
+        let by = victim.polled_by.as_ref();
+        all([
+            task(Some(&victim.task)),
+            json!({
+                "runnable_ns": victim.runnable.0,
+                "waited_ns": victim.waited.0,
+                "polled_by": by.map(|thread| thread.number.0),
+                "same_thread": victim.same_thread,
+            }),
+        ])
+    });
+    all([
+        task(Some(&poll.task)),
+        thread(Some(&poll.thread)),
+        json!({ "worker": poll.worker.map(|worker| worker.to_string()) }),
+        span(poll.span.as_ref()),
+        json!({
+            "region": poll.region,
+            "t_ns": poll.began.0,
+            "length_ns": poll.length.0,
+            "before": poll.before,
+            "running": poll.running,
+            "handed_over": poll.handed_over,
+            "waited": poll.waited,
+            "victims": victims.collect::<Vec<_>>(),
+        }),
+    ])
+}
+
+fn delays(report: &Report) -> Value {
+    let delays = &report.delays.table;
+    let longest: Vec<_> = delays.longest.iter().map(delay).collect();
+    let rest = json!({
+        "long": delays.long,
+        "causes_unknown": delays.causes_unknown,
+        "longest": longest,
+    });
+    all([lengths(&delays.lengths), rest])
+}
+
+fn delay(delay: &Delay) -> Value {
+    all([
+        task(Some(&delay.task)),
+        json!({
+            "runnable_ns": delay.runnable.0,
+            "length_ns": delay.length.0,
+            "wakes": delay.wakes.iter().map(wake).collect::<Vec<_>>(),
+            "polled_by": delay.polled_by.as_ref().map(|thread| thread.number.0),
+            "blocker": delay.blocker.as_ref().map(blocker),
+        }),
+    ])
+}
+
+fn wake(wake: &WakeRef) -> Value {
+    all([
+        json!({ "t_ns": wake.at.0, "spawned": wake.spawned }),
+        thread(Some(&wake.thread)),
+        task(wake.task.as_ref()),
+        json!({ "polled_since_ns": wake.polled.map(|polled| polled.0) }),
+    ])
+}
+
+fn blocker(blocker: &BlockerRef) -> Value {
+    let times = json!({ "t_ns": blocker.began.0, "length_ns": blocker.length.0 });
+    all([task(Some(&blocker.task)), times])
+}
+
+fn spans(report: &Report) -> Value {
+    let names = report.spans.table.names.iter().map(|of| {
+        let slowest: Vec<_> = of.slowest.iter().map(slow_span).collect();
+        all([
+            json!({ "name": of.name, "open": of.open }),
+            lengths(&of.lengths),
+            json!({ "slowest": slowest }),
+        ])
+    });
+    json!({ "names": names.collect::<Vec<_>>(), "others": report.spans.table.others })
+}
+
+fn slow_span(slow: &SlowSpan) -> Value {
+    let spent = slow.spent.as_ref().map(|spent| {
+        json!({
+            "polling_ns": spent.polling.0,
+            "waiting_ns": spent.waiting.0,
+            "runnable_ns": spent.runnable.0,
+            "unknown_ns": spent.unknown.0,
+            "shared": spent.shared,
+            "gaps": spent.gaps.iter().map(gap).collect::<Vec<_>>(),
+        })
+    });
+    all([
+        span(Some(&slow.span)),
+        json!({ "t_ns": slow.began.0, "length_ns": slow.length.0, "open": slow.open, "before": slow.before }),
+        thread(slow.thread.as_ref()),
+        task(slow.task.as_ref()),
+        json!({ "inside_ns": slow.inside.map(|inside| inside.0), "spent": spent }),
+    ])
+}
+
+fn gap(gap: &SpanGap) -> Value {
+    json!({
+        "t_ns": gap.began.0,
+        "waiting_ns": gap.waiting.0,
+        "runnable_ns": gap.runnable.0,
+        "wakes": gap.wakes.iter().map(wake).collect::<Vec<_>>(),
+        "polled_by": gap.polled_by.as_ref().map(|thread| thread.number.0),
+        "blocker": gap.blocker.as_ref().map(blocker),
+    })
+}
+
+fn regions(report: &Report) -> Value {
+    let names = report.regions.table.names.iter().map(|of| {
+        let slowest = of.slowest.iter().map(|region| {
+            let times = json!({
+                "t_ns": region.began.0,
+                "length_ns": region.length.0,
+                "open": region.open,
+                "within": region.within,
+            });
+            all([thread(Some(&region.thread)), times])
+        });
+        let slowest: Vec<_> = slowest.collect();
+        all([
+            json!({ "name": of.name, "open": of.open }),
+            lengths(&of.lengths),
+            json!({ "slowest": slowest }),
+        ])
+    });
+    json!({ "names": names.collect::<Vec<_>>(), "others": report.regions.table.others })
+}
+
+fn stuck(report: &Report) -> Value {
+    let stuck = &report.stuck.table;
+    let longest = stuck.longest.iter().map(|idle| {
+        all([
+            task(Some(&idle.task)),
+            json!({
+                "since_ns": idle.since.0,
+                "length_ns": idle.length.0,
+                "before": idle.before,
+                "waits_for": idle.waits_for,
+                "limit_ns": idle.limit.map(|limit| limit.0),
+            }),
+            span(idle.span.as_ref()),
+        ])
+    });
+    json!({
+        "live": stuck.live,
+        "active": stuck.active,
+        "idle_throughout": stuck.idle_throughout,
+        "longest": longest.collect::<Vec<_>>(),
+    })
+}
+
+fn busy(report: &Report) -> Value {
+    let longest = report.busy.table.longest.iter().map(|run| {
+        let times = json!({
+            "polls": run.polls,
+            "t_ns": run.began.0,
+            "length_ns": run.length.0,
+            "polling_ns": run.polling.0,
+        });
+        all([task(Some(&run.task)), times])
+    });
+    json!({
+        "self_wakes": report.busy.table.self_wakes,
+        "longest": longest.collect::<Vec<_>>(),
+    })
+}
+
+fn endings(report: &Report) -> Value {
+    let endings = &report.endings.table;
+    let panics = endings.panics.iter().map(|panic| {
+        all([json!({ "t_ns": panic.at.0 }), task(Some(&panic.task)), thread(Some(&panic.thread))])
+    });
+    json!({
+        "spawned": endings.spawned,
+        "ready": endings.ready,
+        "dropped": endings.dropped,
+        "panicked": endings.panicked,
+        "panics": panics.collect::<Vec<_>>(),
+    })
+}
+
+fn workers(report: &Report) -> Value {
+    let workers = &report.workers.table;
+    let each = workers.workers.iter().map(|worker| {
+        all([
+            json!({ "worker": worker.worker.to_string() }),
+            thread(Some(&worker.thread)),
+            json!({
+                "observed_ns": worker.observed.0,
+                "parked_ns": worker.parked.0,
+                "polling_ns": worker.polling.0,
+                "outside_ns": worker.outside.0,
+                "busy": worker.busy(),
+                "polls": worker.polls,
+                "longest_ns": worker.longest.0,
+                "gone": worker.gone,
+            }),
+        ])
+    });
+    json!({
+        "busy": workers.busy(),
+        "uninstrumented": workers.uninstrumented(),
+        "workers": each.collect::<Vec<_>>(),
+    })
+}
+
+fn counters(report: &Report) -> Value {
+    let counters = report.counters.table.counters.iter().map(|counter| {
+        json!({
+            "name": counter.name,
+            "samples": counter.samples,
+            "first": counter.first,
+            "last": counter.last,
+            "min": counter.least,
+            "min_t_ns": counter.least_at.0,
+            "max": counter.most,
+            "max_t_ns": counter.most_at.0,
+            "mean": counter.mean,
+        })
+    });
+    json!({
+        "counters": counters.collect::<Vec<_>>(),
+        "others": report.counters.table.others,
+    })
+}
+
+fn changes(report: &Report) -> Value {
+    let changes = report.changes.table.changes.iter().map(|change| {
+        json!({
+            "kind": change.kind,
+            "name": change.name,
+            "last": change.last,
+            "before": change.before,
+        })
+    });
+    json!({ "changes": changes.collect::<Vec<_>>() })
+}
+
+fn losses(report: &Report) -> Value {
+    let losses = &report.losses.table;
+    json!({
+        "lost": losses.lost,
+        "generations": losses.generations.iter().map(|g| g.0).collect::<Vec<_>>(),
+        "share": losses.share,
+        "omitted": losses.omitted,
+        "damaged": losses.damaged.iter().map(|g| g.0).collect::<Vec<_>>(),
+    })
+}
+
+fn log(log: &LogLine) -> Value {
+    all([
+        json!({
+            "t_ns": log.at.0,
+            "level": log.level.name(),
+            "category": log.category,
+            "message": log.message,
+            "fields": log.fields,
+        }),
+        thread(Some(&log.thread)),
+        task(log.task.as_ref()),
+        span(log.span.as_ref()),
+    ])
+}

@@ -1,0 +1,328 @@
+//! The tables behind the findings.
+
+use super::findings::section;
+use super::lines::{fit, moment};
+use crate::terminal::{bad, dim, name, odd, strong, width};
+use crate::text::{bar, count, counted, duration, escape};
+use console::truncate_str;
+use lookback::read::Level;
+use lookback::read::analysis::{
+    BusyLoops, Changes, CounterRange, Delays, Endings, Histogram, LogLine, Polls, Report, Section,
+    SlowSpan, Spans, StuckTasks, Workers,
+};
+use std::io::{self, Write};
+
+/// So many rows of a table are shown.
+const MOST_ROWS: usize = 12;
+
+pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let spans = report.spans.table.names.iter();
+    let spans: Vec<_> = spans.map(|of| (&*of.name, &of.lengths, of.open)).collect();
+    names("Spans", &spans, out)?;
+    slowest(&report.spans.table, out)?;
+    let regions = report.regions.table.names.iter();
+    let regions: Vec<_> = regions.map(|of| (&*of.name, &of.lengths, of.open)).collect();
+    names("Regions", &regions, out)?;
+    polls(&report.polls.table, &report.delays.table, out)?;
+    tasks(&report.endings.table, &report.stuck.table, &report.busy.table, out)?;
+    workers(&report.workers.table, out)?;
+    counters(&report.counters.table.counters, out)?;
+    changes(&report.changes, out)?;
+    logs("The last warnings before the last logs", &report.logs.table.warnings, out)?;
+    logs("The last logs", &report.logs.table.last, out)
+}
+
+/// A table of which there is nothing takes one line.
+fn nothing(title: &str, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n{}  {}", strong().apply_to(title), dim().apply_to("none recorded"))
+}
+
+fn more(rows: usize, of: usize, out: &mut impl Write) -> io::Result<()> {
+    match of - rows.min(of) {
+        0 => Ok(()),
+        more => {
+            let line = format!("{} more, see --json", count(more as u64));
+            writeln!(out, "  {}", dim().apply_to(line))
+        }
+    }
+}
+
+fn head(first: &str, wide: usize, columns: &str, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "  {}", dim().apply_to(format!("{first:<wide$}{columns}")))
+}
+
+/// How many, three percentiles and the longest, as wide as [`LENGTHS`].
+fn lengths(lengths: &Histogram) -> String {
+    if lengths.count() == 0 {
+        return format!("{:>11}{:2$}", "0", "", LENGTHS_WIDE - 11);
+    }
+    let times = [0.5, 0.9, 0.99].map(|part| duration(lengths.percentile(part).0));
+    let most = duration(lengths.most().0);
+    let mut out = format!(" {:>10}", count(lengths.count()));
+    for time in times.iter().chain([&most]) {
+        out += &format!(" {time:>8}");
+    }
+    out
+}
+
+const LENGTHS: &str = "      count     50 %     90 %     99 %  longest";
+const LENGTHS_WIDE: usize = 11 + 4 * 9;
+
+fn name_wide(columns: usize) -> usize {
+    width().saturating_sub(2 + columns).clamp(8, 60)
+}
+
+/// A row of spans or regions of one name.
+type Row<'a> = (&'a str, &'a Histogram, u64);
+
+fn names(title: &str, rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return nothing(title, out);
+    }
+    section(title, out)?;
+    let wide = name_wide(LENGTHS_WIDE + 7);
+    head("name", wide, &format!("{LENGTHS}   open"), out)?;
+    for (called, times, open) in rows.iter().take(MOST_ROWS) {
+        let open = if *open > 0 { count(*open) } else { String::new() };
+        let called = name().apply_to(fit(called, wide));
+        writeln!(out, "  {called}{} {open:>6}", lengths(times))?;
+    }
+    more(MOST_ROWS, rows.len(), out)
+}
+
+/// The slowest spans of all names, and where their time went.
+fn slowest(spans: &Spans, out: &mut impl Write) -> io::Result<()> {
+    let mut all: Vec<&SlowSpan> = spans.names.iter().flat_map(|of| &of.slowest).collect();
+    all.sort_by_key(|span| (std::cmp::Reverse(span.length), span.span.span));
+    if !all.is_empty() {
+        head("", 8, "       at  the slowest, and where their time went", out)?;
+    }
+    for span in all.iter().take(LONGEST) {
+        let open = if span.open { ", still open" } else { "" };
+        let spent = match &span.spent {
+            Some(spent) => format!(": {}", spent.split()),
+            None => String::new(),
+        };
+        let what = format!("{}{open}{spent}", span.span.label());
+        long(span.length.0, moment(span.began), &what, out)?;
+    }
+    Ok(())
+}
+
+/// One of the longest: how long, when, and what.
+fn long(length: u64, at: String, what: &str, out: &mut impl Write) -> io::Result<()> {
+    let what = escape(what);
+    let what = truncate_str(&what, width().saturating_sub(2 + 8 + 11 + 2), "…");
+    writeln!(out, "  {:>8} {:>10}  {what}", duration(length), dim().apply_to(at))
+}
+
+/// So many of the longest are shown.
+const LONGEST: usize = 5;
+
+fn polls(polls: &Polls, delays: &Delays, out: &mut impl Write) -> io::Result<()> {
+    if polls.lengths.count() == 0 && delays.lengths.count() == 0 {
+        return nothing("Polls", out);
+    }
+    section("Polls", out)?;
+    head("", 14, LENGTHS, out)?;
+    for (what, told) in [("a poll", &polls.lengths), ("wake to poll", &delays.lengths)] {
+        writeln!(out, "  {what:<14}{}", lengths(told))?;
+    }
+    if delays.causes_unknown > 0 {
+        let line = format!(
+            "of {} it is not known who woke for them",
+            counted(delays.causes_unknown, "poll")
+        );
+        writeln!(out, "  {}", dim().apply_to(line))?;
+    }
+    if !polls.longest.is_empty() {
+        head("", 8, "       at  the longest polls", out)?;
+    }
+    for poll in polls.longest.iter().take(LONGEST) {
+        let mut what = format!("{} on {}", poll.task.label(), poll.thread.label());
+        if let Some(span) = &poll.span {
+            what += &format!(", in span {}", span.label());
+        }
+        if poll.running {
+            what += ", still running";
+        }
+        if poll.waited > 0 {
+            what += &format!(", {} waited", counted(poll.waited, "task"));
+        }
+        long(poll.length.0, moment(poll.began), &what, out)?;
+    }
+    if !delays.longest.is_empty() {
+        head("", 8, "       at  the longest from wake to poll", out)?;
+    }
+    for delay in delays.longest.iter().take(LONGEST) {
+        let mut what = delay.task.label();
+        if let Some(wake) = delay.wakes.first() {
+            let how = if wake.spawned { "spawned" } else { "woken" };
+            what += &format!(", {how} by {}", wake.label());
+        }
+        what += &match &delay.polled_by {
+            Some(thread) => format!(", polled by {}", thread.label()),
+            None => ", not polled up to the end".to_owned(),
+        };
+        long(delay.length.0, moment(delay.runnable), &what, out)?;
+    }
+    Ok(())
+}
+
+fn tasks(
+    endings: &Endings,
+    stuck: &StuckTasks,
+    busy: &BusyLoops,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if endings.spawned + endings.ready + endings.dropped + endings.panicked + stuck.live == 0 {
+        return nothing("Tasks", out);
+    }
+    section("Tasks", out)?;
+    writeln!(
+        out,
+        "  {} spawned, {} done, {} dropped, {} panicked, {} self-wakes",
+        count(endings.spawned),
+        count(endings.ready),
+        count(endings.dropped),
+        count(endings.panicked),
+        count(busy.self_wakes),
+    )?;
+    writeln!(
+        out,
+        "  {} alive at the end, {} of them woken or being polled, {} never polled here",
+        count(stuck.live),
+        count(stuck.active),
+        count(stuck.idle_throughout),
+    )?;
+    if stuck.longest.is_empty() {
+        return Ok(());
+    }
+    let wide = name_wide(8 + 11 + 20);
+    head("not polled nor woken for longest", wide, "     task    since       for", out)?;
+    for idle in stuck.longest.iter().take(5) {
+        let called = fit(&idle.task.name, wide);
+        let since = if idle.before { "begin".to_owned() } else { moment(idle.since) };
+        let task = idle.task.task.to_string();
+        let length = duration(idle.length.0);
+        let waits = idle.waits_for.as_deref().map(|what| format!("  for {}", escape(what)));
+        let waits = waits.unwrap_or_default();
+        writeln!(out, "  {}{task:>9}{since:>11} {length:>8}{waits}", name().apply_to(called))?;
+    }
+    Ok(())
+}
+
+fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
+    if workers.workers.is_empty() {
+        return nothing("Workers", out);
+    }
+    section("Workers", out)?;
+    let room = width().saturating_sub(2 + 8 + 16 + 4 * 9 + 10 + 2).min(20);
+    head("worker", 8, "thread            at work  polling  outside   parked     polls", out)?;
+    for worker in workers.workers.iter().take(32) {
+        let busy = worker.busy();
+        let style = if busy > 0.9 { bad() } else { name() };
+        let (polling, outside) = (duration(worker.polling.0), duration(worker.outside.0));
+        let (parked, polls) = (duration(worker.parked.0), count(worker.polls));
+        writeln!(
+            out,
+            "  {:<8}{} {:>8} {polling:>8} {outside:>8} {parked:>8} {polls:>9}  {}",
+            worker.worker.to_string(),
+            fit(&worker.thread.label(), 15),
+            format!("{:.1} %", busy * 100.0),
+            style.apply_to(bar(busy, room)),
+        )?;
+    }
+    more(32, workers.workers.len(), out)?;
+    let line = format!(
+        "{:.0} % of their time at work was outside of the polls of recorded tasks",
+        workers.uninstrumented() * 100.0
+    );
+    writeln!(out, "  {}", dim().apply_to(line))
+}
+
+fn counters(counters: &[CounterRange], out: &mut impl Write) -> io::Result<()> {
+    if counters.is_empty() {
+        return nothing("Counters", out);
+    }
+    section("Counters", out)?;
+    let wide = name_wide(11 * 5 + 12);
+    head("name", wide, "    samples      first      least       most   most at       last", out)?;
+    for counter in counters.iter().take(MOST_ROWS) {
+        writeln!(
+            out,
+            "  {} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            name().apply_to(fit(&counter.name, wide)),
+            count(counter.samples),
+            value(counter.first),
+            value(counter.least),
+            value(counter.most),
+            moment(counter.most_at),
+            value(counter.last),
+        )?;
+    }
+    more(MOST_ROWS, counters.len(), out)
+}
+
+/// A value in ten characters.
+fn value(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e9 {
+        return format!("{value:.0}");
+    }
+    let plain = format!("{value:.3}");
+    if plain.len() <= 10 { plain } else { format!("{value:.3e}") }
+}
+
+fn changes(changes: &Section<Changes>, out: &mut impl Write) -> io::Result<()> {
+    const TITLE: &str = "Different in the last second";
+    let rows = &changes.table.changes;
+    if rows.is_empty() {
+        let what = if changes.not_assessed.is_empty() { "nothing much" } else { "not assessed" };
+        return writeln!(out, "\n{}  {}", strong().apply_to(TITLE), dim().apply_to(what));
+    }
+    section(TITLE, out)?;
+    let wide = name_wide(15 + 12 + 14);
+    head("", 15, &format!("{:<wide$}      in it  before, a second", ""), out)?;
+    for change in rows {
+        writeln!(
+            out,
+            "  {:<14} {} {:>10} {:>13.1}",
+            change.kind,
+            name().apply_to(fit(&change.name, wide)),
+            count(change.last),
+            change.before
+        )?;
+    }
+    Ok(())
+}
+
+fn logs(title: &str, logs: &[LogLine], out: &mut impl Write) -> io::Result<()> {
+    if logs.is_empty() {
+        // Of what comes before the last ones there need not be any.
+        return if title == "The last logs" { nothing(title, out) } else { Ok(()) };
+    }
+    section(title, out)?;
+    let last = &logs[logs.len().saturating_sub(MOST_ROWS)..];
+    for log in last {
+        let level = log.level.name().to_uppercase();
+        let level = match log.level {
+            Level::Error => bad(),
+            Level::Warn => odd(),
+            _ => dim(),
+        }
+        .apply_to(level);
+        let mut text = format!("{}: {}", log.category, log.message);
+        if !log.fields.is_empty() {
+            text += &format!("  {}", log.fields);
+        }
+        let room = width().saturating_sub(2 + 11 + 2 + 14 + 2 + 5 + 1);
+        writeln!(
+            out,
+            "  {:>11}  {}  {level:<5} {}",
+            dim().apply_to(moment(log.at)),
+            name().apply_to(fit(&log.thread.label(), 14)),
+            truncate_str(&escape(&text), room, "…"),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What fired, and what the snapshot covers.
+
+use super::words::{duration, percent};
+use super::{Finding, Score, Section, Unit};
+use crate::read::{GenerationInfo, Trace};
+use crate::wire::{Generation, Nanos, key};
+
+/// Not more than this part of the window that was asked for should be missing.
+pub const MISSING: f64 = 0.5;
+
+/// What the snapshot says about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Coverage {
+    /// The process it is of.
+    pub process: Option<String>,
+    /// Its number.
+    pub pid: Option<u64>,
+    /// Why it was taken.
+    pub reason: Option<String>,
+    /// What took it.
+    pub trigger: Option<String>,
+    /// When, as RFC 3339 has it.
+    pub taken: Option<String>,
+    /// The time that the generations in it cover, without gaps.
+    pub covered: Nanos,
+    /// The window that was asked for.
+    pub window: Option<Nanos>,
+    /// How many generations there are.
+    pub generations: u64,
+    /// Those that were not complete when it was taken.
+    pub incomplete: Vec<Generation>,
+    /// How often a generation does not follow on the one before it.
+    pub gaps: u64,
+    /// How many events.
+    pub events: u64,
+    /// How many of them are about tasks.
+    pub task_events: u64,
+    /// About workers.
+    pub worker_events: u64,
+    /// About spans.
+    pub span_events: u64,
+    /// Begins and ends of regions.
+    pub region_events: u64,
+    /// Logs.
+    pub logs: u64,
+    /// Samples of counters.
+    pub counters: u64,
+    /// Typed events.
+    pub typed: u64,
+}
+
+impl Coverage {
+    /// What the file says, without the events.
+    pub(super) fn of(trace: &Trace) -> Self {
+        let metadata = trace.metadata();
+        let text = |name| metadata.text(name).map(str::to_owned);
+        let generations = trace.generations();
+        let readable = |info: &&GenerationInfo| info.damage.is_none() || info.events > 0;
+        let covered = generations.iter().filter(readable).map(|info| info.duration.0);
+        let follows = |pair: &&[GenerationInfo]| pair[0].number.next() == pair[1].number;
+        Self {
+            process: text(key::PROCESS_NAME),
+            pid: metadata.number(key::PROCESS_PID),
+            reason: text(key::REASON),
+            trigger: text(key::TRIGGER),
+            taken: text(key::TAKEN),
+            covered: Nanos(covered.fold(0, u64::saturating_add)),
+            window: metadata.number(key::WINDOW).map(Nanos),
+            generations: generations.len() as u64,
+            incomplete: generations.iter().filter(|g| !g.complete).map(|g| g.number).collect(),
+            gaps: generations.windows(2).filter(|pair| !follows(pair)).count() as u64,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn finish(self, generations: &[GenerationInfo]) -> Section<Self> {
+        let mut section = Section::default();
+        // A recorder that has only begun has nothing to look back on.
+        let from_begin = generations.first().is_some_and(|first| first.number.0 <= 1);
+        if let Some(window) = self.window.filter(|window| window.0 > 0 && !from_begin) {
+            let missing = 1.0 - self.covered.0 as f64 / window.0 as f64;
+            section.findings.extend(Score::beyond(missing, MISSING, Unit::Share).map(|score| {
+                let title = format!(
+                    "{} of the window that was asked for is missing: {} of {} are covered",
+                    percent(missing),
+                    duration(self.covered),
+                    duration(window)
+                );
+                Finding { analysis: "coverage", title, score, evidence: Vec::new() }
+            }));
+        }
+        section.table = self;
+        section
+    }
+}

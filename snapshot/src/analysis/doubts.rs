@@ -1,0 +1,90 @@
+//! Where the trace is not whole, so that what follows from the absence of an event does not.
+//!
+//! Losses are known by generation. What lies in generations without any is certain; what touches
+//! another one is not, unless the numbers of the events themselves prove it.
+
+use super::words::counted;
+use crate::read::GenerationInfo;
+use crate::wire::{Generation, Loss};
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Doubts {
+    doubtful: BTreeMap<Generation, String>,
+    /// Doubtful generations and gaps that were met.
+    met: u32,
+    /// Whether the generation that is being read is one.
+    here: bool,
+}
+
+/// A time from which on what is told should be certain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark(u32);
+
+impl Doubts {
+    pub(super) fn new(generations: &[GenerationInfo]) -> Self {
+        let doubtful =
+            generations.iter().filter_map(|info| why(info).map(|why| (info.number, why))).collect();
+        Self { doubtful, met: 0, here: false }
+    }
+
+    /// A generation begins.
+    pub(super) fn enter(&mut self, generation: Generation) {
+        self.here = self.doubtful.contains_key(&generation);
+        self.met += u32::from(self.here);
+    }
+
+    /// Whether events are missing in the generation that is being read.
+    pub(super) fn here(&self) -> bool {
+        self.here
+    }
+
+    /// Now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.met - u32::from(self.here))
+    }
+
+    /// Whether nothing was lost since then.
+    pub(super) fn certain_since(&self, mark: Mark) -> bool {
+        self.met == mark.0
+    }
+
+    /// Whether there is any.
+    pub(super) fn any(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
+    /// What is not whole, as the end of a sentence.
+    pub(super) fn because(&self) -> String {
+        const SHOWN: usize = 3;
+        let mut out = String::new();
+        for (generation, why) in self.doubtful.iter().take(SHOWN) {
+            let comma = if out.is_empty() { "" } else { ", " };
+            out += &format!("{comma}{why} in generation {generation}");
+        }
+        if self.doubtful.len() > SHOWN {
+            out += &format!(", and so in {} more", self.doubtful.len() - SHOWN);
+        }
+        out
+    }
+}
+
+/// Why a generation is not whole. Tasks and spans that found no place are missing as a whole, and
+/// make nothing wrong that is said of others.
+fn why(info: &GenerationInfo) -> Option<String> {
+    let losses = info.lost.iter().filter(|lost| lost.code != Loss::NoPlace as u64);
+    let (mut count, mut causes) = (0_u64, Vec::new());
+    for lost in losses {
+        count = count.saturating_add(lost.count);
+        causes.push(lost.name());
+    }
+    match (count, &info.damage) {
+        (_, Some(_)) => Some("the file is damaged".to_owned()),
+        (0, None) => None,
+        (1, None) => Some(format!("1 event was lost ({})", causes.join(", "))),
+        (count, None) => {
+            Some(format!("{} were lost ({})", counted(count, "event"), causes.join(", ")))
+        }
+    }
+}

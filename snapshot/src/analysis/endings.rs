@@ -1,0 +1,95 @@
+//! How tasks ended: done, cancelled, or in a panic.
+
+use super::names::Name;
+use super::scribe::Scribe;
+use super::step::Step;
+use super::words::counted;
+use super::{Finding, Moment, Score, Section, TaskRef, ThreadRef, Unit};
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+
+const LISTED: usize = 10;
+
+/// How many tasks began, and how they ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Endings {
+    /// Spawned.
+    pub spawned: u64,
+    /// Done.
+    pub ready: u64,
+    /// Dropped before they were done.
+    pub dropped: u64,
+    /// Ended by a panic.
+    pub panicked: u64,
+    /// The last panics.
+    pub panics: Vec<Panic>,
+}
+
+/// A task that panicked.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Panic {
+    /// Which.
+    pub task: TaskRef,
+    /// The thread that polled it.
+    pub thread: ThreadRef,
+    /// When.
+    pub at: Moment,
+}
+
+/// Counts endings.
+#[derive(Default)]
+pub(super) struct EndingWatch {
+    pub(super) spawned: u64,
+    pub(super) ready: u64,
+    pub(super) dropped: u64,
+    panicked: u64,
+    panics: Vec<(TaskId, Name, ThreadNumber, Nanos)>,
+}
+
+impl EndingWatch {
+    pub(super) fn panicked(&mut self, step: &Step<'_>, task: TaskId, name: Name) {
+        self.panicked += 1;
+        if self.panics.len() == LISTED {
+            self.panics.remove(0);
+        }
+        self.panics.push((task, name, step.thread, step.at));
+    }
+
+    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Endings> {
+        let panics: Vec<_> = self
+            .panics
+            .iter()
+            .map(|(task, name, thread, at)| Panic {
+                task: scribe.task(*task, *name),
+                thread: scribe.thread(*thread),
+                at: scribe.moment(*at),
+            })
+            .collect();
+        let mut section = Section::<Endings>::default();
+        if let (Some(score), Some(last)) =
+            (Score::beyond(self.panicked as f64, 0.0, Unit::Count), panics.last())
+        {
+            let others = match self.panicked {
+                1 => String::new(),
+                many => format!(", the last of {}", counted(many, "panic")),
+            };
+            let title = format!("Task {} panicked{others}", last.task.label());
+            let evidence = panics.iter().zip(&self.panics).rev().take(3).map(|(told, panic)| {
+                let mut evidence = scribe.evidence("the panic", panic.3, None);
+                evidence.thread = Some(told.thread.clone());
+                evidence.task = Some(told.task.clone());
+                evidence
+            });
+            let evidence = evidence.collect();
+            section.findings.push(Finding { analysis: "endings", title, score, evidence });
+        }
+        if scribe.world.doubts.any() {
+            let because = scribe.world.doubts.because();
+            section.not_assessed.push(format!("events are missing, so there were more: {because}"));
+        }
+        let Self { spawned, ready, dropped, panicked, .. } = self;
+        section.table = Endings { spawned, ready, dropped, panicked, panics };
+        section
+    }
+}

@@ -1,0 +1,354 @@
+//! The one pass over the events.
+
+use super::busy::BusyWatch;
+use super::changes::ChangeWatch;
+use super::counters::CounterWatch;
+use super::coverage::Coverage;
+use super::delays::DelayWatch;
+use super::doubts::Doubts;
+use super::endings::EndingWatch;
+use super::logs::LogWatch;
+use super::polls::PollWatch;
+use super::regions::RegionWatch;
+use super::scribe::Scribe;
+use super::spans::SpanWatch;
+use super::state::{PollEnd, WorkerNow, World};
+use super::step::Step;
+use super::stuck::WaitWatch;
+use super::{Report, Section, end, losses, workers};
+use crate::read::{EventKind, GenerationInfo, Level, Trace};
+use crate::wire::{Generation, Nanos, TaskId};
+
+/// See the module.
+pub(super) fn report(trace: &Trace) -> Report {
+    let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), end(trace));
+    let mut generations = Generations::new(trace.generations());
+    let mut damage: Vec<_> = trace.damage().to_vec();
+    for event in trace.events() {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                if damage.len() < MOST_DAMAGE && !damage.contains(&error) {
+                    damage.push(error);
+                }
+                continue;
+            }
+        };
+        generations.go_on(event.generation(), trace, &mut pass);
+        pass.step(&Step::of(&event));
+    }
+    // Behind the last event, too, there may be generations.
+    if let Some(last) = trace.generations().last() {
+        generations.go_on(last.number, trace, &mut pass);
+    }
+    pass.finish(trace, damage)
+}
+
+/// So much damage is told one by one.
+const MOST_DAMAGE: usize = 100;
+
+/// Which generation is being read, and which come next.
+struct Generations<'a> {
+    infos: &'a [GenerationInfo],
+    next: usize,
+    now: Option<Generation>,
+}
+
+impl<'a> Generations<'a> {
+    fn new(infos: &'a [GenerationInfo]) -> Self {
+        Self { infos, next: 0, now: None }
+    }
+
+    /// Goes on to this generation. Where it does not follow on what was read, its statuses tell.
+    fn go_on(&mut self, number: Generation, trace: &Trace, pass: &mut Pass) {
+        if self.now != Some(number)
+            && !self.enter(number, pass)
+            && let Ok(decoded) = trace.generation(number)
+        {
+            pass.world.begin(&decoded);
+            // Before the first one there was nothing.
+            pass.begins_incomplete |= !decoded.info().complete && number.0 > 1;
+        }
+    }
+
+    /// Enters this generation, and those before it. Says whether it follows on what was read.
+    fn enter(&mut self, number: Generation, pass: &mut Pass) -> bool {
+        let mut follows = self.now.is_some();
+        while let Some(info) = self.infos.get(self.next).filter(|info| info.number <= number) {
+            self.next += 1;
+            follows &= self.now.is_none_or(|before| before.next() == info.number);
+            // Where events are missing, anything may have changed: the statuses tell it anew.
+            follows &= !pass.world.doubts.here();
+            self.now = Some(info.number);
+            pass.enter(info);
+        }
+        self.now = Some(number);
+        follows
+    }
+}
+
+/// What reads the events.
+#[derive(Default)]
+pub(super) struct Pass {
+    pub(super) world: World,
+    coverage: Coverage,
+    polls: PollWatch,
+    delays: DelayWatch,
+    waits: WaitWatch,
+    busy: BusyWatch,
+    endings: EndingWatch,
+    spans: SpanWatch,
+    regions: RegionWatch,
+    counters: CounterWatch,
+    logs: LogWatch,
+    changes: ChangeWatch,
+    first: Option<Nanos>,
+    last: Nanos,
+    /// The first statuses are those of an incomplete generation.
+    begins_incomplete: bool,
+    had_tasks: bool,
+    had_spans: bool,
+}
+
+impl Pass {
+    pub(super) fn new(coverage: Coverage, doubts: Doubts, end: Nanos) -> Self {
+        let changes = ChangeWatch::until(end);
+        Self { coverage, changes, world: World::new(doubts), ..Self::default() }
+    }
+
+    pub(super) fn enter(&mut self, info: &GenerationInfo) {
+        self.world.settle(info.start.max(self.last));
+        self.world.doubts.enter(info.number);
+        // What is certain from now on may begin now.
+        self.world.settle(info.start.max(self.last));
+    }
+
+    /// The next event.
+    pub(super) fn step(&mut self, step: &Step<'_>) {
+        self.first.get_or_insert(step.at);
+        self.last = step.at;
+        self.coverage.events += 1;
+        self.world.called(step.thread, step.thread_name);
+        if let Some(kind) = counted(&step.kind) {
+            let name = self.world.names.name(step.name);
+            self.changes.event(kind, name, step.at);
+        }
+        match step.kind {
+            EventKind::ThreadStart | EventKind::ThreadExit => self.world.clear_thread(step),
+            EventKind::RegionBegin { .. } => {
+                self.coverage.region_events += 1;
+                self.world.region_begin(step);
+            }
+            EventKind::RegionEnd { site, duration } => {
+                self.coverage.region_events += 1;
+                let known = site.map(|site| (site.name, duration));
+                if let Some(done) = self.world.region_end(step, known) {
+                    self.regions.done(done);
+                }
+            }
+            EventKind::Log { .. } => {
+                self.coverage.logs += 1;
+                self.logs.log(step, &self.world);
+            }
+            EventKind::Typed { .. } => self.coverage.typed += 1,
+            EventKind::Counter { value, .. } => {
+                self.coverage.counters += 1;
+                let name = self.world.names.name(step.name);
+                self.counters.sample(name, value, step.at);
+            }
+            EventKind::SpanCreate { .. }
+            | EventKind::SpanEnter { .. }
+            | EventKind::SpanExit { .. }
+            | EventKind::SpanClose { .. }
+            | EventKind::SpanRecord { .. }
+            | EventKind::SpanFollows { .. } => self.span(step),
+            EventKind::WorkerStart { .. }
+            | EventKind::WorkerPark { .. }
+            | EventKind::WorkerUnpark { .. }
+            | EventKind::WorkerStop { .. }
+            | EventKind::PoolThread { .. } => self.worker(step),
+            _ => self.task(step),
+        }
+    }
+
+    fn task(&mut self, step: &Step<'_>) {
+        match step.kind {
+            // Which it is was lost.
+            EventKind::TaskPoll { task }
+            | EventKind::TaskWake { task }
+            | EventKind::TaskDrop { task }
+                if task == TaskId::default() => {}
+            EventKind::TaskCreate { task, .. } => {
+                self.endings.spawned += 1;
+                self.world.task_create(step, task);
+            }
+            EventKind::TaskPoll { task } => {
+                let gap = self.world.task_poll(step, task);
+                self.polls.polled(&gap, &self.world);
+                self.delays.polled(&gap);
+                self.waits.polled(&gap);
+            }
+            EventKind::TaskPending { task, waits_for } => {
+                let waits_for = waits_for.map(|site| site.name);
+                self.poll_end(step, task, PollEnd::Pending, waits_for);
+            }
+            EventKind::TaskReady { task } => {
+                self.endings.ready += 1;
+                self.poll_end(step, task, PollEnd::Over, None);
+            }
+            EventKind::TaskPanic { task } => {
+                let name = self.world.names.name(step.name);
+                self.endings.panicked(step, task, name);
+                self.poll_end(step, task, PollEnd::Over, None);
+            }
+            EventKind::TaskDrop { task } => {
+                self.endings.dropped += 1;
+                self.busy.leaves(task, &self.world, step.at);
+                self.world.task_drop(task);
+            }
+            EventKind::TaskWake { task } => self.world.task_wake(step, task),
+            _ => return,
+        }
+        self.coverage.task_events += 1;
+        self.had_tasks = true;
+    }
+
+    fn poll_end(&mut self, step: &Step<'_>, task: TaskId, how: PollEnd, waits: Option<&str>) {
+        if how == PollEnd::Over {
+            self.busy.leaves(task, &self.world, step.at);
+        }
+        if let Some(poll) = self.world.task_poll_end(step, task, how, waits) {
+            self.polls.ended(&poll, &self.world);
+            self.busy.ended(&poll, &mut self.world);
+        }
+    }
+
+    fn worker(&mut self, step: &Step<'_>) {
+        self.coverage.worker_events += 1;
+        match step.kind {
+            EventKind::WorkerStart { worker } => self.world.worker_start(step, worker),
+            EventKind::WorkerStop { worker } => self.world.worker_stop(step, worker),
+            EventKind::WorkerPark { worker } => {
+                self.world.worker_goes(step, worker, WorkerNow::Parked);
+            }
+            EventKind::WorkerUnpark { worker } => {
+                self.world.worker_goes(step, worker, WorkerNow::Running);
+            }
+            _ => {}
+        }
+    }
+
+    fn span(&mut self, step: &Step<'_>) {
+        self.coverage.span_events += 1;
+        self.had_spans = true;
+        match step.kind {
+            EventKind::SpanCreate { span, .. } => self.world.span_create(step, span),
+            EventKind::SpanEnter { span } => self.world.span_enter(step, span),
+            EventKind::SpanExit { span } => self.world.span_exit(step, span),
+            EventKind::SpanClose { span } => {
+                if let Some(done) = self.world.span_close(step.at, span) {
+                    self.spans.done(done);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, trace: &Trace, damage: Vec<crate::read::ReadError>) -> Report {
+        let end = end(trace).max(self.last);
+        let mut report = self.conclude(trace.generations(), end);
+        report.damage = damage;
+        report
+    }
+
+    /// The snapshot ends here.
+    pub(super) fn conclude(mut self, generations: &[GenerationInfo], end: Nanos) -> Report {
+        self.world.settle(end);
+        for poll in self.world.open_polls(end) {
+            self.polls.ended(&poll, &self.world);
+        }
+        for region in self.world.open_regions(end) {
+            self.regions.done(region);
+        }
+        self.delays.end(&self.world, end);
+        self.busy.end(&self.world, end);
+        let has_tasks = self.had_tasks || !self.world.tasks.is_empty();
+        let has_spans = self.had_spans || !self.world.spans.is_empty();
+        let first = self.first.unwrap_or(end);
+        let scribe = Scribe { world: &self.world, first, end };
+        let stuck = self.waits.finish(&scribe, has_spans.then_some(&self.spans));
+        for span in self.world.open_spans(end) {
+            self.spans.done(span);
+        }
+        let scribe = Scribe { world: &self.world, first, end };
+        let mut report = Report {
+            polls: self.polls.finish(&scribe),
+            delays: self.delays.finish(&scribe),
+            spans: self.spans.finish(&scribe),
+            regions: self.regions.finish(&scribe),
+            stuck,
+            busy: self.busy.finish(&scribe),
+            endings: self.endings.finish(&scribe),
+            workers: workers::finish(&scribe, has_tasks),
+            counters: self.counters.finish(&scribe),
+            changes: self.changes.finish(&scribe),
+            losses: losses::finish(generations, &scribe),
+            logs: self.logs.finish(&scribe),
+            end: scribe.moment(end),
+            coverage: self.coverage.finish(generations),
+            damage: Vec::new(),
+        };
+        if !has_tasks {
+            let because = "no task is recorded: `lookback::spawn` records tasks";
+            report.polls = Section::nothing(because);
+            report.delays = Section::nothing(because);
+            report.stuck = Section::nothing(because);
+            report.busy = Section::nothing(because);
+            report.endings = Section::nothing(because);
+        } else {
+            report.stuck.not_assessed.extend(missing(self.begins_incomplete, generations));
+        }
+        if !has_spans {
+            report.spans = Section::nothing(
+                "no span is recorded: `lookback::tracing` records those of `tracing`",
+            );
+        }
+        report
+    }
+}
+
+/// What is counted to see what was different in the last second: what begins, and what is said.
+fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::Log { level, .. } => match level {
+            Level::Error => "error log",
+            Level::Warn => "warn log",
+            _ => "log",
+        },
+        EventKind::Typed { .. } => "event",
+        EventKind::RegionBegin { .. } => "region",
+        EventKind::SpanCreate { .. } => "span",
+        EventKind::TaskCreate { .. } => "task",
+        EventKind::TaskPanic { .. } => "panic",
+        EventKind::TaskDrop { .. } => "cancelled task",
+        _ => return None,
+    })
+}
+
+/// Why there may be tasks that the snapshot does not know.
+fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<String> {
+    let mut because = Vec::new();
+    if begins_incomplete {
+        because.push(
+            "a generation is incomplete and the one before it is not there: tasks that did nothing in it are not known"
+                .to_owned(),
+        );
+    }
+    let omitted: u64 = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
+    if omitted > 0 {
+        because.push(format!(
+            "{omitted} statuses were left out for want of room: there may be tasks that are not known"
+        ));
+    }
+    because
+}

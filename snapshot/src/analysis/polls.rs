@@ -1,0 +1,318 @@
+//! Long polls: a task that keeps a thread of its executor to itself, and the tasks that waited
+//! meanwhile.
+
+use super::length::Length;
+use super::map::Map;
+use super::names::Name;
+use super::scribe::Scribe;
+use super::state::{Gap, Poll, World};
+use super::top::Top;
+use super::words::{count, counted, duration};
+use super::{
+    Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
+};
+use crate::read::WorkerId;
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+use std::collections::{HashSet, VecDeque};
+
+/// A poll should not take longer than this.
+pub const LONG_POLL: Nanos = Nanos(10_000_000);
+/// Who waited for less than this during a long poll is no victim of it.
+const VICTIM: u64 = 1_000_000;
+
+const LONGEST: usize = 10;
+const VICTIMS: usize = 64;
+const LATE: usize = 256;
+
+/// Polls of recorded tasks.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Polls {
+    /// How long they took. Those that are not over are not in it.
+    pub lengths: Histogram,
+    /// How many were longer than [`LONG_POLL`].
+    pub long: u64,
+    /// The longest of all, longest first.
+    pub longest: Vec<LongPoll>,
+}
+
+/// One poll.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LongPoll {
+    /// The task that was polled.
+    pub task: TaskRef,
+    /// The thread that did.
+    pub thread: ThreadRef,
+    /// The worker that the thread was.
+    pub worker: Option<WorkerId>,
+    /// The span that most of it was spent in.
+    pub span: Option<SpanRef>,
+    /// The region that most of it was spent in.
+    pub region: Option<String>,
+    /// When it began; if that was before the snapshot, when that begins.
+    pub began: Moment,
+    /// How long it kept the thread, or the worker until that was handed to another thread, without
+    /// the polls of recorded tasks inside of it. At least so long, if it began before the snapshot or
+    /// is not over.
+    pub length: Nanos,
+    /// It began before the snapshot does.
+    pub before: bool,
+    /// It was not over when the snapshot ends.
+    pub running: bool,
+    /// Its worker went on on another thread (`block_in_place`).
+    pub handed_over: bool,
+    /// How many tasks might have run meanwhile and were not polled for a millisecond or more of it,
+    /// if it was longer than [`LONG_POLL`]. Of tasks that belong to another runtime, none.
+    pub waited: u64,
+    /// Those of them that waited longest.
+    pub victims: Vec<Victim>,
+}
+
+/// A task that might have run while a thread was in a long poll.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Victim {
+    /// Which.
+    pub task: TaskRef,
+    /// Since when it might have run.
+    pub runnable: Moment,
+    /// How long it was not polled, in all.
+    pub waited: Nanos,
+    /// Who polled it then; none if nobody did.
+    pub polled_by: Option<ThreadRef>,
+    /// Whether that was the thread of the long poll: then it waited for that one.
+    pub same_thread: bool,
+}
+
+/// Watches polls.
+#[derive(Default)]
+pub(super) struct PollWatch {
+    lengths: Histogram,
+    long: u64,
+    uncertain: u64,
+    longest: Top<Kept, LONGEST>,
+    next: u64,
+    /// Tasks that still wait, with the polls that they waited for.
+    watched: Map<TaskId, Vec<u64>>,
+    /// The last polls that came late.
+    late: VecDeque<Waiting>,
+}
+
+struct Kept {
+    number: u64,
+    poll: Poll,
+    waited: u64,
+    victims: Vec<Waiting>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    task: TaskId,
+    name: Name,
+    runtime: Option<u64>,
+    runnable: Nanos,
+    polled: Option<(Nanos, ThreadNumber)>,
+}
+
+impl PollWatch {
+    /// A poll is over, or the snapshot is.
+    pub(super) fn ended(&mut self, poll: &Poll, world: &World) {
+        if poll.certain && poll.exact && !poll.running {
+            self.lengths.add(poll.held);
+        }
+        let is_long = poll.blocked > LONG_POLL;
+        if !poll.certain {
+            self.uncertain += u64::from(is_long);
+            return;
+        }
+        self.long += u64::from(is_long);
+        if !self.longest.wants(poll.blocked.0) {
+            return;
+        }
+        let number = self.next;
+        self.next += 1;
+        let (waited, victims) = if is_long { self.victims(poll, world) } else { (0, Vec::new()) };
+        for victim in victims.iter().filter(|victim| victim.polled.is_none()) {
+            if self.watched.len() < VICTIMS * LONGEST {
+                self.watched.entry(victim.task).or_default().push(number);
+            }
+        }
+        let kept = Kept { number, poll: poll.clone(), waited, victims };
+        self.longest.add(poll.blocked.0, kept);
+    }
+
+    fn victims(&self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>) {
+        let until = poll.began.plus(poll.held);
+        let runtime = poll.worker.map(|worker| worker.runtime);
+        let is_victim = |waiting: &Waiting| {
+            let polled = waiting.polled.map_or(until, |(polled, _)| polled.min(until));
+            let overlap = polled.0.saturating_sub(waiting.runnable.max(poll.began).0);
+            let elsewhere = waiting.runtime.is_some() && waiting.runtime != runtime;
+            overlap >= VICTIM && !elsewhere && waiting.task != poll.task
+        };
+        let still = world.runnable().take_while(|(runnable, _)| *runnable < until).filter_map(
+            |(runnable, task)| {
+                let entry = world.tasks.get(&task)?;
+                let (name, runtime) = (entry.name, entry.runtime);
+                Some(Waiting { task, name, runtime, runnable, polled: None })
+            },
+        );
+        let late = self
+            .late
+            .iter()
+            .filter(|late| late.polled.is_some_and(|(polled, _)| polled > poll.began));
+        let mut found = Top::<_, VICTIMS>::default();
+        let mut waited = 0;
+        for waiting in still.chain(late.cloned()).filter(is_victim) {
+            waited += 1;
+            let polled = waiting.polled.map_or(until, |(polled, _)| polled);
+            found.add(polled.0.saturating_sub(waiting.runnable.0), waiting);
+        }
+        (waited, found.iter().cloned().collect())
+    }
+
+    /// A task is polled after a while: perhaps it waited for one of the long polls.
+    pub(super) fn polled(&mut self, gap: &Gap, world: &World) {
+        for number in self.watched.remove(&gap.task).unwrap_or_default() {
+            let Some(kept) = self.longest.iter_mut().find(|kept| kept.number == number) else {
+                continue;
+            };
+            let waiting = kept.victims.iter_mut().filter(|victim| victim.polled.is_none());
+            for victim in waiting.filter(|victim| victim.task == gap.task) {
+                victim.polled = gap.polled;
+            }
+        }
+        if let (Some(delay), Some(runnable)) = (gap.delay(), gap.runnable)
+            && delay.0 >= VICTIM
+        {
+            if self.late.len() == LATE {
+                self.late.pop_front();
+            }
+            let runtime = world.tasks.get(&gap.task).and_then(|task| task.runtime);
+            let (task, name, polled) = (gap.task, gap.name, gap.polled);
+            self.late.push_back(Waiting { task, name, runtime, runnable, polled });
+        }
+    }
+
+    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Polls> {
+        let mut section = Section::<Polls>::default();
+        if scribe.world.doubts.any() {
+            let so_many = match self.uncertain {
+                0 => String::new(),
+                many => format!(" ({} of more than {})", count(many), duration(LONG_POLL)),
+            };
+            section.not_assessed.push(format!(
+                "polls that touch times from which events are missing are left out{so_many}: {}",
+                scribe.world.doubts.because()
+            ));
+        }
+        let mut told = HashSet::new();
+        for kept in self.longest.iter() {
+            let poll = kept.told(scribe);
+            if told.insert(poll.task.name.clone()) {
+                section.findings.extend(kept.finding(&poll, &self.longest, scribe));
+            }
+            section.table.longest.push(poll);
+        }
+        section.table.lengths = self.lengths;
+        section.table.long = self.long;
+        section.settle(5)
+    }
+}
+
+impl Kept {
+    fn told(&self, scribe: &Scribe<'_>) -> LongPoll {
+        let Self { poll, .. } = self;
+        let victims = self.victims.iter().map(|victim| {
+            let until = victim.polled.map_or(scribe.end, |(polled, _)| polled);
+            Victim {
+                task: scribe.task(victim.task, victim.name),
+                runnable: scribe.moment(victim.runnable),
+                waited: until.since(victim.runnable),
+                polled_by: victim.polled.map(|(_, thread)| scribe.thread(thread)),
+                same_thread: victim.polled.is_some_and(|(_, thread)| thread == poll.thread),
+            }
+        });
+        LongPoll {
+            task: scribe.task(poll.task, poll.name),
+            thread: scribe.thread(poll.thread),
+            worker: poll.worker,
+            span: poll.span.as_ref().map(|span| scribe.span(span)),
+            region: poll.region.map(|region| scribe.text(region)),
+            began: scribe.moment(poll.began),
+            length: poll.blocked,
+            before: !poll.exact,
+            running: poll.running,
+            handed_over: poll.handed_over,
+            waited: self.waited,
+            victims: victims.collect(),
+        }
+    }
+
+    fn evidence(&self, told: &LongPoll, scribe: &Scribe<'_>) -> Evidence {
+        let poll = &self.poll;
+        let mut what = format!("a poll of {}", duration(poll.blocked));
+        if let Some(region) = &told.region {
+            what += &format!(", most of it in region `{region}`");
+        }
+        let until = (!poll.running).then_some(poll.ended);
+        let mut evidence = scribe.evidence(what, poll.began, until);
+        evidence.thread = Some(told.thread.clone());
+        evidence.task = Some(told.task.clone());
+        evidence.span.clone_from(&told.span);
+        evidence
+    }
+
+    /// One finding for all long polls of tasks of this name.
+    fn finding(
+        &self,
+        told: &LongPoll,
+        all: &Top<Self, LONGEST>,
+        scribe: &Scribe<'_>,
+    ) -> Option<Finding> {
+        let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
+        let least = if told.before || told.running { "at least " } else { "" };
+        let whom = match told.worker {
+            Some(worker) => format!("worker {worker} ({})", told.thread.label()),
+            None => told.thread.label(),
+        };
+        let mut title = format!(
+            "Task {} kept {whom} busy for {least}{}",
+            told.task.label(),
+            duration(told.length)
+        );
+        if let Some(span) = &told.span {
+            title += &format!(" in span {}", span.label());
+        }
+        if told.running {
+            title += ", and still did at the end";
+        }
+        if told.waited > 0 {
+            let same = told.victims.iter().filter(|victim| victim.same_thread).count() as u64;
+            title += &format!("; {} waited meanwhile", counted(told.waited, "task"));
+            if same > 0 {
+                title += &format!(", {} of them for this thread", count(same));
+            }
+        }
+        let mut evidence = vec![self.evidence(told, scribe)];
+        for victim in told.victims.iter().take(3) {
+            let then = match &victim.polled_by {
+                Some(_) if victim.same_thread => "then polled by the same thread".to_owned(),
+                Some(thread) => format!("then polled by {}", thread.label()),
+                None => "and was not polled up to the end".to_owned(),
+            };
+            let what = format!("waited {}, {then}", duration(victim.waited));
+            let from = Nanos((i128::from(scribe.first.0) + i128::from(victim.runnable.0)) as u64);
+            let mut one = scribe.evidence(what, from, Some(from.plus(victim.waited)));
+            one.task = Some(victim.task.clone());
+            one.depth = 1;
+            evidence.push(one);
+        }
+        let others = all
+            .iter()
+            .filter(|other| other.number != self.number && other.poll.name == self.poll.name);
+        evidence.extend(others.take(2).map(|other| other.evidence(&other.told(scribe), scribe)));
+        Some(Finding { analysis: "polls", title, score, evidence })
+    }
+}

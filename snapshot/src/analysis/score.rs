@@ -1,0 +1,72 @@
+//! How far something is beyond its limit.
+
+/// What a value and its limit count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Nanoseconds.
+    Nanos,
+    /// How many.
+    Count,
+    /// A part of a whole, 0 to 1.
+    Share,
+}
+
+impl Unit {
+    /// Its name in `--json`: `ns`, `count` or `share`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nanos => "ns",
+            Self::Count => "count",
+            Self::Share => "share",
+        }
+    }
+}
+
+/// A value that is beyond its limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// What was measured.
+    pub value: f64,
+    /// What it is measured against.
+    pub limit: f64,
+    /// What both count.
+    pub unit: Unit,
+}
+
+impl Score {
+    /// The score of a value, if it is beyond the limit.
+    pub(super) fn beyond(value: f64, limit: f64, unit: Unit) -> Option<Self> {
+        (value > limit).then_some(Self { value, limit, unit })
+    }
+
+    /// From 0, at the limit, towards 1. Of lengths and counts: `1 - limit / value`, so 0.5 at twice
+    /// the limit and 0.9 at ten times. Of shares: how much of what is left above the limit is taken,
+    /// `(value - limit) / (1 - limit)`.
+    #[must_use]
+    pub fn number(&self) -> f64 {
+        let number = match self.unit {
+            Unit::Share => (self.value - self.limit) / (1.0 - self.limit),
+            Unit::Nanos | Unit::Count => 1.0 - self.limit / self.value,
+        };
+        if number.is_finite() { number.clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_grows_from_the_limit_on() {
+        let nanos = |value| Score::beyond(value, 10.0, Unit::Nanos).map(|score| score.number());
+        assert_eq!(
+            (nanos(9.0), nanos(10.0), nanos(20.0), nanos(100.0)),
+            (None, None, Some(0.5), Some(0.9))
+        );
+        let share = Score::beyond(0.95, 0.9, Unit::Share).unwrap().number();
+        assert!((share - 0.5).abs() < 1e-9);
+        assert_eq!(Score::beyond(3.0, 0.0, Unit::Count).unwrap().number(), 1.0);
+    }
+}

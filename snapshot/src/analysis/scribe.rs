@@ -1,0 +1,118 @@
+//! Turns what the pass has kept into what a report says.
+
+use super::length::Length;
+use super::names::Name;
+use super::state::{Blocker, Chain, Label, World};
+use super::{BlockerRef, Evidence, Moment, SpanRef, TaskRef, ThreadRef, WakeRef};
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+
+/// See the module.
+pub(super) struct Scribe<'a> {
+    pub(super) world: &'a World,
+    pub(super) first: Nanos,
+    pub(super) end: Nanos,
+}
+
+impl Scribe<'_> {
+    pub(super) fn moment(&self, at: Nanos) -> Moment {
+        let since = i128::from(at.0) - i128::from(self.first.0);
+        Moment(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn text(&self, name: Name) -> String {
+        self.world.names.text(name).to_owned()
+    }
+
+    pub(super) fn thread(&self, number: ThreadNumber) -> ThreadRef {
+        ThreadRef { number, name: self.world.thread_name(number).to_owned() }
+    }
+
+    pub(super) fn task(&self, task: TaskId, name: Name) -> TaskRef {
+        TaskRef { task, name: self.text(name) }
+    }
+
+    pub(super) fn span(&self, label: &Label) -> SpanRef {
+        let (span, fields) = (label.span, label.fields.to_string());
+        SpanRef { span, name: self.text(label.name), fields }
+    }
+
+    pub(super) fn blocker(&self, blocker: &Blocker) -> BlockerRef {
+        BlockerRef {
+            task: self.task(blocker.task, blocker.name),
+            began: self.moment(blocker.began),
+            length: blocker.ended.since(blocker.began),
+        }
+    }
+
+    pub(super) fn wakes(&self, chain: &Chain) -> Vec<WakeRef> {
+        let wakes = chain.iter().map(|hop| WakeRef {
+            at: self.moment(hop.at),
+            thread: self.thread(hop.thread),
+            task: hop.task.map(|(task, name)| self.task(task, name)),
+            polled: hop.polled.map(|polled| self.moment(polled)),
+            spawned: hop.spawned,
+        });
+        wakes.collect()
+    }
+
+    /// Evidence that is to be seen from here on, until there.
+    pub(super) fn evidence(
+        &self,
+        what: impl Into<String>,
+        at: Nanos,
+        until: Option<Nanos>,
+    ) -> Evidence {
+        Evidence {
+            what: what.into(),
+            at: self.moment(at),
+            until: until.map(|until| self.moment(until)),
+            before_end: self.end.since(at),
+            thread: None,
+            task: None,
+            span: None,
+            depth: 0,
+        }
+    }
+}
+
+impl ThreadRef {
+    /// Its name, or its number if it has none.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (&*self.name, self.number) {
+            ("", ThreadNumber(0)) => "an unknown thread".to_owned(),
+            ("", number) => format!("thread {number}"),
+            (name, _) => name.to_owned(),
+        }
+    }
+}
+
+impl TaskRef {
+    /// Its name and its number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("`{}` ({})", self.name, self.task)
+    }
+}
+
+impl SpanRef {
+    /// Its name, and its fields if it has some.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &*self.fields {
+            "" => format!("`{}`", self.name),
+            fields => format!("`{}` {{{fields}}}", self.name),
+        }
+    }
+}
+
+impl WakeRef {
+    /// Who: the task, or the thread.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.task {
+            Some(task) => format!("task {} on {}", task.label(), self.thread.label()),
+            None => format!("{}, outside of any task", self.thread.label()),
+        }
+    }
+}

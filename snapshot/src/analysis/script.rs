@@ -1,0 +1,239 @@
+//! Small histories for tests: who did what when, in milliseconds, without a file around them.
+
+use super::Report;
+use super::coverage::Coverage;
+use super::doubts::Doubts;
+use super::pass::Pass;
+use super::step::Step;
+use crate::read::{EventKind, GenerationInfo, Level, Lost, Site, Text, Value, WorkerId};
+use crate::wire::{Generation, Nanos, SpanId, TaskId, ThreadNumber};
+use std::collections::HashMap;
+
+/// A history in the making. It begins at [`START`], with a generation a second.
+pub(super) struct Script {
+    pass: Pass,
+    infos: Vec<GenerationInfo>,
+    entered: usize,
+    sequences: HashMap<TaskId, u64>,
+    names: HashMap<u64, &'static str>,
+    polls: HashMap<u64, Vec<TaskId>>,
+    spans: HashMap<u64, Vec<SpanId>>,
+    workers: HashMap<u64, WorkerId>,
+    regions: HashMap<u64, Vec<String>>,
+}
+
+/// When a history begins, in nanoseconds.
+pub(super) const START: u64 = 7_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+pub(super) fn task(number: u32) -> TaskId {
+    TaskId { index: number, incarnation: 1 }
+}
+
+pub(super) fn span(number: u32) -> SpanId {
+    SpanId { index: number, incarnation: 1 }
+}
+
+pub(super) fn ms(time: f64) -> Nanos {
+    Nanos(START + (time * 1e6) as u64)
+}
+
+fn site(name: &str) -> Site<'_> {
+    Site { name, file: "src/main.rs", line: 7 }
+}
+
+impl Script {
+    /// Of so many seconds, with these losses: in which second, how many.
+    pub(super) fn new(seconds: u64, lost: &[(u64, u64)]) -> Self {
+        let infos: Vec<_> = (0..seconds)
+            .map(|second| GenerationInfo {
+                number: Generation(second + 1),
+                complete: true,
+                start: Nanos(START + second * SECOND),
+                wall: Nanos(0),
+                duration: Nanos(SECOND),
+                events: 100,
+                lost: lost
+                    .iter()
+                    .filter(|(at, _)| *at == second)
+                    .map(|(_, count)| Lost { code: 1, count: *count })
+                    .collect(),
+                bytes: 0,
+                compressed: 0,
+                offset: 0,
+                blocks: 0,
+                threads: 0,
+                omitted: 0,
+                damage: None,
+            })
+            .collect();
+        let end = Nanos(START + seconds * SECOND);
+        let pass = Pass::new(Coverage::default(), Doubts::new(&infos), end);
+        let (sequences, names, polls, spans, workers, regions) = Default::default();
+        Self { pass, infos, entered: 0, sequences, names, polls, spans, workers, regions }
+    }
+
+    fn put(
+        &mut self,
+        time: f64,
+        thread: u64,
+        kind: EventKind<'_>,
+        name: &str,
+        sequence: Option<u64>,
+    ) -> &mut Self {
+        let at = ms(time);
+        while let Some(info) = self.infos.get(self.entered).filter(|info| info.start <= at) {
+            self.pass.enter(info);
+            self.entered += 1;
+        }
+        let step = Step {
+            at,
+            thread: ThreadNumber(thread),
+            thread_name: &format!("w-{thread}"),
+            kind,
+            name,
+            sequence,
+            task: self.polls.get(&thread).and_then(|polls| polls.last().copied()),
+            span: self.spans.get(&thread).and_then(|spans| spans.last().copied()),
+            worker: self.workers.get(&thread).copied(),
+            event: None,
+        };
+        self.pass.step(&step);
+        self
+    }
+
+    fn next(&mut self, task: TaskId) -> Option<u64> {
+        let sequence = self.sequences.entry(task).or_default();
+        *sequence += 1;
+        Some(*sequence)
+    }
+
+    fn name(&self, task: TaskId) -> &'static str {
+        self.names.get(&task.number()).copied().unwrap_or("?")
+    }
+
+    pub(super) fn worker(&mut self, time: f64, thread: u64, worker: u64) -> &mut Self {
+        let worker = WorkerId { runtime: 0, worker };
+        self.workers.insert(thread, worker);
+        self.put(time, thread, EventKind::WorkerStart { worker }, "r0", None)
+    }
+
+    pub(super) fn park(&mut self, time: f64, thread: u64) -> &mut Self {
+        let worker = self.workers[&thread];
+        self.put(time, thread, EventKind::WorkerPark { worker }, "r0", None)
+    }
+
+    pub(super) fn unpark(&mut self, time: f64, thread: u64) -> &mut Self {
+        let worker = self.workers[&thread];
+        self.put(time, thread, EventKind::WorkerUnpark { worker }, "r0", None)
+    }
+
+    /// The tasks are spawned, on this thread.
+    pub(super) fn spawn(
+        &mut self,
+        time: f64,
+        thread: u64,
+        number: u32,
+        name: &'static str,
+    ) -> &mut Self {
+        let id = task(number);
+        self.names.insert(id.number(), name);
+        self.sequences.insert(id, 0);
+        let kind = EventKind::TaskCreate { task: id, site: site(name), parent: None };
+        self.put(time, thread, kind, name, Some(0))
+    }
+
+    pub(super) fn poll(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        let id = task(number);
+        let (sequence, name) = (self.next(id), self.name(id));
+        self.polls.entry(thread).or_default().push(id);
+        self.put(time, thread, EventKind::TaskPoll { task: id }, name, sequence)
+    }
+
+    fn end(&mut self, time: f64, thread: u64, kind: fn(TaskId) -> EventKind<'static>) -> &mut Self {
+        let id = *self.polls[&thread].last().unwrap();
+        let (sequence, name) = (self.next(id), self.name(id));
+        self.put(time, thread, kind(id), name, sequence);
+        self.polls.get_mut(&thread).unwrap().pop();
+        self
+    }
+
+    pub(super) fn pending(&mut self, time: f64, thread: u64) -> &mut Self {
+        self.end(time, thread, |task| EventKind::TaskPending { task, waits_for: None })
+    }
+
+    pub(super) fn ready(&mut self, time: f64, thread: u64) -> &mut Self {
+        self.end(time, thread, |task| EventKind::TaskReady { task })
+    }
+
+    pub(super) fn panic(&mut self, time: f64, thread: u64) -> &mut Self {
+        self.end(time, thread, |task| EventKind::TaskPanic { task })
+    }
+
+    pub(super) fn wake(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        let id = task(number);
+        let (sequence, name) = (self.sequences.get(&id).copied(), self.name(id));
+        self.put(time, thread, EventKind::TaskWake { task: id }, name, sequence)
+    }
+
+    pub(super) fn open(&mut self, time: f64, thread: u64, number: u32, name: &str) -> &mut Self {
+        let kind = EventKind::SpanCreate { span: span(number), site: site(name), parent: None };
+        self.put(time, thread, kind, name, None)
+    }
+
+    pub(super) fn enter(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        self.spans.entry(thread).or_default().push(span(number));
+        self.put(time, thread, EventKind::SpanEnter { span: span(number) }, "", None)
+    }
+
+    pub(super) fn exit(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        self.put(time, thread, EventKind::SpanExit { span: span(number) }, "", None);
+        self.spans.entry(thread).or_default().retain(|open| *open != span(number));
+        self
+    }
+
+    pub(super) fn close(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        self.put(time, thread, EventKind::SpanClose { span: span(number) }, "", None)
+    }
+
+    pub(super) fn region(&mut self, began: f64, ended: f64, thread: u64, name: &str) -> &mut Self {
+        self.begin(began, thread, name).end_region(ended, thread)
+    }
+
+    pub(super) fn begin(&mut self, time: f64, thread: u64, name: &str) -> &mut Self {
+        self.regions.entry(thread).or_default().push(name.to_owned());
+        self.put(time, thread, EventKind::RegionBegin { site: site(name) }, name, None)
+    }
+
+    pub(super) fn end_region(&mut self, time: f64, thread: u64) -> &mut Self {
+        let name = self.regions.get_mut(&thread).unwrap().pop().unwrap();
+        let kind = EventKind::RegionEnd { site: Some(site(&name)), duration: None };
+        self.put(time, thread, kind, &name, None)
+    }
+
+    pub(super) fn counter(&mut self, time: f64, name: &str, value: f64) -> &mut Self {
+        let kind = EventKind::Counter { site: site(name), value: Value::Float(value) };
+        self.put(time, 1, kind, name, None)
+    }
+
+    pub(super) fn log(&mut self, time: f64, thread: u64, level: Level, text: &str) -> &mut Self {
+        let message = Text { text, cut: false };
+        let kind = EventKind::Log { level, site: site("shop"), message };
+        self.put(time, thread, kind, "shop", None)
+    }
+
+    /// Events of these tasks are not seen: their numbers go on.
+    pub(super) fn unseen(&mut self, number: u32, transitions: u64) -> &mut Self {
+        *self.sequences.entry(task(number)).or_default() += transitions;
+        self
+    }
+
+    /// The report, if the snapshot ends with its last second.
+    pub(super) fn report(mut self) -> Report {
+        for info in &self.infos[self.entered..] {
+            self.pass.enter(info);
+        }
+        let end = self.infos.last().map_or(START, |info| info.start.0 + info.duration.0);
+        self.pass.conclude(&self.infos, Nanos(end))
+    }
+}

@@ -1,0 +1,360 @@
+//! Spans by name, and where the time of the slowest went: in polls, in waiting for somebody, or in
+//! waiting for a thread.
+
+use super::map::Map;
+use super::names::Name;
+use super::scribe::Scribe;
+use super::state::{Gap, SpanDone};
+use super::top::Top;
+use super::words::{count, counted, duration};
+use super::{
+    BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
+    Unit, WakeRef,
+};
+use crate::wire::Nanos;
+
+/// A span is slow if it takes longer than so many times the median of its name, …
+pub const SLOW_SPAN: u64 = 10;
+/// … and longer than this.
+pub const SLOW_SPAN_LEAST: Nanos = Nanos(10_000_000);
+/// Of fewer spans of a name than this no median is taken.
+pub const FEWEST_SPANS: u64 = 8;
+
+const SLOWEST: usize = 3;
+/// Names beyond this many are not told apart.
+const MOST_NAMES: usize = 1024;
+
+/// Spans, by name, those first that took most time in all.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Spans {
+    /// Each name.
+    pub names: Vec<SpanName>,
+    /// Spans of further names, which were not looked at.
+    pub others: u64,
+}
+
+/// The spans of one name.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SpanName {
+    /// The name.
+    pub name: String,
+    /// How long they took: of those that closed.
+    pub lengths: Histogram,
+    /// How many were open when the snapshot ends.
+    pub open: u64,
+    /// The slowest, open ones included, slowest first.
+    pub slowest: Vec<SlowSpan>,
+}
+
+/// One span.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SlowSpan {
+    /// Which.
+    pub span: SpanRef,
+    /// When it began.
+    pub began: Moment,
+    /// How long it took; up to the end of the snapshot, if it was still open.
+    pub length: Nanos,
+    /// It was still open.
+    pub open: bool,
+    /// It was known from a status, so what happened in it before is not.
+    pub before: bool,
+    /// The thread that created it; none if that was before the snapshot.
+    pub thread: Option<ThreadRef>,
+    /// The task that it ran in.
+    pub task: Option<TaskRef>,
+    /// How long threads were inside of it; none if events are missing.
+    pub inside: Option<Nanos>,
+    /// What its task did in its time; none if it ran in no task, or events are missing.
+    pub spent: Option<SpanTime>,
+}
+
+/// The time of a span, by what its task did. What is left of its length was before the task was
+/// known, or after it ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SpanTime {
+    /// It was polled.
+    pub polling: Nanos,
+    /// It waited for somebody to wake it.
+    pub waiting: Nanos,
+    /// It had been woken, and was not polled yet.
+    pub runnable: Nanos,
+    /// It was not polled, and who woke it is not known.
+    pub unknown: Nanos,
+    /// Other tasks entered the span too; what they did is not in here.
+    pub shared: bool,
+    /// The longest times between polls, in the order of time.
+    pub gaps: Vec<SpanGap>,
+}
+
+impl SpanTime {
+    /// Where the time went, in words, the longest first.
+    #[must_use]
+    pub fn split(&self) -> String {
+        let parts = [
+            (self.waiting, "waiting to be woken"),
+            (self.runnable, "ready but not polled"),
+            (self.unknown, "waiting for what is not known"),
+            (self.polling, "being polled"),
+        ];
+        let mut parts: Vec<_> = parts.into_iter().filter(|(length, _)| length.0 > 0).collect();
+        parts.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        let parts = parts.iter().map(|(length, what)| format!("{} {what}", duration(*length)));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A time between two polls.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SpanGap {
+    /// When it began; not before the span did.
+    pub began: Moment,
+    /// Until the task was woken; or until the end, if nobody did.
+    pub waiting: Nanos,
+    /// From there to its poll, or the end.
+    pub runnable: Nanos,
+    /// Who woke it, latest first, and who had woken those, as far back as the span goes. Empty if
+    /// that is not known, or nobody did.
+    pub wakes: Vec<WakeRef>,
+    /// Who polled it then; none if nobody did.
+    pub polled_by: Option<ThreadRef>,
+    /// What that thread was doing for most of the time that the task might have run.
+    pub blocker: Option<BlockerRef>,
+}
+
+/// Watches spans.
+#[derive(Default)]
+pub(super) struct SpanWatch {
+    names: Map<Name, OfName>,
+    others: u64,
+    uncertain: u64,
+}
+
+#[derive(Default)]
+struct OfName {
+    lengths: Histogram,
+    open: u64,
+    slowest: Top<SpanDone, SLOWEST>,
+}
+
+impl SpanWatch {
+    /// A span is over, or the snapshot is.
+    pub(super) fn done(&mut self, span: SpanDone) {
+        // Its id is its own, so its length is right even where events are missing; but whether it
+        // is still open is not known then.
+        if span.open && !span.certain {
+            self.uncertain += 1;
+            return;
+        }
+        if self.names.len() >= MOST_NAMES && !self.names.contains_key(&span.label.name) {
+            self.others += 1;
+            return;
+        }
+        let of = self.names.entry(span.label.name).or_default();
+        let length = span.length();
+        if span.open {
+            of.open += 1;
+        } else {
+            of.lengths.add(length);
+        }
+        of.slowest.add(length.0, span);
+    }
+
+    /// How many spans of this name have closed.
+    pub(super) fn closed(&self, name: Name) -> u64 {
+        self.names.get(&name).map_or(0, |of| of.lengths.count())
+    }
+
+    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Spans> {
+        let mut section = Section::<Spans>::default();
+        if self.uncertain > 0 {
+            section.not_assessed.push(format!(
+                "{} may be open or not: {}",
+                counted(self.uncertain, "span"),
+                scribe.world.doubts.because()
+            ));
+        }
+        let mut few = 0;
+        for (name, of) in self.names {
+            let name = scribe.text(name);
+            let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, scribe)).collect();
+            if of.lengths.count() < FEWEST_SPANS {
+                few += u64::from(of.slowest.iter().any(|span| span.length() > SLOW_SPAN_LEAST));
+            } else if let (Some(span), Some(told)) = (of.slowest.iter().next(), slowest.first()) {
+                section.findings.extend(finding(span, told, &of.lengths, scribe));
+            }
+            let (lengths, open) = (of.lengths, of.open);
+            section.table.names.push(SpanName { name, lengths, open, slowest });
+        }
+        let total = |name: &SpanName| name.lengths.total().0;
+        section
+            .table
+            .names
+            .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
+        section.table.others = self.others;
+        if few > 0 {
+            let names = counted(few, "name");
+            section.not_assessed.push(format!(
+                "of {names} fewer than {FEWEST_SPANS} spans closed: too few to say which of them is slow"
+            ));
+        }
+        section.settle(5)
+    }
+}
+
+fn told(span: &SpanDone, scribe: &Scribe<'_>) -> SlowSpan {
+    let thread = (span.thread.0 > 0).then(|| scribe.thread(span.thread));
+    let spent = (span.task.is_some() && span.certain).then(|| {
+        let spent = &span.spent;
+        let mut gaps: Vec<_> = spent.gaps.iter().map(|gap| told_gap(gap, span, scribe)).collect();
+        gaps.sort_by_key(|gap| gap.began);
+        SpanTime {
+            polling: spent.polling,
+            waiting: spent.waiting,
+            runnable: spent.runnable,
+            unknown: spent.unknown,
+            shared: span.shared,
+            gaps,
+        }
+    });
+    SlowSpan {
+        span: scribe.span(&span.label),
+        began: scribe.moment(span.began),
+        length: span.length(),
+        open: span.open,
+        before: span.before,
+        thread,
+        task: span.task.map(|(task, name)| scribe.task(task, name)),
+        inside: span.certain.then_some(span.inside),
+        spent,
+    }
+}
+
+/// When a gap of a span began, when its task was woken, and when it was polled.
+fn times(gap: &Gap, span: &SpanDone) -> (Nanos, Option<Nanos>, Nanos) {
+    let until = gap.polled.map_or(span.ended, |(polled, _)| polled);
+    let began = gap.since.unwrap_or(span.began).max(span.began).min(until);
+    (began, gap.runnable.map(|runnable| runnable.clamp(began, until)), until)
+}
+
+fn told_gap(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>) -> SpanGap {
+    let (began, runnable, until) = times(gap, span);
+    let woken = runnable.unwrap_or(until);
+    let mut wakes = scribe.wakes(&gap.chain);
+    let within = gap.chain.iter().take_while(|hop| hop.at >= span.began).count();
+    wakes.truncate(within.max(1));
+    SpanGap {
+        began: scribe.moment(began),
+        waiting: Nanos(woken.0 - began.0),
+        runnable: Nanos(until.0 - woken.0),
+        wakes,
+        polled_by: gap.polled.map(|(_, thread)| scribe.thread(thread)),
+        blocker: gap.blocker.as_ref().map(|blocker| scribe.blocker(blocker)),
+    }
+}
+
+fn finding(
+    span: &SpanDone,
+    told: &SlowSpan,
+    lengths: &Histogram,
+    scribe: &Scribe<'_>,
+) -> Option<Finding> {
+    let median = lengths.percentile(0.5);
+    let limit = Nanos(median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST);
+    let score = Score::beyond(told.length.0 as f64, limit.0 as f64, Unit::Nanos)?;
+    let took = if told.open { "was still open after" } else { "took" };
+    let mut title = format!(
+        "Span {} {took} {}, where the median of {} is {}",
+        told.span.label(),
+        duration(told.length),
+        count(lengths.count()),
+        duration(median)
+    );
+    if let Some(spent) = &told.spent {
+        let part = if told.before { " since the snapshot begins" } else { "" };
+        title += &format!(": {}{part}", spent.split());
+    }
+    let mut whole = scribe.evidence("the span", span.began, (!span.open).then_some(span.ended));
+    whole.thread.clone_from(&told.thread);
+    whole.task.clone_from(&told.task);
+    whole.span = Some(told.span.clone());
+    let mut evidence = vec![whole];
+    if told.spent.is_some() {
+        let mut gaps: Vec<_> = span.spent.gaps.iter().collect();
+        gaps.sort_by_key(|gap| times(gap, span).0);
+        for gap in gaps {
+            let (began, _, until) = times(gap, span);
+            if until.0 - began.0 >= told.length.0 / 20 {
+                chain(gap, span, scribe, &mut evidence);
+            }
+        }
+    }
+    Some(Finding { analysis: "spans", title, score, evidence })
+}
+
+/// The evidence of one gap: who the task waited for, back through the wakes within the span's time.
+fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evidence>) {
+    let (began, runnable, until) = times(gap, span);
+    let told = told_gap(gap, span, scribe);
+    let mut wait = match (runnable, gap.polled) {
+        (None, None) => {
+            let what = format!("waited for {}, and nobody woke it", duration(told.waiting));
+            scribe.evidence(what, began, None)
+        }
+        (None, Some(_)) => {
+            let what = format!("not polled for {}; why is not known", duration(told.waiting));
+            scribe.evidence(what, began, Some(until))
+        }
+        (Some(woken), _) => {
+            let by = match told.wakes.first() {
+                Some(wake) if wake.spawned => ", spawned by ".to_owned() + &wake.label(),
+                Some(wake) => ", until woken by ".to_owned() + &wake.label(),
+                None => String::new(),
+            };
+            let what = format!("waited for {}{by}", duration(told.waiting));
+            scribe.evidence(what, began, Some(woken))
+        }
+    };
+    wait.thread = told.wakes.first().map(|wake| wake.thread.clone());
+    wait.task = span.task.map(|(task, name)| scribe.task(task, name));
+    wait.depth = 1;
+    evidence.push(wait);
+    for (at, (hop, wake)) in gap.chain.iter().zip(&told.wakes).enumerate().skip(1) {
+        let what = if wake.spawned { "spawned by" } else { "woken by" };
+        let before = gap.chain[at - 1].task;
+        let whom = before.map_or("?".to_owned(), |(task, name)| scribe.task(task, name).label());
+        let mut one = scribe.evidence(format!("{whom} was {what} {}", wake.label()), hop.at, None);
+        one.thread = Some(wake.thread.clone());
+        one.task.clone_from(&wake.task);
+        one.depth = (at + 1).min(200) as u8;
+        evidence.push(one);
+    }
+    let Some(woken) = runnable else { return };
+    // Next to the waiting this says nothing.
+    if told.runnable.0 < 1_000_000 && told.runnable < told.waiting {
+        return;
+    }
+    let mut what = format!("ready for {}", duration(told.runnable));
+    match (&told.polled_by, &told.blocker) {
+        (Some(thread), Some(blocker)) => {
+            what += &format!(
+                " until {} polled it, which was in a poll of {} for {}",
+                thread.label(),
+                blocker.task.label(),
+                duration(blocker.length)
+            );
+        }
+        (Some(thread), None) => what += &format!(" until {} polled it", thread.label()),
+        (None, _) => what += ", and not polled up to the end",
+    }
+    let mut ready = scribe.evidence(what, woken, gap.polled.map(|(polled, _)| polled));
+    ready.thread = told.polled_by;
+    ready.task = told.blocker.map(|blocker| blocker.task);
+    ready.depth = 1;
+    evidence.push(ready);
+}

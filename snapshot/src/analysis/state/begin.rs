@@ -1,0 +1,107 @@
+//! What lives when the snapshot begins, or begins again behind a gap: taken from statuses.
+//!
+//! Since when something is as it is, a status does not say (but of regions and spans): so it is so
+//! since before.
+
+use super::super::names::Name;
+use super::World;
+use super::region::OpenRegion;
+use super::span::{Label, Span};
+use super::task::{Task, TaskNow, Wake};
+use super::thread::{Explains, OpenPoll};
+use super::worker::{Worker, WorkerNow};
+use crate::read::WorkerId;
+use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
+use std::rc::Rc;
+
+impl World {
+    /// A task that lives: its sequence number, if it is known, and whether it was woken.
+    pub(crate) fn had_task(
+        &mut self,
+        task: TaskId,
+        name: &str,
+        (sequence, woken): (Option<u64>, bool),
+        at: Nanos,
+    ) {
+        let (name, mark) = (self.names.name(name), self.doubts.mark());
+        let state = TaskNow::Idle { since: at, exact: false, sequence, mark };
+        let mut entry = Task::new(name, state);
+        if woken {
+            let chain = Box::default();
+            entry.wake = Some(Wake { at, exact: false, running: false, target: None, chain });
+            entry.queued = Some(at);
+            self.runnable.insert((at, task));
+        }
+        self.tasks.insert(task, entry);
+    }
+
+    /// It is being polled by this thread, inside of the polls that were told before.
+    pub(crate) fn had_poll(&mut self, thread: ThreadNumber, task: TaskId, at: Nanos) {
+        let mark = self.doubts.mark();
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        let TaskNow::Idle { sequence, .. } = entry.state else { return };
+        entry.state = TaskNow::Running { began: at, sequence };
+        if let Some(queued) = entry.queued.take() {
+            self.runnable.remove(&(queued, task));
+        }
+        let name: Name = entry.name;
+        let thread = self.threads.entry(thread).or_default();
+        thread.polls.push(OpenPoll {
+            task,
+            name,
+            began: at,
+            exact: false,
+            mark,
+            nested: Nanos(0),
+            cause: None,
+            worker: thread.worker,
+            handed_over: None,
+            self_woken: false,
+            span: Explains::default(),
+            region: Explains::default(),
+        });
+    }
+
+    /// The thread is this worker.
+    pub(crate) fn had_worker(
+        &mut self,
+        thread: ThreadNumber,
+        worker: WorkerId,
+        now: WorkerNow,
+        at: Nanos,
+    ) {
+        let mark = self.doubts.mark();
+        self.threads.entry(thread).or_default().worker = Some(worker);
+        match self.workers.get_mut(&worker) {
+            Some(known) => known.again(thread, now, at, mark),
+            None => drop(self.workers.insert(worker, Worker::new(thread, now, at, mark))),
+        }
+    }
+
+    /// A region that is open on the thread, inside of those that were told before.
+    pub(crate) fn had_region(&mut self, thread: ThreadNumber, name: &str, began: Nanos) {
+        let (name, mark) = (self.names.name(name), self.doubts.mark());
+        let thread = self.threads.entry(thread).or_default();
+        thread.regions.push(OpenRegion { name, began, mark });
+    }
+
+    /// A span that is open.
+    pub(crate) fn had_span(&mut self, span: SpanId, name: &str, fields: String, began: Nanos) {
+        let (name, mark) = (self.names.name(name), self.doubts.mark());
+        let label = Label { span, name, fields: Rc::from(fields) };
+        self.spans.insert(span, Span::new(label, began, true, mark, ThreadNumber(0)));
+    }
+
+    /// The thread is inside of it, and of those that were told before.
+    pub(crate) fn had_entered(&mut self, thread: ThreadNumber, span: SpanId, at: Nanos) {
+        let Some(entry) = self.spans.get_mut(&span) else { return };
+        entry.inside.enter(at);
+        entry.entered = true;
+        let label = entry.label.clone();
+        let entered = self.threads.entry(thread).or_default();
+        entered.spans.push((label, at));
+        if let Some(task) = entered.polls.last().map(|poll| poll.task) {
+            self.bind(span, Some(task));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What is known of threads, tasks, spans and workers while the events are read in order.
+//!
+//! It takes one event at a time and hands back what is over by it: a gap between polls, a poll, a
+//! span. It grows with what lives, not with the file.
+
+mod begin;
+mod cause;
+mod polling;
+mod region;
+mod span;
+mod task;
+mod thread;
+mod worker;
+
+pub(super) use cause::Chain;
+pub(super) use polling::PollEnd;
+pub(super) use region::RegionDone;
+pub(super) use span::{Label, SpanDone};
+pub(super) use task::{Blocker, Gap, TaskNow};
+pub(super) use thread::Poll;
+pub(super) use worker::{Worker, WorkerNow};
+
+use super::doubts::Doubts;
+use super::map::Map;
+use super::names::{Name, Names};
+use super::step::Step;
+use crate::read::WorkerId;
+use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
+use span::Span;
+use std::collections::{BTreeMap, BTreeSet};
+use task::Task;
+use thread::Thread;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) names: Names,
+    pub(super) doubts: Doubts,
+    pub(super) tasks: Map<TaskId, Task>,
+    pub(super) spans: Map<SpanId, Span>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    threads: Map<ThreadNumber, Thread>,
+    thread_names: Map<ThreadNumber, Name>,
+    /// Tasks that might run, by when that began.
+    runnable: BTreeSet<(Nanos, TaskId)>,
+}
+
+const THREAD_NAMES: usize = 1 << 17;
+
+impl World {
+    pub(super) fn new(doubts: Doubts) -> Self {
+        Self { doubts, ..Self::default() }
+    }
+
+    /// Forgets what lives: what comes does not follow on what was.
+    pub(super) fn forget(&mut self) {
+        self.tasks.clear();
+        self.spans.clear();
+        self.threads.clear();
+        self.runnable.clear();
+        self.workers.values_mut().for_each(|worker| worker.now = WorkerNow::Gone);
+    }
+
+    /// Counts the time of workers up to now.
+    pub(super) fn settle(&mut self, at: Nanos) {
+        let (doubts, mark) = (&self.doubts, self.doubts.mark());
+        for worker in self.workers.values_mut() {
+            worker.settle(at, |mark| doubts.certain_since(mark), mark);
+        }
+    }
+
+    pub(super) fn thread_name(&self, thread: ThreadNumber) -> &str {
+        self.thread_names.get(&thread).map_or("", |name| self.names.text(*name))
+    }
+
+    /// Tasks that might run now, those that wait longest first, with the begin of it.
+    pub(super) fn runnable(&self) -> impl Iterator<Item = (Nanos, TaskId)> {
+        self.runnable.iter().copied()
+    }
+
+    /// Keeps the name of a thread; also for when it is gone, so there is an end to them.
+    pub(super) fn called(&mut self, thread: ThreadNumber, name: &str) {
+        let known = thread.0 == 0 || self.thread_names.contains_key(&thread);
+        if !known && !name.is_empty() && self.thread_names.len() < THREAD_NAMES {
+            let name = self.names.name(name);
+            self.thread_names.insert(thread, name);
+        }
+    }
+
+    fn thread(&mut self, thread: ThreadNumber) -> &mut Thread {
+        self.threads.entry(thread).or_default()
+    }
+
+    /// A thread starts or ends: nothing is open on it.
+    pub(super) fn clear_thread(&mut self, step: &Step) {
+        let Some(thread) = self.threads.remove(&step.thread) else { return };
+        for (label, _) in thread.spans {
+            if let Some(span) = self.spans.get_mut(&label.span) {
+                span.inside.exit(step.at);
+            }
+        }
+        for poll in thread.polls {
+            self.lose_poll(poll.task, step.at);
+        }
+    }
+}

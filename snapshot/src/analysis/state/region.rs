@@ -1,0 +1,94 @@
+//! A region of a thread that is over.
+
+use super::super::doubts::Mark;
+use super::super::length::Length;
+use super::super::names::Name;
+use super::super::step::Step;
+use super::World;
+use crate::wire::{Nanos, ThreadNumber};
+
+/// A region that is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenRegion {
+    pub(crate) name: Name,
+    pub(crate) began: Nanos,
+    pub(crate) mark: Mark,
+}
+
+/// A region that is over, or that the end of the snapshot found open.
+#[derive(Clone, Debug)]
+pub(crate) struct RegionDone {
+    pub(crate) name: Name,
+    pub(crate) thread: ThreadNumber,
+    pub(crate) began: Nanos,
+    pub(crate) ended: Nanos,
+    pub(crate) open: bool,
+    pub(crate) certain: bool,
+    /// What is around it, outermost first.
+    pub(crate) within: Box<[Name]>,
+}
+
+impl RegionDone {
+    pub(crate) fn length(&self) -> Nanos {
+        self.ended.since(self.began)
+    }
+}
+
+impl World {
+    pub(crate) fn region_begin(&mut self, step: &Step) {
+        let (name, mark) = (self.names.name(step.name), self.doubts.mark());
+        self.thread(step.thread).regions.push(OpenRegion { name, began: step.at, mark });
+    }
+
+    /// A region ends. The reader knows which: what was begun behind it has ended unseen.
+    pub(crate) fn region_end(
+        &mut self,
+        step: &Step,
+        known: Option<(&str, Option<Nanos>)>,
+    ) -> Option<RegionDone> {
+        let thread = self.threads.entry(step.thread).or_default();
+        let names = &self.names;
+        let is_it = |open: &OpenRegion, name: &str, took: Option<Nanos>| {
+            let length = step.at.0.saturating_sub(open.began.0);
+            let agrees = |took: Nanos| took.0.abs_diff(length) <= 1_000_000 + length / 1000;
+            names.text(open.name) == name && took.is_none_or(agrees)
+        };
+        let found = known.and_then(|(name, took)| {
+            thread.regions.iter().rposition(|open| is_it(open, name, took))
+        });
+        thread.regions.truncate(found.map_or(0, |at| at + 1));
+        let open = thread.regions.pop()?;
+        if let Some(poll) = thread.polls.last_mut() {
+            poll.region.ended(open.name, open.began.max(poll.began), step.at);
+        }
+        let certain = self.doubts.certain_since(open.mark);
+        Some(region_done(open, &thread.regions, step.thread, step.at, false, certain))
+    }
+
+    /// Regions that were open when the snapshot ends.
+    pub(crate) fn open_regions(&self, at: Nanos) -> Vec<RegionDone> {
+        let mut open = Vec::new();
+        for (number, thread) in &self.threads {
+            for (depth, region) in thread.regions.iter().enumerate() {
+                let certain = self.doubts.certain_since(region.mark);
+                let around = &thread.regions[..depth];
+                open.push(region_done(*region, around, *number, at, true, certain));
+            }
+        }
+        open.sort_by_key(|region| (region.began, region.thread));
+        open
+    }
+}
+
+fn region_done(
+    open: OpenRegion,
+    around: &[OpenRegion],
+    thread: ThreadNumber,
+    ended: Nanos,
+    is_open: bool,
+    certain: bool,
+) -> RegionDone {
+    let within = around.iter().map(|region| region.name).collect();
+    let OpenRegion { name, began, .. } = open;
+    RegionDone { name, thread, began, ended, open: is_open, certain, within }
+}

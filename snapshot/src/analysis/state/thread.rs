@@ -1,0 +1,171 @@
+//! A thread: the polls, spans and regions that it is inside of.
+
+use super::super::doubts::Mark;
+use super::super::length::Length;
+use super::super::names::Name;
+use super::cause::Chain;
+use super::region::OpenRegion;
+use super::span::Label;
+use super::task::Blocker;
+use crate::read::WorkerId;
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+use std::collections::VecDeque;
+
+/// A thread that lives.
+#[derive(Debug, Default)]
+pub(crate) struct Thread {
+    pub(crate) polls: Vec<OpenPoll>,
+    pub(crate) spans: Vec<(Label, Nanos)>,
+    pub(crate) regions: Vec<OpenRegion>,
+    pub(crate) worker: Option<WorkerId>,
+    /// The last polls that took a while.
+    recent: VecDeque<Blocker>,
+}
+
+/// A poll that has begun.
+#[derive(Debug)]
+pub(crate) struct OpenPoll {
+    pub(crate) task: TaskId,
+    pub(crate) name: Name,
+    pub(crate) began: Nanos,
+    /// Whether `began` is when it began, not when the snapshot did.
+    pub(crate) exact: bool,
+    pub(crate) mark: Mark,
+    /// How much of it other polls took inside of it.
+    pub(crate) nested: Nanos,
+    /// Who woke the task for it.
+    pub(crate) cause: Option<Chain>,
+    pub(crate) worker: Option<WorkerId>,
+    /// When the thread's worker went on elsewhere.
+    pub(crate) handed_over: Option<Nanos>,
+    pub(crate) self_woken: bool,
+    pub(crate) span: Explains<Label>,
+    pub(crate) region: Explains<Name>,
+}
+
+/// A poll that is over, or that the end of the snapshot found running.
+#[derive(Clone, Debug)]
+pub(crate) struct Poll {
+    pub(crate) task: TaskId,
+    pub(crate) name: Name,
+    pub(crate) thread: ThreadNumber,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) began: Nanos,
+    pub(crate) exact: bool,
+    pub(crate) ended: Nanos,
+    pub(crate) running: bool,
+    /// How long it kept its thread's worker, or its thread: until that was handed over.
+    pub(crate) held: Nanos,
+    /// The same without the polls inside of it.
+    pub(crate) blocked: Nanos,
+    pub(crate) handed_over: bool,
+    pub(crate) outermost: bool,
+    pub(crate) certain: bool,
+    pub(crate) self_woken: bool,
+    pub(crate) span: Option<Label>,
+    pub(crate) region: Option<Name>,
+}
+
+/// What explains most of a poll: the innermost of what it was inside of, as long as that is at least
+/// half of what is around it.
+#[derive(Clone, Debug)]
+pub(crate) struct Explains<T> {
+    what: Option<(T, Nanos, Nanos)>,
+}
+
+impl<T> Default for Explains<T> {
+    fn default() -> Self {
+        Self { what: None }
+    }
+}
+
+impl<T: Clone> Explains<T> {
+    /// Something ends that began at `began`.
+    pub(crate) fn ended(&mut self, what: T, began: Nanos, ended: Nanos) {
+        let length = ended.0.saturating_sub(began.0);
+        let better = match &self.what {
+            None => true,
+            Some((_, inner, until)) => {
+                let known = until.0.saturating_sub(inner.0);
+                let around = *inner >= began;
+                if around { length / 2 > known } else { length > known }
+            }
+        };
+        if better {
+            self.what = Some((what, began, ended));
+        }
+    }
+
+    /// What explains at least half of a poll of this length.
+    pub(crate) fn most_of(&self, poll: Nanos) -> Option<T> {
+        let (what, began, ended) = self.what.as_ref()?;
+        (ended.0.saturating_sub(began.0) >= poll.0 / 2).then(|| what.clone())
+    }
+}
+
+impl OpenPoll {
+    /// The poll as it is now, or as it was when it ended.
+    pub(crate) fn at(
+        &self,
+        thread: ThreadNumber,
+        ended: Nanos,
+        within: &Thread,
+        outermost: bool,
+    ) -> Poll {
+        let (mut span, mut region) = (self.span.clone(), self.region.clone());
+        // What is still open ends here, innermost first.
+        let inside = |began: Nanos| !self.exact || began >= self.began;
+        let clip = |began: Nanos| began.max(self.began);
+        for (open, began) in within.spans.iter().rev().filter(|(_, began)| inside(*began)) {
+            span.ended(open.clone(), clip(*began), ended);
+        }
+        for open in within.regions.iter().rev().filter(|open| inside(open.began)) {
+            region.ended(open.name, clip(open.began), ended);
+        }
+        let until = self.handed_over.unwrap_or(ended);
+        let held = until.since(self.began);
+        let blocked = held.since(self.nested);
+        Poll {
+            task: self.task,
+            name: self.name,
+            thread,
+            worker: self.worker,
+            began: self.began,
+            exact: self.exact,
+            ended,
+            running: false,
+            held,
+            blocked,
+            handed_over: self.handed_over.is_some(),
+            outermost,
+            certain: false,
+            self_woken: self.self_woken,
+            span: span.most_of(blocked),
+            region: region.most_of(blocked),
+        }
+    }
+}
+
+impl Thread {
+    /// Keeps polls that took a while: they may be why somebody waits.
+    pub(super) fn remember(&mut self, poll: &Poll) {
+        const KEPT: usize = 16;
+        const LONG: u64 = 1_000_000;
+        if poll.blocked.0 >= LONG {
+            if self.recent.len() == KEPT {
+                self.recent.pop_front();
+            }
+            let ended = poll.began.plus(poll.blocked).min(poll.ended);
+            let (task, name, began) = (poll.task, poll.name, poll.began);
+            self.recent.push_back(Blocker { task, name, began, ended });
+        }
+    }
+
+    /// The poll that took most of this time, if it took half of it.
+    pub(super) fn blocker(&self, from: Nanos, to: Nanos) -> Option<Blocker> {
+        let overlap = |poll: &Blocker| poll.ended.min(to).0.saturating_sub(poll.began.max(from).0);
+        let longest = self.recent.iter().max_by_key(|poll| overlap(poll))?;
+        let delay = to.0.saturating_sub(from.0);
+        (delay > 0 && overlap(longest) >= delay / 2).then_some(*longest)
+    }
+}

@@ -1,0 +1,89 @@
+//! A worker: how long it was parked, how long it polled, how long it did something else.
+
+use super::super::doubts::Mark;
+use super::super::length::Length;
+use super::super::step::Step;
+use super::World;
+use crate::read::WorkerId;
+use crate::wire::{Nanos, ThreadNumber};
+
+/// A worker of a runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    /// The thread that is it, or was it last.
+    pub(crate) thread: ThreadNumber,
+    pub(crate) now: WorkerNow,
+    since: Nanos,
+    mark: Mark,
+    pub(crate) parked: Nanos,
+    pub(crate) unparked: Nanos,
+    /// Part of `unparked`: in polls of recorded tasks.
+    pub(crate) polling: Nanos,
+    pub(crate) polls: u64,
+    pub(crate) longest: Nanos,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerNow {
+    Parked,
+    Running,
+    /// No thread is it.
+    Gone,
+}
+
+impl Worker {
+    pub(crate) fn new(thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) -> Self {
+        let (parked, unparked, polling) = Default::default();
+        let (polls, longest) = (0, Nanos(0));
+        Self { thread, now, since, mark, parked, unparked, polling, polls, longest }
+    }
+
+    /// It is told anew.
+    pub(super) fn again(&mut self, thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) {
+        (self.thread, self.now, self.since, self.mark) = (thread, now, since, mark);
+    }
+
+    /// Counts the time up to now, if that is certain.
+    pub(crate) fn settle(&mut self, at: Nanos, certain: impl Fn(Mark) -> bool, mark: Mark) {
+        let took = at.since(self.since);
+        if certain(self.mark) {
+            match self.now {
+                WorkerNow::Parked => self.parked.grow(took),
+                WorkerNow::Running => self.unparked.grow(took),
+                WorkerNow::Gone => {}
+            }
+        }
+        (self.since, self.mark) = (self.since.max(at), mark);
+    }
+}
+
+impl World {
+    pub(crate) fn worker_start(&mut self, step: &Step, worker: WorkerId) {
+        self.worker_goes(step, worker, WorkerNow::Running);
+        self.thread(step.thread).worker = Some(worker);
+    }
+
+    pub(crate) fn worker_stop(&mut self, step: &Step, worker: WorkerId) {
+        self.worker_goes(step, worker, WorkerNow::Gone);
+        self.thread(step.thread).worker = None;
+    }
+
+    /// The worker parks or goes on, or another thread has become it.
+    pub(crate) fn worker_goes(&mut self, step: &Step, worker: WorkerId, now: WorkerNow) {
+        let (doubts, mark) = (&self.doubts, self.doubts.mark());
+        let new = || Worker::new(step.thread, now, step.at, mark);
+        let entry = self.workers.entry(worker).or_insert_with(new);
+        entry.settle(step.at, |mark| doubts.certain_since(mark), mark);
+        let before = std::mem::replace(&mut entry.thread, step.thread);
+        entry.now = now;
+        if before != step.thread
+            && let Some(thread) = self.threads.get_mut(&before)
+            && thread.worker.take_if(|had| *had == worker).is_some()
+        {
+            for poll in &mut thread.polls {
+                poll.handed_over.get_or_insert(step.at);
+            }
+        }
+    }
+}

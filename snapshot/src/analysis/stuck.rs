@@ -1,0 +1,193 @@
+//! Stuck tasks: not polled, and nobody woke them.
+//!
+//! Most tasks of a healthy service wait most of the time, and all of them do when there is nothing
+//! to do. So a task is suspected only if it has something to do: it is inside of a span of a name
+//! that others closed. Or, where no span is recorded, if others of its name go on. Then it is
+//! compared with what tasks of its name have waited for.
+
+use super::length::Length;
+use super::map::Map;
+use super::names::Name;
+use super::scribe::Scribe;
+use super::spans::SpanWatch;
+use super::state::{Gap, TaskNow};
+use super::words::{counted, duration};
+use super::{FEWEST_SPANS, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, Unit};
+use crate::wire::{Nanos, TaskId};
+
+/// A task that was not polled for less than this is not called stuck.
+pub const STUCK: Nanos = Nanos(1_000_000_000);
+/// Of fewer waits than this of tasks of a name nothing is concluded.
+pub const FEWEST_WAITS: u64 = 8;
+
+const MOST_NAMES: usize = 4096;
+const LISTED: usize = 10;
+
+/// Tasks that lived when the snapshot ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct StuckTasks {
+    /// How many.
+    pub live: u64,
+    /// How many of them had been woken, or were being polled.
+    pub active: u64,
+    /// How many were never polled in the whole snapshot.
+    pub idle_throughout: u64,
+    /// Those that had not been polled, nor woken, for longest.
+    pub longest: Vec<IdleTask>,
+}
+
+/// A task that is not polled, and that nobody woke.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IdleTask {
+    /// Which.
+    pub task: TaskRef,
+    /// Since when; if that was before the snapshot, when that begins.
+    pub since: Moment,
+    /// How long; at least, if it began before the snapshot.
+    pub length: Nanos,
+    /// It began before the snapshot.
+    pub before: bool,
+    /// What it waits for, if it said so.
+    pub waits_for: Option<String>,
+    /// An open span that it runs in, innermost.
+    pub span: Option<SpanRef>,
+    /// What is too long for it, if that can be told.
+    pub limit: Option<Nanos>,
+}
+
+/// Watches how long tasks wait.
+#[derive(Default)]
+pub(super) struct WaitWatch {
+    waits: Map<Name, Waits>,
+}
+
+#[derive(Default)]
+struct Waits {
+    lengths: Histogram,
+    /// When one of that name was polled last.
+    last: Nanos,
+}
+
+impl WaitWatch {
+    pub(super) fn polled(&mut self, gap: &Gap) {
+        // Who was only just spawned has not waited for anybody.
+        let spawned = gap.chain.first().is_some_and(|hop| hop.spawned);
+        if let (Some(since), Some((polled, _))) = (gap.since, gap.polled)
+            && !spawned
+            && (self.waits.len() < MOST_NAMES || self.waits.contains_key(&gap.name))
+        {
+            let wait = polled.since(since);
+            let waits = self.waits.entry(gap.name).or_default();
+            waits.lengths.add(wait);
+            waits.last = polled;
+        }
+    }
+
+    /// What is too long for a task of this name that waits since then. `busy` is whether it is known
+    /// to have something to do; none if nothing is known of any task.
+    fn limit(&self, name: Name, since: Nanos, busy: Option<bool>) -> Option<Nanos> {
+        let waits = self.waits.get(&name)?;
+        let others_go_on = waits.last.0 >= since.0.saturating_add(STUCK.0);
+        if waits.lengths.count() < FEWEST_WAITS || !busy.unwrap_or(others_go_on) {
+            return None;
+        }
+        let usual = match busy {
+            Some(_) => waits.lengths.percentile(0.99).0.saturating_mul(10),
+            None => waits.lengths.most().0.saturating_mul(3),
+        };
+        Some(Nanos(usual).max(STUCK))
+    }
+
+    /// `spans` is what was seen of spans, if any are recorded.
+    pub(super) fn finish(
+        &self,
+        scribe: &Scribe<'_>,
+        spans: Option<&SpanWatch>,
+    ) -> Section<StuckTasks> {
+        let world = scribe.world;
+        let mut section = Section::<StuckTasks>::default();
+        section.table.live = world.tasks.len() as u64;
+        let mut idle: Vec<(Nanos, TaskId)> = Vec::new();
+        let mut uncertain = 0_u64;
+        for (id, task) in &world.tasks {
+            match task.state {
+                TaskNow::Idle { since, mark, exact, .. } if task.wake.is_none() => {
+                    if world.doubts.certain_since(mark) {
+                        section.table.idle_throughout += u64::from(!exact);
+                        idle.push((since, *id));
+                    } else {
+                        uncertain += 1;
+                    }
+                }
+                _ => section.table.active += 1,
+            }
+        }
+        idle.sort();
+        if uncertain > 0 {
+            section.not_assessed.push(format!(
+                "{} may have been polled or woken unseen: {}",
+                counted(uncertain, "task"),
+                world.doubts.because()
+            ));
+        }
+        let mut worst: Map<Name, (u64, IdleTask, Nanos)> = Map::default();
+        for (since, id) in idle {
+            let Some(task) = world.tasks.get(&id) else { continue };
+            let span = task.spans.last().and_then(|span| world.spans.get(span));
+            let is_one_of_many = |spans: &SpanWatch| {
+                span.is_some_and(|span| spans.closed(span.label.name) >= FEWEST_SPANS)
+            };
+            let limit = self.limit(task.name, since, spans.map(is_one_of_many));
+            let length = scribe.end.since(since);
+            let told = || IdleTask {
+                task: scribe.task(id, task.name),
+                since: scribe.moment(since),
+                length,
+                before: matches!(task.state, TaskNow::Idle { exact: false, .. }),
+                waits_for: task.waits_for.map(|name| scribe.text(name)),
+                span: span.map(|span| scribe.span(&span.label)),
+                limit,
+            };
+            if limit.is_some_and(|limit| length > limit) {
+                let entry = worst.entry(task.name).or_insert_with(|| (0, told(), since));
+                entry.0 += 1;
+            }
+            if section.table.longest.len() < LISTED {
+                section.table.longest.push(told());
+            }
+        }
+        let mut worst: Vec<_> = worst.into_values().collect();
+        worst.sort_by_key(|(_, task, _)| (task.since, task.task.task));
+        section.findings.extend(worst.iter().filter_map(|worst| finding(worst, scribe)));
+        section.settle(5)
+    }
+}
+
+fn finding((alike, idle, since): &(u64, IdleTask, Nanos), scribe: &Scribe<'_>) -> Option<Finding> {
+    let limit = idle.limit?;
+    let score = Score::beyond(idle.length.0 as f64, limit.0 as f64, Unit::Nanos)?;
+    let least = if idle.before { "at least " } else { "" };
+    let mut title = format!(
+        "Task {} has not been polled for {least}{}, and nobody woke it",
+        idle.task.label(),
+        duration(idle.length)
+    );
+    if let Some(span) = &idle.span {
+        title += &format!("; it is inside of span {}", span.label());
+    }
+    if let Some(waits_for) = &idle.waits_for {
+        title += &format!("; it waits for `{waits_for}`");
+    }
+    if *alike > 1 {
+        title += &format!(" ({} more like it)", alike - 1);
+    }
+    let mut evidence = scribe.evidence("its last poll ended", *since, None);
+    if idle.before {
+        evidence.what = "idle since before the snapshot".to_owned();
+    }
+    evidence.task = Some(idle.task.clone());
+    evidence.span.clone_from(&idle.span);
+    Some(Finding { analysis: "stuck", title, score, evidence: vec![evidence] })
+}

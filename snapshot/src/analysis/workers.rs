@@ -1,0 +1,151 @@
+//! Workers: how busy they were, and with how much that is not recorded.
+
+use super::length::Length;
+use super::scribe::Scribe;
+use super::state::WorkerNow;
+use super::words::{duration, percent};
+use super::{Finding, Score, Section, ThreadRef, Unit};
+use crate::read::WorkerId;
+use crate::wire::Nanos;
+
+/// A worker should not be at work for more of its time than this.
+pub const BUSY_WORKER: f64 = 0.9;
+/// Not more than this part of the time at work should be outside of the polls of recorded tasks.
+pub const UNINSTRUMENTED: f64 = 0.5;
+/// Workers that were at work for less of their time than this are not asked what with.
+const IDLE: f64 = 0.1;
+/// A worker that was observed for less than this is not judged.
+const SHORT: Nanos = Nanos(100_000_000);
+
+/// Workers, by runtime and number.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Workers {
+    /// Each of them.
+    pub workers: Vec<WorkerTime>,
+}
+
+/// What a worker did.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WorkerTime {
+    /// Which.
+    pub worker: WorkerId,
+    /// The thread that is it, or was it last.
+    pub thread: ThreadRef,
+    /// How much of its time is told here: that from which no event is missing.
+    pub observed: Nanos,
+    /// It had nothing to do.
+    pub parked: Nanos,
+    /// It polled recorded tasks.
+    pub polling: Nanos,
+    /// It did something else: looked for work, drove I/O and timers, polled tasks that are not
+    /// recorded.
+    pub outside: Nanos,
+    /// How many polls it was.
+    pub polls: u64,
+    /// The longest of them.
+    pub longest: Nanos,
+    /// No thread is it any more.
+    pub gone: bool,
+}
+
+impl WorkerTime {
+    /// Which part of its time it was at work, 0 to 1.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        share(self.polling.plus(self.outside), self.observed)
+    }
+}
+
+fn share(part: Nanos, whole: Nanos) -> f64 {
+    if whole.0 == 0 { 0.0 } else { part.0 as f64 / whole.0 as f64 }
+}
+
+impl Workers {
+    /// Which part of the time at work was outside of the polls of recorded tasks, 0 to 1.
+    #[must_use]
+    pub fn uninstrumented(&self) -> f64 {
+        let sum =
+            |of: fn(&WorkerTime) -> Nanos| self.workers.iter().map(of).fold(Nanos(0), Length::plus);
+        let outside = sum(|worker| worker.outside);
+        let polling = sum(|worker| worker.polling);
+        share(outside, outside.plus(polling))
+    }
+
+    /// Which part of their time the workers were at work, 0 to 1.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        let sum =
+            |of: fn(&WorkerTime) -> Nanos| self.workers.iter().map(of).fold(Nanos(0), Length::plus);
+        share(sum(|worker| worker.outside.plus(worker.polling)), sum(|worker| worker.observed))
+    }
+}
+
+/// The workers as they were when the snapshot ends.
+pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
+    let mut section = Section::<Workers>::default();
+    for (id, worker) in &scribe.world.workers {
+        let polling = worker.polling.min(worker.unparked);
+        section.table.workers.push(WorkerTime {
+            worker: *id,
+            thread: scribe.thread(worker.thread),
+            observed: worker.parked.plus(worker.unparked),
+            parked: worker.parked,
+            polling,
+            outside: worker.unparked.since(polling),
+            polls: worker.polls,
+            longest: worker.longest,
+            gone: worker.now == WorkerNow::Gone,
+        });
+    }
+    if section.table.workers.is_empty() {
+        return Section::nothing(
+            "no worker is recorded: `lookback::tokio::instrument` records those of a runtime",
+        );
+    }
+    if scribe.world.doubts.any() {
+        section.not_assessed.push(format!(
+            "the times from which events are missing are left out: {}",
+            scribe.world.doubts.because()
+        ));
+    }
+    for worker in section.table.workers.iter().filter(|worker| worker.observed >= SHORT) {
+        if let Some(score) = Score::beyond(worker.busy(), BUSY_WORKER, Unit::Share) {
+            let title = format!(
+                "Worker {} ({}) was at work for {} of its {}",
+                worker.worker,
+                worker.thread.label(),
+                percent(worker.busy()),
+                duration(worker.observed)
+            );
+            let began = scribe.end.since(worker.observed);
+            let mut evidence = scribe.evidence("what it did", began, None);
+            evidence.thread = Some(worker.thread.clone());
+            let evidence = vec![evidence];
+            section.findings.push(Finding { analysis: "workers", title, score, evidence });
+        }
+    }
+    if tasks {
+        section.findings.extend(uninstrumented(&section.table));
+    } else {
+        section.not_assessed.push(
+            "no task is recorded: what the workers polled is not known; `lookback::spawn` records tasks"
+                .to_owned(),
+        );
+    }
+    section.settle(5)
+}
+
+fn uninstrumented(workers: &Workers) -> Option<Finding> {
+    if workers.busy() < IDLE {
+        return None;
+    }
+    let share = workers.uninstrumented();
+    let score = Score::beyond(share, UNINSTRUMENTED, Unit::Share)?;
+    let title = format!(
+        "{} of the workers' time at work was outside of the polls of recorded tasks",
+        percent(share)
+    );
+    Some(Finding { analysis: "workers", title, score, evidence: Vec::new() })
+}

@@ -1,0 +1,245 @@
+//! From a file to what stood out: what lives is known from one generation to the next, from statuses
+//! where that is all there is, and nothing is said that does not follow.
+#![cfg(feature = "read")]
+
+mod build;
+
+use build::{Gen, PERIOD, file, file_with, metadata, service};
+use lookback_snapshot::analysis::Report;
+use lookback_snapshot::wire::{Kind, Loss, Nanos, TaskListItem, Ticks, key, put_varint};
+use lookback_snapshot::{Trace, validate};
+use proptest::prelude::*;
+
+/// Ticks of a millisecond; a generation has 500.
+const MS: u64 = 200_000;
+
+fn report(generations: &[Gen]) -> Report {
+    Report::of(&Trace::from_bytes(file(generations)).unwrap())
+}
+
+fn titles(report: &Report) -> Vec<String> {
+    report.findings().iter().map(|finding| finding.title.clone()).collect()
+}
+
+fn numbers(g: &mut Gen, slot: u32, time: u64, kind: Kind, numbers: &[u64]) {
+    g.at(slot, time, kind, |out| numbers.iter().for_each(|number| put_varint(out, *number)));
+}
+
+fn status(g: &mut Gen, slot: u32, kind: Kind, numbers: &[u64]) {
+    g.put(slot, kind, |out| numbers.iter().for_each(|number| put_varint(out, *number)));
+}
+
+/// The tasks of the slot 0 that nobody mentioned.
+fn listed(g: &mut Gen, site: u64, tasks: &[(u32, bool)]) {
+    g.put(0, Kind::TaskList, |out| {
+        let (mut bytes, mut before) = (Vec::new(), TaskListItem::default());
+        for (task, woken) in tasks {
+            let (site, running) = (site as u32, false);
+            let item = TaskListItem { task: *task, incarnation: 1, site, running, woken: *woken };
+            item.put(&before, &mut bytes);
+            before = item;
+        }
+        put_varint(out, bytes.len() as u64);
+        out.extend(bytes);
+    });
+}
+
+/// Worker 0 polls task 1 from 400 ms in the first generation to 100 ms in the second. Task 2 is
+/// spawned at 300 ms, and polled behind it. Task 3 is polled once in the first, and never again.
+fn long_poll() -> [Gen; 2] {
+    let mut g = Gen::new(1);
+    g.block(1, 1, 10);
+    let (reload, victim) = (g.site(1, "reload"), g.site(1, "victim"));
+    g.thread_start(1, 20, 1, "w-1");
+    numbers(&mut g, 1, 30, Kind::WorkerStart, &[0, 0, 1]);
+    numbers(&mut g, 1, 40, Kind::TaskCreate, &[1, 1, 2, reload]);
+    numbers(&mut g, 1, 50, Kind::TaskCreate, &[3, 1, 2, victim]);
+    numbers(&mut g, 1, MS, Kind::TaskPoll, &[3, 3]);
+    numbers(&mut g, 1, 2 * MS, Kind::TaskPending, &[]);
+    numbers(&mut g, 1, 3 * MS, Kind::TaskPoll, &[1, 3]);
+    numbers(&mut g, 1, 4 * MS, Kind::TaskPending, &[]);
+    numbers(&mut g, 1, 5 * MS, Kind::WorkerPark, &[]);
+    numbers(&mut g, 1, 299 * MS, Kind::WorkerUnpark, &[]);
+    numbers(&mut g, 1, 300 * MS, Kind::TaskCreate, &[2, 1, 2, victim]);
+    numbers(&mut g, 1, 301 * MS, Kind::WorkerPark, &[]);
+    numbers(&mut g, 1, 399 * MS, Kind::WorkerUnpark, &[]);
+    numbers(&mut g, 1, 400 * MS, Kind::TaskWake, &[1, 4]);
+    numbers(&mut g, 1, 400 * MS, Kind::TaskPoll, &[1, 5]);
+    g.block(0, 0, PERIOD);
+    g.end(&[]);
+
+    let mut h = g.next();
+    h.block(1, 1, 10);
+    let (reload, victim) = (h.site(1, "reload"), h.site(1, "victim"));
+    h.thread_status(1, 1, "w-1");
+    status(&mut h, 1, Kind::WorkerStatus, &[0, 0, 1, 2]);
+    status(&mut h, 1, Kind::TaskStatus, &[1, 1, 5, 2, reload]);
+    numbers(&mut h, 1, 100 * MS, Kind::TaskPending, &[]);
+    status(&mut h, 1, Kind::TaskStatus, &[2, 1, 2, 1, victim]);
+    numbers(&mut h, 1, 101 * MS, Kind::TaskPoll, &[2, 3]);
+    numbers(&mut h, 1, 102 * MS, Kind::TaskReady, &[]);
+    numbers(&mut h, 1, 103 * MS, Kind::WorkerPark, &[]);
+    h.block(0, 0, PERIOD);
+    listed(&mut h, victim, &[(3, false)]);
+    h.end(&[]);
+    [g, h]
+}
+
+#[test]
+fn a_poll_goes_on_from_one_generation_to_the_next() {
+    let trace = Trace::from_bytes(file(&long_poll())).unwrap();
+    let violations: Vec<_> = validate(&trace).iter().map(ToString::to_string).collect();
+    assert_eq!(violations, [""; 0], "the test's own trace is sound");
+    let report = report(&long_poll());
+    let titles = titles(&report);
+    assert!(
+        titles.iter().any(|title| title.starts_with(
+            "Task `reload` (1) kept worker r0/w0 (w-1) busy for 200 ms; 1 task waited meanwhile"
+        )),
+        "{titles:?}"
+    );
+    assert!(titles.iter().any(|title| title.contains("`victim` (2)")), "{titles:?}");
+    assert_eq!(titles.len(), 2, "{titles:?}");
+    assert_eq!(report.stuck.table.live, 2);
+    let worker = &report.workers.table.workers[0];
+    assert_eq!(worker.polls, 4);
+    assert!(worker.polling.0.abs_diff(203_000_000) < 1000, "{worker:?}");
+    assert!(worker.parked.0.abs_diff((397 + 294 + 98) * 1_000_000) < 1000, "{worker:?}");
+}
+
+#[test]
+fn from_statuses_alone_it_took_at_least_so_long() {
+    let [_, h] = long_poll();
+    let report = report(&[h]);
+    let poll = &report.polls.table.longest[0];
+    assert!(poll.before && poll.length.0.abs_diff(100_000_000) < 1000, "{poll:?}");
+    let titles = titles(&report);
+    assert!(titles[0].contains("at least 100 ms"), "{titles:?}");
+    assert_eq!(titles.len(), 1, "since when task 2 might run is not known: {titles:?}");
+    let idle = report.stuck.table.longest.iter().find(|idle| idle.task.name == "victim").unwrap();
+    assert!(idle.before && idle.length == Nanos(PERIOD * 5), "{idle:?}");
+}
+
+#[test]
+fn behind_a_loss_it_begins_anew() {
+    let [mut g, h] = long_poll();
+    g.blocks.retain(|block| block.header.slot != 0);
+    g.block(0, 0, PERIOD);
+    g.end(&[(Loss::NoSlot, 3)]);
+    let lossy = report(&[g, h]);
+    let poll = &lossy.polls.table.longest[0];
+    assert!(poll.before && poll.length.0.abs_diff(100_000_000) < 1000, "{poll:?}");
+    let because = &lossy.polls.not_assessed[0];
+    assert!(because.contains("3 events were lost (no_slot) in generation 1"), "{because}");
+    let worker = &lossy.workers.table.workers[0];
+    assert!(worker.observed.0.abs_diff(PERIOD * 5) < 1000, "{worker:?}");
+    // What has no place is missing as a whole; the rest is as it was.
+    let [mut g, h] = long_poll();
+    g.blocks.retain(|block| block.header.slot != 0);
+    g.block(0, 0, PERIOD);
+    g.end(&[(Loss::NoPlace, 3)]);
+    assert_eq!(report(&[g, h]).polls.table.longest[0].length.0 / 1_000_000, 200);
+}
+
+#[test]
+fn an_incomplete_generation_ends_where_it_was_copied() {
+    let [g, mut h] = long_poll();
+    // The poll is not over, and nothing was listed yet.
+    h.blocks.clear();
+    h.block(1, 1, 10);
+    h.thread_status(1, 1, "w-1");
+    let reload = h.site(1, "reload");
+    status(&mut h, 1, Kind::TaskStatus, &[1, 1, 5, 2, reload]);
+    let h = h.incomplete();
+    let both = report(&[g, h.clone()]);
+    let poll = &both.polls.table.longest[0];
+    assert!(poll.running && !poll.before, "{poll:?}");
+    assert_eq!(poll.length.0 / 1_000_000, 600);
+    assert_eq!(both.stuck.table.live, 3, "what the incomplete one does not mention still lives");
+    assert_eq!(both.stuck.not_assessed, [""; 0]);
+    let alone = report(&[h]);
+    let because = &alone.stuck.not_assessed[0];
+    assert!(because.contains("is incomplete and the one before it is not there"), "{because}");
+}
+
+#[test]
+fn a_service_without_tasks_has_its_regions_summed_up() {
+    let report = report(&service(4));
+    // Each generation ends within a request that the next one begins with the end of.
+    let slow = "worker-1 was in region `request` for 500 ms, where the median of 166 is 101 ns";
+    assert_eq!(titles(&report), [slow]);
+    assert_eq!(report.coverage.table.generations, 4);
+    assert_eq!(report.coverage.table.process.as_deref(), Some("shop"));
+    let [sleep, request] = ["sleep", "request"]
+        .map(|name| report.regions.table.names.iter().find(|of| of.name == name).unwrap());
+    assert_eq!((sleep.lengths.count(), sleep.open), (0, 1));
+    assert_eq!((request.lengths.count(), request.open), (2 * 4 * 20 + 2 * 3, 2));
+    assert_eq!(report.polls.not_assessed.len(), 1);
+}
+
+#[test]
+fn a_window_that_is_mostly_missing_is_told() {
+    let mut metadata = metadata();
+    metadata.add(key::WINDOW, 10_000_000_000_u64);
+    let bytes = file_with(&metadata, &service(4)[1..]);
+    let report = Report::of(&Trace::from_bytes(bytes).unwrap());
+    let missing = "85 % of the window that was asked for is missing: 1.5 s of 10 s are covered";
+    assert_eq!(report.coverage.findings[0].title, missing);
+    let bytes = file_with(&metadata, &service(4));
+    let from_the_begin = Report::of(&Trace::from_bytes(bytes).unwrap());
+    assert_eq!(from_the_begin.coverage.findings, [], "a recorder that has only begun");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever was lost or damaged: no panic, and scores within their bounds.
+    #[test]
+    fn any_damage_is_survived(
+        which: [bool; 2], places in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..8)
+    ) {
+        let generations = if which[0] { service(4) } else { long_poll().to_vec() };
+        let skip = usize::from(which[1]);
+        let mut bytes = file(&generations[skip..]);
+        let length = bytes.len();
+        places.iter().for_each(|(at, byte)| bytes[at % length] = *byte);
+        if let Ok(trace) = Trace::from_bytes(bytes) {
+            let report = Report::of(&trace);
+            for finding in report.findings() {
+                prop_assert!((0.0..=1.0).contains(&finding.score.number()), "{finding:?}");
+            }
+        }
+    }
+
+    /// Whatever the time is said to be.
+    #[test]
+    fn any_clock_is_survived(times: [u64; 6], metadata_window: u64) {
+        let mut generations = long_poll();
+        for (generation, times) in generations.iter_mut().zip(times.chunks(3)) {
+            generation.began.ticks = Ticks(times[0]);
+            generation.began.monotonic = Nanos(times[1]);
+            generation.ended.monotonic = Nanos(times[2]);
+        }
+        let mut metadata = metadata();
+        metadata.add(key::WINDOW, metadata_window);
+        let trace = Trace::from_bytes(file_with(&metadata, &generations)).unwrap();
+        for finding in Report::of(&trace).findings() {
+            prop_assert!((0.0..=1.0).contains(&finding.score.number()), "{finding:?}");
+        }
+    }
+
+    /// Whatever a writer might write into its blocks.
+    #[test]
+    fn any_records_are_survived(
+        places in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..12)
+    ) {
+        let mut generations = long_poll();
+        for (at, byte) in places {
+            let block = &mut generations[at % 2].blocks[0];
+            let place = at / 2 % block.records.len();
+            block.records[place] = byte;
+        }
+        let report = report(&generations);
+        prop_assert!(report.findings().len() < 100);
+    }
+}
