@@ -1,0 +1,110 @@
+//! The service: an echo with a little work, a task for each connection.
+
+use crate::MESSAGE;
+use anyhow::{Result, bail};
+use lookback_peers::candidates::{Bare, Dial9, Tasks};
+use std::io::Read;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tracing::subscriber::set_global_default;
+use tracing::{Instrument, debug, info_span};
+use tracing_subscriber::prelude::*;
+
+/// The candidates: their names, and what the table calls them. The first is what ratios are to.
+pub const SERVICES: &[(&str, &str)] = &[
+    ("bare", "bare"),
+    ("bare-again", "bare, again"),
+    ("bare-spans", "bare, spans in the bare registry"),
+    #[cfg(feature = "lookback")]
+    ("lookback", "lookback, tasks"),
+    #[cfg(feature = "lookback")]
+    ("lookback-spans", "lookback, tasks and spans"),
+    ("dial9", "dial9, tasks"),
+    ("dial9-spans", "dial9, tasks and spans"),
+];
+
+/// Serves until the standard input ends. The first line of the output is the port.
+pub fn run(name: &str) -> Result<()> {
+    match name {
+        "bare" | "bare-again" => serve(Bare),
+        "bare-spans" => {
+            set_global_default(tracing_subscriber::registry())?;
+            serve(Bare)
+        }
+        #[cfg(feature = "lookback")]
+        "lookback" => serve(lookback_peers::candidates::Lookback),
+        #[cfg(feature = "lookback")]
+        "lookback-spans" => {
+            set_global_default(lookback::tracing::subscriber())?;
+            serve(lookback_peers::candidates::Lookback)
+        }
+        "dial9" => serve(Dial9),
+        "dial9-spans" => {
+            let layer = dial9_utils::tracing_layer::Dial9TracingLayer::new();
+            set_global_default(tracing_subscriber::registry().with(layer))?;
+            serve(Dial9)
+        }
+        _ => bail!("no candidate {name}"),
+    }
+}
+
+fn serve<T: Tasks>(tasks: T) -> Result<()> {
+    let recorder = tasks.start()?;
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all();
+    let runtime = tasks.runtime(&recorder, builder)?;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    println!("{}", listener.local_addr()?.port());
+    tasks.block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener)?;
+        drop(tasks.spawn(accept(tasks, listener)));
+        std::io::Result::Ok(())
+    })?;
+
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(runtime);
+    tasks.stop(recorder)
+}
+
+async fn accept<T: Tasks>(tasks: T, listener: TcpListener) {
+    // Whatever goes wrong, the clients see their connection end, and say so.
+    while let Ok((stream, _)) = listener.accept().await {
+        drop(tasks.spawn(async move {
+            let _ = echo(stream).await;
+        }));
+    }
+}
+
+/// Answers the requests of one connection until it ends. A request is a span with two fields and
+/// an event in it; without a subscriber they cost a nanosecond or two.
+async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut message = [0; MESSAGE];
+    for request in 0_u64.. {
+        stream.read_exact(&mut message).await?;
+        let span = info_span!(parent: None, "request", request, bytes = MESSAGE);
+        async {
+            let checksum = work(&message);
+            message[..8].copy_from_slice(&checksum.to_le_bytes());
+            debug!(request, checksum, "answered");
+            stream.write_all(&message).await
+        }
+        .instrument(span)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A microsecond or so: a checksum over the request, many times.
+fn work(message: &[u8]) -> u64 {
+    let mut checksum = 0xcbf2_9ce4_8422_2325_u64;
+    for _ in 0..16 {
+        for byte in message {
+            checksum = (checksum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    checksum
+}
