@@ -6,11 +6,10 @@
 use crate::life::Life;
 use crate::site::Site;
 use crate::task::{Outcome, Place, begin_poll, end_poll};
-use crate::waker::{Lent, Relay};
+use crate::waker::Lent;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// A future whose life is recorded as that of a task: see [`RecordExt::recorded`].
@@ -20,7 +19,6 @@ use std::task::{Context, Poll};
 pub struct Recorded<F> {
     /// Dropped before the future: what its destructors do is no part of the task any more.
     life: Life,
-    relay: Option<Arc<Relay>>,
     future: F,
 }
 
@@ -36,7 +34,7 @@ impl<F> Recorded<F> {
     #[doc(hidden)]
     pub fn new(future: F, name: &'static str, place: &'static Location<'static>) -> Self {
         let life = Life::begin(crate::places::site_of(name, place));
-        Self { life, relay: None, future }
+        Self { life, future }
     }
 }
 
@@ -57,7 +55,7 @@ impl<F: Future> Future for Recorded<F> {
             }
             return result;
         }
-        let lent = Lent::new(place, context.waker(), &mut this.relay);
+        let lent = Lent::new(place, context.waker());
         let mut polled = Polled(Some((&mut this.life, place)));
         let result = future.poll(&mut Context::from_waker(lent.waker()));
         polled.end(if result.is_ready() { Outcome::Ready } else { Outcome::Pending });

@@ -145,6 +145,7 @@ impl Task {
         if word.is_alive() {
             end_unpolled(place);
         }
+        place.wakers.end();
         give_up(place);
     }
 }
@@ -153,6 +154,7 @@ impl Drop for Task {
     /// The future is dropped before it was done.
     fn drop(&mut self) {
         end_unpolled(self.0);
+        self.0.wakers.end();
         give_up(self.0);
     }
 }
@@ -507,6 +509,11 @@ pub(crate) fn wake(place: &'static Place) -> Woke {
                 // SAFETY: there is room for a record of a task.
                 unsafe { put_two(cursor, u64::from(TASKS.index_of(place)), word.sequence()) };
             });
+            let slot = ready.slot;
+            if slot.worker.is_known() && slot.poll_depth.load(Ordering::Relaxed) == 0 {
+                // The executor itself wakes, between two polls: the next one follows at once, too.
+                slot.poll_ended.set(slot.committed.get());
+            }
             ready.leave();
             Woke::Told
         }

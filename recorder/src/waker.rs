@@ -8,7 +8,7 @@
 //!
 //! An executor may give another waker in a later poll (futures that are polled by several others in
 //! turn do). While clones of ours are about, the one in the place cannot be exchanged, because they
-//! may be using it. The future then gets a [`Relay`], a waker on the heap with the new one in it. Old
+//! may be using it. The task then gets a [`Relay`], a waker on the heap with the new one in it. Old
 //! clones go on to wake what they always did, as they would without us.
 //!
 //! # Synchronization
@@ -28,16 +28,19 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 const SETTING: u32 = 1 << 30;
 /// It is there.
 const HELD: u32 = 1 << 31;
-const COUNT: u32 = SETTING - 1;
+/// There is a relay, too. Only the owner looks at it.
+const RELAYED: u32 = 1 << 29;
+const COUNT: u32 = RELAYED - 1;
 /// So many references are more than memory could hold: somebody forgets wakers in a loop.
-const TOO_MANY: u32 = 1 << 29;
+const TOO_MANY: u32 = 1 << 28;
 
 /// What a place keeps for its wakers. Zeroes are nothing.
 #[repr(C)]
 pub(crate) struct Wakers {
     held: UnsafeCell<MaybeUninit<Waker>>,
-    /// The executor's, during a poll, if there is none in the place.
-    borrowed: AtomicPtr<Waker>,
+    /// The executor's, during a poll, if there is none in the place. If there is, and `RELAYED` says
+    /// so, the relay.
+    other: AtomicPtr<()>,
     state: AtomicU32,
     /// How often the place was taken: whose wakers these are.
     pub(crate) incarnation: AtomicU32,
@@ -72,6 +75,22 @@ impl Wakers {
         }
     }
 
+    /// The task is over: lets the relay go, if there is one. For the owner, before its own reference.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        if self.state.load(Ordering::Relaxed) & RELAYED != 0 {
+            self.let_relay_go();
+        }
+    }
+
+    #[cold]
+    fn let_relay_go(&self) {
+        self.state.fetch_and(!RELAYED, Ordering::Relaxed);
+        let relay = self.other.load(Ordering::Relaxed).cast::<Relay>();
+        // SAFETY: by `RELAYED` it is the place's own reference to a relay, of which there is one.
+        drop(unsafe { Arc::from_raw(relay) });
+    }
+
     fn add_reference(&self) {
         if self.state.fetch_add(1, Ordering::Relaxed) & COUNT > TOO_MANY {
             std::process::abort();
@@ -92,7 +111,7 @@ impl Wakers {
         }
         // SAFETY: without one in the place there are no clones, so this is the one that is lent
         // during a poll, for which the executor's is borrowed.
-        unsafe { &*self.borrowed.load(Ordering::Relaxed) }
+        unsafe { &*self.other.load(Ordering::Relaxed).cast::<Waker>() }
     }
 
     /// Puts a clone of the executor's waker into the place, if there is none.
@@ -125,36 +144,41 @@ impl Wakers {
 pub(crate) struct Lent(ManuallyDrop<Waker>);
 
 impl Lent {
-    /// A waker that wakes through `executor`. `relay` is the future's own.
+    /// A waker that wakes through `executor`.
     #[inline]
-    pub(crate) fn new(
-        place: &'static Place,
-        executor: &Waker,
-        relay: &mut Option<Arc<Relay>>,
-    ) -> Self {
+    pub(crate) fn new(place: &'static Place, executor: &Waker) -> Self {
         let wakers = &place.wakers;
         let state = wakers.state.load(Ordering::Acquire);
-        // Only this thread, the owner, could take it out.
-        let held = wakers.held(state);
-        if held.is_some_and(|held| !held.will_wake(executor)) {
-            if state & COUNT > 1 {
-                return Self::relayed(place, executor, relay);
+        match wakers.held(state) {
+            // Only this thread, the owner, could take it out.
+            Some(held) if held.will_wake(executor) => {}
+            Some(_) if state & COUNT > 1 => return Self::relayed(place, executor),
+            held => {
+                if held.is_some() {
+                    wakers.let_go();
+                }
+                let borrowed = std::ptr::from_ref(executor).cast_mut();
+                wakers.other.store(borrowed.cast(), Ordering::Relaxed);
             }
-            wakers.let_go();
         }
-        wakers.borrowed.store(std::ptr::from_ref(executor).cast_mut(), Ordering::Relaxed);
         // SAFETY: the place outlives the poll, and the table's functions take a place.
         Self(ManuallyDrop::new(unsafe { Waker::from_raw(raw(place)) }))
     }
 
     #[cold]
-    fn relayed(place: &'static Place, executor: &Waker, relay: &mut Option<Arc<Relay>>) -> Self {
-        let relay = match relay {
-            Some(relay) if relay.executor.will_wake(executor) => relay,
-            _ => relay.insert(Relay::new(place, executor)),
-        };
-        let raw = RawWaker::new(Arc::as_ptr(relay).cast(), &RELAY);
-        // SAFETY: the future's own reference outlives the poll.
+    fn relayed(place: &'static Place, executor: &Waker) -> Self {
+        let wakers = &place.wakers;
+        let mut relay = wakers.other.load(Ordering::Relaxed).cast::<Relay>();
+        let is_relayed = wakers.state.load(Ordering::Relaxed) & RELAYED != 0;
+        // SAFETY: by `RELAYED` it is a relay, which the place holds a reference to.
+        if !is_relayed || !unsafe { &*relay }.executor.will_wake(executor) {
+            wakers.end();
+            relay = Arc::into_raw(Relay::new(place, executor)).cast_mut();
+            wakers.other.store(relay.cast(), Ordering::Relaxed);
+            wakers.state.fetch_or(RELAYED, Ordering::Relaxed);
+        }
+        let raw = RawWaker::new(relay.cast(), &RELAY);
+        // SAFETY: the place's reference outlives the poll.
         Self(ManuallyDrop::new(unsafe { Waker::from_raw(raw) }))
     }
 
