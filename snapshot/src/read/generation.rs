@@ -218,6 +218,12 @@ impl Contents {
         self.walked.get_or_init(|| Walked::new(self))
     }
 
+    /// As [`walked`](Self::walked), from somebody who has walked anyway.
+    pub(super) fn set_walked(&self, walked: Walked) {
+        // If it is known already, it is the same.
+        let _ = self.walked.set(walked);
+    }
+
     /// The site or schema of this index.
     pub(super) fn site(&self, index: u32) -> Option<Site<'_>> {
         let site = self.tables.site(index)?;

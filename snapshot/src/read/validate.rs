@@ -17,6 +17,7 @@ use super::order::Order;
 use super::stream::{NO_SPAN, NO_TASK, Raw, Record, Stream};
 use super::tables::NO_SITE;
 use super::thread::NO_THREAD;
+use super::walked::Walker;
 use super::{DecodedGeneration, ReadError, Trace};
 use crate::wire::{Generation, Kind, Nanos};
 use std::collections::HashMap;
@@ -210,9 +211,11 @@ impl Check<'_> {
         }
         let helped = complete || before.is_some();
         let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
+        let mut walker = Walker::default();
         for blocks in of.slots() {
-            self.slot(blocks, helped, &mut numbers);
+            self.slot(blocks, helped, &mut numbers, &mut walker);
         }
+        of.set_walked(walker.finish(of));
         if let Some(before) = before.filter(|before| before.complete && complete) {
             self.statuses(before);
         }
@@ -253,12 +256,20 @@ impl Check<'_> {
         }
     }
 
-    fn slot(&mut self, blocks: Range<u32>, helped: bool, numbers: &mut HashMap<u32, u64>) {
+    fn slot(
+        &mut self,
+        blocks: Range<u32>,
+        helped: bool,
+        numbers: &mut HashMap<u32, u64>,
+        walker: &mut Walker,
+    ) {
         let of = self.of;
         let slot = of.blocks[blocks.start as usize].slot;
         let mut stream = Stream::new(blocks);
         let mut place = Place { number: numbers.get(&slot).copied(), ..Place::default() };
+        walker.begin_slot(slot);
         while let Some(record) = stream.next(of) {
+            walker.record(&record, &stream, of);
             match record {
                 Record::Block(block) => self.block(block, &mut place),
                 Record::Lost(count) => {
@@ -288,6 +299,7 @@ impl Check<'_> {
                 Record::Thread(_) | Record::Region(_) | Record::Deeper(_) | Record::Status(_) => {}
             }
         }
+        walker.end_slot(&stream, of);
         self.first_event(&mut place);
         if let Some(number) = place.number {
             numbers.insert(slot, number);
