@@ -222,7 +222,9 @@ pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
                 space = " ";
                 Ok(())
             };
-            for (name, value) in facts(event).into_iter().filter(|(name, _)| *name != "sequence") {
+            for (name, value) in
+                facts(event).into_iter().filter(|(name, _)| !["sequence", "worker"].contains(name))
+            {
                 field(name, &value)?;
             }
             for (name, value) in event.fields() {
@@ -336,7 +338,8 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, r#","fields":{{"#)?;
     let mut comma = "";
     let mut cut = Vec::new();
-    for (name, value) in facts(event) {
+    let facts = facts(event);
+    for (name, value) in &facts {
         write!(out, r#"{comma}"{name}":"#)?;
         comma = ",";
         match value {
@@ -347,7 +350,12 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     for (field, value) in event.fields() {
         out.write_all(comma.as_bytes())?;
         comma = ",";
-        json_text(field, out)?;
+        // A field of the program's may be called as one of ours.
+        if facts.iter().any(|(name, _)| *name == field) {
+            json_text(&format!("field.{field}"), out)?;
+        } else {
+            json_text(field, out)?;
+        }
         out.write_all(b":")?;
         match value {
             Value::Text(text) | Value::Error(text) => {

@@ -5,16 +5,16 @@ use super::carry::{Carried, Carry};
 use super::catalog::FrameSpot;
 use super::order::Order;
 use super::plan::Plan;
-use super::standing::{SpanStatus, TaskStatus};
+use super::standing::{SpanStatus, TaskStatus, ThreadState};
 use super::survey::{Survey, survey};
 use super::tables::Tables;
 use super::thread::Threads;
 use super::time::Timeline;
 use super::unpack::unpack;
-use super::walked::{State, Walked};
-use super::{Event, Limits, Lost, ReadError, Reason, Site, Thread, WorkerId};
+use super::walked::Walked;
+use super::{Event, Limits, Lost, ReadError, Reason, Site};
 use crate::file::{BlockEntry, FrameHeader, GENERATION_TAG};
-use crate::wire::{ClockRecord, Generation, Nanos, SpanId, TaskId, Ticks};
+use crate::wire::{ClockRecord, Generation, Nanos, Ticks};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -296,7 +296,7 @@ impl DecodedGeneration {
     /// it is incomplete, as the generation before left them.
     pub fn statuses(&self) -> impl Iterator<Item = ThreadState<'_>> {
         let contents = &*self.contents;
-        contents.walked().begin.iter().map(move |state| ThreadState { contents, state })
+        ThreadState::all(contents)
     }
 
     /// The tasks that there were when it began.
@@ -309,7 +309,7 @@ impl DecodedGeneration {
         SpanStatus::all(&self.contents)
     }
 
-    /// Its events, in the order of their times. Damage stands where it was met.
+    /// Its events, in one order over all threads. Damage stands where it was met.
     #[must_use]
     pub fn events(&self) -> GenerationEvents {
         GenerationEvents {
@@ -317,87 +317,6 @@ impl DecodedGeneration {
             contents: Arc::clone(&self.contents),
             latest: Nanos(0),
         }
-    }
-}
-
-/// A region that was open when a generation began.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct OpenRegion<'a> {
-    /// Which.
-    pub site: Site<'a>,
-    /// When it began, in nanoseconds of the monotonic clock.
-    pub began: Nanos,
-}
-
-/// What a thread was doing when a generation began.
-#[derive(Clone, Copy)]
-pub struct ThreadState<'a> {
-    contents: &'a Contents,
-    state: &'a State,
-}
-
-impl<'a> ThreadState<'a> {
-    /// The thread.
-    #[must_use]
-    pub fn thread(&self) -> Option<&'a Thread> {
-        self.contents.threads.get(self.state.thread)
-    }
-
-    /// Its open regions, outermost first.
-    pub fn regions(&self) -> impl Iterator<Item = OpenRegion<'a>> + use<'a> {
-        let contents = self.contents;
-        let unknown = Site { name: "?", file: "?", line: 0 };
-        self.state.regions.known().iter().map(move |open| OpenRegion {
-            site: contents.site(open.site).unwrap_or(unknown),
-            began: contents.timeline.at(open.began),
-        })
-    }
-
-    /// How many more were open, deeper than the recorder restates.
-    #[must_use]
-    pub fn deeper(&self) -> u64 {
-        self.state.regions.deeper()
-    }
-
-    /// The tasks that it polled, outermost first: polls may nest.
-    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + use<'a> {
-        self.state.inside.tasks.known().iter().map(|(task, _)| *task)
-    }
-
-    /// The spans that it was inside of, outermost first.
-    pub fn spans(&self) -> impl Iterator<Item = SpanId> + use<'a> {
-        self.state.inside.spans.known().iter().copied()
-    }
-
-    /// How many more spans it was inside of, deeper than the recorder restates.
-    #[must_use]
-    pub fn spans_deeper(&self) -> u64 {
-        self.state.inside.spans.deeper()
-    }
-
-    /// The worker that it was.
-    #[must_use]
-    pub fn worker(&self) -> Option<WorkerId> {
-        self.contents.begin.workers.get(self.state.inside.worker?.worker)
-    }
-
-    /// Whether it was a worker that slept.
-    #[must_use]
-    pub fn is_parked(&self) -> bool {
-        self.state.inside.worker.is_some_and(|tenure| tenure.parked)
-    }
-
-    /// The runtime whose pool it belonged to.
-    #[must_use]
-    pub fn pool(&self) -> Option<u64> {
-        self.state.inside.pool
-    }
-
-    /// Whether this is told by the generation before.
-    #[must_use]
-    pub fn is_carried(&self) -> bool {
-        self.state.carried
     }
 }
 

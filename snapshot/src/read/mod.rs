@@ -14,7 +14,9 @@ mod carry;
 mod catalog;
 mod error;
 mod event;
+mod event_kind;
 mod extent;
+mod fields;
 mod foreign;
 mod generation;
 mod happening;
@@ -50,13 +52,13 @@ mod workers;
 pub use crate::wire::Level;
 pub use begin::WorkerId;
 pub use error::{ReadError, Reason};
-pub use event::{Event, EventKind, Fields};
-pub use generation::{
-    DecodedGeneration, EndRecord, GenerationEvents, GenerationInfo, OpenRegion, ThreadState,
-};
+pub use event::Event;
+pub use event_kind::EventKind;
+pub use fields::Fields;
+pub use generation::{DecodedGeneration, EndRecord, GenerationEvents, GenerationInfo};
 pub use limits::Limits;
 pub use lost::Lost;
-pub use standing::{SpanStatus, TaskStatus};
+pub use standing::{OpenRegion, SpanStatus, TaskStatus, ThreadState};
 pub use thread::Thread;
 pub use trace::{Events, Trace};
 pub use validate::{Violation, validate, validate_with};

@@ -1,6 +1,6 @@
 //! Values that are kept when the generation they are of is gone.
 
-use super::event::Fields;
+use super::fields::Fields;
 use super::generation::Contents;
 use super::{Text, Value};
 use crate::wire::{ValueType, put_varint, zigzag};

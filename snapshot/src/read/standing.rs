@@ -1,12 +1,98 @@
-//! Tasks and spans as they were when a generation began.
+//! Threads, tasks and spans as they were when a generation began.
 
 use super::begin::{SpanBegin, TaskBegin};
-use super::event::{Fields, UNKNOWN};
+use super::event::UNKNOWN;
+use super::fields::Fields;
 use super::generation::Contents;
 use super::walked::State;
-use super::{Site, Thread};
+use super::{Site, Thread, WorkerId};
 use crate::wire::{Nanos, SpanId, TaskId, TaskState};
 use std::collections::HashMap;
+
+/// A region that was open when a generation began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OpenRegion<'a> {
+    /// Which.
+    pub site: Site<'a>,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub began: Nanos,
+}
+
+/// What a thread was doing when a generation began.
+#[derive(Clone, Copy)]
+pub struct ThreadState<'a> {
+    contents: &'a Contents,
+    state: &'a State,
+}
+
+impl<'a> ThreadState<'a> {
+    pub(super) fn all(contents: &'a Contents) -> impl Iterator<Item = Self> {
+        contents.walked().begin.iter().map(move |state| ThreadState { contents, state })
+    }
+
+    /// The thread.
+    #[must_use]
+    pub fn thread(&self) -> Option<&'a Thread> {
+        self.contents.threads.get(self.state.thread)
+    }
+
+    /// Its open regions, outermost first.
+    pub fn regions(&self) -> impl Iterator<Item = OpenRegion<'a>> + use<'a> {
+        let contents = self.contents;
+        let unknown = Site { name: "?", file: "?", line: 0 };
+        self.state.regions.known().iter().map(move |open| OpenRegion {
+            site: contents.site(open.site).unwrap_or(unknown),
+            began: contents.timeline.at(open.began),
+        })
+    }
+
+    /// How many more were open, deeper than the recorder restates.
+    #[must_use]
+    pub fn deeper(&self) -> u64 {
+        self.state.regions.deeper()
+    }
+
+    /// The tasks that it polled, outermost first: polls may nest.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + use<'a> {
+        self.state.inside.tasks.known().iter().map(|(task, _)| *task)
+    }
+
+    /// The spans that it was inside of, outermost first.
+    pub fn spans(&self) -> impl Iterator<Item = SpanId> + use<'a> {
+        self.state.inside.spans.known().iter().copied()
+    }
+
+    /// How many more spans it was inside of, deeper than the recorder restates.
+    #[must_use]
+    pub fn spans_deeper(&self) -> u64 {
+        self.state.inside.spans.deeper()
+    }
+
+    /// The worker that it was.
+    #[must_use]
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.contents.begin.workers.get(self.state.inside.worker?.worker)
+    }
+
+    /// Whether it was a worker that slept.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.state.inside.worker.is_some_and(|tenure| tenure.parked)
+    }
+
+    /// The runtime whose pool it belonged to.
+    #[must_use]
+    pub fn pool(&self) -> Option<u64> {
+        self.state.inside.pool
+    }
+
+    /// Whether this is told by the generation before.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.state.carried
+    }
+}
 
 /// A task that there was when a generation began.
 #[derive(Clone, Copy)]

@@ -216,7 +216,8 @@ fn unreadable(spot: &FrameSpot, error: ReadError) -> GenerationInfo {
     }
 }
 
-/// Every event of a file, in one order: generation by generation, and in each by time.
+/// Every event of a file, in one order: generation by generation, and in each as things happened:
+/// by the numbers of tasks' transitions, and where those leave a choice by time.
 pub struct Events<'a> {
     trace: &'a Trace,
     next: usize,

@@ -4,10 +4,13 @@
 //! complete means. A recorded loss excuses what follows from it, and nothing else.
 
 mod join;
+mod report;
 mod spans;
 mod tasks;
 mod threads;
 mod workers;
+
+pub use report::Violation;
 
 use super::carry::Carry;
 use super::generation::Contents;
@@ -18,54 +21,13 @@ use super::stream::{NO_SPAN, NO_TASK, Raw, Record, Stream};
 use super::tables::NO_SITE;
 use super::thread::NO_THREAD;
 use super::walked::Walker;
-use super::{DecodedGeneration, ReadError, Trace};
+use super::{DecodedGeneration, Trace};
 use crate::wire::{Generation, Kind, Nanos};
+use report::Report;
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Something in a file that is not as it should be. One line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    file: Arc<str>,
-    offset: u64,
-    generation: Option<Generation>,
-    what: String,
-}
-
-impl Violation {
-    /// Where in the file the frame begins that it is in.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The generation that it is in, if it is in one.
-    #[must_use]
-    pub fn generation(&self) -> Option<Generation> {
-        self.generation
-    }
-
-    /// What is wrong, and where: slot, block and position.
-    #[must_use]
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: at byte {}: ", self.file, self.offset)?;
-        if let Some(number) = self.generation {
-            write!(f, "generation {number}: ")?;
-        }
-        f.write_str(&self.what)
-    }
-}
-
-/// The most violations that are told one by one.
-const MAX_VIOLATIONS: usize = 1000;
 /// Events farther than this outside of their generation's clock records have an absurd time. A
 /// process may be stopped for a while between reading the clock and being seen to have left.
 const MAX_STRAY: Nanos = Nanos(60_000_000_000);
@@ -88,7 +50,7 @@ pub fn validate(trace: &Trace) -> Vec<Violation> {
 /// As [`validate`], and tells before each generation how many were checked, of how many.
 #[must_use]
 pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> Vec<Violation> {
-    let mut report = Report { file: Arc::from(trace.file()), list: Vec::new(), more: 0 };
+    let mut report = Report::new(Arc::from(trace.file()));
     for damage in trace.damage() {
         report.damage(damage);
     }
@@ -128,38 +90,9 @@ impl DecodedGeneration {
     #[must_use]
     pub fn validate(&self) -> Vec<Violation> {
         let of = &*self.contents;
-        let mut report = Report { file: Arc::clone(&of.file), list: Vec::new(), more: 0 };
+        let mut report = Report::new(Arc::clone(&of.file));
         Check { of, report: &mut report, lost: false }.run(None);
         report.finish()
-    }
-}
-
-struct Report {
-    file: Arc<str>,
-    list: Vec<Violation>,
-    more: u64,
-}
-
-impl Report {
-    fn add(&mut self, offset: u64, generation: Option<Generation>, what: impl FnOnce() -> String) {
-        if self.list.len() < MAX_VIOLATIONS {
-            let file = Arc::clone(&self.file);
-            self.list.push(Violation { file, offset, generation, what: what() });
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn damage(&mut self, error: &ReadError) {
-        self.add(error.offset(), error.generation(), || error.reason().to_string());
-    }
-
-    fn finish(mut self) -> Vec<Violation> {
-        if self.more > 0 {
-            let (file, what) = (self.file, format!("and {} more violations", self.more));
-            self.list.push(Violation { file, offset: 0, generation: None, what });
-        }
-        self.list
     }
 }
 

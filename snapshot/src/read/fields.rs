@@ -1,0 +1,131 @@
+//! The named values of an event or a span.
+
+use super::bytes::{Bytes, TextAt};
+use super::generation::Contents;
+use super::tables::Field;
+use super::{Text, Value};
+use crate::wire::{Argument, ValueType};
+
+/// The named values of an event or a span.
+pub struct Fields<'a> {
+    pub(super) of: &'a Contents,
+    pub(super) bytes: Bytes<'a>,
+    pub(super) first: [Option<(&'a str, Value<'a>)>; 2],
+    pub(super) rest: Rest<'a>,
+}
+
+/// What is behind the first.
+pub(super) enum Rest<'a> {
+    Nothing,
+    Typed(&'a [Field]),
+    /// Given values of these fields: so many more.
+    Given(&'a [Field], u64),
+    Foreign(&'a [(String, Argument)]),
+}
+
+impl<'a> Fields<'a> {
+    /// The values that begin at `given`, of a callsite's fields, behind one or two others.
+    pub(super) fn given(
+        of: &'a Contents,
+        site: u32,
+        given: u32,
+        before: &[Option<(&'a str, Value<'a>)>],
+    ) -> Self {
+        let mut first = [None, None];
+        first[..before.len()].copy_from_slice(before);
+        let mut bytes = Bytes::new(&of.content, given, of.content.len() as u32);
+        let count = if given == 0 { 0 } else { bytes.number().unwrap_or_default() };
+        let fields = of.tables.site(site).map_or(&[][..], |site| of.tables.fields(site));
+        Fields { of, bytes, first, rest: Rest::Given(fields, count) }
+    }
+}
+
+/// Whether this field is given again: only the last value counts.
+fn is_given_again(index: u64, mut bytes: Bytes<'_>, left: u64) -> bool {
+    /// Of more than so many, all values are shown.
+    const MANY: u64 = 64;
+    left < MANY
+        && (0..left).any(|_| match bytes.given() {
+            Ok((other, kind)) => other == index || bytes.skip_value(kind).is_err(),
+            Err(_) => false,
+        })
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a str, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(first) = self.first.iter_mut().find_map(Option::take) {
+            return Some(first);
+        }
+        let (of, bytes) = (self.of, &mut self.bytes);
+        match &mut self.rest {
+            Rest::Nothing => None,
+            Rest::Typed(fields) => {
+                let (field, rest) = fields.split_first()?;
+                *fields = rest;
+                let name = of.tables.text(&of.content, field.name);
+                Some((name, of.value(field.kind, bytes)?))
+            }
+            Rest::Given(names, left) => loop {
+                *left = left.checked_sub(1)?;
+                let (index, kind) = bytes.given().ok()?;
+                let value = of.value(kind, bytes)?;
+                if is_given_again(index, *bytes, *left) {
+                    continue;
+                }
+                let name = usize::try_from(index).ok().and_then(|index| names.get(index));
+                let name = name.map_or("?", |field| of.tables.text(&of.content, field.name));
+                break Some((name, value));
+            },
+            Rest::Foreign(arguments) => loop {
+                let ((name, kind), rest) = arguments.split_first()?;
+                *arguments = rest;
+                let value = match kind {
+                    Argument::Unsigned => Value::Unsigned(bytes.number().ok()?),
+                    Argument::Signed => Value::Signed(bytes.signed().ok()?),
+                    Argument::Float => Value::Float(bytes.float().ok()?),
+                    Argument::Text => Value::Text(of.value_text(bytes.text().ok())),
+                    Argument::Id => {
+                        let id = bytes.number().ok()?;
+                        match of.tables.name_of(id) {
+                            Some(text) => Value::Text(of.value_text(Some(text))),
+                            None => Value::Unsigned(id),
+                        }
+                    }
+                    // What comes behind values that cannot be shown is not shown either.
+                    Argument::Values => return None,
+                    Argument::Fields
+                    | Argument::Pairs
+                    | Argument::Given
+                    | Argument::Names
+                    | Argument::Bytes => {
+                        bytes.skip_argument(*kind, &of.tables, &mut 0).ok()?;
+                        continue;
+                    }
+                };
+                break Some((name, value));
+            },
+        }
+    }
+}
+
+impl Contents {
+    fn value(&self, kind: ValueType, bytes: &mut Bytes<'_>) -> Option<Value<'_>> {
+        Some(match kind {
+            ValueType::Unsigned => Value::Unsigned(bytes.number().ok()?),
+            ValueType::Signed => Value::Signed(bytes.signed().ok()?),
+            ValueType::Float => Value::Float(bytes.float().ok()?),
+            ValueType::Bool => Value::Bool(bytes.byte().ok()? != 0),
+            ValueType::Text => Value::Text(self.value_text(bytes.text().ok())),
+            ValueType::Error => Value::Error(self.value_text(bytes.text().ok())),
+        })
+    }
+
+    pub(super) fn value_text(&self, text: Option<TextAt>) -> Text<'_> {
+        match text.and_then(|text| self.tables.span(text)) {
+            Some(span) => Text { text: span.of(&self.content), cut: span.is_cut() },
+            None => Text { text: "?", cut: false },
+        }
+    }
+}
