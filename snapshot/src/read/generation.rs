@@ -6,7 +6,7 @@ use super::catalog::FrameSpot;
 use super::order::Order;
 use super::plan::Plan;
 use super::standing::{SpanStatus, TaskStatus, ThreadState};
-use super::survey::{Survey, survey};
+use super::survey::{Omissions, Survey, survey};
 use super::tables::Tables;
 use super::thread::Threads;
 use super::time::Timeline;
@@ -99,9 +99,8 @@ pub(super) struct Contents {
     pub(super) is_alone: bool,
     /// Whether there is a word of tasks, workers or spans in it.
     pub(super) has_mentions: bool,
-    /// Whether statuses of tasks, of spans were left out.
-    pub(super) omitted_tasks: bool,
-    pub(super) omitted_spans: bool,
+    /// Of what statuses were left out.
+    pub(super) omissions: Omissions,
     /// What the generation before left open, by thread; of an incomplete generation alone.
     pub(super) carried: HashMap<u32, Carried>,
     walked: OnceLock<Walked>,
@@ -145,7 +144,7 @@ impl Contents {
         let Survey { tables, threads, events, block_events, lost, omitted, end, faults, .. } =
             survey;
         let (begin, has_mentions) = (survey.begin, survey.has_mentions);
-        let (omitted_tasks, omitted_spans) = (survey.omitted_tasks, survey.omitted_spans);
+        let omissions = survey.omissions;
         let sum =
             |lost: &[Lost]| lost.iter().fold(0_u64, |sum, lost| sum.saturating_add(lost.count));
         let unplaced = end.as_ref().map_or(0, |end| sum(&end.lost).saturating_sub(sum(&lost)));
@@ -190,8 +189,7 @@ impl Contents {
             unplaced,
             is_alone,
             has_mentions,
-            omitted_tasks,
-            omitted_spans,
+            omissions,
             carried,
             walked: OnceLock::new(),
         })

@@ -184,7 +184,7 @@ impl Happening {
                 if ends_poll || kind == Kind::TaskPoll { event.task } else { event.named_task() };
             let told = if named { Told::Stream(index) } else { Told::Task(task.index) };
             let excused = match wrong {
-                TaskWrong::NoStatus => of.omitted_tasks || of.is_alone,
+                TaskWrong::NoStatus => of.omissions.tasks || of.is_alone,
                 TaskWrong::NoPoll => of.is_alone,
                 _ => false,
             };
@@ -373,7 +373,7 @@ impl Happening {
     #[cold]
     fn wrong(&mut self, told: Told, event: &Raw, what: What, missing: u64, of: &Contents) {
         let unknown = match what {
-            What::Span(_, SpanWrong::NoStatus) => of.omitted_spans || of.is_alone,
+            What::Span(_, SpanWrong::NoStatus) => of.omissions.spans || of.is_alone,
             What::Span(_, SpanWrong::InsideOfNone | SpanWrong::NoLast)
             | What::Worker(_, WorkerWrong::None) => of.is_alone,
             _ => false,

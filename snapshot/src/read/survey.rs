@@ -32,9 +32,8 @@ pub(super) struct Survey {
     /// By the statuses in the streams.
     pub(super) lost: Vec<Lost>,
     pub(super) omitted: u64,
-    /// Whether some of them were of tasks, of spans.
-    pub(super) omitted_tasks: bool,
-    pub(super) omitted_spans: bool,
+    /// Of what.
+    pub(super) omissions: Omissions,
     pub(super) end: Option<EndRecord>,
     /// Blocks that cannot be read to their ends, and why. Their ends were moved there.
     pub(super) faults: BTreeMap<u32, Fault>,
@@ -47,6 +46,14 @@ pub(super) struct Survey {
     latest: Ticks,
     /// Threads by name of which only the text's id was known so far.
     unnamed: Vec<(ThreadNumber, u64, TextAt)>,
+}
+
+/// Of what statuses were left out for want of room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Omissions {
+    pub(super) threads: bool,
+    pub(super) tasks: bool,
+    pub(super) spans: bool,
 }
 
 /// Reads all blocks once. Shortens those that are damaged, and cuts them at the first event that is
@@ -67,8 +74,7 @@ pub(super) fn survey(
         block_events: vec![0; blocks.len()],
         lost: Vec::new(),
         omitted: 0,
-        omitted_tasks: false,
-        omitted_spans: false,
+        omissions: Omissions::default(),
         end: None,
         faults: BTreeMap::new(),
         ticks: blocks.iter().map(|block| block.base.0).collect(),
@@ -267,15 +273,16 @@ impl Survey {
             }
             Kind::RegionsDeeper => drop(bytes.number()?),
             Kind::Omitted => {
-                bytes.number()?;
-                self.omitted = self.omitted.saturating_add(bytes.number()?);
+                let (_, count) = (bytes.number()?, bytes.number()?);
+                self.omitted = self.omitted.saturating_add(count);
+                self.omissions.threads |= count > 0;
             }
             Kind::OmittedOf => {
                 let (what, _) = (bytes.number()?, bytes.number()?);
                 let count = bytes.number()?;
                 self.omitted = self.omitted.saturating_add(count);
-                self.omitted_tasks |= what == 2 && count > 0;
-                self.omitted_spans |= what == 3 && count > 0;
+                self.omissions.tasks |= what == 2 && count > 0;
+                self.omissions.spans |= what == 3 && count > 0;
             }
             Kind::Lost => {
                 let (code, count) = (bytes.number()?, bytes.number()?);

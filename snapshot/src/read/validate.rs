@@ -18,6 +18,7 @@ use super::happening::What;
 use super::mention::Mention;
 use super::order::Order;
 use super::stream::{NO_SPAN, NO_TASK, Raw, Record, Stream};
+use super::survey::Omissions;
 use super::tables::NO_SITE;
 use super::thread::NO_THREAD;
 use super::walked::Walker;
@@ -101,6 +102,7 @@ struct Before {
     number: Generation,
     complete: bool,
     lost: bool,
+    omissions: Omissions,
     carry: Carry,
     /// The number of each slot's next event.
     numbers: HashMap<u32, u64>,
@@ -158,7 +160,8 @@ impl Check<'_> {
             let known = carry.tenures.entry(*worker).or_default();
             *known = (*tenure).max(*known);
         }
-        Before { number: of.spot.number, complete, lost: self.lost, carry, numbers }
+        let (number, lost, omissions) = (of.spot.number, self.lost, of.omissions);
+        Before { number, complete, lost, omissions, carry, numbers }
     }
 
     fn clocks(&mut self) {
@@ -331,13 +334,21 @@ impl Check<'_> {
             return;
         }
         let (left, said) = (&before.carry, Carry::at_begin(of));
-        let others = of.info.omitted > 0 && !of.omitted_tasks && !of.omitted_spans;
-        if of.info.omitted == 0 || !others {
+        let omitted = Omissions {
+            threads: of.omissions.threads || before.omissions.threads,
+            tasks: of.omissions.tasks || before.omissions.tasks,
+            spans: of.omissions.spans || before.omissions.spans,
+        };
+        if !omitted.threads {
             self.threads(left, &said, before.number);
         }
         self.workers(left, &said, before.number);
-        self.tasks(left, &said, before.number);
-        self.spans(left, &said, before.number);
+        if !omitted.tasks {
+            self.tasks(left, &said, before.number);
+        }
+        if !omitted.spans {
+            self.spans(left, &said, before.number);
+        }
     }
 
     /// Takes all events in their order, and notes those that cannot be.

@@ -11,11 +11,10 @@ impl Check<'_> {
     pub(super) fn spans(&mut self, left: &Carry, said: &Carry, number: Generation) {
         for pair in join(&left.spans, &said.spans, |span| span.id) {
             match pair {
-                Pair::Left(was) if !self.of.omitted_spans => {
+                Pair::Left(was) => {
                     let (id, name) = (was.id, &left.site(was.site).name);
                     self.say(format!("span {id} ({name}) is still open, and has no status"));
                 }
-                Pair::Left(_) => {}
                 Pair::Right(is) => {
                     let (id, name) = (is.id, &said.site(is.site).name);
                     self.say(format!(

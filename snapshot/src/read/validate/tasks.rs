@@ -10,11 +10,10 @@ impl Check<'_> {
     pub(super) fn tasks(&mut self, left: &Carry, said: &Carry, number: Generation) {
         for pair in join(&left.tasks, &said.tasks, |task| task.id.index) {
             match pair {
-                Pair::Left(was) if !self.of.omitted_tasks => {
+                Pair::Left(was) => {
                     let (id, name) = (was.id, &left.site(was.site).name);
                     self.say(format!("task {id} ({name}) lives on, and has no status"));
                 }
-                Pair::Left(_) => {}
                 Pair::Right(is) => {
                     let (id, name) = (is.id, &said.site(is.site).name);
                     self.say(format!(
