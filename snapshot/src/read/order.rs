@@ -122,6 +122,7 @@ impl Order {
 
     /// Lets an event of a task, a span, a worker or a thread happen. If it has to wait for something,
     /// its stream is set aside.
+    #[inline(never)]
     fn take(&mut self, index: u32, event: &mut Raw, of: &Contents) -> bool {
         let Some(kind) = event.kind() else { return true };
         let forced = self.forced.take() == Some(index);
@@ -171,6 +172,7 @@ impl Order {
     }
 
     /// Goes to the next event of a stream, if there is one.
+    #[cold]
     fn advance(&mut self, index: u32, of: &Contents) -> bool {
         loop {
             match self.lines[index as usize].stream.next(of) {
@@ -182,6 +184,7 @@ impl Order {
     }
 
     /// Notes what stands between events.
+    #[cold]
     fn note(&mut self, record: Record, index: u32, of: &Contents) {
         let line = &mut self.lines[index as usize];
         match record {

@@ -137,7 +137,7 @@ impl Stream {
     }
 
     /// The next record that is no definition.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, of: &Contents) -> Option<Record> {
         loop {
             if self.at >= self.end as usize {
