@@ -349,7 +349,7 @@ pub(crate) fn end_poll(place: &'static Place, outcome: Outcome) {
     ready.write(kind, ready.now(), |_| {});
     place.words.written(ready.generation, status, word.sequence() + 1);
     pop(slot);
-    if slot.worker.is_known() {
+    if slot.worker.sleeps_seen() {
         slot.poll_ended.set(slot.committed.get());
     }
     ready.leave();
@@ -510,7 +510,7 @@ pub(crate) fn wake(place: &'static Place) -> Woke {
                 unsafe { put_two(cursor, u64::from(TASKS.index_of(place)), word.sequence()) };
             });
             let slot = ready.slot;
-            if slot.worker.is_known() && slot.poll_depth.load(Ordering::Relaxed) == 0 {
+            if slot.worker.sleeps_seen() && slot.poll_depth.load(Ordering::Relaxed) == 0 {
                 // The executor itself wakes, between two polls: the next one follows at once, too.
                 slot.poll_ended.set(slot.committed.get());
             }

@@ -21,6 +21,8 @@ pub(crate) struct WorkerPlace {
     who: AtomicU64,
     tenure: AtomicU64,
     parked: AtomicU32,
+    /// Which of its hooks were called on the thread: [`PARKS`], [`UNPARKS`].
+    seen: AtomicU32,
     /// The runtime + 1 whose pool the thread is of, 0 for none.
     pool: AtomicU32,
 }
@@ -34,10 +36,16 @@ pub(crate) struct Held {
     pub(crate) pool: u32,
 }
 
+/// The hook for parks was called, and that for their ends.
+const PARKS: u32 = 1;
+const UNPARKS: u32 = 2;
+
 impl WorkerPlace {
+    /// Whether the thread is a worker that cannot sleep unseen: then what it does next after a poll, it
+    /// does at once.
     #[inline(always)]
-    pub(crate) fn is_known(&self) -> bool {
-        self.who.load(Ordering::Relaxed) != 0
+    pub(crate) fn sleeps_seen(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) == PARKS | UNPARKS
     }
 
     pub(crate) fn held(&self) -> Held {
@@ -53,6 +61,7 @@ impl WorkerPlace {
     pub(crate) fn clear(&self) {
         self.who.store(0, Ordering::Relaxed);
         self.parked.store(0, Ordering::Relaxed);
+        self.seen.store(0, Ordering::Relaxed);
         self.pool.store(0, Ordering::Relaxed);
     }
 }
@@ -127,6 +136,9 @@ impl Runtime {
         let turn = |slot: &'static Slot, inside: Option<Inside>| {
             slot.worker.pool.store(self.0 + 1, Ordering::Relaxed);
             become_worker(slot, inside, Some(worker));
+            let seen = slot.worker.seen.load(Ordering::Relaxed);
+            let hook = if parked { PARKS } else { UNPARKS };
+            slot.worker.seen.store(seen | hook, Ordering::Relaxed);
             let was = slot.worker.parked.load(Ordering::Relaxed) != 0;
             if was != parked {
                 if let Some(inside) = inside {
@@ -179,6 +191,7 @@ fn become_worker(slot: &'static Slot, inside: Option<Inside>, worker: Option<usi
         put(inside, Kind::WorkerStop, &[]);
     }
     place.parked.store(0, Ordering::Relaxed);
+    place.seen.store(0, Ordering::Relaxed);
     if let Some(worker) = worker {
         let tenure = TENURES.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(inside) = inside {

@@ -12,12 +12,13 @@ use super::polls::PollWatch;
 use super::regions::RegionWatch;
 use super::scribe::Scribe;
 use super::spans::SpanWatch;
-use super::state::{PollEnd, WorkerNow, World};
+use super::state::{Poll, PollEnd, WorkerNow, World};
 use super::step::Step;
 use super::stuck::WaitWatch;
 use super::{Report, Section, end, losses, workers};
 use crate::read::{EventKind, GenerationInfo, Level, Trace};
-use crate::wire::{Generation, Nanos, TaskId};
+use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
+use std::collections::HashMap;
 
 /// See the module.
 pub(super) fn report(trace: &Trace) -> Report {
@@ -96,6 +97,8 @@ pub(super) struct Pass {
     delays: DelayWatch,
     waits: WaitWatch,
     busy: BusyWatch,
+    /// Polls after whose end their threads did nothing else yet.
+    just_ended: HashMap<ThreadNumber, Poll>,
     endings: EndingWatch,
     spans: SpanWatch,
     regions: RegionWatch,
@@ -128,6 +131,9 @@ impl Pass {
         self.first.get_or_insert(step.at);
         self.last = step.at;
         self.coverage.events += 1;
+        if !self.just_ended.is_empty() {
+            self.after_poll(step);
+        }
         self.world.called(step.thread, step.thread_name);
         if let Some(kind) = counted(&step.kind) {
             let name = self.world.names.name(step.name);
@@ -219,8 +225,17 @@ impl Pass {
         }
         if let Some(poll) = self.world.task_poll_end(step, task, how, waits) {
             self.polls.ended(&poll, &self.world);
-            self.busy.ended(&poll, &mut self.world);
+            self.just_ended.insert(step.thread, poll);
         }
+    }
+
+    /// What a thread does first after a poll: an executor wakes a task then that has yielded, so that
+    /// counts as if the task had done it.
+    fn after_poll(&mut self, step: &Step<'_>) {
+        let Some(mut poll) = self.just_ended.remove(&step.thread) else { return };
+        let yields = matches!(step.kind, EventKind::TaskWake { task } if task == poll.task);
+        poll.self_woken |= yields && poll.outermost;
+        self.busy.ended(&poll, &mut self.world);
     }
 
     fn worker(&mut self, step: &Step<'_>) {
@@ -271,6 +286,9 @@ impl Pass {
             self.regions.done(region);
         }
         self.delays.end(&self.world, end);
+        for poll in std::mem::take(&mut self.just_ended).into_values() {
+            self.busy.ended(&poll, &mut self.world);
+        }
         self.busy.end(&self.world, end);
         let has_tasks = self.had_tasks || !self.world.tasks.is_empty();
         let has_spans = self.had_spans || !self.world.spans.is_empty();

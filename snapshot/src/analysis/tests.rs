@@ -297,6 +297,19 @@ fn a_task_that_wakes_itself_all_the_time_is_a_busy_loop() {
 }
 
 #[test]
+fn a_task_that_its_executor_wakes_when_it_has_yielded_is_a_busy_loop_too() {
+    let mut script = Script::new(1, &[]);
+    script.worker(0.0, 1, 0).spawn(0.0, 1, 1, "yields");
+    for turn in 0..3000 {
+        let at = 1.0 + f64::from(turn) * 0.1;
+        script.poll(at, 1, 1).pending(at + 0.02, 1).wake(at + 0.03, 1, 1);
+    }
+    let report = script.report();
+    assert_eq!(report.busy.table.self_wakes, 3000);
+    assert!(report.busy.findings[0].title.contains("`yields`"));
+}
+
+#[test]
 fn a_panic_is_found() {
     let mut script = Script::new(1, &[]);
     script.spawn(0.0, 1, 1, "boom").poll(1.0, 1, 1).panic(2.0, 1);

@@ -18,7 +18,7 @@ impl Tasks for Lookback {
     }
 
     fn runtime(self, _recorder: &Recorder, mut builder: Builder) -> anyhow::Result<Runtime> {
-        lookback::tokio::instrument(&mut builder);
+        let _ = lookback::tokio::instrument(&mut builder);
         Ok(builder.build()?)
     }
 
