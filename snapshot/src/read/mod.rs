@@ -1,9 +1,12 @@
 //! The reader: from a file to events in one order.
 //!
 //! A file is opened by its index (`catalog`), or, where that is missing or damaged, by a `walk`.
-//! A generation is read in two passes: `survey` finds its definitions, `stream` then reads each
-//! slot's records, and `order` merges the slots. Nothing is held but one generation at a time, and
-//! an [`Event`] holds on to the generation that it is of.
+//! A generation is read in two passes: `survey` finds its definitions and what it says of its begin,
+//! `stream` then reads each slot's records, and `order` merges the slots: by what may happen next to
+//! tasks, spans and workers (`happening`, with a file for each), and by time where that leaves a
+//! choice. Nothing is held but one generation at a time, and an [`Event`] holds on to the generation
+//! that it is of. [`validate`] takes the same order and tells what cannot be; [`text`] is a file's
+//! content in words.
 //!
 //! A reader survives any input: damage is an error that says where, and costs no more than the
 //! generation that it is in; memory is bounded by [`Limits`]. `docs/format.md` has the rules.
