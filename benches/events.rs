@@ -8,8 +8,10 @@ mod common;
 use common::{Rounds, header, row};
 use lookback::{Barrier, Recorder, counter, event, log, region};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 const ROUND: u32 = 20_000;
 
@@ -136,12 +138,38 @@ fn bytes_an_event() {
             pace();
         }
     };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let _ = lookback::tokio::instrument(builder.worker_threads(2));
+    let runtime = builder.build().expect("a runtime");
+    let mut ping_pong = || {
+        let (here, there) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let side = |wait: Arc<Notify>, wake: Arc<Notify>| async move {
+            for _ in 0..ROUND {
+                wait.notified().await;
+                wake.notify_one();
+            }
+        };
+        here.notify_one();
+        let first = lookback::spawn_on(runtime.handle(), side(here.clone(), there.clone()));
+        let second = lookback::spawn_on(runtime.handle(), side(there, here));
+        lookback::block_on(&runtime, async { (first.await, second.await) }).0.expect("it ends");
+    };
+    let mut spawn_and_join = || {
+        let joins = async {
+            for n in 0..ROUND {
+                let _ = lookback::spawn(async move { black_box(n) }).await;
+            }
+        };
+        lookback::block_on(&runtime, async { lookback::spawn(joins).await }).expect("it ends");
+    };
     println!();
     println!("{:<44} {:>9} {:>9}", "bytes an event", "arena", "file");
     for (name, work) in [
         ("event, two integers, back to back", &mut two_integers as &mut dyn FnMut()),
         ("event, two integers, 1 µs apart", &mut sparse_events),
         ("region, 1 µs long", &mut sparse_regions),
+        ("tasks that wake each other in turn", &mut ping_pong),
+        ("tasks spawned and joined", &mut spawn_and_join),
     ] {
         let recorder = Recorder::builder().max_bytes(64 << 20).start().expect("it is not running");
         work();

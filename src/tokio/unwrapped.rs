@@ -1,5 +1,6 @@
 //! Tasks that nobody wrapped, seen by the hooks that Tokio has with `--cfg tokio_unstable`: their
-//! spawn, their polls, their end. Who wakes them is not known.
+//! spawn, their polls, their end. Who wakes them is not known, nor whether they are done or were
+//! aborted: Tokio ends them in a poll either way.
 
 use ::tokio::runtime::{Builder, TaskMeta};
 use ::tokio::task::Id;
