@@ -8,7 +8,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 /// How many bytes of a span's fields are kept, to restate them.
-pub(crate) const KEPT: usize = 256;
+pub(crate) const KEPT: usize = 248;
 /// How many bytes the fields of one event may take.
 const ROOM: usize = 1792;
 /// So many bytes of one text are taken.

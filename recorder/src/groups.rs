@@ -208,15 +208,20 @@ impl<T: 'static> Groups<T> {
         let _ = self.hint.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed);
         // Whole groups that were never used come last.
         let capacity = self.capacity.load(Ordering::Relaxed);
-        let fresh = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-            (used < capacity).then_some(used + 1)
-        });
-        let group = fresh.ok()?;
-        let free = !self.taken(group).swap(u64::MAX, Ordering::Acquire);
-        self.resident(group).store(1, Ordering::Release);
-        cache.group.set(group);
-        cache.free.set(free);
-        choose(cache)
+        loop {
+            let fresh = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+                (used < capacity).then_some(used + 1)
+            });
+            let group = fresh.ok()?;
+            let free = !self.taken(group).swap(u64::MAX, Ordering::Acquire);
+            // Another thread may have come upon it in between.
+            if free != 0 {
+                self.resident(group).store(1, Ordering::Release);
+                cache.group.set(group);
+                cache.free.set(free);
+                return choose(cache);
+            }
+        }
     }
 
     /// Gives back what a cache holds.

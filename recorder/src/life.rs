@@ -56,7 +56,9 @@ impl Life {
     #[cold]
     fn adopt(&mut self) -> Option<&'static Place> {
         if self.0 != 0 && is_recording() {
-            *self = Self::of(Task::adopt(self.site()?)?);
+            // If there is no place for it, it is never asked for again.
+            let task = self.site().and_then(Task::adopt);
+            *self = task.map_or(Self(0), Self::of);
         }
         self.place()
     }

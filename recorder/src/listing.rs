@@ -102,11 +102,13 @@ impl Statuses<'_> {
             if !stated.is_empty() && stated.contains(&index) {
                 continue;
             }
+            // What is listed already takes room, too, when a site is defined.
+            self.pending = list.len();
             let id = match last {
                 Some((known, id)) if std::ptr::eq(known, site) => Some(id),
                 _ => self.id(site),
             };
-            let has_room = self.has_room(list.len() + MAX_TASK_LIST_ITEM + 16);
+            let has_room = self.has_room(MAX_TASK_LIST_ITEM + 16);
             let Some(id) = id.filter(|_| has_room) else {
                 omitted.count(TASKS_OMITTED, site);
                 continue;
@@ -117,6 +119,7 @@ impl Statuses<'_> {
             item.put(&before, &mut list);
             before = item;
         }
+        self.pending = 0;
         if !list.is_empty() {
             self.out.push(Kind::TaskList as u8);
             put_varint(&mut self.out, list.len() as u64);

@@ -33,7 +33,8 @@ static OTHERS: Site = Site::new("(other)", &[], "", 0);
 /// The site of a task of this name, spawned there.
 #[inline]
 pub(crate) fn site_of(name: &'static str, place: &'static Location<'static>) -> &'static Site {
-    let keys = (name.as_ptr() as u64, std::ptr::from_ref(place) as u64);
+    let name_key = name.as_ptr() as u64 ^ (name.len() as u64) << 48;
+    let keys = (name_key, std::ptr::from_ref(place) as u64);
     find(keys, || Site::new(name, &[], place.file(), place.line()))
 }
 

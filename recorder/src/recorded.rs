@@ -55,8 +55,9 @@ impl<F: Future> Future for Recorded<F> {
             }
             return result;
         }
-        let lent = Lent::new(place, context.waker());
+        // Before the executor's code is called, which may panic.
         let mut polled = Polled(Some((&mut this.life, place)));
+        let lent = Lent::new(place, context.waker());
         let result = future.poll(&mut Context::from_waker(lent.waker()));
         polled.end(if result.is_ready() { Outcome::Ready } else { Outcome::Pending });
         result
@@ -71,7 +72,9 @@ impl Polled<'_> {
     fn end(&mut self, outcome: Outcome) {
         let Some((life, place)) = self.0.take() else { return };
         end_poll(place, outcome);
-        if outcome != Outcome::Pending {
+        if outcome == Outcome::Pending {
+            place.wakers.rest();
+        } else {
             life.finish();
         }
     }
@@ -127,7 +130,8 @@ pub trait RecordExt: Future + Sized {
     }
 
     /// Says what the task waits for while this future is pending: it stands in the trace as the
-    /// reason of its block.
+    /// reason of its block. Where a task waits for several futures at once, the one that was polled
+    /// first is the reason.
     ///
     /// ```
     /// use lookback_recorder::RecordExt;

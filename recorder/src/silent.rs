@@ -161,13 +161,15 @@ pub(crate) struct Statuses<'a> {
     /// How many bytes they may take.
     pub(crate) room: usize,
     pub(crate) out: Vec<u8>,
+    /// How many bytes more are sure to come.
+    pub(crate) pending: usize,
     ids: HashMap<*const Site, u32>,
 }
 
 impl<'a> Statuses<'a> {
     pub(crate) fn new(control: &'a Control, generation: u64, base: u64, room: usize) -> Self {
         let out = Vec::with_capacity(room);
-        Self { control, generation, base, room, out, ids: HashMap::new() }
+        Self { control, generation, base, room, out, pending: 0, ids: HashMap::new() }
     }
 
     /// All of it: of the threads that did not state themselves, of the spans and tasks that nobody
@@ -260,7 +262,7 @@ impl<'a> Statuses<'a> {
 
     /// Whether so much fits, and the count of what does not.
     pub(crate) fn has_room(&self, size: usize) -> bool {
-        self.out.len() + size + COUNT_SIZE <= self.room
+        self.out.len() + self.pending + size + COUNT_SIZE <= self.room
     }
 
     fn thread(&mut self, note: &Silent) {

@@ -43,6 +43,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 const PART: u32 = 1 << 15;
 const LENGTH: u32 = PART - 1;
 
+/// Somebody adds fields; and somebody else came meanwhile whose fields are not kept.
+const ADDING: u32 = 1;
+const MISSED: u32 = 2;
+
 /// The most spans that can be open at the same time: 1.25 GiB of address space.
 pub(crate) const MAX_OPEN: u32 = 1 << 22;
 /// Groups of places whose memory is kept, however few spans there are.
@@ -65,6 +69,9 @@ pub(crate) struct SpanPlace {
     /// How many fields are kept, in the high half; how many bytes they take, in the low half, with
     /// [`PART`] if some were not kept.
     pub(crate) kept: AtomicU32,
+    /// The same, as it was when the newest generation stated the span first.
+    kept_before: AtomicU32,
+    _to_the_fields: [u8; 4],
     pub(crate) adding: AtomicU32,
     fields: UnsafeCell<[u8; KEPT]>,
 }
@@ -99,9 +106,8 @@ impl SpanPlace {
         incarnation << 32 | u64::from(SPANS.index_of(self) + 1)
     }
 
-    /// The fields that are kept.
-    fn kept(&self) -> Kept<'_> {
-        let word = self.kept.load(Ordering::Acquire);
+    /// The fields that are kept, as far as this word says.
+    fn kept_up_to(&self, word: u32) -> Kept<'_> {
         let (count, length) = (word >> 16, (word & LENGTH) as usize);
         let bytes = self.fields.get().cast::<u8>();
         // SAFETY: so many bytes were written before their number was stored, and stay as they are.
@@ -130,11 +136,22 @@ impl SpanPlace {
 
     /// Keeps what becomes known later.
     pub(crate) fn keep_late(&self, fields: &Fields<'_>) {
-        if self.adding.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            self.keep(fields);
-            self.adding.store(0, Ordering::Release);
-        } else {
-            // Nobody waits: this one is in the event alone.
+        let (order, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        loop {
+            match self.adding.compare_exchange(0, ADDING, order, failure) {
+                Ok(_) => break,
+                // Nobody waits: this one is in the event alone, and who adds is told so.
+                Err(ADDING) => {
+                    if self.adding.compare_exchange(ADDING, MISSED, order, failure).is_ok() {
+                        return;
+                    }
+                }
+                Err(MISSED) => return,
+                Err(_) => {}
+            }
+        }
+        self.keep(fields);
+        if self.adding.swap(0, order) == MISSED {
             self.kept.fetch_or(PART, Ordering::AcqRel);
         }
     }
@@ -152,16 +169,22 @@ impl SpanPlace {
 
     /// The status that the listing of `generation` must have of it, if it must.
     pub(crate) fn listed(&self, generation: u64) -> Option<Restated<'_>> {
-        if self.told.is_to_be_listed(generation) { self.restated() } else { None }
+        if !self.told.is_to_be_listed(generation) {
+            return None;
+        }
+        // What was added in the next generation already is none of this one's.
+        let ahead = self.told.is_ahead_of(generation);
+        let kept = if ahead { &self.kept_before } else { &self.kept };
+        self.restated(kept.load(Ordering::Acquire))
     }
 
-    fn restated(&self) -> Option<Restated<'_>> {
+    fn restated(&self, kept: u32) -> Option<Restated<'_>> {
         Some(Restated {
             name: self.name(),
             site: self.site()?,
             parent: self.parent.load(Ordering::Relaxed),
             began: self.began.load(Ordering::Relaxed),
-            kept: self.kept(),
+            kept: self.kept_up_to(kept),
         })
     }
 }
@@ -285,8 +308,8 @@ fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
     let (slot, _, generation) = inside.parts();
     // Again if fields were added meanwhile: who added them may not have seen that the span is stated.
     while !place.told.is_stated_in(generation) {
-        let kept = place.kept.load(Ordering::Relaxed);
-        let restated = place.restated()?;
+        let kept = place.kept.load(Ordering::Acquire);
+        let restated = place.restated(kept)?;
         let id = inside.site_piece(restated.site)?;
         if !inside.block_for(1 + restated.size()) {
             return None;
@@ -298,6 +321,9 @@ fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
         });
         if place.told.is_ahead_of(generation) {
             return Some(());
+        }
+        if !place.told.is_stated_in(generation) {
+            place.kept_before.store(kept, Ordering::Relaxed);
         }
         place.told.is_stated_now(generation);
         fence(Ordering::SeqCst);

@@ -6,6 +6,7 @@
 
 use crate::control::control;
 use crate::fields::Fields;
+use crate::groups::Cache;
 use crate::ordinary::Ready;
 use crate::site::Site;
 use crate::slot::{MAX_SPANS, Slot};
@@ -80,17 +81,16 @@ fn create_at_once(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> O
 #[cold]
 #[inline(never)]
 fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Name {
-    let named = match parent {
-        Parent::Of(name) => find(name),
-        Parent::Current => None,
-    };
+    // Its name may come from anywhere: while it is used here, it stays open.
+    let held = Held::new(parent);
+    let named = held.place();
     let size = 7 * MAX_VARINT + fields.size();
     let Some(writer) = enter_gate(size, [named, None]) else { return 0 };
     let inside = writer.inside();
     let (slot, control, generation) = inside.parts();
     let complete = control.complete.load(Ordering::Acquire);
     let Some(place) = SPANS.take(&slot.free_spans, |place| place.told.is_free_for(complete)) else {
-        inside.lose(Loss::NoPlace);
+        slot.count_lost(Loss::NoPlace);
         return 0;
     };
     let incarnation = match place.incarnation.load(Ordering::Relaxed) {
@@ -369,17 +369,52 @@ fn close_slowly(place: &'static SpanPlace, name: Name) {
                 inside.commit(cursor);
             }
         }
-        return release(place, closed);
+        return release(place, closed, Some(&slot.free_spans));
     }
-    // Not before the last one that may have stated it.
-    closed = closed.max(place.told.newest());
-    release(place, closed);
+    // Not before the last one that may have stated it, or that is being listed now.
+    closed = closed.max(place.told.newest()) + 1;
+    release(place, closed, None);
 }
 
-fn release(place: &'static SpanPlace, closed: u64) {
+/// Ends a span. The cache is that of the thread, if it is inside its gate.
+fn release(place: &'static SpanPlace, closed: u64, cache: Option<&Cache>) {
     place.references.store(0, Ordering::Relaxed);
     place.told.close(closed);
-    SPANS.give(SPANS.index_of(place), thread::present_slot().map(|slot| &slot.free_spans));
+    SPANS.give(SPANS.index_of(place), cache);
+}
+
+/// A reference to a span that somebody named without having one of his own, for as long as a call
+/// takes. It must outlast the gate: to give it up may close the span.
+struct Held(Name);
+
+impl Held {
+    fn new(of: Parent) -> Self {
+        let Parent::Of(name) = of else { return Self(0) };
+        let more = |count: u32| (count > 0).then_some(count + 1);
+        let held = find(name).filter(|place| {
+            place.references.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+        });
+        // If another span has taken the place in between, that one is let go again.
+        match held.map(SpanPlace::name) {
+            Some(held) if held == name => Self(name),
+            other => {
+                drop(Self(other.unwrap_or(0)));
+                Self(0)
+            }
+        }
+    }
+
+    fn place(&self) -> Option<&'static SpanPlace> {
+        find(self.0)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.0 != 0 {
+            give_up(self.0);
+        }
+    }
 }
 
 /// Fields of a span that become known later.
@@ -422,8 +457,11 @@ pub fn record(name: Name, fields: &Fields<'_>) {
 
 /// A span follows from another one.
 pub fn follows(name: Name, from: Name) {
-    let Some(place) = find(name) else { return };
-    let named = [Some(place), find(from)];
+    let held = [name, from].map(|name| Held::new(Parent::Of(name)));
+    let named = held.each_ref().map(Held::place);
+    if named[0].is_none() {
+        return;
+    }
     let Some(writer) = enter_gate(1 + 5 * MAX_VARINT, named) else { return };
     if let Some((mut cursor, _)) = writer.inside().begin(Kind::SpanFollows, 4 * MAX_VARINT) {
         // SAFETY: the size asked for is that of two names.
@@ -438,10 +476,8 @@ pub fn follows(name: Name, from: Name) {
 /// A message with fields, said of the innermost span of this thread, or of another one.
 #[inline(never)]
 pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
-    let named = match of {
-        Parent::Of(name) => find(name),
-        Parent::Current => None,
-    };
+    let held = Held::new(of);
+    let named = held.place();
     let mut message = message.as_str().encoded();
     let size = 5 * MAX_VARINT + message.size(MAX_TEXT) + fields.size();
     let Some(writer) = enter_gate(size, [named, None]) else { return };

@@ -235,7 +235,8 @@ fn take_place(inside: Inside, site: &'static Site) -> Option<(&'static Place, u6
     let complete = control.complete.load(Ordering::Acquire);
     let taken = TASKS.take(&slot.free_tasks, |place| place.words.is_free_for(complete));
     let Some(place) = taken else {
-        inside.lose(Loss::NoPlace);
+        // The thread's own state is as it was: nothing has to be stated again.
+        slot.count_lost(Loss::NoPlace);
         return None;
     };
     let mut incarnation = place.wakers.incarnation.load(Ordering::Relaxed);
@@ -254,7 +255,13 @@ fn take_place(inside: Inside, site: &'static Site) -> Option<(&'static Place, u6
 /// Gives up one reference to a place.
 pub(crate) fn give_up(place: &'static Place) {
     if place.wakers.give_up() {
-        TASKS.give(TASKS.index_of(place), thread::present_slot().map(|slot| &slot.free_tasks));
+        let index = TASKS.index_of(place);
+        // A signal handler may take from the thread's cache, unless the thread is inside its gate.
+        let slot = thread::present_slot().filter(|slot| !slot.gate.is_inside());
+        match slot.and_then(|slot| Writer::enter_slot(control(), slot)) {
+            Some(writer) => TASKS.give(index, Some(&writer.inside().slot().free_tasks)),
+            None => TASKS.give(index, None),
+        }
     }
 }
 
@@ -471,16 +478,17 @@ pub(crate) fn state_polls(inside: Inside) -> Option<()> {
     for poll in &slot.polls[..depth.min(MAX_POLLS)] {
         // SAFETY: the stack holds places, which are never unmapped.
         let Some(place) = (unsafe { poll.load(Ordering::Relaxed).as_ref() }) else { continue };
-        let id = inside.site_piece(place.site())?;
+        if place.words.own().status() != Status::Running {
+            // Its begin was lost, and so was its end, or will be.
+            continue;
+        }
+        let Some((site, _)) = place.named() else { continue };
+        let id = inside.site_piece(site)?;
         if !inside.block_for(STATUS) {
             return None;
         }
         let word = place.words.own();
         let woken = place.words.mention(generation).is_some_and(|stated| stated.woken);
-        if word.status() != Status::Running {
-            // Its begin was lost, and so was its end, or will be.
-            continue;
-        }
         put_status(inside, place, id, Stated { sequence: word.sequence(), running: true, woken });
         place.words.written(generation, Status::Running, word.sequence());
     }

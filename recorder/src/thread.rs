@@ -51,6 +51,10 @@ pub(crate) fn present_slot() -> Option<&'static Slot> {
 #[cold]
 #[inline(never)]
 fn arrive(control: &'static Control) -> Option<&'static Slot> {
+    // Nothing is recorded: no thread needs a slot, and in a forked child there is none.
+    if control.generation.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
     if BETWEEN.get() {
         control.count_lost(Loss::NoSlot);
         return None;

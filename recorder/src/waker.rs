@@ -11,6 +11,10 @@
 //! may be using it. The task then gets a [`Relay`], a waker on the heap with the new one in it. Old
 //! clones go on to wake what they always did, as they would without us.
 //!
+//! While a clone of ours is about, the executor's waker stays in the place, even if the clone that it
+//! was made for is gone. So where a waker owns its task, one that nobody wakes any more is freed only
+//! after its next poll.
+//!
 //! # Synchronization
 //!
 //! `state` counts the references to the place and says whether it holds a waker. A waker is written
@@ -75,6 +79,20 @@ impl Wakers {
         }
     }
 
+    /// A poll is over. Where nobody has a clone of ours, nobody needs the executor's: it may own the
+    /// task. For the owner.
+    #[inline(always)]
+    pub(crate) fn rest(&self) {
+        if self.state.load(Ordering::Acquire) == 1 | HELD {
+            self.let_go_of_held();
+        }
+    }
+
+    #[cold]
+    fn let_go_of_held(&self) {
+        self.let_go();
+    }
+
     /// The task is over: lets the relay go, if there is one. For the owner, before its own reference.
     #[inline(always)]
     pub(crate) fn end(&self) {
@@ -126,8 +144,9 @@ impl Wakers {
             if state & HELD != 0 {
                 return;
             }
+            let (next, order) = (state | SETTING, Ordering::Acquire);
             if state & SETTING == 0
-                && self.state.fetch_or(SETTING, Ordering::Acquire) & (SETTING | HELD) == 0
+                && self.state.compare_exchange(state, next, order, order).is_ok()
             {
                 break;
             }
@@ -254,8 +273,10 @@ pub(crate) struct Relay {
 
 impl Relay {
     fn new(place: &'static Place, executor: &Waker) -> Arc<Self> {
+        // Cloned first: it is the executor's code, and may panic.
+        let executor = executor.clone();
         place.wakers.add_reference();
-        Arc::new(Self { place, executor: executor.clone() })
+        Arc::new(Self { place, executor })
     }
 }
 

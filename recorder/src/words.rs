@@ -327,7 +327,8 @@ impl Words {
     /// Whether the place of a task that is over can be used again, when `complete` is.
     pub(crate) fn is_free_for(&self, complete: u64) -> bool {
         let word = self.own();
-        !word.is_alive() && word.age(complete) >= -1
+        // One that was never used has no generation, and is as old as any.
+        !word.is_alive() && (word.0 == 0 || word.age(complete) >= -1)
     }
 }
 
@@ -397,7 +398,9 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_nobody_lists_its_last_task_any_more() {
         let words = Words::new();
-        assert!(words.is_free_for(1000), "never used");
+        for complete in [0, 1000, 40_000, 65_530, 1 << 40] {
+            assert!(words.is_free_for(complete), "never used");
+        }
         words.written(7, Status::Dead, 8);
         assert!(!words.is_free_for(5));
         assert!(words.is_free_for(6));

@@ -21,7 +21,8 @@ pub(crate) struct WorkerPlace {
     who: AtomicU64,
     tenure: AtomicU64,
     parked: AtomicU32,
-    /// Which of its hooks were called on the thread: [`PARKS`], [`UNPARKS`].
+    /// Which of its hooks were called on the thread, of a runtime all of whose tasks are recorded:
+    /// [`PARKS`], [`UNPARKS`].
     seen: AtomicU32,
     /// The runtime + 1 whose pool the thread is of, 0 for none.
     pool: AtomicU32,
@@ -41,8 +42,8 @@ const PARKS: u32 = 1;
 const UNPARKS: u32 = 2;
 
 impl WorkerPlace {
-    /// Whether the thread is a worker that cannot sleep unseen: then what it does next after a poll, it
-    /// does at once.
+    /// Whether the thread is a worker that neither sleeps nor polls unseen: then what it does next after
+    /// a poll, it does at once.
     #[inline(always)]
     pub(crate) fn sleeps_seen(&self) -> bool {
         self.seen.load(Ordering::Relaxed) == PARKS | UNPARKS
@@ -86,20 +87,25 @@ static ASK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A runtime of the process, by a number of its own. Its hooks call these, on its own threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Runtime(u32);
+pub struct Runtime {
+    number: u32,
+    /// Whether no task of it goes unrecorded.
+    all: bool,
+}
 
 impl Runtime {
-    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is.
+    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is;
+    /// `all`, that every task of it is recorded.
     #[must_use]
-    pub fn new(ask: fn() -> Option<usize>) -> Self {
+    pub fn new(ask: fn() -> Option<usize>, all: bool) -> Self {
         ASK.store(ask as *mut (), Ordering::Release);
-        Self(RUNTIMES.fetch_add(1, Ordering::Relaxed))
+        Self { number: RUNTIMES.fetch_add(1, Ordering::Relaxed), all }
     }
 
     /// Its number, from 0.
     #[must_use]
     pub fn number(self) -> u32 {
-        self.0
+        self.number
     }
 
     /// This thread is of its pool: a worker, or for what blocks.
@@ -109,8 +115,8 @@ impl Runtime {
         }
         let Some(writer) = Writer::enter() else { return };
         let inside = writer.inside();
-        inside.slot().worker.pool.store(self.0 + 1, Ordering::Relaxed);
-        put(inside, Kind::PoolThread, &[u64::from(self.0)]);
+        inside.slot().worker.pool.store(self.number + 1, Ordering::Relaxed);
+        put(inside, Kind::PoolThread, &[u64::from(self.number)]);
     }
 
     /// This thread is about to end, and is no worker any more.
@@ -134,11 +140,12 @@ impl Runtime {
         }
         let Some(worker) = ask() else { return };
         let turn = |slot: &'static Slot, inside: Option<Inside>| {
-            slot.worker.pool.store(self.0 + 1, Ordering::Relaxed);
+            slot.worker.pool.store(self.number + 1, Ordering::Relaxed);
             become_worker(slot, inside, Some(worker));
             let seen = slot.worker.seen.load(Ordering::Relaxed);
             let hook = if parked { PARKS } else { UNPARKS };
-            slot.worker.seen.store(seen | hook, Ordering::Relaxed);
+            let seen = if self.all { seen | hook } else { 0 };
+            slot.worker.seen.store(seen, Ordering::Relaxed);
             let was = slot.worker.parked.load(Ordering::Relaxed) != 0;
             if was != parked {
                 if let Some(inside) = inside {

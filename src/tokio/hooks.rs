@@ -22,6 +22,7 @@ pub struct Hooks {
     thread_stop: Option<Hook>,
     thread_park: Option<Hook>,
     thread_unpark: Option<Hook>,
+    all_tasks: bool,
 }
 
 impl fmt::Debug for Hooks {
@@ -31,6 +32,7 @@ impl fmt::Debug for Hooks {
             .field("thread_stop", &self.thread_stop.is_some())
             .field("thread_park", &self.thread_park.is_some())
             .field("thread_unpark", &self.thread_unpark.is_some())
+            .field("all_tasks", &self.all_tasks)
             .finish()
     }
 }
@@ -62,6 +64,16 @@ impl Hooks {
         on_thread_park thread_park;
         /// To be called when a worker goes on.
         on_thread_unpark thread_unpark;
+    }
+
+    /// Promises that every task of the runtime is recorded: none is spawned by Tokio itself, as
+    /// libraries do. Then a poll that follows upon another one on the same worker begins where that
+    /// one ended, and saves the clock a reading. With an unrecorded task between them, its time would be
+    /// put down to the next one, so this is not assumed.
+    #[must_use]
+    pub fn all_tasks_are_recorded(mut self) -> Self {
+        self.all_tasks = true;
+        self
     }
 }
 
@@ -98,15 +110,18 @@ impl Instrumented {
 /// sleeps. To be called once a builder.
 ///
 /// Hooks that are set already stay as they are, for the service is more important than its trace; the
-/// answer says which ones. Set yours through [`instrument_with`], and both are called.
+/// answer says which ones. Set yours through [`instrument_with`], and both are called. With
+/// `--cfg tokio_unstable` the hooks for tasks are set, too, and take the place of those that were
+/// there: a builder does not show whether it has any.
 pub fn instrument(builder: &mut Builder) -> Instrumented {
     instrument_with(builder, Hooks::new())
 }
 
 /// As [`instrument`], and calls these hooks as well.
 pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
-    let runtime = Runtime::new(worker_index);
-    let Hooks { thread_start, thread_stop, thread_park, thread_unpark } = hooks;
+    let Hooks { thread_start, thread_stop, thread_park, thread_unpark, all_tasks } = hooks;
+    // The hooks of an unstable Tokio see every task.
+    let runtime = Runtime::new(worker_index, all_tasks || cfg!(tokio_unstable));
     let both = |ours: fn(Runtime), theirs: Option<Hook>, theirs_first: bool| {
         move || match &theirs {
             None => ours(runtime),

@@ -5,7 +5,7 @@
 use ::tokio::runtime::{Builder, TaskMeta};
 use ::tokio::task::Id;
 use lookback_recorder::integration::Observed;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,8 @@ const SHARDS: usize = 64;
 thread_local! {
     /// What is being spawned on this thread is recorded already.
     static WRAPPED: Cell<bool> = const { Cell::new(false) };
-    /// The task that this thread polls, if it is recorded here.
-    static POLLED: Cell<Option<Id>> = const { Cell::new(None) };
+    /// The tasks that this thread polls and that are recorded here, outermost first.
+    static POLLED: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
 
 static TASKS: LazyLock<Tasks> = LazyLock::new(|| Tasks {
@@ -80,13 +80,15 @@ fn before_poll(task: &TaskMeta<'_>) {
     if let Some(observed) = TASKS.get(task.id())
         && observed.begin_poll()
     {
-        let _ = POLLED.try_with(|polled| polled.set(Some(task.id())));
+        // Without the note of it, the poll would have no end.
+        if POLLED.try_with(|polled| polled.borrow_mut().push(task.id())).is_err() {
+            observed.end_poll();
+        }
     }
 }
 
 fn after_poll(task: &TaskMeta<'_>) {
-    let polled = POLLED.try_with(Cell::take).unwrap_or(None);
-    if polled == Some(task.id())
+    if takes_innermost(task.id())
         && let Some(observed) = TASKS.get(task.id())
     {
         observed.end_poll();
@@ -96,9 +98,18 @@ fn after_poll(task: &TaskMeta<'_>) {
 fn terminated(task: &TaskMeta<'_>) {
     let Some(observed) = TASKS.shard(task.id()).remove(&task.id()) else { return };
     // A task that is done ends inside of its last poll.
-    let polled = POLLED.try_with(Cell::get).unwrap_or(None) == Some(task.id());
-    if polled {
-        let _ = POLLED.try_with(Cell::take);
-    }
-    observed.end(polled);
+    observed.end(takes_innermost(task.id()));
+}
+
+/// Whether this task is the innermost one that the thread polls. It is no more, then.
+fn takes_innermost(id: Id) -> bool {
+    let takes = |polled: &RefCell<Vec<Id>>| {
+        let mut polled = polled.borrow_mut();
+        let is_it = polled.last() == Some(&id);
+        if is_it {
+            polled.pop();
+        }
+        is_it
+    };
+    POLLED.try_with(takes).unwrap_or(false)
 }

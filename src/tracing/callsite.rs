@@ -51,17 +51,23 @@ pub(super) fn site_of_log(
     fields: &'static Metadata<'static>,
 ) -> Option<&'static Site> {
     static TARGETS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let target = {
-        let mut targets = TARGETS.lock().ok()?;
-        let targets = targets.get_or_insert_default();
-        match targets.get(metadata.target()) {
-            Some(target) => *target,
-            None if targets.len() >= MOST_TARGETS => return None,
-            None => {
-                let target: &'static str = Box::leak(metadata.target().into());
-                targets.insert(target);
-                target
+    let known = |targets: &Option<HashSet<&'static str>>| {
+        targets.as_ref().and_then(|targets| targets.get(metadata.target()).copied())
+    };
+    // Nobody waits for it: who finds the table taken does without a name of its own for once.
+    let found = known(&*TARGETS.try_lock().ok()?);
+    let target = match found {
+        Some(target) => target,
+        None => {
+            // Allocated without the lock: an allocator may log, too.
+            let target: &'static str = Box::leak(metadata.target().into());
+            let mut targets = TARGETS.try_lock().ok()?;
+            let targets = targets.get_or_insert_with(|| HashSet::with_capacity(MOST_TARGETS));
+            if targets.len() >= MOST_TARGETS {
+                return None;
             }
+            targets.insert(target);
+            target
         }
     };
     let level = level_of(*metadata.level());

@@ -10,7 +10,7 @@ use super::spans::Named;
 use super::stream::NO_SPAN;
 use super::tables::Tables;
 use crate::wire::{Kind, SpanId, TaskId, TaskListItem, TaskState, Ticks, get_varint};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// A worker of a runtime of the recorded process.
@@ -68,6 +68,8 @@ pub(super) struct Begin {
     pub(super) spans: Vec<SpanBegin>,
     /// Spans that are created in the generation, likewise.
     pub(super) created_spans: Vec<SpanId>,
+    /// Spans of which more values become known in the generation.
+    pub(super) recorded_spans: HashSet<SpanId>,
     /// How often each span is named by other events.
     pub(super) named_spans: Named,
     pub(super) workers: Workers,
@@ -173,8 +175,14 @@ impl Begin {
             }
             Kind::SpanEnterLast if trail.created == NO_SPAN => trail.enters += 1,
             Kind::SpanEnterLast => self.name(trail.created, tables)?,
-            Kind::SpanEnter | Kind::SpanExitOther | Kind::SpanRecord | Kind::LogIn => {
+            Kind::SpanEnter | Kind::SpanExitOther | Kind::LogIn => {
                 self.name(mention.span(), tables)?;
+            }
+            Kind::SpanRecord => {
+                self.name(mention.span(), tables)?;
+                if self.recorded_spans.insert(mention.span()) {
+                    tables.charge(64)?;
+                }
             }
             Kind::SpanFollows => {
                 self.name(mention.span(), tables)?;

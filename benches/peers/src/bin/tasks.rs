@@ -115,8 +115,6 @@ fn measure<T: Tasks>(tasks: T, options: &Options) -> Result<()> {
     ] {
         builder.enable_all();
         let runtime = tasks.runtime(&recorder, builder)?;
-        // As in any service, every thread of it has slept once.
-        tasks.block_on(&runtime, tokio::time::sleep(Duration::from_millis(2)));
         report.add(
             &format!("{name}.switch"),
             repeat(budget, || tasks.block_on(&runtime, ping_pong(tasks))),
