@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Result, bail};
+#[cfg(feature = "lookback")]
+use lookback_peers::candidates::Lookback;
 use lookback_peers::candidates::{Bare, Dial9, Tasks};
 use lookback_peers::options::Options;
 use lookback_peers::report::Report;
@@ -33,7 +35,9 @@ fn main() -> Result<()> {
         Some("bare") => measure(Bare, &options),
         Some("dial9") => measure(Dial9, &options),
         #[cfg(feature = "lookback")]
-        Some("lookback") => measure(lookback_peers::candidates::Lookback, &options),
+        Some("lookback") => measure(Lookback::Default, &options),
+        #[cfg(feature = "lookback")]
+        Some("lookback-all") => measure(Lookback::AllTasksAreRecorded, &options),
         Some(name) => bail!("no candidate {name}"),
     }
 }
@@ -84,7 +88,10 @@ fn candidates(options: &Options) -> Result<Vec<Candidate>> {
     };
     let mut candidates = vec![candidate("bare", "bare", 0), candidate("bare, again", "bare", 0)];
     #[cfg(feature = "lookback")]
-    candidates.push(candidate("lookback", "lookback", 0));
+    candidates.extend([
+        candidate("lookback", "lookback", 0),
+        candidate("lookback, all tasks are recorded", "lookback-all", 0),
+    ]);
     candidates.push(candidate("dial9", "dial9", 0));
     if let Some(program) = options.unstable_program("tasks")? {
         let base = candidates.len();
@@ -115,6 +122,8 @@ fn measure<T: Tasks>(tasks: T, options: &Options) -> Result<()> {
     ] {
         builder.enable_all();
         let runtime = tasks.runtime(&recorder, builder)?;
+        // As in any service, every thread of it has slept once.
+        tasks.block_on(&runtime, async { tokio::time::sleep(Duration::from_millis(2)).await });
         report.add(
             &format!("{name}.switch"),
             repeat(budget, || tasks.block_on(&runtime, ping_pong(tasks))),

@@ -33,11 +33,11 @@ pub fn run(name: &str) -> Result<()> {
             serve(Bare)
         }
         #[cfg(feature = "lookback")]
-        "lookback" => serve(lookback_peers::candidates::Lookback),
+        "lookback" => serve(lookback_peers::candidates::Lookback::Default),
         #[cfg(feature = "lookback")]
         "lookback-spans" => {
             set_global_default(lookback::tracing::subscriber())?;
-            serve(lookback_peers::candidates::Lookback)
+            serve(lookback_peers::candidates::Lookback::Default)
         }
         "dial9" => serve(Dial9),
         "dial9-spans" => {
