@@ -38,24 +38,67 @@ unsafe impl Sync for Arena {}
 pub(crate) struct Identity<'a> {
     pub(crate) process_start: u64,
     pub(crate) boot_id: [u8; 16],
+    pub(crate) pid_namespace: u64,
     pub(crate) clock: ClockKind,
     pub(crate) window: u64,
     pub(crate) metadata: &'a [u8],
 }
 
+/// How long an arena of so many bytes is, header included.
+fn length_of(max_bytes: usize) -> usize {
+    max_bytes / BLOCK_GRANULE * BLOCK_GRANULE
+}
+
 impl Arena {
     /// Makes an arena of `max_bytes`, header included, all of it allocated.
     pub(crate) fn new(max_bytes: usize, identity: &Identity<'_>) -> Result<Self, Error> {
-        let length = max_bytes / BLOCK_GRANULE * BLOCK_GRANULE;
+        let length = length_of(max_bytes);
         let arena = Self::allocate(length).map_err(|error| Error::Arena { length, error })?;
         arena.write_header(identity);
         Ok(arena)
     }
 
+    /// Makes an arena of `max_bytes` in a file of its own, which outlives the process. Of the boxes of
+    /// predecessors that died `kept` are kept; the path of the one that was found now comes along.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_black_box(
+        max_bytes: usize,
+        identity: &Identity<'_>,
+        path: &std::path::Path,
+        kept: usize,
+    ) -> Result<(Self, Option<std::path::PathBuf>), Error> {
+        let at = |error| Error::BlackBox { path: path.to_owned(), error };
+        let length = length_of(max_bytes);
+        check_file_size_limit(length).map_err(at)?;
+        let new = crate::black_box::NewBox::create(path, length, kept)?;
+        let made = new.file.try_clone().and_then(|file| Self::map(file, length));
+        let mut arena = match made {
+            Ok(arena) => arena,
+            Err(error) => {
+                new.abandon();
+                return Err(at(error));
+            }
+        };
+        arena.write_header(identity);
+        let (file, predecessor) = new.publish()?;
+        arena.file = file;
+        Ok((arena, predecessor))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn in_black_box(
+        _max_bytes: usize,
+        _identity: &Identity<'_>,
+        path: &std::path::Path,
+        _kept: usize,
+    ) -> Result<(Self, Option<std::path::PathBuf>), Error> {
+        let error = io::ErrorKind::Unsupported.into();
+        Err(Error::BlackBox { path: path.to_owned(), error })
+    }
+
     #[cfg(target_os = "linux")]
     fn allocate(length: usize) -> io::Result<Self> {
-        use std::os::fd::{AsRawFd, FromRawFd};
-        use std::os::linux::fs::MetadataExt;
+        use std::os::fd::FromRawFd;
         check_file_size_limit(length)?;
         // SAFETY: the name is a string that ends with a zero.
         let descriptor = unsafe {
@@ -72,6 +115,23 @@ impl Arena {
         if unsafe { libc::fallocate(descriptor, 0, 0, length as i64) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        let arena = Self::map(file, length)?;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
+            // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fcntl(descriptor, libc::F_ADD_SEALS, seal) } == 0 {
+                break;
+            }
+        }
+        Ok(arena)
+    }
+
+    /// Maps a file of this length, all of whose space is allocated.
+    #[cfg(target_os = "linux")]
+    fn map(file: std::fs::File, length: usize) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        use std::os::linux::fs::MetadataExt;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
         let base = unsafe {
@@ -83,15 +143,10 @@ impl Arena {
         // A kernel before 5.14 has no such advice: then each page costs its first writer a fault.
         // SAFETY: the range is the mapping.
         unsafe { libc::madvise(base, length, libc::MADV_POPULATE_WRITE) };
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
-        for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
-            // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
-            // SAFETY: the descriptor is open.
-            if unsafe { libc::fcntl(descriptor, libc::F_ADD_SEALS, seal) } == 0 {
-                break;
-            }
-        }
-        let metadata = file.metadata()?;
+        let metadata = file.metadata().inspect_err(|_| {
+            // SAFETY: the mapping was just made, and nobody knows it.
+            unsafe { libc::munmap(base, length) };
+        })?;
         let identity = (metadata.st_dev(), metadata.st_ino());
         Ok(Self { base: base.cast(), length, file, identity, leaked: false.into() })
     }
@@ -128,6 +183,7 @@ impl Arena {
         put(offset::PROCESS_START, &identity.process_start.to_le_bytes());
         put(offset::BOOT_ID, &identity.boot_id);
         put(offset::WINDOW, &identity.window.to_le_bytes());
+        put(offset::PID_NAMESPACE, &identity.pid_namespace.to_le_bytes());
         let most = offset::GENERATIONS - offset::METADATA - 4;
         // What does not fit is left out whole: half a record would be damage.
         if identity.metadata.len() <= most {
@@ -143,6 +199,12 @@ impl Arena {
     /// Where the header lies.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base
+    }
+
+    /// The descriptor of the file that it lies in.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn descriptor(&self) -> libc::c_int {
+        std::os::fd::AsRawFd::as_raw_fd(&self.file)
     }
 
     /// How many bytes of data it holds.
@@ -221,6 +283,13 @@ impl Arena {
         self.file.metadata().is_ok_and(|m| (m.st_dev(), m.st_ino()) == self.identity)
     }
 
+    /// Notes that the recording was ended in order: what is there is nobody's last words.
+    pub(crate) fn note_end(&self) {
+        // SAFETY: the header holds a word at this offset.
+        let ended = unsafe { &*self.base.add(offset::ENDED).cast::<AtomicU64>() };
+        ended.store(1_u64.to_le(), Ordering::Release);
+    }
+
     /// Keeps the mapping for ever: a writer may be stuck in it.
     pub(crate) fn leak(&self) {
         self.leaked.store(true, Ordering::Relaxed);
@@ -261,6 +330,7 @@ mod tests {
         let identity = Identity {
             process_start: 5,
             boot_id: [7; 16],
+            pid_namespace: 0,
             clock: ClockKind::Tsc,
             window: 10,
             metadata: b"abc",
@@ -279,6 +349,7 @@ mod tests {
         let identity = Identity {
             process_start: 0,
             boot_id: [0; 16],
+            pid_namespace: 0,
             clock: ClockKind::Monotonic,
             window: 0,
             metadata: &[],

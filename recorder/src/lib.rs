@@ -19,16 +19,20 @@ real! {
     mod advance;
     mod arena;
     mod barrier;
+    #[cfg(target_os = "linux")]
+    mod black_box;
     mod block;
     mod clock;
     mod collector;
     mod control;
+    mod crash;
     mod cursor;
     mod emit;
     mod error;
     mod fields;
     mod file;
     mod groups;
+    mod holder;
     mod life;
     mod listing;
     mod macros;

@@ -213,19 +213,19 @@ extern "C" fn at_end(round: *mut libc::c_void) {
 }
 
 #[cfg(target_os = "linux")]
-fn os_thread() -> u64 {
+pub(crate) fn os_thread() -> u64 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as u64 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn os_thread() -> u64 {
+pub(crate) fn os_thread() -> u64 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::pthread_self() as u64 }
 }
 
 #[cfg(target_os = "linux")]
-fn name() -> ThreadName {
+pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the kernel writes sixteen bytes at most, with a zero at the end.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
@@ -233,7 +233,7 @@ fn name() -> ThreadName {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn name() -> ThreadName {
+pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the name is written with a zero at the end, and cut to the length given.
     unsafe { libc::pthread_getname_np(libc::pthread_self(), name.0.as_mut_ptr().cast(), 16) };
