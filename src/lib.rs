@@ -12,6 +12,9 @@ pub use lookback_recorder::{
     counter, event, is_recording, log, region, save, snapshot,
 };
 
+#[cfg(target_os = "linux")]
+pub use lookback_recorder::{OutsideArena, OutsideError, RUN_SOCKET, recorded_processes};
+
 #[cfg(feature = "tokio")]
 pub use self::tokio::{block_on, spawn, spawn_blocking, spawn_local, spawn_on};
 

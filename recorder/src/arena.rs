@@ -10,6 +10,7 @@
 
 use crate::error::Error;
 use crate::ring::Ring;
+use crate::source::Source;
 use lookback_snapshot::wire::{ARENA_MAGIC, ARENA_VERSION, BLOCK_GRANULE, ClockKind, offset};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -218,54 +219,12 @@ impl Arena {
         unsafe { &*self.base.add(offset::HEAD).cast::<Ring>() }
     }
 
-    /// Copies `length` bytes from position `from` on to the end of `into`.
-    pub(crate) fn copy(&self, from: u64, length: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        let capacity = self.capacity();
-        into.reserve(length as usize);
-        let at = from % capacity;
-        let first = length.min(capacity - at);
-        self.append(offset::DATA as u64 + at, first as usize, into)?;
-        self.append(offset::DATA as u64, (length - first) as usize, into)
-    }
-
-    /// Copies the header to the end of `into`.
-    pub(crate) fn copy_header(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        self.append(0, offset::DATA, into)
-    }
-
-    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    fn read(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
         assert!(from as usize + length <= self.length);
-        into.reserve(length);
+        reserve(into, length)?;
         #[cfg(target_os = "linux")]
         if self.descriptor_is_ours() {
-            use std::os::fd::AsRawFd;
-            let mut done = 0;
-            while done < length {
-                // SAFETY: there is room for `length` bytes behind the end of `into`.
-                let read = unsafe {
-                    libc::pread(
-                        self.file.as_raw_fd(),
-                        into.as_mut_ptr().add(into.len()).cast(),
-                        length - done,
-                        (from as usize + done) as i64,
-                    )
-                };
-                if read <= 0 {
-                    let error = io::Error::last_os_error();
-                    if read < 0 && error.kind() == io::ErrorKind::Interrupted {
-                        continue;
-                    }
-                    return Err(if read == 0 {
-                        io::ErrorKind::UnexpectedEof.into()
-                    } else {
-                        error
-                    });
-                }
-                // SAFETY: the kernel has filled so many bytes behind the end.
-                unsafe { into.set_len(into.len() + read as usize) };
-                done += read as usize;
-            }
-            return Ok(());
+            return read_at(&self.file, from, length, into);
         }
         // Word by word, each read atomically: what is torn, the ring's check finds.
         for at in (from as usize..from as usize + length).step_by(8) {
@@ -294,6 +253,57 @@ impl Arena {
     pub(crate) fn leak(&self) {
         self.leaked.store(true, Ordering::Relaxed);
     }
+}
+
+impl Source for Arena {
+    fn capacity(&self) -> u64 {
+        Self::capacity(self)
+    }
+
+    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        self.read(from, length, into)
+    }
+
+    fn tail_after_copy(&self) -> io::Result<u64> {
+        Ok(self.ring().tail_after_copy())
+    }
+}
+
+/// Reads `length` bytes of a file to the end of `into`, which has room for them.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_at(
+    file: &std::fs::File,
+    from: u64,
+    length: usize,
+    into: &mut Vec<u8>,
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    reserve(into, length)?;
+    let mut done = 0;
+    while done < length {
+        // SAFETY: there is room for what is left of `length` behind the end of `into`.
+        let read = unsafe {
+            let end = into.as_mut_ptr().add(into.len()).cast();
+            libc::pread(file.as_raw_fd(), end, length - done, from.wrapping_add(done as u64) as i64)
+        };
+        if read <= 0 {
+            let error = io::Error::last_os_error();
+            if read < 0 && error.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(if read == 0 { io::ErrorKind::UnexpectedEof.into() } else { error });
+        }
+        // SAFETY: the kernel has filled so many bytes behind the end.
+        unsafe { into.set_len(into.len() + read as usize) };
+        done += read as usize;
+    }
+    Ok(())
+}
+
+/// Makes room. A copy is the largest thing that the recorder allocates, and a service that has no memory
+/// for it must not die of it.
+pub(crate) fn reserve(into: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    into.try_reserve(length).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 impl Drop for Arena {

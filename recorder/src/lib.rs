@@ -38,6 +38,8 @@ real! {
     mod macros;
     mod mapping;
     mod ordinary;
+    #[cfg(target_os = "linux")]
+    mod outside;
     mod places;
     mod process;
     mod recorded;
@@ -49,6 +51,7 @@ real! {
     mod site;
     mod slot;
     mod snapshot;
+    mod source;
     mod span;
     mod span_life;
     mod statement;
@@ -70,6 +73,9 @@ real! {
     pub use error::Error;
     pub use lookback_snapshot::file::GenerationFrame;
     pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
+    #[cfg(target_os = "linux")]
+    pub use outside::{OutsideArena, OutsideError, recorded_processes};
+    pub use holder::SOCKET as RUN_SOCKET;
     pub use recorded::{RecordExt, Recorded, WaitingFor};
     pub use recorder::{Recorder, save, snapshot};
     pub use settings::Builder;

@@ -400,7 +400,7 @@ impl Shared {
     fn copy_window(&self) -> Result<Window, Error> {
         let began = Instant::now();
         let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
-        let window = Window::copy(&self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
+        let window = Window::copy(&*self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
         self.timings.lock().snapshots.record(began.elapsed());
         Ok(window)
     }

@@ -43,7 +43,7 @@ impl GenerationFrame<'_> {
     }
 
     /// Sorts the blocks and puts the content into `out`.
-    pub(super) fn encode(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&mut self, out: &mut Vec<u8>) {
         self.blocks.sort_by_key(|block| (block.block.header.slot, block.block.header.sequence));
         out.clear();
         let records: usize = self.blocks.iter().map(|block| block.block.records.len()).sum();

@@ -117,6 +117,22 @@ impl ArenaHeader {
     /// # Errors
     /// Says in words what is wrong with it: no arena, a later version, impossible fields.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut wrong = None;
+        let header = Self::parse_damaged(bytes, |what| {
+            wrong.get_or_insert(what);
+        })?;
+        wrong.map_or(Ok(header), Err)
+    }
+
+    /// Reads a header that may be damaged: each field that is impossible is told to `complain` and read
+    /// as 0, the clock as the processor's counter.
+    ///
+    /// # Errors
+    /// It is no arena's, or that of a version which this program does not know.
+    pub fn parse_damaged(
+        bytes: &[u8],
+        mut complain: impl FnMut(&'static str),
+    ) -> Result<Self, &'static str> {
         if bytes.len() < offset::DATA {
             return Err("shorter than an arena's header");
         }
@@ -129,14 +145,17 @@ impl ArenaHeader {
             return Err("an arena of a version that this program does not know");
         }
         if u32_at(offset::HEADER_LENGTH) as usize != offset::DATA {
-            return Err("an arena whose header has an impossible length");
+            complain("an arena whose header has an impossible length");
         }
-        let capacity = u64_at(offset::CAPACITY);
+        let mut capacity = u64_at(offset::CAPACITY);
         if capacity == 0 || !capacity.is_multiple_of(super::BLOCK_GRANULE as u64) {
-            return Err("an arena with an impossible capacity");
+            complain("an arena with an impossible capacity");
+            capacity = 0;
         }
-        let clock = ClockKind::from_code(u32_at(offset::CLOCK_KIND))
-            .ok_or("an arena with a clock that this program does not know")?;
+        let clock = ClockKind::from_code(u32_at(offset::CLOCK_KIND)).unwrap_or_else(|| {
+            complain("an arena with a clock that this program does not know");
+            ClockKind::Tsc
+        });
         let entries = (0..GENERATION_SLOTS)
             .map(|index| {
                 let word = |n: usize| u64_at(offset::GENERATIONS + index * offset::ENTRY + n * 8);
@@ -155,9 +174,11 @@ impl ArenaHeader {
             })
             .collect();
         let length = u32_at(offset::METADATA) as usize;
-        let metadata = bytes[offset::METADATA + 4..offset::GENERATIONS]
-            .get(..length)
-            .ok_or("an arena whose metadata has an impossible length")?;
+        let room = &bytes[offset::METADATA + 4..offset::GENERATIONS];
+        let metadata = room.get(..length).unwrap_or_else(|| {
+            complain("an arena whose metadata has an impossible length");
+            &[]
+        });
         Ok(Self {
             capacity,
             pid: u32_at(offset::PID),
