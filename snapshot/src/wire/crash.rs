@@ -119,7 +119,8 @@ impl CrashNote {
         if !self.thread_name.is_empty() {
             words += &format!(" ({})", self.thread_name);
         }
-        if self.sender != 0 {
+        // Who aborts sends the signal to itself.
+        if self.sender != 0 && self.signal != 6 {
             words += &format!(", sent by process {}", self.sender);
         }
         words
