@@ -14,6 +14,7 @@ use crate::clock;
 use crate::control::control;
 use crate::thread;
 use lookback_snapshot::wire::{crash_offset as at, offset};
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -24,9 +25,15 @@ const FATAL: [libc::c_int; 5] =
 /// The header that is noted in, null when there is none.
 static HEADER: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 
-/// What was installed before, by place in [`FATAL`]. Written once, before the handler can run.
-static mut BEFORE: [MaybeUninit<libc::sigaction>; FATAL.len()] =
-    [const { MaybeUninit::uninit() }; FATAL.len()];
+/// What was installed before for a signal. Written once, before the handler that reads it can run.
+struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>);
+
+// SAFETY: see above.
+unsafe impl Sync for Before {}
+
+/// By place in [`FATAL`].
+static BEFORE: [Before; FATAL.len()] =
+    [const { Before(UnsafeCell::new(MaybeUninit::uninit())) }; FATAL.len()];
 
 /// From now on a fatal signal is noted in this arena.
 pub(crate) fn watch(arena: &Arena) {
@@ -39,7 +46,7 @@ pub(crate) fn watch(arena: &Arena) {
             // SAFETY: `BEFORE` is written here alone, under the `Once`, and each element before the
             // handler that reads it is installed. Both structures are valid.
             unsafe {
-                let before = &raw mut BEFORE[index];
+                let before = BEFORE[index].0.get();
                 if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
                     continue;
                 }
@@ -101,7 +108,7 @@ unsafe fn pass_on(
 ) -> bool {
     let Some(index) = FATAL.iter().position(|known| *known == signal) else { return false };
     // SAFETY: written before the handler was installed.
-    let before = unsafe { (*(&raw const BEFORE[index])).assume_init_ref() };
+    let before = unsafe { (*BEFORE[index].0.get()).assume_init_ref() };
     // SAFETY: the kernel's.
     let code = unsafe { (*info).si_code };
     let by_fault = code > 0 && signal != libc::SIGABRT;
@@ -118,17 +125,24 @@ unsafe fn pass_on(
             }
             return false;
         }
-        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: with this flag that is what a handler is.
-            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-                unsafe { std::mem::transmute(handler) };
-            handler(signal, info, context);
-        }
-        handler => {
-            // SAFETY: without the flag that is what a handler is.
-            let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
-            handler(signal);
-        }
+        _ => {}
+    }
+    let abort = Aborting::as_before(by_fault);
+    let handler = before.sa_sigaction;
+    if before.sa_flags & libc::SA_SIGINFO != 0 {
+        // SAFETY: with this flag that is what a handler is.
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            unsafe { std::mem::transmute(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: without the flag that is what a handler is.
+        let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
+        handler(signal);
+    }
+    drop(abort);
+    if !by_fault && signal != libc::SIGABRT {
+        // Nothing fails again because it was sent once.
+        return true;
     }
     if signal == libc::SIGABRT {
         // Who calls `abort` dies of it, whatever a handler does.
@@ -142,6 +156,33 @@ unsafe fn pass_on(
     unsafe {
         libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
         now.assume_init().sa_sigaction != libc::SIG_DFL
+    }
+}
+
+/// While a handler deals with a fault, an abort is not ours: the fault is noted already, and the frame
+/// of a second signal does not fit an alternate stack of the usual size.
+struct Aborting(Option<libc::sigaction>);
+
+impl Aborting {
+    fn as_before(by_fault: bool) -> Self {
+        let index = FATAL.iter().position(|known| *known == libc::SIGABRT);
+        let Some(index) = index.filter(|_| by_fault) else { return Self(None) };
+        let mut ours = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: written before the handler was installed; the other is a valid place.
+        unsafe {
+            let before = BEFORE[index].0.get().cast();
+            let swapped = libc::sigaction(libc::SIGABRT, before, ours.as_mut_ptr());
+            Self((swapped == 0).then(|| ours.assume_init()))
+        }
+    }
+}
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        if let Some(ours) = &self.0 {
+            // SAFETY: a valid structure.
+            unsafe { libc::sigaction(libc::SIGABRT, ours, std::ptr::null_mut()) };
+        }
     }
 }
 
@@ -187,7 +228,7 @@ impl Note {
         }
         // Odd while it is written. Of two threads that crash at once, one gets it.
         let (old, new) = (before.to_le(), (before | 1).to_le());
-        let won = before % 2 == 0
+        let won = before.is_multiple_of(2)
             && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         won.then_some(note)
     }

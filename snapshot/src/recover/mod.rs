@@ -255,16 +255,15 @@ fn finish(parts: &mut [Part<'_>], header: &ArenaHeader) {
             part.frame.began = at(&known, part.frame.began.ticks);
         }
     }
-    let last = parts.len().saturating_sub(1);
-    for index in 0..parts.len() {
-        let frame = &parts[index].frame;
+    let newest = parts.last().map(|part| part.frame.number);
+    for Part { frame, contents } in parts {
         let next = header.entry(frame.number.next()).map(|entry| entry.began);
         let next = next.filter(|next| frame.complete && next.frequency != 0);
-        let crash = header.crash.as_ref().filter(|_| index == last).map(|crash| crash.ticks);
-        let latest = parts[index].contents.latest.max(crash).unwrap_or(frame.began.ticks);
+        let is_newest = Some(frame.number) == newest;
+        let crash = header.crash.as_ref().filter(|_| is_newest).map(|crash| crash.ticks);
         // An event at the very end still counts.
-        let ended = next.unwrap_or_else(|| at(&frame.began, latest.max(frame.began.ticks)));
-        parts[index].frame.ended = ended;
+        let latest = contents.latest.max(crash).unwrap_or_default().max(frame.began.ticks);
+        frame.ended = next.unwrap_or_else(|| at(&frame.began, latest));
     }
 }
 
