@@ -89,7 +89,12 @@ impl NewBox {
     /// Gives the box its name, once it can be read.
     pub(crate) fn publish(self) -> Result<(File, Option<PathBuf>), Error> {
         let at = |error| Error::BlackBox { path: self.path.clone(), error };
-        let linked = fs::hard_link(&self.temporary, &self.path).or_else(|error| {
+        // A rename first: the mapping then goes by the new name in `/proc`, and outside readers show it.
+        let named = match rename_no_replace(&self.temporary, &self.path) {
+            Err(error) if is_unsupported(&error) => fs::hard_link(&self.temporary, &self.path),
+            renamed => renamed,
+        };
+        let linked = named.or_else(|error| {
             let no_links = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP));
             if no_links && !self.path.exists() {
                 return fs::rename(&self.temporary, &self.path);
@@ -262,6 +267,14 @@ fn move_aside(
 
 /// Renames, unless something has that name.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_no_replace(from, to) {
+        Err(error) if is_unsupported(&error) && !to.exists() => fs::rename(from, to),
+        renamed => renamed,
+    }
+}
+
+/// As [`rename_to_new`], where kernel and file system can do that in one step.
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
     let (old, new) = (c_string(from)?, c_string(to)?);
     // SAFETY: both are strings that end with a zero.
@@ -269,14 +282,11 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
         let (at, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
         libc::syscall(libc::SYS_renameat2, at, old.as_ptr(), at, new.as_ptr(), flags)
     };
-    if renamed == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EINVAL | libc::ENOSYS) if !to.exists() => fs::rename(from, to),
-        _ => Err(error),
-    }
+    if renamed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
 }
 
 /// Deletes the oldest of the boxes that were moved aside, beyond `kept`, and those that were left half

@@ -18,6 +18,7 @@ use lookback_snapshot::wire::{
 };
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -127,6 +128,22 @@ impl OutsideArena {
             }
         }
         Err(wrong.unwrap_or(OutsideError::NotRecorded(pid)))
+    }
+
+    /// Every arena that a process has mapped, be it its own or that of a parent which forked it: the
+    /// header says whose. What is damaged is left out.
+    ///
+    /// # Errors
+    /// There is no such process, or the kernel does not let us look.
+    pub fn mapped_by(pid: u32) -> Result<Vec<Self>, OutsideError> {
+        let mapped = mapped_files(pid)?;
+        Ok(mapped.iter().filter_map(|file| file.open(pid).ok().flatten()).collect())
+    }
+
+    /// Whether it is read out of the memory of the process, which has closed its descriptor.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.way, Way::Memory(..))
     }
 
     /// The arena in a file: a black box.
@@ -374,18 +391,21 @@ impl MappedFile {
     }
 }
 
-/// Opens a regular file for reading, without following a link and without waiting for anybody.
+/// Opens a regular file for reading, without following a link and without waiting for anybody. What
+/// is none (a device may do something when it is opened) is not opened at all.
 fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let file = options.open(path).map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::new(error.kind(), "a symbolic link, which is not followed"),
-        _ => error,
-    })?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
+    options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    let found = options.open(path)?;
+    let kind = found.metadata()?.file_type();
+    if kind.is_symlink() {
+        let reason = "a symbolic link, which is not followed";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    open_regular_through(&PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd())))
 }
 
 /// As [`open_regular`], through one of the links in `/proc`.
@@ -405,6 +425,20 @@ fn namespace_pid(pid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("a"), directory.path().join("link"));
+        fs::write(&file, "a").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(open_regular(&file).is_ok());
+        let refused = |path: &Path| open_regular(path).unwrap_err().to_string();
+        assert!(refused(&link).contains("a symbolic link"));
+        assert!(refused(directory.path()).contains("not a regular file"));
+        assert!(refused(Path::new("/dev/null")).contains("not a regular file"));
+        assert!(refused(&directory.path().join("none")).contains("No such file"));
+    }
 
     #[test]
     fn a_line_of_mappings_is_read() {
