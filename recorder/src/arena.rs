@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Arena {
     base: *mut u8,
     length: usize,
+    /// Closed by us only if it still is ours: see `drop`.
     #[cfg(target_os = "linux")]
-    file: std::fs::File,
+    file: std::mem::ManuallyDrop<std::fs::File>,
     #[cfg(target_os = "linux")]
     identity: (u64, u64),
     /// Writers may still be in it: it must stay mapped for ever.
@@ -73,7 +74,7 @@ impl Arena {
         check_file_size_limit(length).map_err(at)?;
         let new = crate::black_box::NewBox::create(path, length, kept)?;
         let made = new.file.try_clone().and_then(|file| Self::map(file, length));
-        let mut arena = match made {
+        let arena = match made {
             Ok(arena) => arena,
             Err(error) => {
                 new.abandon();
@@ -81,8 +82,7 @@ impl Arena {
             }
         };
         arena.write_header(identity);
-        let (file, predecessor) = new.publish()?;
-        arena.file = file;
+        let predecessor = new.publish()?;
         Ok((arena, predecessor))
     }
 
@@ -149,6 +149,7 @@ impl Arena {
             unsafe { libc::munmap(base, length) };
         })?;
         let identity = (metadata.st_dev(), metadata.st_ino());
+        let file = std::mem::ManuallyDrop::new(file);
         Ok(Self { base: base.cast(), length, file, identity, leaked: false.into() })
     }
 
@@ -205,7 +206,7 @@ impl Arena {
     /// The descriptor of the file that it lies in.
     #[cfg(target_os = "linux")]
     pub(crate) fn descriptor(&self) -> libc::c_int {
-        std::os::fd::AsRawFd::as_raw_fd(&self.file)
+        std::os::fd::AsRawFd::as_raw_fd(&*self.file)
     }
 
     /// How many bytes of data it holds.
@@ -308,6 +309,12 @@ pub(crate) fn reserve(into: &mut Vec<u8>, length: usize) -> io::Result<()> {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        // Where a program has closed all descriptors, the number may be somebody else's by now.
+        #[cfg(target_os = "linux")]
+        if self.descriptor_is_ours() {
+            // SAFETY: nobody uses it after this.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.file) };
+        }
         if !*self.leaked.get_mut() {
             // SAFETY: the mapping is ours, and who drops the last reference has made sure that no
             // writer is in it.

@@ -87,7 +87,7 @@ impl NewBox {
     }
 
     /// Gives the box its name, once it can be read.
-    pub(crate) fn publish(self) -> Result<(File, Option<PathBuf>), Error> {
+    pub(crate) fn publish(self) -> Result<Option<PathBuf>, Error> {
         let at = |error| Error::BlackBox { path: self.path.clone(), error };
         // A rename first: the mapping then goes by the new name in `/proc`, and outside readers show it.
         let named = match rename_no_replace(&self.temporary, &self.path) {
@@ -107,7 +107,7 @@ impl NewBox {
         });
         let _ = fs::remove_file(&self.temporary);
         linked.map_err(at)?;
-        Ok((self.file, self.predecessor))
+        Ok(self.predecessor)
     }
 
     /// Takes it away again: recording could not begin.

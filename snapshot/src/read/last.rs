@@ -21,7 +21,7 @@ pub(crate) struct Contents {
 /// Looks into a generation, whose blocks it sorts.
 pub(crate) fn look_into(frame: &mut GenerationFrame<'_>) -> Result<Contents, &'static str> {
     let mut content = Vec::new();
-    frame.encode(&mut content);
+    frame.encode(&mut content).map_err(|_| "there is no memory for it")?;
     let FrameHeader { mut blocks, .. } =
         FrameHeader::decode(&content, super::generation::MAX_BLOCKS)?;
     let (plan, _) = Plan::new(&Metadata::default());
