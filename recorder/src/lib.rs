@@ -55,6 +55,7 @@ real! {
     mod text;
     mod thread;
     mod timing;
+    mod trigger;
     mod value;
     mod waker;
     mod window;
@@ -73,6 +74,7 @@ real! {
     pub use snapshot::Snapshot;
     pub use stats::Stats;
     pub use timing::Summary;
+    pub use trigger::{Armed, Fired, SnapshotOnErr, Stats as TriggerStats, Trigger};
     pub use value::{Number, Value};
 
     /// What the macros expand to. Not part of the interface.

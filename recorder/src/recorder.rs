@@ -9,7 +9,6 @@ use crate::clock::{self, Calibration};
 use crate::collector::{self, Command};
 use crate::control::{Control, Mode, control};
 use crate::error::Error;
-use crate::file;
 use crate::process;
 use crate::settings::{Builder, Settings};
 use crate::share::Shares;
@@ -18,6 +17,10 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::thread;
 use crate::timing::Timings;
+use crate::trigger::directory::Directory;
+use crate::trigger::saver::Saver;
+use crate::trigger::ticket::Why;
+use crate::trigger::{Armed, Condition, Trigger};
 use crate::window::{Wanted, Window};
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, bounded};
@@ -76,6 +79,9 @@ pub(crate) struct Shared {
     sink: Mutex<Option<SinkThread>>,
     metadata: Metadata,
     snapshots: Shares<Arc<Window>>,
+    pub(crate) saver: Saver,
+    /// For [`snapshot_on_err`](crate::SnapshotOnErr::snapshot_on_err).
+    on_error: Armed,
     /// Losses from before this recording began.
     lost_before: Vec<(Loss, u64)>,
 }
@@ -145,6 +151,12 @@ impl Recorder {
             calibration,
         )?;
         let first = advancer.running().0;
+        let process = metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
+        let (path, bounds) = (settings.snapshot_dir.clone(), settings.snapshot_bounds);
+        let directory = Directory::new(path, bounds, process);
+        let is_error = |trigger: &&Trigger| trigger.condition == Condition::Error;
+        let on_error = settings.triggers.iter().rev().find(is_error).cloned();
+        let on_error = on_error.unwrap_or_else(Trigger::error).arm();
         let shared = Arc::new(Shared {
             control,
             settings,
@@ -157,6 +169,8 @@ impl Recorder {
             sink: Mutex::new(None),
             metadata,
             snapshots: Shares::new(),
+            saver: Saver::new(directory),
+            on_error,
             lost_before,
         });
         let (commands, collector) = match shared.start_threads(sink, first) {
@@ -207,6 +221,11 @@ impl Recorder {
         self.shared.stats()
     }
 
+    /// What fires for errors.
+    pub(crate) fn on_error(&self) -> &Armed {
+        &self.shared.on_error
+    }
+
     /// Advances to the next generation now, on the collector's thread; for tests. Says whether it
     /// could be done in time.
     #[doc(hidden)]
@@ -241,6 +260,8 @@ impl Recorder {
         }
         let _starting = STARTING.lock();
         CURRENT.store(None);
+        // What triggers asked for is saved while there is still somebody who advances.
+        self.shared.saver.end(LAST_PATIENCE);
         let _ = self.commands.send(Command::Stop);
         collector.thread().unpark();
         let _ = collector.join();
@@ -285,7 +306,8 @@ pub fn save(reason: &str) -> Result<PathBuf, Error> {
     current()?.save(reason)
 }
 
-fn current() -> Result<Arc<Shared>, Error> {
+/// The recorder that is running.
+pub(crate) fn current() -> Result<Arc<Shared>, Error> {
     if control().is_foreign() {
         return Err(Error::Forked);
     }
@@ -332,6 +354,9 @@ impl Shared {
         let collector = std::thread::Builder::new()
             .name("lookback".to_owned())
             .spawn(move || collector::run(&shared, &received))?;
+        if !self.settings.triggers.is_empty() {
+            Saver::start(self)?;
+        }
         self.control.set_collector(collector.thread().clone());
         // Who asked for an advance before could not wake it.
         collector.thread().unpark();
@@ -369,6 +394,41 @@ impl Shared {
         Ok(self.describe(window, reason, trigger))
     }
 
+    /// Takes a snapshot for triggers, and waits for nobody who may be waiting for it: whatever lock
+    /// cannot be had, it does without. `more` reasons were not kept.
+    pub(crate) fn snapshot_for(
+        &self,
+        whys: &[&Why],
+        more: u64,
+        advance: bool,
+    ) -> Result<Snapshot, Error> {
+        if advance
+            && let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
+            && advancer.running().1 * 4 > self.settings.generation_period
+        {
+            let _ = advancer.advance(PATIENCE);
+        }
+        if let Some(sink) = self.sink.try_lock()
+            && let Some(sink) = &*sink
+        {
+            sink.notify();
+        }
+        let window = Arc::new(self.copy_window()?);
+        let first = whys.first().map_or(("", ""), |why| (&why.reason, &why.trigger));
+        let mut snapshot = self.describe(window, first.0, first.1);
+        for why in whys.iter().skip(1) {
+            snapshot.add(key::REASON, why.reason.as_str());
+            snapshot.add(key::TRIGGER, why.trigger.as_str());
+        }
+        if more > 0 {
+            snapshot.add(key::MORE_REASONS, more);
+        }
+        for (name, value) in whys.iter().flat_map(|why| &why.details) {
+            snapshot.add(name, value.clone());
+        }
+        Ok(snapshot)
+    }
+
     fn copy(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
         Ok(self.describe(Arc::new(self.copy_window()?), reason, trigger))
     }
@@ -377,7 +437,9 @@ impl Shared {
         let began = Instant::now();
         let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
         let window = Window::copy(&self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
-        self.timings.lock().snapshots.record(began.elapsed());
+        if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
+            timings.snapshots.record(began.elapsed());
+        }
         Ok(window)
     }
 
@@ -410,12 +472,11 @@ impl Shared {
 
     fn save(&self, reason: &str) -> Result<PathBuf, Error> {
         let snapshot = self.snapshot(reason, "request")?;
-        let directory = &self.settings.snapshot_dir;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::File { path: directory.clone(), error })?;
-        let name = self.metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
-        let path = file::name_in(directory, name);
+        let directory = &self.saver.directory;
+        directory.make()?;
+        let path = directory.path.join(directory.name("request"));
         snapshot.save(&path)?;
+        directory.prune();
         Ok(path)
     }
 
@@ -451,6 +512,7 @@ impl Shared {
             clock: self.clock,
             clock_frequency: advancer.frequency(),
             barrier: self.barrier,
+            triggers: self.saver.stats(),
             broken: advancer.broken().map(str::to_owned),
         }
     }

@@ -212,14 +212,20 @@ extern "C" fn at_end(round: *mut libc::c_void) {
     }
 }
 
+/// This thread, in words: its name and the operating system's number of it.
+pub(crate) fn describe_self() -> String {
+    format!("{} ({})", name().as_str(), os_thread())
+}
+
+/// The operating system's number of this thread.
 #[cfg(target_os = "linux")]
-fn os_thread() -> u64 {
+pub(crate) fn os_thread() -> u64 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as u64 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn os_thread() -> u64 {
+pub(crate) fn os_thread() -> u64 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::pthread_self() as u64 }
 }
