@@ -19,6 +19,8 @@ const SOON: Duration = Duration::from_micros(100);
 pub(crate) enum Command {
     /// Advance now; the answer says whether it could.
     Advance(Sender<bool>),
+    /// Panic; for tests.
+    Panic,
     /// End.
     Stop,
 }
@@ -26,6 +28,7 @@ pub(crate) enum Command {
 /// Runs until it is told to stop. It sleeps in between: an idle process sees no more of it than one
 /// wake-up a generation.
 pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
+    shared.collector_thread.store(crate::thread::os_thread(), Ordering::Relaxed);
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
     loop {
@@ -33,6 +36,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Advance(answer) => asked.push(answer),
+                Command::Panic => shared.panic_while_advancing(),
                 Command::Stop => return,
             }
         }

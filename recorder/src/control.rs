@@ -12,6 +12,7 @@
 
 use crate::slot::Slot;
 use crate::strings::StringTable;
+use crate::trigger::slow::Names;
 use lookback_snapshot::wire::{ClockKind, Loss};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::thread::Thread;
@@ -55,6 +56,11 @@ pub(crate) struct Control {
     pid: AtomicU32,
     slots: AtomicPtr<Slot>,
     strings: AtomicPtr<StringTable>,
+    /// Which messages trigger: by how much their level is below the first one that no message has; 0
+    /// for none.
+    pub(crate) log_trigger: AtomicU32,
+    /// Spans and regions that have a limit, null for none.
+    pub(crate) slow: AtomicPtr<Names>,
 
     /// Where the arena is mapped: its header.
     pub(crate) arena: AtomicPtr<u8>,
@@ -111,6 +117,8 @@ impl Control {
             pid: AtomicU32::new(0),
             slots: AtomicPtr::new(std::ptr::null_mut()),
             strings: AtomicPtr::new(std::ptr::null_mut()),
+            log_trigger: AtomicU32::new(0),
+            slow: AtomicPtr::new(std::ptr::null_mut()),
             arena: AtomicPtr::new(std::ptr::null_mut()),
             capacity: AtomicU64::new(0),
             limit: AtomicU64::new(0),

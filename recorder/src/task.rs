@@ -62,6 +62,12 @@ impl Place {
         Some((site, self.wakers.incarnation.load(Ordering::Relaxed)))
     }
 
+    /// The id of the task in it.
+    pub(crate) fn id(&self) -> u64 {
+        let incarnation = self.wakers.incarnation.load(Ordering::Relaxed);
+        u64::from(incarnation) << 32 | u64::from(TASKS.index_of(self))
+    }
+
     /// The numbers that it used last, if nobody needs it any more.
     fn numbers(&self, complete: u64) -> Option<(u64, u32)> {
         // One generation more than for another task's use: the listing that is to come must not
@@ -263,6 +269,17 @@ pub(crate) fn give_up(place: &'static Place) {
             None => TASKS.give(index, None),
         }
     }
+}
+
+/// The innermost task that this thread is polling: its site, and its id.
+pub(crate) fn polled() -> Option<(&'static Site, u64)> {
+    let slot = thread::present_slot()?;
+    let depth = slot.poll_depth.load(Ordering::Relaxed).checked_sub(1)?;
+    let poll = slot.polls.get(depth as usize)?;
+    // SAFETY: the stack holds places, which are never unmapped, or null.
+    let place = unsafe { poll.load(Ordering::Relaxed).as_ref() }?;
+    let (site, _) = place.named()?;
+    Some((site, place.id()))
 }
 
 /// A record of a task takes so much at most: its kind, the time, the task, its sequence number.

@@ -3,13 +3,15 @@
 //! A [`Trigger`] is a description; [armed](Armed), it has its cool-down. Firing asks the [saver] for a
 //! snapshot, which is told the file's name at once and taken on the saver's thread.
 
-#![forbid(unsafe_code)]
-
+pub(crate) mod active;
 mod armed;
+mod described;
 pub(crate) mod directory;
+pub(crate) mod hook;
 mod limiter;
 mod on_err;
 pub(crate) mod saver;
+pub(crate) mod slow;
 pub(crate) mod ticket;
 
 pub use armed::{Armed, Fired};
