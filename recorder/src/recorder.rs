@@ -21,7 +21,7 @@ use crate::trigger::active::Active;
 use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
 use crate::trigger::ticket::Why;
-use crate::trigger::{Armed, hook, slow};
+use crate::trigger::{Armed, hook, signal, slow};
 use crate::window::{Wanted, Window};
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, bounded};
@@ -185,6 +185,11 @@ impl Recorder {
         if shared.active.panic.is_some() {
             hook::install();
         }
+        if let Err(error) = signal::watch(&shared, collector.thread()) {
+            let mut unfinished = Self { shared, commands, collector: Some(collector) };
+            let _ = unfinished.end_threads();
+            return Err(error);
+        }
         CURRENT.store(Some(Arc::clone(&shared)));
         shared.active.watch_logs(control);
         tell_watchers();
@@ -290,14 +295,23 @@ impl Recorder {
         let _starting = STARTING.lock();
         self.shared.control.log_trigger.store(0, Ordering::Relaxed);
         CURRENT.store(None);
+        self.collector = Some(collector);
+        let ended = self.end_threads();
+        tell_watchers();
+        ended
+    }
+
+    /// Ends the recorder's threads, and the recording.
+    fn end_threads(&mut self) -> Result<(), Error> {
+        signal::unwatch(&self.shared);
         // What triggers asked for is saved while there is still somebody who advances.
         self.shared.saver.end(LAST_PATIENCE);
         let _ = self.commands.send(Command::Stop);
-        collector.thread().unpark();
-        let _ = collector.join();
-        let ended = self.shared.end();
-        tell_watchers();
-        ended
+        if let Some(collector) = self.collector.take() {
+            collector.thread().unpark();
+            let _ = collector.join();
+        }
+        self.shared.end()
     }
 
     fn wake_collector(&self) {
@@ -410,6 +424,12 @@ impl Shared {
     pub(crate) fn is_own_thread(&self, os_thread: u64) -> bool {
         self.saver.is_thread(os_thread)
             || self.collector_thread.load(Ordering::Relaxed) == os_thread
+    }
+
+    /// Issues the barrier between what this thread stored before and what it loads afterwards, as
+    /// others see it. Says whether it could.
+    pub(crate) fn issue_barrier(&self) -> bool {
+        self.barrier.issue().is_ok()
     }
 
     /// The clock's frequency, in ticks a second, as the running generation has it.
