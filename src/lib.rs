@@ -7,9 +7,10 @@ pub mod tokio;
 pub mod tracing;
 
 pub use lookback_recorder::{
-    Barrier, Builder, ClockKind, Error, FileSink, GenerationFrame, Level, Loss, Metadata, Number,
-    RecordExt, Recorded, Recorder, Region, Sink, Snapshot, Stats, Summary, Value, WaitingFor,
-    counter, event, is_recording, log, region, save, snapshot,
+    Armed, Barrier, Builder, ClockKind, Error, FileSink, Fired, GenerationFrame, Level, Loss,
+    Metadata, Number, RecordExt, Recorded, Recorder, Region, Sink, Snapshot, SnapshotOnErr, Stats,
+    Summary, Trigger, TriggerStats, Value, WaitingFor, counter, event, is_recording, log, region,
+    save, snapshot,
 };
 
 #[cfg(target_os = "linux")]

@@ -6,6 +6,7 @@ use crate::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Writes `path` under a temporary name beside it, which only the owner may read, syncs it and
 /// renames it. On an error nothing is left behind, and what was there before still is.
@@ -18,13 +19,7 @@ pub(crate) fn atomically(
         let reason = "this is not the name of a file";
         return Err(at(io::Error::new(io::ErrorKind::InvalidInput, reason)));
     }
-    // Short, whatever the name is: that may be as long as names can be.
-    let temporary = path.with_file_name(format!(".lookback-{}.tmp", unique()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&temporary).map_err(at)?;
+    let (temporary, file) = open_beside(path).map_err(at)?;
     let written = write_and_sync(file, write).and_then(|()| {
         fs::rename(&temporary, path)?;
         // So that the name outlives a power cut, too.
@@ -43,6 +38,24 @@ pub(crate) fn atomically(
     })
 }
 
+/// Opens a new file under a temporary name beside `path`.
+fn open_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut tries = 0;
+    loop {
+        // Short, whatever the name is: that may be as long as names can be.
+        let temporary = path.with_file_name(format!(".lookback-{}.tmp", unique()));
+        match options.open(&temporary) {
+            // A predecessor of the same number, as in a container, has left it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 100 => tries += 1,
+            opened => return Ok((temporary, opened?)),
+        }
+    }
+}
+
 fn write_and_sync(
     file: File,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
@@ -54,21 +67,26 @@ fn write_and_sync(
     Ok(())
 }
 
-/// A name for a snapshot that nobody gave a name: the process, and when.
-pub(crate) fn name_in(directory: &Path, process: &str) -> PathBuf {
-    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let process: String = process.chars().map(safe).collect();
-    let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
-    let pid = std::process::id();
-    let first = directory.join(format!("{process}-{pid}-{now}.lbk"));
-    if !first.exists() {
-        return first;
-    }
-    directory.join(format!("{process}-{pid}-{now}-{}.lbk", unique()))
+/// A name for a snapshot that nobody gave a name: the process, when, and what took it. No other one
+/// of this process has it.
+pub(crate) fn name(process: &str, trigger: &str) -> String {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let now = chrono::Utc::now().timestamp_millis();
+    let (order, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+    let next = |last: i64| now.max(last + 1);
+    let last = LAST.fetch_update(order, failure, |last| Some(next(last))).unwrap_or(now);
+    let time = chrono::DateTime::from_timestamp_millis(next(last)).unwrap_or_default();
+    let time = time.format("%Y%m%dT%H%M%S%.3fZ");
+    format!("{process}-{}-{time}-{}.lbk", std::process::id(), safe(trigger))
+}
+
+/// The text, with nothing in it that a file's name must not have, and no longer than one should be.
+pub(crate) fn safe(text: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    text.chars().take(100).map(safe).collect()
 }
 
 fn unique() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -104,10 +122,9 @@ mod tests {
 
     #[test]
     fn a_name_is_safe_and_new() {
-        let directory = tempfile::tempdir().unwrap();
-        let name = name_in(directory.path(), "a/b c");
-        assert!(name.file_name().unwrap().to_str().unwrap().starts_with("a-b-c-"));
-        fs::write(&name, "").unwrap();
-        assert_ne!(name_in(directory.path(), "a/b c"), name);
+        assert_eq!(safe("a/b c\u{e4}"), "a-b-c-");
+        let names: std::collections::BTreeSet<_> = (0..100).map(|_| name("a", "p/q")).collect();
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| name.starts_with("a-") && name.ends_with("Z-p-q.lbk")));
     }
 }

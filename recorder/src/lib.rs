@@ -41,6 +41,7 @@ real! {
     #[cfg(target_os = "linux")]
     mod outside;
     mod places;
+    mod polls;
     mod process;
     mod recorded;
     mod recorder;
@@ -62,6 +63,7 @@ real! {
     mod text;
     mod thread;
     mod timing;
+    mod trigger;
     mod value;
     mod waker;
     mod window;
@@ -83,6 +85,7 @@ real! {
     pub use snapshot::Snapshot;
     pub use stats::Stats;
     pub use timing::Summary;
+    pub use trigger::{Armed, Fired, SnapshotOnErr, Stats as TriggerStats, Trigger};
     pub use value::{Number, Value};
 
     /// What the macros expand to. Not part of the interface.

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod faults;
+
 use crate::advance::{Advanced, Advancer};
 use crate::arena::{Arena, Identity};
 use crate::barrier::Barrier;
@@ -9,8 +11,8 @@ use crate::clock::{self, Calibration};
 use crate::collector::{self, Command};
 use crate::control::{Control, Mode, control};
 use crate::crash;
+use crate::emit::is_recording;
 use crate::error::Error;
-use crate::file;
 use crate::holder;
 use crate::process;
 use crate::settings::{Builder, Settings};
@@ -20,8 +22,13 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::thread;
 use crate::timing::Timings;
+use crate::trigger::active::Active;
+use crate::trigger::directory::Directory;
+use crate::trigger::saver::Saver;
+use crate::trigger::ticket::Why;
+use crate::trigger::{Armed, hook, signal, slow};
 use crate::window::{Wanted, Window};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
 use lookback_snapshot::wire::{
     ClockKind, Generation, Loss, Metadata, Nanos, encode_event_table, key,
@@ -30,7 +37,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -78,6 +85,10 @@ pub(crate) struct Shared {
     sink: Mutex<Option<SinkThread>>,
     metadata: Metadata,
     snapshots: Shares<Arc<Window>>,
+    pub(crate) saver: Saver,
+    pub(crate) active: Active,
+    /// The operating system's number of the collector's thread.
+    pub(crate) collector_thread: AtomicU64,
     /// Losses from before this recording began.
     lost_before: Vec<(Loss, u64)>,
     /// Where the black box of a predecessor that died was moved to.
@@ -148,6 +159,8 @@ impl Recorder {
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
         change_mode(control, mode)?;
+        let active = Active::new(&settings.triggers);
+        slow::set(control, active.names());
         let calibration = Calibration::measure(mode);
         let advancer = Advancer::start(
             control,
@@ -157,6 +170,9 @@ impl Recorder {
             calibration,
         )?;
         let first = advancer.running().0;
+        let process = metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
+        let (path, bounds) = (settings.snapshot_dir.clone(), settings.snapshot_bounds);
+        let directory = Directory::new(path, bounds, process);
         let shared = Arc::new(Shared {
             control,
             settings,
@@ -169,6 +185,9 @@ impl Recorder {
             sink: Mutex::new(None),
             metadata,
             snapshots: Shares::new(),
+            saver: Saver::new(directory),
+            active,
+            collector_thread: AtomicU64::new(0),
             lost_before,
             predecessor,
         });
@@ -183,7 +202,16 @@ impl Recorder {
                 return Err(system("no thread")(error));
             }
         };
+        if shared.settings.notes_panics {
+            hook::install();
+        }
+        if let Err(error) = signal::watch(&shared, collector.thread()) {
+            let mut unfinished = Self { shared, commands, collector: Some(collector) };
+            let _ = unfinished.end_threads();
+            return Err(error);
+        }
         CURRENT.store(Some(Arc::clone(&shared)));
+        shared.active.watch_logs(control);
         tell_watchers();
         Ok(Self { shared, commands, collector: Some(collector) })
     }
@@ -231,6 +259,11 @@ impl Recorder {
         self.shared.stats()
     }
 
+    /// What fires for errors.
+    pub(crate) fn on_error(&self) -> &Armed {
+        &self.shared.active.error
+    }
+
     /// Advances to the next generation now, on the collector's thread; for tests. Says whether it
     /// could be done in time.
     #[doc(hidden)]
@@ -264,13 +297,25 @@ impl Recorder {
             return Err(Error::Forked);
         }
         let _starting = STARTING.lock();
+        self.shared.control.log_trigger.store(0, Ordering::Relaxed);
         CURRENT.store(None);
-        let _ = self.commands.send(Command::Stop);
-        collector.thread().unpark();
-        let _ = collector.join();
-        let ended = self.shared.end();
+        self.collector = Some(collector);
+        let ended = self.end_threads();
         tell_watchers();
         ended
+    }
+
+    /// Ends the recorder's threads, and the recording.
+    fn end_threads(&mut self) -> Result<(), Error> {
+        signal::unwatch(&self.shared);
+        // What triggers asked for is saved while there is still somebody who advances.
+        self.shared.saver.end(LAST_PATIENCE);
+        let _ = self.commands.send(Command::Stop);
+        if let Some(collector) = self.collector.take() {
+            collector.thread().unpark();
+            let _ = collector.join();
+        }
+        self.shared.end()
     }
 
     fn wake_collector(&self) {
@@ -309,7 +354,14 @@ pub fn save(reason: &str) -> Result<PathBuf, Error> {
     current()?.save(reason)
 }
 
-fn current() -> Result<Arc<Shared>, Error> {
+/// The recorder that is running, for a look at it: the cheap way.
+pub(crate) fn peek() -> Guard<Option<Arc<Shared>>> {
+    // A forked child records nothing.
+    if is_recording() { CURRENT.load() } else { Guard::from_inner(None) }
+}
+
+/// The recorder that is running.
+pub(crate) fn current() -> Result<Arc<Shared>, Error> {
     if control().is_foreign() {
         return Err(Error::Forked);
     }
@@ -356,6 +408,9 @@ impl Shared {
         let collector = std::thread::Builder::new()
             .name("lookback".to_owned())
             .spawn(move || collector::run(&shared, &received))?;
+        if !self.settings.triggers.is_empty() {
+            Saver::start(self)?;
+        }
         self.control.set_collector(collector.thread().clone());
         // Who asked for an advance before could not wake it.
         collector.thread().unpark();
@@ -367,6 +422,25 @@ impl Shared {
         let advanced = self.advancer.lock().advance(patience);
         self.notify_sink();
         advanced
+    }
+
+    /// Whether this is the operating system's number of the collector's or the saver's thread.
+    pub(crate) fn is_own_thread(&self, os_thread: u64) -> bool {
+        self.saver.is_thread(os_thread)
+            || self.collector_thread.load(Ordering::Relaxed) == os_thread
+    }
+
+    /// Issues the barrier between what this thread stored before and what it loads afterwards, as
+    /// others see it. Says whether it could.
+    pub(crate) fn issue_barrier(&self) -> bool {
+        self.barrier.issue().is_ok()
+    }
+
+    /// The clock's frequency, in ticks a second, as the running generation has it.
+    pub(crate) fn frequency(&self) -> u64 {
+        let ring = self.arena.ring();
+        let running = ring.entry(ring.running.load(Ordering::Relaxed));
+        running.frequency.load(Ordering::Relaxed)
     }
 
     fn notify_sink(&self) {
@@ -393,6 +467,41 @@ impl Shared {
         Ok(self.describe(window, reason, trigger))
     }
 
+    /// Takes a snapshot for triggers, and waits for nobody who may be waiting for it: whatever lock
+    /// cannot be had, it does without. `more` reasons were not kept.
+    pub(crate) fn snapshot_for(
+        &self,
+        whys: &[&Why],
+        more: u64,
+        advance: bool,
+    ) -> Result<Snapshot, Error> {
+        if advance
+            && let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
+            && advancer.running().1 * 4 > self.settings.generation_period
+        {
+            let _ = advancer.advance(PATIENCE);
+        }
+        if let Some(sink) = self.sink.try_lock()
+            && let Some(sink) = &*sink
+        {
+            sink.notify();
+        }
+        let window = Arc::new(self.copy_window()?);
+        let first = whys.first().map_or(("", ""), |why| (&why.reason, &why.trigger));
+        let mut snapshot = self.describe(window, first.0, first.1);
+        for why in whys.iter().skip(1) {
+            snapshot.add(key::REASON, why.reason.as_str());
+            snapshot.add(key::TRIGGER, why.trigger.as_str());
+        }
+        if more > 0 {
+            snapshot.add(key::MORE_REASONS, more);
+        }
+        for (name, value) in whys.iter().flat_map(|why| &why.details) {
+            snapshot.add(name, value.clone());
+        }
+        Ok(snapshot)
+    }
+
     fn copy(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
         Ok(self.describe(Arc::new(self.copy_window()?), reason, trigger))
     }
@@ -401,7 +510,9 @@ impl Shared {
         let began = Instant::now();
         let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
         let window = Window::copy(&*self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
-        self.timings.lock().snapshots.record(began.elapsed());
+        if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
+            timings.snapshots.record(began.elapsed());
+        }
         Ok(window)
     }
 
@@ -434,12 +545,11 @@ impl Shared {
 
     fn save(&self, reason: &str) -> Result<PathBuf, Error> {
         let snapshot = self.snapshot(reason, "request")?;
-        let directory = &self.settings.snapshot_dir;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::File { path: directory.clone(), error })?;
-        let name = self.metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
-        let path = file::name_in(directory, name);
+        let directory = &self.saver.directory;
+        directory.make()?;
+        let path = directory.path.join(directory.name("request"));
         snapshot.save(&path)?;
+        directory.prune();
         Ok(path)
     }
 
@@ -475,6 +585,7 @@ impl Shared {
             clock: self.clock,
             clock_frequency: advancer.frequency(),
             barrier: self.barrier,
+            triggers: self.saver.stats(),
             broken: advancer.broken().map(str::to_owned),
         }
     }

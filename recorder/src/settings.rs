@@ -6,6 +6,8 @@ use crate::barrier::Barrier;
 use crate::error::Error;
 use crate::recorder::Recorder;
 use crate::sink::{FileSink, Sink};
+use crate::trigger::directory::Bounds;
+use crate::trigger::{Condition, Trigger};
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +26,11 @@ pub struct Builder {
     window: Duration,
     max_bytes: usize,
     generation_period: Option<Duration>,
-    snapshot_dir: PathBuf,
+    snapshot_dir: Option<PathBuf>,
+    snapshot_bounds: Bounds,
+    triggers: Vec<Trigger>,
+    no_triggers: bool,
+    panic_patience: Duration,
     name: Option<String>,
     barrier: Option<Barrier>,
     black_box: Option<PathBuf>,
@@ -51,6 +57,12 @@ pub(crate) struct Settings {
     pub(crate) max_bytes: usize,
     pub(crate) generation_period: Duration,
     pub(crate) snapshot_dir: PathBuf,
+    pub(crate) snapshot_bounds: Bounds,
+    /// Those that were asked for, and those that are there unless nobody wants them.
+    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) panic_patience: Duration,
+    /// Whether a panic is recorded, even if it does not trigger.
+    pub(crate) notes_panics: bool,
     pub(crate) name: Option<String>,
     pub(crate) barrier: Option<Barrier>,
     pub(crate) black_box: Option<PathBuf>,
@@ -64,7 +76,11 @@ impl Default for Builder {
             window: Duration::from_secs(10),
             max_bytes: 32 << 20,
             generation_period: None,
-            snapshot_dir: PathBuf::from("."),
+            snapshot_dir: None,
+            snapshot_bounds: Bounds { files: 32, bytes: 1 << 30 },
+            triggers: Vec::new(),
+            no_triggers: false,
+            panic_patience: Duration::from_secs(2),
             name: None,
             barrier: None,
             black_box: None,
@@ -97,10 +113,40 @@ impl Builder {
         self
     }
 
-    /// Where [`Recorder::save`] puts snapshots: the working directory unless set. It is made if it
-    /// is not there.
+    /// Where [`Recorder::save`] and triggers put snapshots: the working directory unless set. It is
+    /// made if it is not there. When it is set, a [panic](Trigger::panic) triggers a snapshot without
+    /// being asked for.
     pub fn snapshot_dir(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.snapshot_dir = directory.into();
+        self.snapshot_dir = Some(directory.into());
+        self
+    }
+
+    /// How many snapshots of this process's name the directory may hold, and how many bytes they may
+    /// have: 32 and 1 GiB unless set. When there are more, the oldest are deleted; the newest never
+    /// is. Files that the recorder has not named are left alone.
+    pub fn snapshot_limits(mut self, files: usize, bytes: u64) -> Self {
+        self.snapshot_bounds = Bounds { files, bytes };
+        self
+    }
+
+    /// Takes a snapshot by itself when this happens. Each call adds one; of [`Trigger::panic`] and
+    /// [`Trigger::error`], the last one counts.
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.triggers.push(trigger);
+        self
+    }
+
+    /// Takes no snapshot that was not asked for by [`trigger`](Self::trigger): also none of a panic, for
+    /// which no hook is installed then.
+    pub fn no_triggers(mut self) -> Self {
+        self.no_triggers = true;
+        self
+    }
+
+    /// How long a thread that panics waits for its snapshot, because the process may be about to end:
+    /// 2 s at most unless set. One that its cool-down held back does not wait.
+    pub fn panic_patience(mut self, patience: Duration) -> Self {
+        self.panic_patience = patience;
         self
     }
 
@@ -195,12 +241,26 @@ impl Builder {
             let reason = "1 to 200 bytes make sense";
             return refuse("name", self.name.unwrap_or_default(), reason);
         }
+        if self.snapshot_bounds.files == 0 || self.snapshot_bounds.bytes == 0 {
+            let value = format!("{:?}", self.snapshot_bounds);
+            return refuse("snapshot_limits", value, "at least one of both makes sense");
+        }
+        let mut triggers = self.triggers;
+        triggers.iter().try_for_each(|trigger| trigger.check(self.window))?;
+        let asked = triggers.iter().any(|trigger| trigger.condition == Condition::Panic);
+        if self.snapshot_dir.is_some() && !self.no_triggers && !asked {
+            triggers.push(Trigger::panic());
+        }
         let usual = USUAL_PERIOD.min(self.window / 4).max(LEAST_PERIOD);
         Ok(Settings {
             window: self.window,
             max_bytes: bytes,
             generation_period: self.generation_period.unwrap_or(usual),
-            snapshot_dir: self.snapshot_dir,
+            snapshot_dir: self.snapshot_dir.unwrap_or_else(|| PathBuf::from(".")),
+            snapshot_bounds: self.snapshot_bounds,
+            triggers,
+            panic_patience: self.panic_patience,
+            notes_panics: asked || !self.no_triggers,
             name: self.name,
             barrier: self.barrier,
             black_box: self.black_box,

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::file;
 use crate::window::Window;
 use lookback_snapshot::file::FileWriter;
-use lookback_snapshot::wire::{Metadata, key};
+use lookback_snapshot::wire::{Metadata, Value, key};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,11 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(window: Arc<Window>, metadata: Metadata) -> Self {
         Self { window, metadata }
+    }
+
+    /// Says more of it.
+    pub(crate) fn add(&mut self, name: &str, value: impl Into<Value>) {
+        self.metadata.add(name, value);
     }
 
     /// Writes the snapshot, compressed, and says how many bytes that took. Needs memory for one

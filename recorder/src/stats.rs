@@ -42,6 +42,8 @@ pub struct Stats {
     pub clock_frequency: u64,
     /// Which side pays for the order between writers and advances.
     pub barrier: Barrier,
+    /// What became of triggers.
+    pub triggers: crate::trigger::Stats,
     /// Why recording has stopped by itself, if it has.
     pub broken: Option<String>,
 }
@@ -66,6 +68,7 @@ impl Stats {
             clock,
             clock_frequency: 0,
             barrier,
+            triggers: crate::trigger::Stats::default(),
             broken: Some(crate::Error::Forked.to_string()),
         }
     }

@@ -62,6 +62,12 @@ impl Place {
         Some((site, self.wakers.incarnation.load(Ordering::Relaxed)))
     }
 
+    /// The id of the task in it.
+    pub(crate) fn id(&self) -> u64 {
+        let incarnation = self.wakers.incarnation.load(Ordering::Relaxed);
+        u64::from(incarnation) << 32 | u64::from(TASKS.index_of(self))
+    }
+
     /// The numbers that it used last, if nobody needs it any more.
     fn numbers(&self, complete: u64) -> Option<(u64, u32)> {
         // One generation more than for another task's use: the listing that is to come must not
@@ -210,6 +216,7 @@ impl Errand {
         impl Drop for Running {
             fn drop(&mut self) {
                 if let Some(task) = self.0.take() {
+                    mark_errand(false);
                     end_poll(task.0, self.1);
                     task.finish();
                 }
@@ -221,6 +228,7 @@ impl Errand {
             task.finish();
             return result;
         }
+        mark_errand(true);
         let mut running = Running(Some(task), Outcome::Panicked);
         let result = work();
         running.1 = Outcome::Ready;
@@ -263,6 +271,16 @@ pub(crate) fn give_up(place: &'static Place) {
             None => TASKS.give(index, None),
         }
     }
+}
+
+/// Notes that the innermost poll of this thread is one that may block, or is not any more.
+fn mark_errand(is_errand: bool) {
+    let Some(slot) = thread::present_slot() else { return };
+    let depth = slot.poll_depth.load(Ordering::Relaxed).wrapping_sub(1);
+    let bit = 1_u32.checked_shl(depth).unwrap_or(0);
+    let marks = slot.errands.load(Ordering::Relaxed);
+    let marks = if is_errand { marks | bit } else { marks & !bit };
+    slot.errands.store(marks, Ordering::Relaxed);
 }
 
 /// A record of a task takes so much at most: its kind, the time, the task, its sequence number.

@@ -212,6 +212,12 @@ extern "C" fn at_end(round: *mut libc::c_void) {
     }
 }
 
+/// This thread, in words: its name and the operating system's number of it.
+pub(crate) fn describe_self() -> String {
+    format!("{} ({})", name().as_str(), os_thread())
+}
+
+/// The operating system's number of this thread.
 #[cfg(target_os = "linux")]
 pub(crate) fn os_thread() -> u64 {
     // SAFETY: the call has no preconditions.

@@ -29,10 +29,23 @@ pub mod key {
     pub const CLOCK: &str = "clock.kind";
     /// Number: ticks a second.
     pub const CLOCK_FREQUENCY: &str = "clock.frequency";
-    /// Text: why the snapshot was taken.
+    /// Text: why the snapshot was taken. Repeated where several triggers share it, in the order in
+    /// which they fired.
     pub const REASON: &str = "reason";
-    /// Text: what took it: `request`, `stop`, or the name of a trigger.
+    /// Text: what took it: `request`, `stop`, or the name of a trigger. As often as the reason.
     pub const TRIGGER: &str = "trigger";
+    /// Number: triggers that share it beyond those that are named.
+    pub const MORE_REASONS: &str = "reasons.more";
+    /// Text: name and number of the thread that fired a trigger. As often as the reason, then.
+    pub const TRIGGER_THREAD: &str = "trigger.thread";
+    /// Text: what a panic said.
+    pub const PANIC_MESSAGE: &str = "panic.message";
+    /// Text: where it happened: file, line, column.
+    pub const PANIC_LOCATION: &str = "panic.location";
+    /// Text: the task that it happened in.
+    pub const PANIC_TASK: &str = "panic.task";
+    /// Text: the innermost span that it happened in.
+    pub const PANIC_SPAN: &str = "panic.span";
     /// Text: when it was taken, in local time, as RFC 3339 has it.
     pub const TAKEN: &str = "taken";
     /// Number: when it was taken, nanoseconds since 1970-01-01 UTC.

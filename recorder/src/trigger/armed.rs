@@ -1,0 +1,133 @@
+//! Firing: from the condition to the ticket.
+
+#![forbid(unsafe_code)]
+
+use super::limiter::Limiter;
+use super::saver::Saver;
+use super::ticket::{Due, Ticket, Why};
+use super::{Limits, SUPPRESSED};
+use crate::clock;
+use crate::emit::{encoded, is_recording, typed_event};
+use crate::recorder;
+use crate::site::Site;
+use lookback_snapshot::wire::{self, key};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A trigger that can fire. Cheap to clone; clones share the cool-down and the number an hour.
+///
+/// It belongs to no recorder: whichever is running when it fires takes the snapshot, and if none is,
+/// nothing happens.
+#[derive(Clone, Debug)]
+pub struct Armed(Arc<Armament>);
+
+#[derive(Debug)]
+struct Armament {
+    name: String,
+    delay: Duration,
+    limiter: Limiter,
+}
+
+/// A snapshot that is being taken.
+///
+/// ```
+/// # use lookback_recorder::{Recorder, Trigger};
+/// # use std::time::Duration;
+/// # let directory = std::env::temp_dir().join("lookback-doc-fired");
+/// let recorder = Recorder::builder().max_bytes(1 << 20).snapshot_dir(&directory).start()?;
+/// let trigger = Trigger::named("checkout").arm();
+/// let fired = trigger.fire(|| "the cart was empty".to_owned()).expect("for the first time");
+/// println!("see {}", fired.file_name());
+/// let saved = fired.wait(Duration::from_secs(60)).expect("in time").expect("the disk has room");
+/// assert_eq!(saved.file_name().unwrap(), fired.file_name());
+/// assert!(trigger.fire(|| "again".to_owned()).is_none(), "it cools down");
+/// # drop(recorder);
+/// # std::fs::remove_dir_all(directory).unwrap();
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fired(Arc<Ticket>);
+
+impl Armed {
+    pub(super) fn new(name: String, limits: Limits) -> Self {
+        let limiter = Limiter::new(limits.cool_down, limits.per_hour);
+        Self(Arc::new(Armament { name, delay: limits.delay, limiter }))
+    }
+
+    /// Fires, unless it cools down or has fired often enough in this hour: then, and if nothing is
+    /// being recorded, `None`, and `reason` is not asked. The snapshot is taken on a thread of the
+    /// recorder; nothing is waited for here, and nothing panics, not even if `reason` does.
+    ///
+    /// Not to be called in a signal handler: it allocates.
+    #[inline]
+    pub fn fire(&self, reason: impl FnOnce() -> String) -> Option<Fired> {
+        if !is_recording() {
+            return None;
+        }
+        self.admit().then(|| self.go(false, reason, Vec::new()))?
+    }
+
+    /// Whether it may fire now; if it may not, that is counted.
+    #[inline]
+    pub(super) fn admit(&self) -> bool {
+        let admitted = self.0.limiter.admits(clock::monotonic().0);
+        if !admitted {
+            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// Fires, after it was admitted.
+    #[cold]
+    pub(super) fn go(
+        &self,
+        urgent: bool,
+        reason: impl FnOnce() -> String,
+        mut details: Vec<(&'static str, wire::Value)>,
+    ) -> Option<Fired> {
+        let reason = catch_unwind(AssertUnwindSafe(reason))
+            .unwrap_or_else(|_| "(what was to tell the reason panicked)".to_owned());
+        let shared = recorder::current().ok()?;
+        let now = clock::monotonic().0;
+        let window = shared.settings.window;
+        // With a longer delay the moment itself would be gone.
+        let delay = self.0.delay.min(window);
+        let due = if urgent { Due::Urgent } else { Due::At(now + delay.as_nanos() as u64) };
+        let latest = now + (window / 2).as_nanos() as u64;
+        details.push((key::TRIGGER_THREAD, crate::thread::describe_self().into()));
+        let why = Why { trigger: self.0.name.clone(), reason, details };
+        let ticket = Saver::ask(&shared, why, due, latest, |ticket, why| {
+            let (name, reason) = (why.trigger.as_str(), why.reason.as_str());
+            let values = (encoded(name), encoded(reason), encoded(ticket.file_name()));
+            typed_event(&TRIGGER, values);
+        });
+        Some(Fired(ticket))
+    }
+}
+
+/// What is recorded on the thread that fires.
+static TRIGGER: Site = Site::new("trigger", &["name", "reason", "file"], file!(), line!());
+
+impl Fired {
+    pub(super) fn ticket(&self) -> &Arc<Ticket> {
+        &self.0
+    }
+
+    /// The name that the snapshot will have in the
+    /// [`snapshot_dir`](crate::Builder::snapshot_dir). Where several triggers fire at nearly the same
+    /// time, they share one.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.file_name()
+    }
+
+    /// Waits until the snapshot is there, or cannot be had: its path, or why not. `None` if that is
+    /// not known after `patience`.
+    #[must_use]
+    pub fn wait(&self, patience: Duration) -> Option<Result<PathBuf, String>> {
+        self.0.wait(patience)
+    }
+}

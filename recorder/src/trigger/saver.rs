@@ -1,0 +1,309 @@
+//! The saver: a thread that copies, compresses and writes the snapshots that triggers ask for, so that
+//! neither who fires nor the collector does. It sleeps until somebody fires.
+//!
+//! There is at most one [ticket](super::ticket) that gathers reasons, and one that is being saved: so
+//! what is waiting is bounded by itself.
+//!
+//! # What it waits for
+//!
+//! A thread that panics waits for the saver, and may hold any lock of the recorder. So the saver
+//! waits for none: it tries each for a while and then goes on without what the lock protects, as who
+//! reads the arena from outside does.
+//!
+//! # The end
+//!
+//! The end is announced before the saver looks for a ticket for the last time, and who opens a ticket
+//! looks for the end afterwards (both sequentially consistent): so one of them finds the other, and
+//! no ticket is left behind.
+
+#![forbid(unsafe_code)]
+
+use super::Stats;
+use super::directory::Directory;
+use super::ticket::{Due, Joining, Ticket, Why};
+use crate::clock;
+use crate::error::Error;
+use crate::recorder::Shared;
+use arc_swap::ArcSwapOption;
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+/// What stands in a ticket that nobody will save.
+const STOPPED: &str = "the recorder was stopped";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Saver {
+    pub(crate) directory: Directory,
+    open: ArcSwapOption<Ticket>,
+    /// Somebody has begun to start the thread.
+    started: AtomicBool,
+    thread: OnceLock<Thread>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+    /// The operating system's number of the thread.
+    os_thread: AtomicU64,
+    ending: AtomicBool,
+    over: AtomicBool,
+    /// Who waits for the end.
+    end: (Mutex<()>, Condvar),
+    pub(crate) counts: Counts,
+    /// For tests.
+    pub(crate) panics_next: AtomicBool,
+}
+
+/// What became of what was fired.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) fired: AtomicU64,
+    pub(crate) saved: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    suppressed_before: u64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Saver {
+    pub(crate) fn new(directory: Directory) -> Self {
+        let suppressed_before = super::SUPPRESSED.load(Ordering::Relaxed);
+        Self {
+            directory,
+            open: ArcSwapOption::empty(),
+            started: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            handle: Mutex::new(None),
+            os_thread: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            end: (Mutex::new(()), Condvar::new()),
+            counts: Counts { suppressed_before, ..Counts::default() },
+            panics_next: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts the thread, if that was not done before.
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+        let saver = &shared.saver;
+        if saver.started.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let run = Arc::clone(shared);
+        let builder = std::thread::Builder::new().name("lookback-save".to_owned());
+        match builder.spawn(move || run.saver.run(&run)) {
+            Ok(handle) => {
+                let _ = saver.thread.set(handle.thread().clone());
+                // What was opened before could not wake it.
+                handle.thread().unpark();
+                *saver.handle.lock() = Some(handle);
+                Ok(())
+            }
+            Err(error) => {
+                saver.started.store(false, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins the ticket that is open, or opens one. `told` is called with it before anybody can close
+    /// it.
+    pub(crate) fn ask(
+        shared: &Arc<Shared>,
+        why: Why,
+        due: Due,
+        latest: u64,
+        told: impl FnOnce(&Ticket, &Why),
+    ) -> Arc<Ticket> {
+        let saver = &shared.saver;
+        saver.counts.fired.fetch_add(1, Ordering::Relaxed);
+        let trigger = why.trigger.clone();
+        let finish = |joining: Joining<'_>, ticket: &Ticket| {
+            told(ticket, &why);
+            joining.add(why);
+        };
+        let mut current = saver.open.load_full();
+        let mut fresh: Option<Arc<Ticket>> = None;
+        let ticket = loop {
+            if let Some(ticket) = &current
+                && let Some(joining) = ticket.join(due)
+            {
+                finish(joining, ticket);
+                break Arc::clone(ticket);
+            }
+            let ticket = fresh.get_or_insert_with(|| {
+                Arc::new(Ticket::open(saver.directory.name(&trigger), due, latest))
+            });
+            let there = saver.open.compare_and_swap(&current, Some(Arc::clone(ticket)));
+            let there = arc_swap::Guard::into_inner(there);
+            let same = match (&there, &current) {
+                (None, None) => true,
+                (Some(there), Some(current)) => Arc::ptr_eq(there, current),
+                _ => false,
+            };
+            if same {
+                let ticket = Arc::clone(ticket);
+                finish(ticket.opened(), &ticket);
+                break ticket;
+            }
+            current = there;
+        };
+        fence(Ordering::SeqCst);
+        if saver.over.load(Ordering::SeqCst) {
+            saver.give_up(&ticket, STOPPED);
+        } else {
+            if let Err(error) = Self::start(shared) {
+                saver.give_up(&ticket, &format!("no thread to save it: {error}"));
+            }
+            saver.wake();
+        }
+        ticket
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Nobody will save this ticket, unless somebody has begun to.
+    fn give_up(&self, ticket: &Arc<Ticket>, reason: &str) {
+        while let Err(soon) = ticket.close(u64::MAX, true) {
+            if ticket.is_closed() {
+                return;
+            }
+            std::thread::sleep(soon);
+        }
+        self.open.compare_and_swap(ticket, None);
+        self.note(ticket, Err(reason.to_owned()));
+    }
+
+    fn run(&self, shared: &Arc<Shared>) {
+        self.os_thread.store(crate::thread::os_thread(), Ordering::Relaxed);
+        self.directory.clear_left_over();
+        loop {
+            let ending = self.ending.load(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            match self.open.load_full() {
+                Some(ticket) => match ticket.close(clock::monotonic().0, ending) {
+                    Ok(()) => {
+                        self.open.compare_and_swap(&ticket, None);
+                        self.serve(shared, &ticket);
+                    }
+                    Err(wait) => std::thread::park_timeout(wait),
+                },
+                None if ending => break,
+                None => std::thread::park(),
+            }
+        }
+        self.over.store(true, Ordering::SeqCst);
+        drop(self.end.0.lock());
+        self.end.1.notify_all();
+        // Somebody may have opened one after the last look, and not yet have seen that it is over.
+        fence(Ordering::SeqCst);
+        if let Some(ticket) = self.open.load_full() {
+            self.give_up(&ticket, STOPPED);
+        }
+    }
+
+    /// Saves, and says what became of it. It panics if the recorder itself is wrong: then the ticket
+    /// is resolved by who handles that, or here.
+    fn serve(&self, shared: &Shared, ticket: &Arc<Ticket>) {
+        let saved = catch_unwind(AssertUnwindSafe(|| self.save(shared, ticket, true)));
+        let outcome = match saved {
+            Ok(saved) => saved.map_err(|error| error.to_string()),
+            Err(_) => Err("the saver panicked".to_owned()),
+        };
+        self.note(ticket, outcome);
+    }
+
+    /// Saves the ticket in the place of the recorder's own thread that panics: what this leaves out is
+    /// all that could wait for it.
+    pub(crate) fn help(shared: &Arc<Shared>, ticket: &Arc<Ticket>) {
+        let saver = &shared.saver;
+        while let Err(soon) = ticket.close(u64::MAX, true) {
+            if ticket.is_closed() {
+                return;
+            }
+            std::thread::sleep(soon);
+        }
+        saver.open.compare_and_swap(ticket, None);
+        let saved = saver.save(shared, ticket, false);
+        saver.note(ticket, saved.map_err(|error| error.to_string()));
+    }
+
+    fn note(&self, ticket: &Ticket, outcome: Result<PathBuf, String>) {
+        match &outcome {
+            Ok(_) => drop(self.counts.saved.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                if let Some(mut last) = self.counts.last_error.try_lock() {
+                    *last = Some(error.clone());
+                }
+            }
+        }
+        ticket.resolve(outcome);
+    }
+
+    /// Takes the snapshot and writes its file, on this thread. `advance` says whether it may end the
+    /// running generation for it.
+    fn save(&self, shared: &Shared, ticket: &Ticket, advance: bool) -> Result<PathBuf, Error> {
+        if self.panics_next.swap(false, Ordering::Relaxed) {
+            panic!("the saver panics, as a test wants it");
+        }
+        let (whys, more) = ticket.whys();
+        let snapshot = shared.snapshot_for(&whys, more, advance)?;
+        let path = self.directory.path.join(ticket.file_name());
+        self.directory.make()?;
+        snapshot.save(&path)?;
+        drop(snapshot);
+        self.directory.prune();
+        Ok(path)
+    }
+
+    /// Lets it save what is open, for as long as `patience`.
+    pub(crate) fn end(&self, patience: Duration) {
+        self.ending.store(true, Ordering::SeqCst);
+        if !self.started.load(Ordering::Acquire) {
+            self.over.store(true, Ordering::SeqCst);
+            return;
+        }
+        self.wake();
+        let mut guard = self.end.0.lock();
+        let is_over = || self.over.load(Ordering::SeqCst);
+        if !is_over() {
+            self.end.1.wait_while_for(&mut guard, |()| !is_over(), patience);
+        }
+        drop(guard);
+        let handle = self.handle.lock().take();
+        // One that hangs in the file system is left to itself.
+        if is_over()
+            && let Some(handle) = handle
+        {
+            let _ = handle.join();
+        }
+    }
+
+    /// Whether this is the operating system's number of its thread.
+    pub(crate) fn is_thread(&self, os_thread: u64) -> bool {
+        self.os_thread.load(Ordering::Relaxed) == os_thread
+    }
+
+    /// All of its locks; for tests.
+    pub(crate) fn lock_all(&self) -> impl Sized {
+        (self.handle.lock(), self.end.0.lock(), self.counts.last_error.lock())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            fired: count(&self.counts.fired),
+            suppressed: super::SUPPRESSED.load(Ordering::Relaxed) - self.counts.suppressed_before,
+            saved: count(&self.counts.saved),
+            failed: count(&self.counts.failed),
+            last_error: self.counts.last_error.lock().clone(),
+        }
+    }
+}
