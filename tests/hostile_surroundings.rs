@@ -208,6 +208,23 @@ fn a_file_system_that_cannot_be_written_to_is_an_error_in_words() {
 }
 
 #[test]
+fn a_limit_on_file_sizes_that_comes_later_is_an_error_and_no_signal() {
+    alone("a_limit_on_file_sizes_that_comes_later_is_an_error_and_no_signal", || {
+        let directory = tempfile::tempdir().unwrap();
+        let builder = Recorder::builder().max_bytes(BYTES).snapshot_dir(directory.path());
+        let recorder = builder.start().unwrap();
+        say("recorded");
+        let limit = libc::rlimit { rlim_cur: 100, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let error = recorder.save("a test").unwrap_err().to_string();
+        assert!(error.contains("RLIMIT_FSIZE") && !error.contains('\n'), "{error}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(words(&recorder.stop().unwrap()).contains("recorded"));
+    });
+}
+
+#[test]
 fn without_memory_a_snapshot_is_refused_in_words_and_recording_goes_on() {
     alone("without_memory_a_snapshot_is_refused_in_words_and_recording_goes_on", || {
         let recorder = Recorder::builder()

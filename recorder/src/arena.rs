@@ -326,15 +326,24 @@ impl Drop for Arena {
 /// `fallocate` on an anonymous file obeys the limit on file sizes, too, with a fatal signal.
 #[cfg(target_os = "linux")]
 fn check_file_size_limit(length: usize) -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    match file_size_limit() {
+        Some(limit) if limit < length as u64 => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// The limit on the size of the files that this process writes, if there is one.
+pub(crate) fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
     // SAFETY: `limit` is a valid place.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-    if limit.rlim_cur != libc::RLIM_INFINITY && limit.rlim_cur < length as u64 {
-        let limit = limit.rlim_cur;
-        let reason = format!("the limit on file sizes (RLIMIT_FSIZE) is {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
-    Ok(())
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// What there is to say of something that the limit does not allow.
+pub(crate) fn too_large(limit: u64) -> io::Error {
+    let reason = format!("the limit on file sizes (RLIMIT_FSIZE) is {limit} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, reason)
 }
 
 #[cfg(test)]
