@@ -25,6 +25,7 @@ real! {
     mod control;
     mod cursor;
     mod emit;
+    mod environment;
     mod error;
     mod fields;
     mod file;
@@ -40,6 +41,7 @@ real! {
     mod recorder;
     mod settings;
     mod share;
+    mod shelf;
     mod sink;
     mod silent;
     mod site;
@@ -68,7 +70,7 @@ real! {
     pub use lookback_snapshot::file::GenerationFrame;
     pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
     pub use recorded::{RecordExt, Recorded, WaitingFor};
-    pub use recorder::{Recorder, save, snapshot};
+    pub use recorder::{Recorder, save, snapshot, stats};
     pub use settings::Builder;
     pub use sink::{FileSink, Sink};
     pub use snapshot::Snapshot;
@@ -90,6 +92,7 @@ real! {
     pub mod integration {
         pub use crate::fields::{Fields, Room};
         pub use crate::recorder::on_change;
+        pub use crate::shelf::{Shelved, open_snapshot, snapshots};
         pub use crate::site::{Site, callsite};
         /// Spans, by their names.
         pub mod span {
