@@ -1,8 +1,11 @@
-//! The collector: a thread that advances about once a period, and earlier when writers ask for it.
+//! The collector: a thread that advances about once a period, and earlier when writers ask for it. It
+//! is also the watchdog, and fires for signals.
 
 #![forbid(unsafe_code)]
 
 use crate::recorder::Shared;
+use crate::trigger::signal;
+use crate::trigger::watchdog::Watchdog;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +22,8 @@ const SOON: Duration = Duration::from_micros(100);
 pub(crate) enum Command {
     /// Advance now; the answer says whether it could.
     Advance(Sender<bool>),
+    /// Panic; for tests.
+    Panic,
     /// End.
     Stop,
 }
@@ -26,13 +31,17 @@ pub(crate) enum Command {
 /// Runs until it is told to stop. It sleeps in between: an idle process sees no more of it than one
 /// wake-up a generation.
 pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
+    shared.collector_thread.store(crate::thread::os_thread(), Ordering::Relaxed);
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
+    let mut watchdog = Watchdog::new(&shared.active.stalls);
     loop {
+        signal::fire(shared);
         let mut asked = Vec::new();
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Advance(answer) => asked.push(answer),
+                Command::Panic => shared.panic_while_advancing(),
                 Command::Stop => return,
             }
         }
@@ -49,8 +58,16 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
             for answer in asked {
                 let _ = answer.send(advanced.is_ok());
             }
+            if let Some(watchdog) = &mut watchdog {
+                watchdog.run(shared, true);
+            }
             continue;
         }
-        std::thread::park_timeout(due - now);
+        let mut wake = due;
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.run(shared, false);
+            wake = watchdog.due().map_or(due, |watch| watch.min(due));
+        }
+        std::thread::park_timeout(wake.saturating_duration_since(now));
     }
 }

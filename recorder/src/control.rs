@@ -12,6 +12,7 @@
 
 use crate::slot::Slot;
 use crate::strings::StringTable;
+use crate::trigger::slow::Names;
 use lookback_snapshot::wire::{ClockKind, Loss};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::thread::Thread;
@@ -55,6 +56,13 @@ pub(crate) struct Control {
     pid: AtomicU32,
     slots: AtomicPtr<Slot>,
     strings: AtomicPtr<StringTable>,
+    /// Which messages trigger: by how much their level is below the first one that no message has; 0
+    /// for none.
+    pub(crate) log_trigger: AtomicU32,
+    /// The watchdog sleeps, and wants to be woken by a worker that goes on.
+    pub(crate) watchdog_sleeps: AtomicU32,
+    /// Spans and regions that have a limit, null for none.
+    pub(crate) slow: AtomicPtr<Names>,
 
     /// Where the arena is mapped: its header.
     pub(crate) arena: AtomicPtr<u8>,
@@ -111,6 +119,9 @@ impl Control {
             pid: AtomicU32::new(0),
             slots: AtomicPtr::new(std::ptr::null_mut()),
             strings: AtomicPtr::new(std::ptr::null_mut()),
+            log_trigger: AtomicU32::new(0),
+            watchdog_sleeps: AtomicU32::new(0),
+            slow: AtomicPtr::new(std::ptr::null_mut()),
             arena: AtomicPtr::new(std::ptr::null_mut()),
             capacity: AtomicU64::new(0),
             limit: AtomicU64::new(0),
@@ -219,12 +230,24 @@ impl Control {
     #[cold]
     pub(crate) fn request_advance(&self) {
         if !self.advance_requested.swap(true, Ordering::Relaxed) {
-            let thread = self.collector.load(Ordering::Acquire);
-            if !thread.is_null() {
-                // SAFETY: the pointer is set to a box that is freed only after tracing was turned
-                // off and every slot was seen outside; we are inside.
-                unsafe { (*thread).unpark() };
-            }
+            self.wake_collector();
+        }
+    }
+
+    /// Wakes the watchdog, for who is inside its gate.
+    #[cold]
+    pub(crate) fn wake_watchdog(&self) {
+        if self.watchdog_sleeps.swap(0, Ordering::AcqRel) != 0 {
+            self.wake_collector();
+        }
+    }
+
+    fn wake_collector(&self) {
+        let thread = self.collector.load(Ordering::Acquire);
+        if !thread.is_null() {
+            // SAFETY: the pointer is set to a box that is freed only after tracing was turned
+            // off and every slot was seen outside; we are inside.
+            unsafe { (*thread).unpark() };
         }
     }
 

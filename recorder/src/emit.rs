@@ -4,10 +4,11 @@ use crate::control::control;
 use crate::ordinary::Ordinary;
 use crate::site::Site;
 use crate::slot::Slot;
-use crate::text::{StackText, TextRoom};
-use crate::thread;
+use crate::text::{StackText, TextRoom, cut};
+use crate::trigger::active;
 use crate::value::{Encode, Number, Value, Values};
 use crate::writer::Writer;
+use crate::{clock, thread};
 use lookback_snapshot::wire::{Kind, Level, MAX_TEXT, MAX_VARINT};
 use std::fmt;
 use std::marker::PhantomData;
@@ -31,33 +32,39 @@ pub fn is_recording() -> bool {
 #[derive(Debug)]
 #[must_use = "the region ends at once unless the guard is kept: `let _guard = region!(…)`"]
 pub struct Region {
-    armed: bool,
+    state: u8,
     /// A region belongs to its thread.
     _not_send: PhantomData<*const ()>,
 }
+
+/// States of a region; one above [`OPEN`] has a limit.
+const OFF: u8 = 0;
+const OPEN: u8 = 1;
 
 /// Begins a region at this site.
 #[inline(always)]
 pub fn begin_region(site: &'static Site) -> Region {
     // Inline is what every place in the program pays for while tracing is off, and no more.
-    Region { armed: is_recording() && open_region(site), _not_send: PhantomData }
+    let state = if is_recording() { open_region(site) } else { OFF };
+    Region { state, _not_send: PhantomData }
 }
 
 #[inline(never)]
-fn open_region(site: &'static Site) -> bool {
-    let event = Ordinary::begin(Kind::RegionBegin, 0, |generation| site.cached(generation).map(Some));
+fn open_region(site: &'static Site) -> u8 {
+    let event =
+        Ordinary::begin(Kind::RegionBegin, 0, |generation| site.cached(generation).map(Some));
     let Some(event) = event else { return open_region_slowly(site) };
     // SAFETY: the site is the only argument.
     unsafe { event.commit() };
     push_region(event.slot, site, event.now);
     event.leave();
-    true
+    OPEN + site.watched()
 }
 
 #[cold]
 #[inline(never)]
-fn open_region_slowly(site: &'static Site) -> bool {
-    let Some(writer) = Writer::enter() else { return false };
+fn open_region_slowly(site: &'static Site) -> u8 {
+    let Some(writer) = Writer::enter() else { return OFF };
     let inside = writer.inside();
     let slot = inside.slot();
     // A begin that is lost opens the region all the same: the next statement tells of it.
@@ -68,7 +75,7 @@ fn open_region_slowly(site: &'static Site) -> bool {
         unsafe { inside.commit(cursor) };
     }
     push_region(slot, site, began);
-    true
+    OPEN + site.watched()
 }
 
 #[inline(always)]
@@ -90,9 +97,29 @@ fn pop_region(slot: &Slot) {
 impl Drop for Region {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.armed {
+        if self.state == OPEN {
             end_region();
+        } else if self.state != OFF {
+            end_watched_region();
         }
+    }
+}
+
+/// Ends a region that has a limit. One that is too deep to be restated is not measured.
+#[cold]
+#[inline(never)]
+fn end_watched_region() {
+    let open = thread::present_slot().and_then(|slot| {
+        let depth = slot.depth.load(Ordering::Relaxed).checked_sub(1)?;
+        let open = slot.regions.get(depth as usize)?;
+        // SAFETY: the stack holds pointers to statics, or null.
+        let site = unsafe { open.site.load(Ordering::Relaxed).as_ref() }?;
+        Some((site, open.began.load(Ordering::Relaxed)))
+    });
+    end_region();
+    if let Some((site, began)) = open {
+        let now = clock::now(control().mode());
+        active::ended(site, false, now.saturating_sub(began), String::new);
     }
 }
 
@@ -137,6 +164,11 @@ pub fn log(site: &'static Site, level: Level, arguments: fmt::Arguments<'_>) {
 }
 
 fn log_text(site: &'static Site, level: Level, text: &str) {
+    write_log(site, level, text);
+    active::logged(control(), site, level, || cut(text, MAX_TEXT).to_owned());
+}
+
+fn write_log(site: &'static Site, level: Level, text: &str) {
     let mut message = text.encoded();
     let Some(writer) = Writer::enter() else { return };
     let inside = writer.inside();

@@ -145,7 +145,8 @@ impl<'a> Fields<'a> {
         });
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// All of them, encoded.
+    pub(crate) fn bytes(&self) -> &[u8] {
         let start = self.room.0.as_ptr().cast::<u8>();
         // SAFETY: so many bytes were put.
         unsafe { std::slice::from_raw_parts(start, self.length) }

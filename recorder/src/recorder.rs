@@ -17,10 +17,11 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::thread;
 use crate::timing::Timings;
+use crate::trigger::active::Active;
 use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
 use crate::trigger::ticket::Why;
-use crate::trigger::{Armed, Condition, Trigger};
+use crate::trigger::{Armed, hook, signal, slow};
 use crate::window::{Wanted, Window};
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, bounded};
@@ -31,7 +32,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,9 @@ pub(crate) struct Shared {
     metadata: Metadata,
     snapshots: Shares<Arc<Window>>,
     pub(crate) saver: Saver,
-    /// For [`snapshot_on_err`](crate::SnapshotOnErr::snapshot_on_err).
-    on_error: Armed,
+    pub(crate) active: Active,
+    /// The operating system's number of the collector's thread.
+    pub(crate) collector_thread: AtomicU64,
     /// Losses from before this recording began.
     lost_before: Vec<(Loss, u64)>,
 }
@@ -142,6 +144,8 @@ impl Recorder {
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
         change_mode(control, mode)?;
+        let active = Active::new(&settings.triggers);
+        slow::set(control, active.names());
         let calibration = Calibration::measure(mode);
         let advancer = Advancer::start(
             control,
@@ -154,9 +158,6 @@ impl Recorder {
         let process = metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
         let (path, bounds) = (settings.snapshot_dir.clone(), settings.snapshot_bounds);
         let directory = Directory::new(path, bounds, process);
-        let is_error = |trigger: &&Trigger| trigger.condition == Condition::Error;
-        let on_error = settings.triggers.iter().rev().find(is_error).cloned();
-        let on_error = on_error.unwrap_or_else(Trigger::error).arm();
         let shared = Arc::new(Shared {
             control,
             settings,
@@ -170,7 +171,8 @@ impl Recorder {
             metadata,
             snapshots: Shares::new(),
             saver: Saver::new(directory),
-            on_error,
+            active,
+            collector_thread: AtomicU64::new(0),
             lost_before,
         });
         let (commands, collector) = match shared.start_threads(sink, first) {
@@ -180,7 +182,16 @@ impl Recorder {
                 return Err(system("no thread")(error));
             }
         };
+        if shared.active.panic.is_some() {
+            hook::install();
+        }
+        if let Err(error) = signal::watch(&shared, collector.thread()) {
+            let mut unfinished = Self { shared, commands, collector: Some(collector) };
+            let _ = unfinished.end_threads();
+            return Err(error);
+        }
         CURRENT.store(Some(Arc::clone(&shared)));
+        shared.active.watch_logs(control);
         tell_watchers();
         Ok(Self { shared, commands, collector: Some(collector) })
     }
@@ -223,7 +234,7 @@ impl Recorder {
 
     /// What fires for errors.
     pub(crate) fn on_error(&self) -> &Armed {
-        &self.shared.on_error
+        &self.shared.active.error
     }
 
     /// Advances to the next generation now, on the collector's thread; for tests. Says whether it
@@ -239,6 +250,29 @@ impl Recorder {
         }
         self.wake_collector();
         answered.recv_timeout(LAST_PATIENCE).unwrap_or(false)
+    }
+
+    /// Calls `work` while this thread holds every lock of the recorder that a thread can panic under;
+    /// for tests.
+    #[doc(hidden)]
+    pub fn while_locked(&self, work: impl FnOnce()) {
+        let shared = &self.shared;
+        let _locks = (shared.advancer.lock(), shared.timings.lock(), shared.sink.lock());
+        let _more = (STARTING.lock(), WATCHERS.lock(), shared.saver.lock_all());
+        work();
+    }
+
+    /// Makes the collector panic in the middle of an advance; for tests.
+    #[doc(hidden)]
+    pub fn panic_in_collector(&self) {
+        let _ = self.commands.send(Command::Panic);
+        self.wake_collector();
+    }
+
+    /// Makes the saver panic with its next snapshot; for tests.
+    #[doc(hidden)]
+    pub fn panic_in_saver(&self) {
+        self.shared.saver.panics_next.store(true, Ordering::Relaxed);
     }
 
     /// Stops recording. What was recorded until now is handed to the sink and returned.
@@ -259,15 +293,25 @@ impl Recorder {
             return Err(Error::Forked);
         }
         let _starting = STARTING.lock();
+        self.shared.control.log_trigger.store(0, Ordering::Relaxed);
         CURRENT.store(None);
+        self.collector = Some(collector);
+        let ended = self.end_threads();
+        tell_watchers();
+        ended
+    }
+
+    /// Ends the recorder's threads, and the recording.
+    fn end_threads(&mut self) -> Result<(), Error> {
+        signal::unwatch(&self.shared);
         // What triggers asked for is saved while there is still somebody who advances.
         self.shared.saver.end(LAST_PATIENCE);
         let _ = self.commands.send(Command::Stop);
-        collector.thread().unpark();
-        let _ = collector.join();
-        let ended = self.shared.end();
-        tell_watchers();
-        ended
+        if let Some(collector) = self.collector.take() {
+            collector.thread().unpark();
+            let _ = collector.join();
+        }
+        self.shared.end()
     }
 
     fn wake_collector(&self) {
@@ -378,11 +422,36 @@ impl Shared {
         Ok((commands, collector))
     }
 
+    /// Panics as in the middle of an advance; for tests.
+    pub(crate) fn panic_while_advancing(&self) {
+        let _advancer = self.advancer.lock();
+        panic!("the collector panics, as a test wants it");
+    }
+
     /// Advances, and tells the sink.
     pub(crate) fn advance(&self, patience: Duration) -> Result<Advanced, Error> {
         let advanced = self.advancer.lock().advance(patience);
         self.notify_sink();
         advanced
+    }
+
+    /// Whether this is the operating system's number of the collector's or the saver's thread.
+    pub(crate) fn is_own_thread(&self, os_thread: u64) -> bool {
+        self.saver.is_thread(os_thread)
+            || self.collector_thread.load(Ordering::Relaxed) == os_thread
+    }
+
+    /// Issues the barrier between what this thread stored before and what it loads afterwards, as
+    /// others see it. Says whether it could.
+    pub(crate) fn issue_barrier(&self) -> bool {
+        self.barrier.issue().is_ok()
+    }
+
+    /// The clock's frequency, in ticks a second, as the running generation has it.
+    pub(crate) fn frequency(&self) -> u64 {
+        let ring = self.arena.ring();
+        let running = ring.entry(ring.running.load(Ordering::Relaxed));
+        running.frequency.load(Ordering::Relaxed)
     }
 
     fn notify_sink(&self) {

@@ -8,13 +8,14 @@
 //! generation never hides a newer one: it defines the site for itself. Two threads may define one
 //! site twice in a generation; both definitions say the same.
 
-use crate::control::Control;
+use crate::control::{Control, control};
 use crate::slot::Slot;
+use crate::trigger::slow;
 use crate::writer::Inside;
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT, ValueType};
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 const ID_BITS: u32 = 24;
 
@@ -22,7 +23,11 @@ const ID_BITS: u32 = 24;
 pub(crate) const MAX_FIELDS: usize = 12;
 
 /// A place in the source that records something. The macros make them.
+#[repr(C, align(16))]
 pub struct Site {
+    cache: AtomicU64,
+    /// 1 if its name has a limit: beside `cache`, in one line of memory with it.
+    watched: AtomicU8,
     name: &'static str,
     fields: &'static [&'static str],
     file: &'static str,
@@ -32,7 +37,6 @@ pub struct Site {
     /// What an integration keeps with it.
     mark: u64,
     origin: Option<&'static (dyn Any + Send + Sync)>,
-    cache: AtomicU64,
     /// The types of the fields as they were defined, four bits each: see [`Site::id_with`].
     types: AtomicU64,
 }
@@ -53,8 +57,8 @@ impl Site {
         line: u32,
     ) -> Self {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (mark, origin) = (0, None);
-        Self { name, fields, file, line, callsite: None, mark, origin, cache, types }
+        let (mark, origin, watched) = (0, None, AtomicU8::new(0));
+        Self { cache, watched, name, fields, file, line, callsite: None, mark, origin, types }
     }
 
     /// The site of a callsite of `tracing`, whose fields may have values of any type.
@@ -68,6 +72,8 @@ impl Site {
     ) -> Self {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
+            cache,
+            watched: AtomicU8::new(0),
             name,
             fields,
             file: place.0,
@@ -75,7 +81,6 @@ impl Site {
             callsite: Some((target, level)),
             mark: 0,
             origin: None,
-            cache,
             types,
         }
     }
@@ -105,6 +110,27 @@ impl Site {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The name of the field of this index.
+    pub(crate) fn field(&self, index: usize) -> &'static str {
+        self.fields.get(index).copied().unwrap_or("?")
+    }
+
+    /// The target of a callsite, or else the name: the category of a log.
+    pub(crate) fn target(&self) -> &'static str {
+        self.callsite.map_or(self.name, |(target, _)| target)
+    }
+
+    /// Whether it is a callsite of `tracing`.
+    pub(crate) fn is_callsite(&self) -> bool {
+        self.callsite.is_some()
+    }
+
+    /// Whether its name has a limit, as 1 or 0.
+    #[inline(always)]
+    pub(crate) fn watched(&self) -> u8 {
+        self.watched.load(Ordering::Relaxed)
     }
 
     /// What kind of definition it has, if it has no fields of fixed types.
@@ -236,8 +262,9 @@ impl Site {
         }
     }
 
-    /// Publishes an id, after its definition was committed.
+    /// Publishes an id, after its definition was committed. Finds out whether the name has a limit.
     pub(crate) fn publish(&self, generation: u64, id: u32) {
+        self.watched.store(u8::from(slow::is_limited(control(), self)), Ordering::Relaxed);
         self.cache.fetch_max(generation << ID_BITS | u64::from(id), Ordering::AcqRel);
     }
 }

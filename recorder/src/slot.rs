@@ -90,6 +90,8 @@ pub(crate) struct Slot {
     pub(crate) regions: [OpenRegion; MAX_REGIONS],
     /// The tasks being polled, outermost first.
     pub(crate) polls: [AtomicPtr<Place>; MAX_POLLS],
+    /// Which of them are closures that may block: a bit each.
+    pub(crate) errands: AtomicU32,
     /// The spans that the thread is inside of, outermost first.
     pub(crate) spans: [AtomicU64; MAX_SPANS],
 }
@@ -126,6 +128,7 @@ impl Slot {
         self.thread.store(0, Ordering::Relaxed);
         self.depth.store(0, Ordering::Relaxed);
         self.poll_depth.store(0, Ordering::Relaxed);
+        self.errands.store(0, Ordering::Relaxed);
         self.span_depth.store(0, Ordering::Relaxed);
         self.worker.clear();
         self.forget_last();

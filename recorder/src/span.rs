@@ -37,7 +37,7 @@ use crate::told::Told;
 use crate::writer::{Inside, Writer};
 use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Not all fields are kept: a bit in `kept`, above the length.
 const PART: u32 = 1 << 15;
@@ -71,7 +71,9 @@ pub(crate) struct SpanPlace {
     pub(crate) kept: AtomicU32,
     /// The same, as it was when the newest generation stated the span first.
     kept_before: AtomicU32,
-    _to_the_fields: [u8; 4],
+    /// Whether its name has a limit, as its site says.
+    pub(crate) watched: AtomicU8,
+    _to_the_fields: [u8; 3],
     pub(crate) adding: AtomicU32,
     fields: UnsafeCell<[u8; KEPT]>,
 }
@@ -113,6 +115,11 @@ impl SpanPlace {
         // SAFETY: so many bytes were written before their number was stored, and stay as they are.
         let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
         Kept { count, bytes, part: word & PART != 0 }
+    }
+
+    /// The fields that are kept, encoded.
+    pub(crate) fn kept_bytes(&self) -> &[u8] {
+        self.kept_up_to(self.kept.load(Ordering::Acquire)).bytes
     }
 
     /// Keeps what there is room for. The place is this thread's, or it holds `adding`.
@@ -163,6 +170,7 @@ impl SpanPlace {
         self.references.store(1, Ordering::Relaxed);
         self.told.begin(generation);
         self.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        self.watched.store(site.watched(), Ordering::Relaxed);
         self.kept.store(0, Ordering::Relaxed);
         self.keep(fields);
     }

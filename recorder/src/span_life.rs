@@ -5,14 +5,15 @@
 //! has room in a block of the running generation, which has stated the span.
 
 use crate::control::control;
-use crate::fields::Fields;
+use crate::fields::{Fields, KEPT};
 use crate::groups::Cache;
 use crate::ordinary::Ready;
 use crate::site::Site;
 use crate::slot::{MAX_SPANS, Slot};
 use crate::span::{Name, Parent, SPANS, SpanPlace, enter_gate, find, put_name};
-use crate::text::StackText;
+use crate::text::{StackText, cut};
 use crate::thread;
+use crate::trigger::active;
 use crate::value::{Encode, Value};
 use crate::writer::Writer;
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
@@ -115,6 +116,8 @@ fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Na
     match inside.begin_at_id(kind, site, size) {
         Some((id, mut cursor)) => {
             place.began.store(slot.last.get(), Ordering::Relaxed);
+            // The site may only have learned of it now.
+            place.watched.store(site.watched(), Ordering::Relaxed);
             // SAFETY: the size asked for is that of these.
             unsafe {
                 put_name(name, &mut cursor);
@@ -324,8 +327,27 @@ pub fn give_up(name: Name) -> bool {
     true
 }
 
+/// Closes a span that has a limit.
+#[cold]
+#[inline(never)]
+fn close_watched(place: &'static SpanPlace, name: Name) {
+    let (site, began) = (place.site(), place.began.load(Ordering::Relaxed));
+    let ticks = crate::clock::now(control().mode()).saturating_sub(began);
+    // Afterwards the place is another one's.
+    let (mut kept, bytes) = ([0; KEPT], place.kept_bytes());
+    let kept = &mut kept[..bytes.len()];
+    kept.copy_from_slice(bytes);
+    close_slowly(place, name);
+    if let Some(site) = site {
+        active::ended(site, true, ticks, || active::fields_in_words(site, kept));
+    }
+}
+
 #[inline(always)]
 fn close(place: &'static SpanPlace, name: Name) {
+    if place.watched.load(Ordering::Relaxed) != 0 {
+        return close_watched(place, name);
+    }
     let Some(ready) = Ready::enter(1 + 3 * MAX_VARINT) else { return close_slowly(place, name) };
     let slot = ready.slot;
     // Nothing was recorded since it was left, so hardly any time has passed.
@@ -476,6 +498,14 @@ pub fn follows(name: Name, from: Name) {
 /// A message with fields, said of the innermost span of this thread, or of another one.
 #[inline(never)]
 pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
+    write_log(site, level, message, fields, of);
+    active::logged(control(), site, level, || {
+        let fields = active::fields_in_words(site, fields.bytes());
+        format!("{}{fields}", cut(message.as_str(), MAX_TEXT))
+    });
+}
+
+fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
     let held = Held::new(of);
     let named = held.place();
     let mut message = message.as_str().encoded();

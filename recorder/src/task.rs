@@ -62,6 +62,12 @@ impl Place {
         Some((site, self.wakers.incarnation.load(Ordering::Relaxed)))
     }
 
+    /// The id of the task in it.
+    pub(crate) fn id(&self) -> u64 {
+        let incarnation = self.wakers.incarnation.load(Ordering::Relaxed);
+        u64::from(incarnation) << 32 | u64::from(TASKS.index_of(self))
+    }
+
     /// The numbers that it used last, if nobody needs it any more.
     fn numbers(&self, complete: u64) -> Option<(u64, u32)> {
         // One generation more than for another task's use: the listing that is to come must not
@@ -210,6 +216,7 @@ impl Errand {
         impl Drop for Running {
             fn drop(&mut self) {
                 if let Some(task) = self.0.take() {
+                    mark_errand(false);
                     end_poll(task.0, self.1);
                     task.finish();
                 }
@@ -221,6 +228,7 @@ impl Errand {
             task.finish();
             return result;
         }
+        mark_errand(true);
         let mut running = Running(Some(task), Outcome::Panicked);
         let result = work();
         running.1 = Outcome::Ready;
@@ -263,6 +271,44 @@ pub(crate) fn give_up(place: &'static Place) {
             None => TASKS.give(index, None),
         }
     }
+}
+
+/// Notes that the innermost poll of this thread is one that may block, or is not any more.
+fn mark_errand(is_errand: bool) {
+    let Some(slot) = thread::present_slot() else { return };
+    let depth = slot.poll_depth.load(Ordering::Relaxed).wrapping_sub(1);
+    let bit = 1_u32.checked_shl(depth).unwrap_or(0);
+    let marks = slot.errands.load(Ordering::Relaxed);
+    let marks = if is_errand { marks | bit } else { marks & !bit };
+    slot.errands.store(marks, Ordering::Relaxed);
+}
+
+/// The outermost poll of a slot's thread that must not block, for who looks from outside: its task's
+/// place, and its sequence number.
+pub(crate) fn outermost_poll(slot: &Slot) -> Option<(&'static Place, u64)> {
+    let depth = slot.poll_depth.load(Ordering::Relaxed) as usize;
+    let errands = slot.errands.load(Ordering::Relaxed);
+    let at = (0..depth.min(MAX_POLLS)).find(|at| errands & (1 << at) == 0)?;
+    // SAFETY: the stack holds places, which are never unmapped, or null.
+    let place = unsafe { slot.polls[at].load(Ordering::Relaxed).as_ref() }?;
+    let word = place.words.look();
+    (word.status() == Status::Running).then(|| (place, word.sequence()))
+}
+
+/// Whether the slot's thread, or one before it, has ever polled.
+pub(crate) fn has_polled(slot: &Slot) -> bool {
+    !slot.polls[0].load(Ordering::Relaxed).is_null()
+}
+
+/// The innermost task that this thread is polling: its site, and its id.
+pub(crate) fn polled() -> Option<(&'static Site, u64)> {
+    let slot = thread::present_slot()?;
+    let depth = slot.poll_depth.load(Ordering::Relaxed).checked_sub(1)?;
+    let poll = slot.polls.get(depth as usize)?;
+    // SAFETY: the stack holds places, which are never unmapped, or null.
+    let place = unsafe { poll.load(Ordering::Relaxed).as_ref() }?;
+    let (site, _) = place.named()?;
+    Some((site, place.id()))
 }
 
 /// A record of a task takes so much at most: its kind, the time, the task, its sequence number.

@@ -12,7 +12,7 @@ use crate::slot::Slot;
 use crate::thread;
 use crate::writer::{Inside, Writer};
 use lookback_snapshot::wire::{Kind, MAX_VARINT};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Which worker a slot's thread is. Zeroes are none. Only the thread stores to it.
 #[derive(Default)]
@@ -117,6 +117,8 @@ impl Runtime {
         let inside = writer.inside();
         inside.slot().worker.pool.store(self.number + 1, Ordering::Relaxed);
         put(inside, Kind::PoolThread, &[u64::from(self.number)]);
+        // So that its first poll goes the long way, and finds out which worker it is.
+        inside.retire_block();
     }
 
     /// This thread is about to end, and is no worker any more.
@@ -152,6 +154,15 @@ impl Runtime {
                     put(inside, kind, &[]);
                 }
                 slot.worker.parked.store(u32::from(parked), Ordering::Relaxed);
+            }
+            if !parked {
+                let control = control();
+                if control.mode().is_fenced() {
+                    fence(Ordering::SeqCst);
+                }
+                if control.watchdog_sleeps.load(Ordering::Relaxed) != 0 {
+                    control.wake_watchdog();
+                }
             }
         };
         match Writer::enter() {

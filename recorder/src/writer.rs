@@ -374,7 +374,7 @@ impl Inside {
     }
 
     /// Gives up the block being filled. Nothing is written to it: it may be somebody else's by now.
-    fn retire_block(self) {
+    pub(crate) fn retire_block(self) {
         let slot = self.slot;
         if slot.room.replace(0) != 0 {
             let committed = slot.committed.replace(0);

@@ -112,6 +112,10 @@ impl Armed {
 static TRIGGER: Site = Site::new("trigger", &["name", "reason", "file"], file!(), line!());
 
 impl Fired {
+    pub(super) fn ticket(&self) -> &Arc<Ticket> {
+        &self.0
+    }
+
     /// The name that the snapshot will have in the
     /// [`snapshot_dir`](crate::Builder::snapshot_dir). Where several triggers fire at nearly the same
     /// time, they share one.

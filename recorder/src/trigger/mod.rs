@@ -3,14 +3,18 @@
 //! A [`Trigger`] is a description; [armed](Armed), it has its cool-down. Firing asks the [saver] for a
 //! snapshot, which is told the file's name at once and taken on the saver's thread.
 
-#![forbid(unsafe_code)]
-
+pub(crate) mod active;
 mod armed;
+mod described;
 pub(crate) mod directory;
+pub(crate) mod hook;
 mod limiter;
 mod on_err;
 pub(crate) mod saver;
+pub(crate) mod signal;
+pub(crate) mod slow;
 pub(crate) mod ticket;
+pub(crate) mod watchdog;
 
 pub use armed::{Armed, Fired};
 pub use on_err::SnapshotOnErr;
@@ -197,6 +201,11 @@ impl Trigger {
             Condition::StalledPoll { limit } if *limit < LEAST_STALL => {
                 refuse("stalled_poll", format!("{limit:?}"), "a millisecond or more makes sense")
             }
+            Condition::Signal { number } if !signal::is_possible(*number) => refuse(
+                "signal",
+                number.to_string(),
+                "it must be one that a program can go on after",
+            ),
             Condition::Named { name } => {
                 refuse("trigger", name.clone(), "one of one's own is armed, not given to a builder")
             }

@@ -49,9 +49,12 @@ pub(crate) struct Saver {
     /// The operating system's number of the thread.
     os_thread: AtomicU64,
     ending: AtomicBool,
-    over: Mutex<bool>,
-    is_over: Condvar,
+    over: AtomicBool,
+    /// Who waits for the end.
+    end: (Mutex<()>, Condvar),
     pub(crate) counts: Counts,
+    /// For tests.
+    pub(crate) panics_next: AtomicBool,
 }
 
 /// What became of what was fired.
@@ -75,9 +78,10 @@ impl Saver {
             handle: Mutex::new(None),
             os_thread: AtomicU64::new(0),
             ending: AtomicBool::new(false),
-            over: Mutex::new(false),
-            is_over: Condvar::new(),
+            over: AtomicBool::new(false),
+            end: (Mutex::new(()), Condvar::new()),
             counts: Counts { suppressed_before, ..Counts::default() },
+            panics_next: AtomicBool::new(false),
         }
     }
 
@@ -147,7 +151,7 @@ impl Saver {
             current = there;
         };
         fence(Ordering::SeqCst);
-        if saver.ending.load(Ordering::SeqCst) && saver.is_over() {
+        if saver.over.load(Ordering::SeqCst) {
             saver.give_up(&ticket, STOPPED);
         } else {
             if let Err(error) = Self::start(shared) {
@@ -194,8 +198,9 @@ impl Saver {
                 None => std::thread::park(),
             }
         }
-        *self.over.lock() = true;
-        self.is_over.notify_all();
+        self.over.store(true, Ordering::SeqCst);
+        drop(self.end.0.lock());
+        self.end.1.notify_all();
         // Somebody may have opened one after the last look, and not yet have seen that it is over.
         fence(Ordering::SeqCst);
         if let Some(ticket) = self.open.load_full() {
@@ -214,6 +219,21 @@ impl Saver {
         self.note(ticket, outcome);
     }
 
+    /// Saves the ticket in the place of the recorder's own thread that panics: what this leaves out is
+    /// all that could wait for it.
+    pub(crate) fn help(shared: &Arc<Shared>, ticket: &Arc<Ticket>) {
+        let saver = &shared.saver;
+        while let Err(soon) = ticket.close(u64::MAX, true) {
+            if ticket.is_closed() {
+                return;
+            }
+            std::thread::sleep(soon);
+        }
+        saver.open.compare_and_swap(ticket, None);
+        let saved = saver.save(shared, ticket, false);
+        saver.note(ticket, saved.map_err(|error| error.to_string()));
+    }
+
     fn note(&self, ticket: &Ticket, outcome: Result<PathBuf, String>) {
         match &outcome {
             Ok(_) => drop(self.counts.saved.fetch_add(1, Ordering::Relaxed)),
@@ -230,6 +250,9 @@ impl Saver {
     /// Takes the snapshot and writes its file, on this thread. `advance` says whether it may end the
     /// running generation for it.
     fn save(&self, shared: &Shared, ticket: &Ticket, advance: bool) -> Result<PathBuf, Error> {
+        if self.panics_next.swap(false, Ordering::Relaxed) {
+            panic!("the saver panics, as a test wants it");
+        }
         let (whys, more) = ticket.whys();
         let snapshot = shared.snapshot_for(&whys, more, advance)?;
         let path = self.directory.path.join(ticket.file_name());
@@ -244,24 +267,33 @@ impl Saver {
     pub(crate) fn end(&self, patience: Duration) {
         self.ending.store(true, Ordering::SeqCst);
         if !self.started.load(Ordering::Acquire) {
-            *self.over.lock() = true;
+            self.over.store(true, Ordering::SeqCst);
             return;
         }
         self.wake();
-        let mut over = self.over.lock();
-        if !*over {
-            self.is_over.wait_while_for(&mut over, |over| !*over, patience);
+        let mut guard = self.end.0.lock();
+        let is_over = || self.over.load(Ordering::SeqCst);
+        if !is_over() {
+            self.end.1.wait_while_for(&mut guard, |()| !is_over(), patience);
         }
-        let is_over = *over;
-        drop(over);
+        drop(guard);
         let handle = self.handle.lock().take();
-        if is_over && let Some(handle) = handle {
+        // One that hangs in the file system is left to itself.
+        if is_over()
+            && let Some(handle) = handle
+        {
             let _ = handle.join();
         }
     }
 
-    fn is_over(&self) -> bool {
-        *self.over.lock()
+    /// Whether this is the operating system's number of its thread.
+    pub(crate) fn is_thread(&self, os_thread: u64) -> bool {
+        self.os_thread.load(Ordering::Relaxed) == os_thread
+    }
+
+    /// All of its locks; for tests.
+    pub(crate) fn lock_all(&self) -> impl Sized {
+        (self.handle.lock(), self.end.0.lock(), self.counts.last_error.lock())
     }
 
     pub(crate) fn stats(&self) -> Stats {

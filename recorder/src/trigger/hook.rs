@@ -1,0 +1,130 @@
+//! The panic hook: records the panic, asks for a snapshot and waits a little for it, because the
+//! process may be about to end; then calls the hook that was there before.
+//!
+//! It is installed once a process and stays; while nothing is recorded, and in a forked child, it does
+//! nothing but call the one before.
+//!
+//! # What a panicking thread may hold
+//!
+//! Any lock. Here none is taken that anybody holds while something else of the recorder runs, and
+//! the [saver](super::saver) waits for none. If it is the saver itself that panics, or the collector,
+//! a helper takes the snapshot as an outside reader would. A panic in a hook ends the process at
+//! once, so what could be wrong runs on those other threads.
+
+#![forbid(unsafe_code)]
+
+use super::saver::Saver;
+use crate::control::control;
+use crate::emit::{encoded, is_recording, typed_event};
+use crate::recorder::{self, Shared};
+use crate::site::Site;
+use crate::text::{StackText, TextRoom};
+use crate::{span_life, task, thread};
+use lookback_snapshot::wire::{Value, key};
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Threads that panic and are waiting for their snapshot.
+static WAITING: AtomicU32 = AtomicU32::new(0);
+/// A helper is at work: if it panics, nobody helps it.
+static HELPING: AtomicBool = AtomicBool::new(false);
+
+/// What is recorded of a panic, on its thread.
+static PANIC: Site =
+    Site::new("panic", &["message", "location", "task", "task_id", "span"], file!(), line!());
+
+/// Installs the hook, if that was not done before. Not possible while this thread panics: then the next
+/// recorder does.
+pub(crate) fn install() {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if std::thread::panicking() || INSTALLED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        note(info);
+        previous(info);
+    }));
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    // Off in a forked child, too.
+    if !is_recording() {
+        return;
+    }
+    let message = info.payload_as_str().unwrap_or("(no text)");
+    let mut room = TextRoom::new();
+    let mut location = StackText::new(&mut room);
+    if let Some(place) = info.location() {
+        let _ = std::fmt::Write::write_fmt(&mut location, format_args!("{place}"));
+    }
+    let location = location.as_str();
+    let task = task::polled();
+    let (task_name, task_id) = task.map_or(("", 0), |(site, id)| (site.name(), id));
+    let span = span_life::current().map_or("", |(_, site)| site.name());
+    let texts = (encoded(message), encoded(location), encoded(task_name));
+    typed_event(&PANIC, (texts.0, texts.1, texts.2, encoded(&task_id), encoded(span)));
+
+    let Ok(shared) = recorder::current() else { return };
+    let Some(armed) = &shared.active.panic else { return };
+    let patience = shared.settings.panic_patience;
+    // Counted before it is known: another one that is held back must not end the process under it.
+    WAITING.fetch_add(1, Ordering::SeqCst);
+    if !armed.admit() {
+        WAITING.fetch_sub(1, Ordering::SeqCst);
+        if ends_the_process() {
+            wait_for_others(patience);
+        }
+        return;
+    }
+    let mut details: Vec<(_, Value)> =
+        vec![(key::PANIC_MESSAGE, message.into()), (key::PANIC_LOCATION, location.into())];
+    if !task_name.is_empty() {
+        details.push((key::PANIC_TASK, task_name.into()));
+    }
+    if !span.is_empty() {
+        details.push((key::PANIC_SPAN, span.into()));
+    }
+    let fired = armed.go(true, || format!("panic at {location}: {message}"), details);
+    if let Some(fired) = fired {
+        if shared.is_own_thread(thread::os_thread()) {
+            help(&shared, &fired, patience);
+        } else {
+            let _ = fired.wait(patience);
+        }
+    }
+    WAITING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Whether the process ends with this panic, as far as that can be known here.
+fn ends_the_process() -> bool {
+    cfg!(panic = "abort") || thread::os_thread() == u64::from(std::process::id())
+}
+
+fn wait_for_others(patience: Duration) {
+    let began = Instant::now();
+    while WAITING.load(Ordering::SeqCst) > 0 && began.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Saves on another thread what this one, which is the recorder's own, cannot.
+fn help(shared: &Arc<Shared>, fired: &super::Fired, patience: Duration) {
+    if control().is_foreign() || HELPING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let ticket = Arc::clone(fired.ticket());
+    let helped = Arc::clone(shared);
+    let work = move || {
+        Saver::help(&helped, &ticket);
+        HELPING.store(false, Ordering::Release);
+    };
+    let builder = std::thread::Builder::new().name("lookback-help".to_owned());
+    if builder.spawn(work).is_ok() {
+        let _ = fired.wait(patience);
+    } else {
+        HELPING.store(false, Ordering::Release);
+    }
+}

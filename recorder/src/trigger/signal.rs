@@ -1,0 +1,199 @@
+//! Signals as triggers: a handler that sets a flag and wakes the collector, which then fires.
+//!
+//! The handler does what is safe in one: atomics, and the futex call of `unpark`. There is no pipe,
+//! because a program that closes all of its descriptors would take it away, and the next file that it
+//! opens would have its number. What handled the signal before is called afterwards.
+//!
+//! # Memory
+//!
+//! The handler may be running whenever something here changes, so what it follows pointers to is never
+//! freed: the collector's handle, and the action from before, each a few bytes for each recorder that has
+//! such a trigger; the action is kept once, if it is the same one.
+
+use crate::control::control;
+use crate::error::Error;
+use crate::recorder::Shared;
+use std::io;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::thread::Thread;
+
+/// Signals have numbers below this.
+const SIGNALS: usize = 65;
+
+/// A bit for each signal that came and was not yet fired for.
+static CAME: AtomicU64 = AtomicU64::new(0);
+/// The process that sent the last one, 0 if it was none.
+static SENDER: AtomicI32 = AtomicI32::new(0);
+static COLLECTOR: AtomicPtr<Thread> = AtomicPtr::new(std::ptr::null_mut());
+/// The actions from before ours.
+static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
+
+type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+type OldHandler = extern "C" fn(libc::c_int);
+
+/// Whether a signal of this number can be a trigger: one that can be handled, and does not mean that
+/// the thread cannot go on.
+pub(crate) fn is_possible(number: i32) -> bool {
+    let fatal = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+    let never = [libc::SIGKILL, libc::SIGSTOP];
+    (1..SIGNALS as i32).contains(&number) && !fatal.contains(&number) && !never.contains(&number)
+}
+
+/// From now on the signals of these triggers wake this collector. Called under the lock of `start`.
+pub(crate) fn watch(shared: &Shared, collector: &Thread) -> Result<(), Error> {
+    if shared.active.signals.is_empty() {
+        return Ok(());
+    }
+    CAME.store(0, Ordering::Relaxed);
+    COLLECTOR.store(Box::into_raw(Box::new(collector.clone())), Ordering::Release);
+    for (number, _) in &shared.active.signals {
+        install(*number)
+            .map_err(|error| Error::System { what: "no handler of a signal", error })?;
+    }
+    Ok(())
+}
+
+/// Puts the handlers from before back, where ours are still in place.
+pub(crate) fn unwatch(shared: &Shared) {
+    for (number, _) in &shared.active.signals {
+        let before = BEFORE[*number as usize].load(Ordering::Acquire);
+        if !before.is_null() && current(*number).is_ok_and(|action| is_ours(&action)) {
+            // SAFETY: the action is one that the system gave, and lives for ever.
+            unsafe { libc::sigaction(*number, before, std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// Fires for the signals that came. Called by the collector.
+pub(crate) fn fire(shared: &Shared) {
+    if CAME.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let came = CAME.swap(0, Ordering::AcqRel);
+    for (number, armed) in &shared.active.signals {
+        if came & (1 << (number - 1)) != 0 {
+            let _ = armed.fire(|| {
+                let name = if *number == libc::SIGUSR2 { "SIGUSR2" } else { "signal" };
+                match SENDER.load(Ordering::Relaxed) {
+                    0 => format!("{name} ({number})"),
+                    sender => format!("{name} ({number}), sent by process {sender}"),
+                }
+            });
+        }
+    }
+}
+
+fn current(number: i32) -> io::Result<libc::sigaction> {
+    // SAFETY: zeroes are a valid action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `action` is a valid place, and nothing is changed.
+    let result = unsafe { libc::sigaction(number, std::ptr::null(), &mut action) };
+    if result == 0 { Ok(action) } else { Err(io::Error::last_os_error()) }
+}
+
+fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction == handle as Handler as usize
+}
+
+fn install(number: i32) -> io::Result<()> {
+    let before = current(number)?;
+    if is_ours(&before) {
+        return Ok(());
+    }
+    keep(number, before);
+    // SAFETY: zeroes are a valid action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handle as Handler as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the mask is a valid place.
+    unsafe { libc::sigemptyset(&mut action.sa_mask) };
+    // SAFETY: the handler does only what is safe in one.
+    let result = unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps the action from before for the handler to find, before that is installed.
+fn keep(number: i32, before: libc::sigaction) {
+    let place = &BEFORE[number as usize];
+    // SAFETY: it is null, or an action that lives for ever.
+    let known = unsafe { place.load(Ordering::Acquire).as_ref() };
+    let is_known = known.is_some_and(|known| {
+        known.sa_sigaction == before.sa_sigaction && known.sa_flags == before.sa_flags
+    });
+    if !is_known {
+        place.store(Box::into_raw(Box::new(before)), Ordering::Release);
+    }
+}
+
+extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let errno = errno();
+    // SAFETY: each thread has its own.
+    let kept = unsafe { *errno };
+    let is_foreign = control().is_foreign();
+    if !is_foreign {
+        // SAFETY: the system gives a valid description, or none.
+        let sender = unsafe { info.as_ref() }.filter(|info| info.si_code <= 0);
+        // SAFETY: a signal with such a code was sent by a process.
+        let sender = sender.map_or(0, |info| unsafe { info.si_pid() });
+        SENDER.store(sender, Ordering::Relaxed);
+        CAME.fetch_or(1 << (number - 1), Ordering::AcqRel);
+        // SAFETY: it is null, or a handle that lives for ever.
+        if let Some(collector) = unsafe { COLLECTOR.load(Ordering::Acquire).as_ref() } {
+            collector.unpark();
+        }
+    }
+    // SAFETY: it is null, or an action that lives for ever.
+    let before = BEFORE.get(number as usize).map(|before| before.load(Ordering::Acquire));
+    // SAFETY: as above.
+    if let Some(before) = before.and_then(|before| unsafe { before.as_ref() }) {
+        go_on(before, number, info, context, is_foreign);
+    }
+    // SAFETY: as above.
+    unsafe { *errno = kept };
+}
+
+/// Does what the action from before would have done; but what would have ended the process does so in
+/// a forked child alone.
+fn go_on(
+    before: &libc::sigaction,
+    number: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+    is_foreign: bool,
+) {
+    match before.sa_sigaction {
+        libc::SIG_IGN => {}
+        libc::SIG_DFL if is_foreign => {
+            // SAFETY: both are safe in a handler; the signal is delivered when this one returns.
+            unsafe {
+                libc::signal(number, libc::SIG_DFL);
+                libc::raise(number);
+            }
+        }
+        libc::SIG_DFL => {}
+        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: the flag says that it is such a function.
+            let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
+            handler(number, info, context);
+        }
+        handler => {
+            // SAFETY: without the flag it is such a function.
+            let handler = unsafe { std::mem::transmute::<usize, OldHandler>(handler) };
+            handler(number);
+        }
+    }
+}
+
+fn errno() -> *mut libc::c_int {
+    #[cfg(target_os = "linux")]
+    // SAFETY: no preconditions.
+    unsafe {
+        libc::__errno_location()
+    }
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: no preconditions.
+    unsafe {
+        libc::__error()
+    }
+}

@@ -1,0 +1,509 @@
+//! A panic, wherever and however it happens, leaves a snapshot behind that says why; it never hangs,
+//! and what handled panics before still does.
+
+mod common;
+
+use common::{events, text, wait_for};
+use lookback::read::Trace;
+use lookback::read::wire::key;
+use lookback::{RecordExt, Recorder, Trigger};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+/// Long enough for any machine: a wait of this length means that it hangs.
+const EVER: Duration = Duration::from_secs(120);
+
+fn start(directory: &Path) -> Recorder {
+    builder(directory).start().expect("a recorder starts")
+}
+
+fn builder(directory: &Path) -> lookback::Builder {
+    Recorder::builder()
+        .max_bytes(4 << 20)
+        .window(Duration::from_secs(3600))
+        .name("panics")
+        .snapshot_dir(directory)
+        .panic_patience(EVER)
+}
+
+/// The snapshots in a directory.
+fn snapshots(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut found: Vec<_> = paths.filter(|p| p.extension().is_some_and(|e| e == "lbk")).collect();
+    found.sort();
+    found
+}
+
+/// The only snapshot in a directory, sound.
+fn only(directory: &Path) -> Trace {
+    let found = snapshots(directory);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let trace = Trace::open(&found[0]).expect("it can be read");
+    common::assert_sound(&trace);
+    trace
+}
+
+/// What the panic events of a trace say: message, location, task, span, and their thread's name.
+fn panics(trace: &Trace) -> Vec<[String; 5]> {
+    let told = |event: &lookback::read::Event| {
+        let field = |name| text(event, name).map(|(text, _)| text).unwrap_or_default();
+        let thread = event.thread().expect("it has a thread").name.to_string();
+        [field("message"), field("location"), field("task"), field("span"), thread]
+    };
+    events(trace).filter(|event| event.name() == "panic").map(|event| told(&event)).collect()
+}
+
+fn reason(trace: &Trace) -> String {
+    trace.metadata().text(key::REASON).expect("there is a reason").to_owned()
+}
+
+/// Runs the part `name` of this file's test `parts` in a process of its own, and says how it ended.
+fn part(name: &str, directory: &Path) -> (ExitStatus, String) {
+    let executable = std::env::current_exe().expect("a test has an executable");
+    let output = Command::new(executable)
+        .args(["parts", "--exact", "--nocapture", "--test-threads=1"])
+        .env("LOOKBACK_TEST_PART", name)
+        .env("LOOKBACK_TEST_DIRECTORY", directory)
+        .output()
+        .expect("a test can run itself again");
+    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// What children do; nothing when it is run as a test.
+#[test]
+fn parts() {
+    let Ok(name) = std::env::var("LOOKBACK_TEST_PART") else { return };
+    let directory = PathBuf::from(std::env::var_os("LOOKBACK_TEST_DIRECTORY").expect("it is set"));
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::alarm(300) };
+    let recorder = start(&directory);
+    match name.as_str() {
+        "abort in extern C" => {
+            extern "C" fn cannot_unwind() {
+                lookback::event!("last words");
+                panic!("out of a function of C");
+            }
+            cannot_unwind();
+        }
+        "double panic" => {
+            struct Worse;
+            impl Drop for Worse {
+                fn drop(&mut self) {
+                    panic!("in a drop");
+                }
+            }
+            let _worse = Worse;
+            lookback::event!("last words");
+            panic!("the first one");
+        }
+        "exit in the hook before" => {
+            // Installed after ours, it is called first, and calls ours.
+            let ours = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                ours(info);
+                std::process::exit(7);
+            }));
+            lookback::event!("last words");
+            panic!("the process exits with this");
+        }
+        "main thread" => {
+            lookback::event!("last words");
+            std::mem::forget(recorder);
+            panic!("nobody catches it");
+        }
+        other => panic!("no part is called {other}"),
+    }
+}
+
+#[test]
+fn a_panic_leaves_a_snapshot_that_says_what_where_and_in_which_task_and_span() {
+    common::alone(
+        "a_panic_leaves_a_snapshot_that_says_what_where_and_in_which_task_and_span",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            let recorder = start(place.path());
+            let subscriber = lookback::tracing::subscriber();
+            let (runtime, line) = (tokio::runtime::Runtime::new().unwrap(), line!() + 4);
+            let joined = tracing::subscriber::with_default(subscriber, || {
+                let task = async {
+                    let _span = tracing::info_span!("charge").entered();
+                    panic!("card {} was refused", 42);
+                };
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, local.spawn_local(task.recorded("payment")))
+            });
+            assert!(joined.is_err_and(|error| error.is_panic()), "Tokio catches it as ever");
+            let trace = only(place.path());
+            let all = panics(&trace);
+            assert_eq!(all.len(), 1, "{all:?}");
+            let [message, location, task, span, _] = &all[0];
+            assert_eq!(message, "card 42 was refused");
+            assert!(location.contains(&format!("tests/panics.rs:{line}:")), "{location}");
+            assert_eq!((task.as_str(), span.as_str()), ("payment", "charge"));
+            let metadata = trace.metadata();
+            assert_eq!(metadata.text(key::TRIGGER), Some("panic"));
+            assert_eq!(metadata.text(key::PANIC_MESSAGE), Some("card 42 was refused"));
+            assert_eq!(metadata.text(key::PANIC_LOCATION), Some(location.as_str()));
+            assert_eq!(metadata.text(key::PANIC_TASK), Some("payment"));
+            assert_eq!(metadata.text(key::PANIC_SPAN), Some("charge"));
+            let thread = metadata.text(key::TRIGGER_THREAD).expect("the thread is named");
+            assert!(thread.contains(" ("), "{thread}");
+            assert!(reason(&trace).ends_with("card 42 was refused"), "{}", reason(&trace));
+            // The firing is an event, too, that names the file.
+            let fired =
+                events(&trace).find(|event| event.name() == "trigger").expect("it is there");
+            let file = snapshots(place.path())[0].file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(text(&fired, "file").unwrap().0, file);
+            recorder.stop().expect("nobody is stuck");
+        },
+    );
+}
+
+#[test]
+fn the_hook_before_is_called_once_for_each_panic() {
+    common::alone("the_hook_before_is_called_once_for_each_panic", || {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        std::panic::set_hook(Box::new(|_| {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+        }));
+        let place = tempfile::tempdir().unwrap();
+        let panic_once = || assert!(catch_unwind(|| panic!("caught")).is_err());
+        // Several recorders in turn: the hook is not installed twice.
+        for round in 1..=3 {
+            let recorder = start(place.path());
+            panic_once();
+            assert_eq!(CALLS.load(Ordering::SeqCst), 2 * round - 1);
+            drop(recorder);
+            panic_once();
+            assert_eq!(CALLS.load(Ordering::SeqCst), 2 * round, "while nothing is recorded, too");
+        }
+        // Where the directory is none.
+        let nowhere = place.path().join("a file");
+        fs::write(&nowhere, "").unwrap();
+        let recorder = start(&nowhere);
+        panic_once();
+        assert_eq!(CALLS.load(Ordering::SeqCst), 7, "also when ours fails");
+        let stats = recorder.stats().triggers;
+        assert_eq!((stats.saved, stats.failed), (0, 1), "{stats:?}");
+        assert!(stats.last_error.is_some_and(|error| error.contains("a file")));
+    });
+}
+
+#[test]
+fn a_caught_panic_costs_one_snapshot_in_its_cool_down_and_all_are_recorded() {
+    common::alone(
+        "a_caught_panic_costs_one_snapshot_in_its_cool_down_and_all_are_recorded",
+        || {
+            std::panic::set_hook(Box::new(|_| {}));
+            let place = tempfile::tempdir().unwrap();
+            let recorder = builder(place.path())
+                .trigger(Trigger::panic().cool_down(EVER))
+                .start()
+                .expect("a recorder starts");
+            for number in 0..500 {
+                assert!(catch_unwind(|| panic!("number {number}")).is_err());
+            }
+            let stats = recorder.stats().triggers;
+            assert_eq!((stats.fired, stats.suppressed, stats.saved), (1, 499, 1), "{stats:?}");
+            assert_eq!(snapshots(place.path()).len(), 1);
+            let trace = common::stop(recorder);
+            assert_eq!(panics(&trace).len(), 500);
+        },
+    );
+}
+
+#[test]
+fn nothing_is_saved_where_nobody_asked_for_it() {
+    common::alone("nothing_is_saved_where_nobody_asked_for_it", || {
+        std::panic::set_hook(Box::new(|_| {}));
+        let place = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(place.path()).unwrap();
+        let recorder = Recorder::builder().max_bytes(1 << 20).start().expect("it starts");
+        assert!(catch_unwind(|| panic!("without a directory")).is_err());
+        drop(recorder);
+        let recorder = builder(place.path()).no_triggers().start().expect("it starts");
+        assert!(catch_unwind(|| panic!("without triggers")).is_err());
+        assert_eq!(recorder.stats().triggers.fired, 0);
+        drop(recorder);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn two_threads_that_panic_at_once_share_a_snapshot_or_a_cool_down() {
+    common::alone("two_threads_that_panic_at_once_share_a_snapshot_or_a_cool_down", || {
+        std::panic::set_hook(Box::new(|_| {}));
+        for cool_down in [Duration::ZERO, EVER] {
+            let place = tempfile::tempdir().unwrap();
+            let trigger = Trigger::panic().cool_down(cool_down).per_hour(1000);
+            let recorder = builder(place.path()).trigger(trigger).start().expect("it starts");
+            let barrier = Arc::new(Barrier::new(8));
+            let threads: Vec<_> = (0..8)
+                .map(|number| {
+                    let barrier = Arc::clone(&barrier);
+                    std::thread::spawn(move || {
+                        barrier.wait();
+                        panic!("number {number}");
+                    })
+                })
+                .collect();
+            assert!(threads.into_iter().all(|thread| thread.join().is_err()));
+            let stats = recorder.stats().triggers;
+            assert_eq!(stats.fired + stats.suppressed, 8, "{stats:?}");
+            assert_eq!(stats.saved, snapshots(place.path()).len() as u64);
+            assert!(stats.saved >= 1 && stats.failed == 0, "{stats:?}");
+            let reasons = |path: &PathBuf| {
+                let trace = Trace::open(path).expect("it can be read");
+                trace.metadata().texts(key::REASON).count() as u64
+            };
+            let named: u64 = snapshots(place.path()).iter().map(reasons).sum();
+            assert_eq!(named, stats.fired, "each that fired is named in one of them");
+            assert_eq!(panics(&common::stop(recorder)).len(), 8);
+        }
+    });
+}
+
+#[test]
+fn a_panic_under_every_lock_of_the_recorder_gets_its_snapshot() {
+    common::alone("a_panic_under_every_lock_of_the_recorder_gets_its_snapshot", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path());
+        lookback::event!("before");
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            recorder.while_locked(|| panic!("with every lock held"));
+        }));
+        assert!(caught.is_err());
+        let trace = only(place.path());
+        assert!(reason(&trace).contains("with every lock held"));
+        assert!(events(&trace).any(|event| event.name() == "before"));
+        recorder.stop().expect("no lock is held any more");
+    });
+}
+
+#[test]
+fn a_panic_while_another_thread_is_advancing_waits_for_nobody() {
+    common::alone("a_panic_while_another_thread_is_advancing_waits_for_nobody", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = Arc::new(start(place.path()));
+        let (held, let_go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let other = std::thread::spawn({
+            let (recorder, held, let_go) = (recorder.clone(), held.clone(), let_go.clone());
+            move || {
+                recorder.while_locked(|| {
+                    held.wait();
+                    let_go.wait();
+                });
+            }
+        });
+        held.wait();
+        assert!(catch_unwind(|| panic!("meanwhile")).is_err());
+        // The locks are still held.
+        assert!(reason(&only(place.path())).contains("meanwhile"));
+        let_go.wait();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_panic_in_the_collector_gets_its_snapshot() {
+    common::alone("a_panic_in_the_collector_gets_its_snapshot", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path());
+        lookback::event!("before");
+        recorder.panic_in_collector();
+        assert!(wait_for(|| !snapshots(place.path()).is_empty()));
+        let trace = only(place.path());
+        assert!(reason(&trace).contains("the collector panics"));
+        assert!(events(&trace).any(|event| event.name() == "before"));
+        assert_eq!(panics(&trace).len(), 1);
+        recorder.stop().expect("it can be stopped without a collector");
+    });
+}
+
+#[test]
+fn a_panic_in_the_saver_gets_its_snapshot_and_the_saver_goes_on() {
+    common::alone("a_panic_in_the_saver_gets_its_snapshot_and_the_saver_goes_on", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path());
+        let trigger = Trigger::named("mine").cool_down(Duration::ZERO).arm();
+        recorder.panic_in_saver();
+        let lost = trigger.fire(|| "this one is lost".to_owned()).expect("it fires");
+        let error = lost.wait(EVER).expect("it is told").unwrap_err();
+        assert_eq!(error, "the saver panicked");
+        assert!(reason(&only(place.path())).contains("the saver panics"));
+        let next = trigger.fire(|| "the next one".to_owned()).expect("it fires");
+        let path = next.wait(EVER).expect("the saver is alive").expect("it can save");
+        assert_eq!(reason(&Trace::open(path).unwrap()), "the next one");
+        recorder.stop().expect("nobody is stuck");
+    });
+}
+
+#[test]
+fn panics_in_a_debug_impl_and_in_thread_locals_that_are_destroyed_are_survived() {
+    struct Bad;
+    impl std::fmt::Debug for Bad {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("in a Debug impl")
+        }
+    }
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            assert!(catch_unwind(|| panic!("while locals are destroyed")).is_err());
+        }
+    }
+    thread_local! { static LATE: Late = const { Late }; }
+    common::alone(
+        "panics_in_a_debug_impl_and_in_thread_locals_that_are_destroyed_are_survived",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            let trigger = Trigger::panic().cool_down(Duration::ZERO);
+            let recorder = builder(place.path()).trigger(trigger).start().expect("it starts");
+            let log = || lookback::log!("bad", "{:?}", Bad);
+            assert!(catch_unwind(log).is_err());
+            let subscriber = lookback::tracing::subscriber();
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(catch_unwind(|| tracing::error!(bad = ?Bad, "x")).is_err());
+                assert!(catch_unwind(|| tracing::error_span!("s", bad = ?Bad)).is_err());
+            });
+            let late = std::thread::spawn(|| {
+                lookback::event!("its first event");
+                LATE.with(|_| ());
+            });
+            assert!(late.join().is_ok());
+            let late = std::thread::spawn(|| LATE.with(|_| ()));
+            assert!(late.join().is_ok(), "that panic is the thread's first event");
+            assert_eq!(recorder.stats().triggers.saved, 5);
+            assert_eq!(snapshots(place.path()).len(), 5);
+            let trace = common::stop(recorder);
+            assert_eq!(panics(&trace).len(), 5);
+        },
+    );
+}
+
+#[test]
+fn a_panic_in_a_forked_child_does_nothing_but_what_it_did_before() {
+    common::alone("a_panic_in_a_forked_child_does_nothing_but_what_it_did_before", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path());
+        // SAFETY: the child panics, catches that, and exits at once.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no preconditions.
+            unsafe { libc::alarm(60) };
+            let caught = catch_unwind(|| panic!("in the child")).is_err();
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(if caught { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is a valid place.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0, "the child did not end as it should");
+        assert!(snapshots(place.path()).is_empty());
+        assert_eq!(recorder.stats().triggers.fired, 0);
+    });
+}
+
+#[test]
+fn panics_while_recorders_start_and_stop_never_hang() {
+    common::alone("panics_while_recorders_start_and_stop_never_hang", || {
+        std::panic::set_hook(Box::new(|_| {}));
+        let place = tempfile::tempdir().unwrap();
+        let over = Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let over = Arc::clone(&over);
+                std::thread::spawn(move || {
+                    while over.load(Ordering::Relaxed) == 0 {
+                        assert!(catch_unwind(|| panic!("again")).is_err());
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..if common::long() { 300 } else { 30 } {
+            let recorder = Recorder::builder()
+                .max_bytes(256 << 10)
+                .name("panics")
+                .snapshot_dir(place.path())
+                .snapshot_limits(4, 1 << 30)
+                .trigger(Trigger::panic().cool_down(Duration::ZERO).per_hour(u32::MAX))
+                .start()
+                .expect("a recorder starts");
+            std::thread::sleep(Duration::from_millis(3));
+            recorder.stop().expect("nobody is stuck");
+        }
+        over.store(1, Ordering::Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().expect("it never hangs"));
+        assert!(snapshots(place.path()).len() <= 5, "4, and one that is being made");
+        for path in snapshots(place.path()) {
+            common::assert_sound(&Trace::open(path).expect("it can be read"));
+        }
+    });
+}
+
+#[test]
+fn a_process_that_ends_with_its_panic_leaves_the_snapshot_all_the_same() {
+    let cases = [
+        ("abort in extern C", "out of a function of C"),
+        ("double panic", "the first one"),
+        ("exit in the hook before", "the process exits with this"),
+        ("main thread", "nobody catches it"),
+    ];
+    for (name, message) in cases {
+        let place = tempfile::tempdir().unwrap();
+        let (status, errors) = part(name, place.path());
+        assert!(!status.success(), "{name}");
+        assert!(errors.contains(message), "{name}: what was there before has told it: {errors}");
+        let trace = only(place.path());
+        assert!(reason(&trace).contains(message), "{name}: {}", reason(&trace));
+        assert!(events(&trace).any(|event| event.name() == "last words"), "{name}");
+    }
+}
+
+/// Built as a program of its own, with `panic = "abort"`.
+#[test]
+fn with_panic_abort_the_snapshot_is_there_when_the_process_is_gone() {
+    let place = tempfile::tempdir().unwrap();
+    let program = build_aborting();
+    for threads in ["1", "2", "8"] {
+        let directory = place.path().join(threads);
+        let began = Instant::now();
+        let output = Command::new(&program).arg(&directory).arg(threads).output().expect("it runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.status.code().is_none(), "{:?}", output.status);
+        assert!(errors.contains("aborts with this"), "{errors}");
+        let trace = only(&directory);
+        assert!(reason(&trace).contains("aborts with this"), "after {:?}", began.elapsed());
+        assert!(events(&trace).any(|event| event.name() == "last words"));
+    }
+}
+
+/// Builds `examples/panic_abort.rs` with `panic = "abort"`, beside what the tests build.
+fn build_aborting() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-abort");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--offline",
+            "--quiet",
+            "--no-default-features",
+            "--example",
+            "panic_abort",
+        ])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .env("CARGO_PROFILE_DEV_PANIC", "abort")
+        .env_remove("RUSTFLAGS")
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "it can be built");
+    target.join("debug/examples/panic_abort")
+}

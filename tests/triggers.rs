@@ -1,0 +1,621 @@
+//! Triggers fire by themselves, when they should and no oftener, and what they save says why.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{events, number, text, wait_for};
+use lookback::read::Trace;
+use lookback::read::wire::key;
+use lookback::{Builder, Level, RecordExt, Recorder, SnapshotOnErr, Trigger};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A wait of this length means that it hangs.
+const EVER: Duration = Duration::from_secs(120);
+const MOMENT: Duration = Duration::from_millis(20);
+
+fn builder(directory: &Path) -> Builder {
+    Recorder::builder()
+        .max_bytes(2 << 20)
+        .window(Duration::from_secs(3600))
+        .name("triggers")
+        .snapshot_dir(directory)
+}
+
+fn start(directory: &Path, trigger: Trigger) -> Recorder {
+    builder(directory).trigger(trigger).start().expect("a recorder starts")
+}
+
+fn snapshots(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut found: Vec<_> = paths.filter(|p| p.extension().is_some_and(|e| e == "lbk")).collect();
+    found.sort();
+    found
+}
+
+/// Waits until so many snapshots were saved, and reads the last one.
+fn saved(recorder: &Recorder, directory: &Path, count: u64) -> Trace {
+    let done = || recorder.stats().triggers.saved >= count;
+    assert!(wait_for(done), "{:?}", recorder.stats().triggers);
+    let trace = Trace::open(snapshots(directory).last().expect("it is there")).expect("it reads");
+    common::assert_sound(&trace);
+    trace
+}
+
+fn told(trace: &Trace) -> (String, String) {
+    let text = |name| trace.metadata().text(name).expect("it is there").to_owned();
+    (text(key::TRIGGER), text(key::REASON))
+}
+
+#[test]
+fn messages_trigger_by_level_and_target_whoever_logs_them() {
+    common::alone("messages_trigger_by_level_and_target_whoever_logs_them", || {
+        let place = tempfile::tempdir().unwrap();
+        let trigger = Trigger::log(Level::Warn).target("shop").cool_down(Duration::ZERO);
+        let recorder = start(place.path(), trigger);
+        let subscriber = lookback::tracing::subscriber();
+        let _default = tracing::subscriber::set_default(subscriber);
+        lookback::log!(ERROR, "cache", "another target");
+        lookback::log!(INFO, "shop", "another level");
+        tracing::error!("this target begins otherwise");
+        tracing::info!(target: "shop::db", "another level");
+        assert_eq!(recorder.stats().triggers.fired, 0);
+
+        lookback::log!(WARN, "shop.cache", "{} keys are gone", 3);
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 1));
+        assert_eq!(
+            (trigger.as_str(), reason.as_str()),
+            ("log", "warn of shop.cache: 3 keys are gone")
+        );
+        tracing::error!(target: "shop::db", host = "db1", tries = 4, "no connection");
+        let trace = saved(&recorder, place.path(), 2);
+        assert_eq!(told(&trace).1, "error of shop::db: no connection host=db1 tries=4");
+        // What fired stands before the firing, on the same thread.
+        let names: Vec<_> = events(&trace).map(|event| event.name().to_owned()).collect();
+        assert_eq!(names.last().map(String::as_str), Some("trigger"), "{names:?}");
+        recorder.stop().unwrap();
+
+        let recorder = start(place.path(), Trigger::log(Level::Error));
+        log::set_boxed_logger(Box::new(lookback_log())).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+        log::warn!("another level");
+        log::error!(target: "old::code", "a record of log");
+        let trace = saved(&recorder, place.path(), 1);
+        assert!(told(&trace).1.contains("old::code") && told(&trace).1.contains("a record of log"));
+        assert_eq!(recorder.stats().triggers.fired, 1);
+    });
+}
+
+fn lookback_log() -> impl log::Log {
+    struct Forward;
+    impl log::Log for Forward {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if record.level() == log::Level::Error {
+                lookback::log!(ERROR, "old::code", "{}", record.args());
+            } else {
+                lookback::log!(INFO, "old::code", "{}", record.args());
+            }
+        }
+        fn flush(&self) {}
+    }
+    Forward
+}
+
+#[test]
+fn slow_regions_and_spans_trigger_and_quick_ones_do_not() {
+    common::alone("slow_regions_and_spans_trigger_and_quick_ones_do_not", || {
+        let place = tempfile::tempdir().unwrap();
+        let at_once = |trigger: Trigger| trigger.cool_down(Duration::ZERO);
+        let recorder = builder(place.path())
+            .trigger(at_once(Trigger::slow_region("parse", MOMENT)))
+            .trigger(at_once(Trigger::slow_span("checkout", MOMENT)))
+            .trigger(at_once(Trigger::slow_span("quick", EVER)))
+            .trigger(at_once(Trigger::slow_region("quick", EVER)))
+            .start()
+            .expect("a recorder starts");
+        let subscriber = lookback::tracing::subscriber();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let parse = |sleep: Duration| {
+            let _region = lookback::region!("parse");
+            let _inner = lookback::region!("inner");
+            std::thread::sleep(sleep);
+        };
+        // Each kind of name has its own limits.
+        let other = |sleep: Duration| {
+            let _region = lookback::region!("checkout");
+            let _span = tracing::info_span!("parse").entered();
+            let _quick = (lookback::region!("quick"), tracing::info_span!("quick").entered());
+            std::thread::sleep(sleep);
+        };
+        for _ in 0..3 {
+            other(MOMENT * 2);
+            common::advance(&recorder);
+        }
+        assert_eq!(recorder.stats().triggers.fired, 0);
+        parse(MOMENT * 2);
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 1));
+        assert_eq!(trigger, "slow_region");
+        assert!(reason.starts_with("region parse took ") && reason.ends_with("more than 20ms"));
+        // Entered twice, open all the time, closed on another thread.
+        let span = tracing::info_span!("checkout", cart = 17, user = tracing::field::Empty);
+        drop(span.enter());
+        span.record("user", "eve");
+        common::advance(&recorder);
+        std::thread::sleep(MOMENT * 2);
+        std::thread::spawn(move || drop(span)).join().unwrap();
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 2));
+        assert_eq!(trigger, "slow_span");
+        assert!(reason.starts_with("span checkout took "), "{reason}");
+        assert!(reason.ends_with("cart=17 user=eve"), "{reason}");
+        recorder.stop().unwrap();
+
+        // The next recorder has other limits.
+        let recorder = start(place.path(), Trigger::slow_region("inner", MOMENT));
+        parse(MOMENT * 2);
+        let (_, reason) = told(&saved(&recorder, place.path(), 1));
+        assert!(reason.starts_with("region inner took "), "{reason}");
+        assert_eq!(recorder.stats().triggers.fired, 1, "parse has none any more");
+        recorder.stop().unwrap();
+        let recorder = builder(place.path()).start().unwrap();
+        parse(MOMENT * 2);
+        assert_eq!(recorder.stats().triggers.fired, 0);
+    });
+}
+
+#[test]
+fn regions_and_spans_that_are_nested_deep_are_survived() {
+    common::alone("regions_and_spans_that_are_nested_deep_are_survived", || {
+        let place = tempfile::tempdir().unwrap();
+        let trigger = Trigger::slow_region("deep", Duration::ZERO).cool_down(EVER);
+        let recorder = start(place.path(), trigger);
+        fn nest(depth: u32) {
+            let _region = lookback::region!("deep");
+            if depth > 0 {
+                nest(depth - 1);
+            }
+        }
+        nest(200);
+        let trace = saved(&recorder, place.path(), 1);
+        assert!(told(&trace).1.starts_with("region deep took"));
+        let stats = recorder.stats().triggers;
+        assert_eq!(stats.fired + stats.suppressed, 64, "deeper ones are not measured: {stats:?}");
+    });
+}
+
+#[test]
+fn a_result_is_given_back_as_it_is_and_an_error_triggers() {
+    common::alone("a_result_is_given_back_as_it_is_and_an_error_triggers", || {
+        struct Worst;
+        impl std::fmt::Display for Worst {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                panic!("not even this")
+            }
+        }
+        let place = tempfile::tempdir().unwrap();
+        let recorder = builder(place.path())
+            .no_triggers()
+            .trigger(Trigger::error().cool_down(Duration::ZERO))
+            .start()
+            .expect("a recorder starts");
+        assert_eq!(Ok::<_, String>(5).snapshot_on_err(&recorder), Ok(5));
+        assert_eq!(recorder.stats().triggers.fired, 0);
+        let error = "12x".parse::<u32>().snapshot_on_err(&recorder).unwrap_err();
+        let trace = saved(&recorder, place.path(), 1);
+        assert_eq!(told(&trace), ("error".to_owned(), error.to_string()));
+        let thread = trace.metadata().text(key::TRIGGER_THREAD).expect("it is named");
+        // SAFETY: no preconditions.
+        assert!(thread.ends_with(&format!("({})", unsafe { libc::gettid() })), "{thread}");
+        assert!(Err::<(), _>(Worst).snapshot_on_err(&recorder).is_err());
+        assert!(told(&saved(&recorder, place.path(), 2)).1.contains("panicked"));
+    });
+}
+
+#[test]
+fn without_any_trigger_one_fired_by_hand_works_all_the_same() {
+    common::alone("without_any_trigger_one_fired_by_hand_works_all_the_same", || {
+        let place = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(place.path()).unwrap();
+        let trigger = Trigger::named("mine").cool_down(Duration::ZERO).arm();
+        assert!(trigger.fire(|| unreachable!("nothing is recorded")).is_none());
+        let recorder = Recorder::builder().max_bytes(1 << 20).start().unwrap();
+        let fired = trigger.fire(|| "why not".to_owned()).expect("it fires");
+        let path = fired.wait(EVER).expect("in time").expect("it is saved");
+        assert_eq!(path.file_name().unwrap().to_str(), Some(fired.file_name()));
+        assert_eq!(told(&Trace::open(&path).unwrap()), ("mine".into(), "why not".into()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(recorder);
+        assert!(trigger.fire(|| unreachable!("nothing is recorded any more")).is_none());
+    });
+}
+
+#[test]
+fn what_is_held_back_is_counted_and_its_reason_is_not_asked() {
+    common::alone("what_is_held_back_is_counted_and_its_reason_is_not_asked", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = builder(place.path()).start().unwrap();
+        let cools = Trigger::named("cools").cool_down(EVER * 100).arm();
+        let rare = Trigger::named("rare").cool_down(Duration::ZERO).per_hour(3).arm();
+        assert!(cools.fire(String::new).is_some());
+        assert!((0..10).all(|_| cools.fire(|| unreachable!("it cools down")).is_none()));
+        assert_eq!((0..10).filter(|_| rare.clone().fire(String::new).is_some()).count(), 3);
+        let stats = recorder.stats().triggers;
+        assert_eq!((stats.fired, stats.suppressed), (4, 17), "{stats:?}");
+        let soon = Trigger::named("soon").cool_down(MOMENT).arm();
+        assert!(soon.fire(String::new).is_some());
+        assert!(
+            wait_for(|| soon.fire(String::new).is_some()),
+            "after its cool-down it fires again"
+        );
+    });
+}
+
+#[test]
+fn a_delay_shows_what_came_of_it_and_whoever_fires_meanwhile_shares_the_snapshot() {
+    common::alone(
+        "a_delay_shows_what_came_of_it_and_whoever_fires_meanwhile_shares_the_snapshot",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            let recorder = builder(place.path()).start().unwrap();
+            let named = |name: &str| Trigger::named(name).cool_down(Duration::ZERO).per_hour(1000);
+            let (late, other) = (named("late").delay(MOMENT * 10).arm(), named("other").arm());
+            let began = Instant::now();
+            let first = late.fire(|| "first".to_owned()).unwrap();
+            lookback::event!("what came of it");
+            let second = other.fire(|| "second".to_owned()).unwrap();
+            assert_eq!(first.file_name(), second.file_name());
+            for number in 0..30 {
+                assert!(other.fire(|| format!("more {number}")).is_some());
+            }
+            let path = first.wait(EVER).unwrap().unwrap();
+            assert!(began.elapsed() >= MOMENT * 10, "not before its time");
+            assert_eq!(second.wait(Duration::ZERO).unwrap().unwrap(), path);
+            let trace = Trace::open(&path).unwrap();
+            let metadata = trace.metadata();
+            let reasons: Vec<_> = metadata.texts(key::REASON).collect();
+            assert_eq!(reasons[..3], ["first", "second", "more 0"]);
+            let more = metadata.number(key::MORE_REASONS).unwrap();
+            assert_eq!(reasons.len() as u64 + more, 32);
+            let triggers: Vec<_> = metadata.texts(key::TRIGGER).collect();
+            assert_eq!((triggers[0], triggers[1]), ("late", "other"));
+            assert!(events(&trace).any(|event| event.name() == "what came of it"));
+            assert_eq!(events(&trace).filter(|event| event.name() == "trigger").count(), 32);
+            // The next one is another snapshot.
+            let next = other.fire(|| "next".to_owned()).unwrap();
+            assert_ne!(next.file_name(), first.file_name());
+            assert!(next.wait(EVER).unwrap().is_ok());
+            let stats = recorder.stats().triggers;
+            assert_eq!((stats.fired, stats.saved), (33, 2), "{stats:?}");
+        },
+    );
+}
+
+#[test]
+fn what_is_pending_when_the_recorder_stops_is_saved_at_once() {
+    common::alone("what_is_pending_when_the_recorder_stops_is_saved_at_once", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = builder(place.path()).start().unwrap();
+        let fired = Trigger::named("late").delay(EVER).arm().fire(|| "x".to_owned()).unwrap();
+        lookback::event!("the last one");
+        recorder.stop().unwrap();
+        let path = fired.wait(Duration::ZERO).expect("it is known by now").expect("it is saved");
+        let trace = Trace::open(path).unwrap();
+        common::assert_sound(&trace);
+        assert!(events(&trace).any(|event| event.name() == "the last one"));
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = threads.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        assert_eq!(
+            names.filter(|name| name.starts_with("lookback")).count(),
+            0,
+            "no thread is left"
+        );
+    });
+}
+
+#[test]
+fn the_directory_stays_within_its_bounds() {
+    common::alone("the_directory_stays_within_its_bounds", || {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("mine.lbk"), "left alone").unwrap();
+        let recorder = builder(place.path()).snapshot_limits(3, 1 << 30).start().unwrap();
+        let trigger = Trigger::named("t").cool_down(Duration::ZERO).per_hour(100).arm();
+        let mut last = PathBuf::new();
+        for _ in 0..8 {
+            last = trigger.fire(String::new).unwrap().wait(EVER).unwrap().unwrap();
+            assert!(snapshots(place.path()).len() <= 4 && last.exists());
+        }
+        for _ in 0..5 {
+            last = recorder.save("by hand").unwrap();
+            assert!(snapshots(place.path()).len() <= 4 && last.exists());
+        }
+        drop(recorder);
+        let recorder = builder(place.path()).snapshot_limits(3, 1).start().unwrap();
+        let newest = trigger.fire(String::new).unwrap().wait(EVER).unwrap().unwrap();
+        assert!(!last.exists() && newest.exists(), "the newest is never deleted");
+        assert_eq!(snapshots(place.path()).len(), 2, "{:?}", snapshots(place.path()));
+        assert!(place.path().join("mine.lbk").exists());
+        drop(recorder);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_told_and_tried_again() {
+    common::alone("a_directory_that_cannot_be_written_is_told_and_tried_again", || {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("snapshots");
+        let recorder = builder(&directory).start().unwrap();
+        let trigger = Trigger::named("t").cool_down(Duration::ZERO).arm();
+        let fire = || trigger.fire(|| "again".to_owned()).unwrap().wait(EVER).unwrap();
+        fs::write(&directory, "a file stands there").unwrap();
+        assert!(fire().unwrap_err().contains("snapshots"));
+        fs::remove_file(&directory).unwrap();
+        assert!(fire().is_ok());
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(fire().is_ok(), "one that vanished is made again");
+        // A disk that is full: no file may be longer than this.
+        let limit = libc::rlimit { rlim_cur: 16, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: no preconditions.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        // SAFETY: the limit is valid.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        assert!(fire().is_err());
+        let stats = recorder.stats().triggers;
+        assert_eq!((stats.saved, stats.failed), (2, 2), "{stats:?}");
+        let error = stats.last_error.expect("it is told");
+        assert!(error.contains("File too large"), "{error}");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing is left behind");
+    });
+}
+
+#[test]
+fn a_signal_takes_a_snapshot_and_what_handled_it_before_still_does() {
+    common::alone("a_signal_takes_a_snapshot_and_what_handled_it_before_still_does", || {
+        static BEFORE: AtomicU32 = AtomicU32::new(0);
+        extern "C" fn before(_: libc::c_int) {
+            BEFORE.fetch_add(1, Ordering::SeqCst);
+            // SAFETY: each thread has its own.
+            unsafe { *libc::__errno_location() = 77 };
+        }
+        let handler = before as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does what is safe in one.
+        unsafe { libc::signal(libc::SIGUSR1, handler) };
+        let place = tempfile::tempdir().unwrap();
+        let recorder = builder(place.path())
+            .generation_period(Duration::from_secs(600))
+            .trigger(Trigger::signal().cool_down(Duration::ZERO))
+            .trigger(Trigger::signal_number(libc::SIGUSR1).cool_down(Duration::ZERO))
+            .start()
+            .expect("a recorder starts");
+        // SAFETY: no preconditions.
+        let send = |signal| unsafe { libc::kill(libc::getpid(), signal) };
+        send(libc::SIGUSR2);
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 1));
+        assert_eq!(trigger, "signal");
+        assert!(reason.starts_with("SIGUSR2 (12), sent by process "), "{reason}");
+        // SAFETY: each thread has its own.
+        unsafe { *libc::__errno_location() = 5 };
+        // SAFETY: no preconditions.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { *libc::__errno_location() }, 5, "errno is as it was");
+        assert_eq!(BEFORE.load(Ordering::SeqCst), 1);
+        assert!(told(&saved(&recorder, place.path(), 2)).1.starts_with("signal (10)"));
+        // In a forked child the signal does what it did before.
+        // SAFETY: the child sends itself a signal, and exits if it survives that.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no preconditions.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is a valid place.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGUSR2);
+        recorder.stop().unwrap();
+        // What was there before is there again.
+        send(libc::SIGUSR1);
+        assert!(wait_for(|| BEFORE.load(Ordering::SeqCst) == 2));
+        // SAFETY: zeroes are a valid action, and the place is valid.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { libc::sigaction(libc::SIGUSR2, std::ptr::null(), &mut action) };
+        assert_eq!(action.sa_sigaction, libc::SIG_DFL);
+    });
+}
+
+#[test]
+fn a_signal_is_heard_after_all_descriptors_were_closed() {
+    common::alone("a_signal_is_heard_after_all_descriptors_were_closed", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path(), Trigger::signal());
+        lookback::event!("before");
+        (3..1024).for_each(|descriptor| {
+            // SAFETY: nothing of the test's own is used afterwards.
+            unsafe { libc::close(descriptor) };
+        });
+        // SAFETY: no preconditions.
+        unsafe { libc::raise(libc::SIGUSR2) };
+        let trace = saved(&recorder, place.path(), 1);
+        assert!(events(&trace).any(|event| event.name() == "before"));
+        // What its descriptors are by now, nobody knows.
+        std::mem::forget((recorder, place));
+    });
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_in_words() {
+    let refused = |trigger: Trigger| {
+        let started = Recorder::builder().trigger(trigger).start();
+        started.map(drop).unwrap_err().to_string()
+    };
+    assert!(refused(Trigger::signal_number(libc::SIGKILL)).starts_with("signal = 9: "));
+    assert!(refused(Trigger::signal_number(libc::SIGSEGV)).starts_with("signal = 11: "));
+    assert!(refused(Trigger::signal_number(0)).starts_with("signal = 0: "));
+    assert!(refused(Trigger::stalled_poll(Duration::ZERO)).starts_with("stalled_poll = 0ns"));
+    assert!(refused(Trigger::panic().delay(EVER)).starts_with("delay = 120s"));
+    assert!(refused(Trigger::named("x")).starts_with("trigger = x: "));
+    let limits = Recorder::builder().snapshot_limits(0, 5).start();
+    assert!(limits.map(drop).unwrap_err().to_string().starts_with("snapshot_limits"));
+}
+
+const STALL: Duration = Duration::from_millis(200);
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all();
+    assert!(lookback::tokio::instrument(&mut builder).is_whole());
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
+    common::alone("a_poll_that_does_not_come_back_is_found_while_it_does_not", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path(), Trigger::stalled_poll(STALL).cool_down(Duration::ZERO));
+        let runtime = runtime();
+        let go_on = Arc::new(AtomicBool::new(false));
+        let (blocks, until) = (Arc::clone(&go_on), Arc::clone(&go_on));
+        let blocked = lookback::spawn_on(runtime.handle(), async move {
+            while !blocks.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let trace = saved(&recorder, place.path(), 1);
+        assert!(!until.load(Ordering::Relaxed), "it is still stalled");
+        let (trigger, reason) = told(&trace);
+        assert_eq!(trigger, "stalled_poll");
+        assert!(
+            reason.contains("has not come back from a poll for") && reason.contains("in state S")
+        );
+        let stall = events(&trace).find(|event| event.name() == "stall").expect("it is recorded");
+        assert!(number(&stall, "for_ns").unwrap() >= STALL.as_nanos() as u64);
+        assert_eq!(text(&stall, "state").unwrap().0, "S");
+        let os_thread = number(&stall, "os_thread").unwrap();
+        assert!(Path::new(&format!("/proc/self/task/{os_thread}")).exists());
+        // Once a poll, however long it takes.
+        std::thread::sleep(STALL * 4);
+        assert_eq!(recorder.stats().triggers.fired, 1);
+        go_on.store(true, Ordering::Relaxed);
+        runtime.block_on(blocked).unwrap();
+        let is_over = || {
+            let trace = common::read(&recorder.snapshot().unwrap());
+            events(&trace).any(|event| event.name() == "stall_over")
+        };
+        assert!(wait_for(is_over), "that it has come back is recorded");
+        let trace = common::stop(recorder);
+        assert_eq!(events(&trace).filter(|event| event.name() == "stall").count(), 1);
+    });
+}
+
+#[test]
+fn tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls() {
+    common::alone(
+        "tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            // No machine is so slow that a poll of a millisecond takes this long.
+            let limit = Duration::from_secs(2);
+            let recorder = start(place.path(), Trigger::stalled_poll(limit));
+            let runtime = runtime();
+            let until = Instant::now() + limit * 3;
+            let yields = lookback::spawn_on(runtime.handle(), async move {
+                while Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(1));
+                    tokio::task::yield_now().await;
+                }
+            });
+            let blocks = runtime.block_on(async {
+                lookback::spawn_blocking(move || std::thread::sleep(limit * 3))
+            });
+            let moves = lookback::spawn_on(runtime.handle(), async move {
+                tokio::task::block_in_place(|| std::thread::sleep(limit * 3));
+            });
+            // Its place as a worker is taken by another thread only if there is something to do.
+            let works = lookback::spawn_on(runtime.handle(), async move {
+                while Instant::now() < until {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
+            runtime.block_on(async {
+                let _ = (yields.await, blocks.await, moves.await, works.await);
+            });
+            let trace = common::stop(recorder);
+            let stalls: Vec<_> = events(&trace).filter(|event| event.name() == "stall").collect();
+            assert!(stalls.is_empty(), "{stalls:?}");
+        },
+    );
+}
+
+#[test]
+fn a_stall_on_a_thread_that_is_no_worker_is_found_too() {
+    common::alone("a_stall_on_a_thread_that_is_no_worker_is_found_too", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path(), Trigger::stalled_poll(STALL));
+        futures::executor::block_on(async { lookback::event!("a quick one") }.recorded("quick"));
+        let blocks = async {
+            assert!(wait_for(|| recorder.stats().triggers.fired == 1), "it is found");
+        };
+        futures::executor::block_on(blocks.recorded("slow"));
+        let trace = saved(&recorder, place.path(), 1);
+        assert!(told(&trace).1.starts_with("task slow has not come back"), "{:?}", told(&trace));
+    });
+}
+
+/// How often the collector's thread has gone to sleep.
+fn sleeps() -> u64 {
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        if fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "lookback") {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+            return line.unwrap().trim().parse().unwrap();
+        }
+    }
+    panic!("there is no collector");
+}
+
+#[test]
+fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
+    common::alone("the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one", || {
+        let place = tempfile::tempdir().unwrap();
+        let period = Duration::from_millis(500);
+        let recorder = builder(place.path())
+            .generation_period(period)
+            .trigger(Trigger::stalled_poll(Duration::from_millis(20)).cool_down(Duration::ZERO))
+            .start()
+            .expect("a recorder starts");
+        let runtime = runtime();
+        for round in 1..=2 {
+            lookback::block_on(&runtime, async {
+                let tasks = (0..100).map(|_| lookback::spawn(tokio::task::yield_now()));
+                for task in tasks.collect::<Vec<_>>() {
+                    task.await.unwrap();
+                }
+            });
+            std::thread::sleep(period * 3);
+            let (began, before) = (Instant::now(), sleeps());
+            std::thread::sleep(period * 6);
+            let after = sleeps();
+            let generations = began.elapsed().as_millis() / period.as_millis() + 1;
+            // With the watchdog awake it would be 50 in each generation.
+            assert!(u128::from(after - before) <= 2 * generations + 2, "{before}, then {after}");
+            // A worker that goes on wakes it, within the generation.
+            let fired = recorder.stats().triggers.fired;
+            let found = lookback::spawn_on(runtime.handle(), async {
+                std::thread::sleep(Duration::from_millis(250));
+            });
+            runtime.block_on(found).unwrap();
+            assert!(recorder.stats().triggers.fired > fired, "round {round}");
+        }
+    });
+}
