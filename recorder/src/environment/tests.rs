@@ -1,4 +1,5 @@
 use super::*;
+use lookback_snapshot::wire::Level;
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -109,7 +110,12 @@ fn every_trigger_has_its_words() {
     assert!(triggers("none").is_empty() && triggers(" ; ").is_empty());
 }
 
-use lookback_snapshot::wire::Level;
+#[test]
+fn signals_that_have_a_name_can_be_used() {
+    for (name, number) in triggers::SIGNALS {
+        assert!(crate::Trigger::signal_number(number).check(Duration::MAX).is_ok(), "{name}");
+    }
+}
 
 #[test]
 fn none_takes_away_what_code_has_set() {

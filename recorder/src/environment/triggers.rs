@@ -13,7 +13,7 @@ pub(super) const RIGHT: &str = "a list like `panic; log=ERROR; slow_span=request
     stalled_poll=100ms,cool_down=30s; signal=SIGUSR2`, or `none`, is expected";
 
 /// Signals that a service may be told to take a snapshot with.
-const SIGNALS: [(&str, i32); 15] = [
+pub(super) const SIGNALS: [(&str, i32); 15] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
     ("QUIT", libc::SIGQUIT),
@@ -135,10 +135,7 @@ fn signal(text: &str) -> Result<i32, String> {
         return Ok(*number);
     }
     let number = number(text).ok().and_then(|number| i32::try_from(number).ok());
-    // Those of the C library's own threads, 32 and 33, are nobody else's.
-    let usable = |number: &i32| {
-        SIGNALS.iter().any(|(_, known)| known == number) || (34..=64).contains(number)
-    };
+    let usable = |number: &i32| Trigger::signal_number(*number).check(Duration::MAX).is_ok();
     number.filter(usable).ok_or_else(|| {
         format!("`{}` is no signal that can be used, as SIGUSR2 or SIGHUP can", front(text, 40))
     })
