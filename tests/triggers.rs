@@ -534,9 +534,9 @@ fn tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls() {
                     tokio::task::yield_now().await;
                 }
             });
-            let blocks = runtime.block_on(async {
-                lookback::spawn_blocking(move || std::thread::sleep(limit * 3))
-            });
+            let entered = runtime.enter();
+            let blocks = lookback::spawn_blocking(move || std::thread::sleep(limit * 3));
+            drop(entered);
             let moves = lookback::spawn_on(runtime.handle(), async move {
                 tokio::task::block_in_place(|| std::thread::sleep(limit * 3));
             });

@@ -206,6 +206,14 @@ impl<'a> Summary<'a> {
             },
             "reason": text(key::REASON),
             "trigger": text(key::TRIGGER),
+            "reasons": self.metadata.texts(key::REASON).collect::<Vec<_>>(),
+            "trigger_thread": text(key::TRIGGER_THREAD),
+            "panic": text(key::PANIC_MESSAGE).map(|message| json!({
+                "message": message,
+                "location": text(key::PANIC_LOCATION),
+                "task": text(key::PANIC_TASK),
+                "span": text(key::PANIC_SPAN),
+            })),
             "taken": text(key::TAKEN),
             "taken_wall_ns": number(key::TAKEN_WALL),
             "window_ns": number(key::WINDOW),
@@ -252,6 +260,20 @@ impl<'a> Summary<'a> {
             |label: &str, value: &str| writeln!(out, "  {:<9} {value}", dim().apply_to(label));
         let reason = text(key::REASON).unwrap_or_else(unknown);
         row("reason", &strong().apply_to(reason).to_string())?;
+        let reasons: Vec<_> = self.metadata.texts(key::REASON).map(escape).collect();
+        for more in reasons.iter().skip(1) {
+            row("and", more)?;
+        }
+        if let Some(more) = self.metadata.number(key::MORE_REASONS) {
+            row("and", &format!("{} more", count(more)))?;
+        }
+        if let Some(thread) = text(key::TRIGGER_THREAD) {
+            let mut place = format!("thread {thread}");
+            for (what, name) in [("task", key::PANIC_TASK), ("span", key::PANIC_SPAN)] {
+                place += &text(name).map_or(String::new(), |name| format!(", {what} {name}"));
+            }
+            row("on", &place)?;
+        }
         let mut taken = text(key::TAKEN).map_or_else(unknown, |taken| without_fraction(&taken));
         if let Some(trigger) = text(key::TRIGGER) {
             taken += &format!(", by {trigger}");

@@ -89,7 +89,8 @@ pub(crate) fn logged(control: &Control, site: &Site, level: Level, text: impl Fn
 #[cold]
 #[inline(never)]
 fn on_log(site: &Site, level: Level, text: impl FnOnce() -> String) {
-    let Ok(shared) = recorder::current() else { return };
+    let shared = recorder::peek();
+    let Some(shared) = &*shared else { return };
     let (mut text, target) = (Some(text), site.target());
     for log in &shared.active.logs {
         if level >= log.level
@@ -109,8 +110,9 @@ fn on_log(site: &Site, level: Level, text: impl FnOnce() -> String) {
 #[cold]
 #[inline(never)]
 pub(crate) fn ended(site: &Site, is_span: bool, ticks: u64, fields: impl FnOnce() -> String) {
-    let Ok(shared) = recorder::current() else { return };
-    let took = duration(&shared, ticks);
+    let shared = recorder::peek();
+    let Some(shared) = &*shared else { return };
+    let took = duration(shared, ticks);
     let mut fields = Some(fields);
     let what = if is_span { "span" } else { "region" };
     for slow in &shared.active.slow {
@@ -131,9 +133,9 @@ pub(crate) fn ended(site: &Site, is_span: bool, ticks: u64, fields: impl FnOnce(
 }
 
 fn duration(shared: &Shared, ticks: u64) -> Duration {
-    let frequency = u128::from(shared.frequency().max(1));
-    let nanos = u128::from(ticks) * 1_000_000_000 / frequency;
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    // To nine digits, which is as good as the frequency is known.
+    let seconds = ticks as f64 / shared.frequency().max(1) as f64;
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 /// The fields of a span or of a message in words, with a blank before each.
