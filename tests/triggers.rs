@@ -4,15 +4,14 @@
 
 mod common;
 
-use common::{events, number, text, wait_for};
+use common::{events, wait_for};
 use lookback::read::Trace;
 use lookback::read::wire::key;
-use lookback::{Builder, Level, RecordExt, Recorder, SnapshotOnErr, Trigger};
+use lookback::{Builder, Level, Recorder, SnapshotOnErr, Trigger};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A wait of this length means that it hangs.
@@ -82,32 +81,13 @@ fn messages_trigger_by_level_and_target_whoever_logs_them() {
         recorder.stop().unwrap();
 
         let recorder = start(place.path(), Trigger::log(Level::Error));
-        log::set_boxed_logger(Box::new(lookback_log())).unwrap();
-        log::set_max_level(log::LevelFilter::Trace);
+        lookback::tracing::record_log().expect("there is no logger yet");
         log::warn!("another level");
         log::error!(target: "old::code", "a record of log");
         let trace = saved(&recorder, place.path(), 1);
         assert!(told(&trace).1.contains("old::code") && told(&trace).1.contains("a record of log"));
         assert_eq!(recorder.stats().triggers.fired, 1);
     });
-}
-
-fn lookback_log() -> impl log::Log {
-    struct Forward;
-    impl log::Log for Forward {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            if record.level() == log::Level::Error {
-                lookback::log!(ERROR, "old::code", "{}", record.args());
-            } else {
-                lookback::log!(INFO, "old::code", "{}", record.args());
-            }
-        }
-        fn flush(&self) {}
-    }
-    Forward
 }
 
 #[test]
@@ -466,156 +446,4 @@ fn settings_that_make_no_sense_are_refused_in_words() {
     assert!(refused(Trigger::named("x")).starts_with("trigger = x: "));
     let limits = Recorder::builder().snapshot_limits(0, 5).start();
     assert!(limits.map(drop).unwrap_err().to_string().starts_with("snapshot_limits"));
-}
-
-const STALL: Duration = Duration::from_millis(200);
-
-fn runtime() -> tokio::runtime::Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all();
-    assert!(lookback::tokio::instrument(&mut builder).is_whole());
-    builder.build().unwrap()
-}
-
-#[test]
-fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
-    common::alone("a_poll_that_does_not_come_back_is_found_while_it_does_not", || {
-        let place = tempfile::tempdir().unwrap();
-        let recorder = start(place.path(), Trigger::stalled_poll(STALL).cool_down(Duration::ZERO));
-        let runtime = runtime();
-        let go_on = Arc::new(AtomicBool::new(false));
-        let (blocks, until) = (Arc::clone(&go_on), Arc::clone(&go_on));
-        let blocked = lookback::spawn_on(runtime.handle(), async move {
-            while !blocks.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        let trace = saved(&recorder, place.path(), 1);
-        assert!(!until.load(Ordering::Relaxed), "it is still stalled");
-        let (trigger, reason) = told(&trace);
-        assert_eq!(trigger, "stalled_poll");
-        assert!(
-            reason.contains("has not come back from a poll for") && reason.contains("in state S")
-        );
-        let stall = events(&trace).find(|event| event.name() == "stall").expect("it is recorded");
-        assert!(number(&stall, "for_ns").unwrap() >= STALL.as_nanos() as u64);
-        assert_eq!(text(&stall, "state").unwrap().0, "S");
-        let os_thread = number(&stall, "os_thread").unwrap();
-        assert!(Path::new(&format!("/proc/self/task/{os_thread}")).exists());
-        // Once a poll, however long it takes.
-        std::thread::sleep(STALL * 4);
-        assert_eq!(recorder.stats().triggers.fired, 1);
-        go_on.store(true, Ordering::Relaxed);
-        runtime.block_on(blocked).unwrap();
-        let is_over = || {
-            let trace = common::read(&recorder.snapshot().unwrap());
-            events(&trace).any(|event| event.name() == "stall_over")
-        };
-        assert!(wait_for(is_over), "that it has come back is recorded");
-        let trace = common::stop(recorder);
-        assert_eq!(events(&trace).filter(|event| event.name() == "stall").count(), 1);
-    });
-}
-
-#[test]
-fn tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls() {
-    common::alone(
-        "tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls",
-        || {
-            let place = tempfile::tempdir().unwrap();
-            // No machine is so slow that a poll of a millisecond takes this long.
-            let limit = Duration::from_secs(2);
-            let recorder = start(place.path(), Trigger::stalled_poll(limit));
-            let runtime = runtime();
-            let until = Instant::now() + limit * 3;
-            let yields = lookback::spawn_on(runtime.handle(), async move {
-                while Instant::now() < until {
-                    std::thread::sleep(Duration::from_millis(1));
-                    tokio::task::yield_now().await;
-                }
-            });
-            let entered = runtime.enter();
-            let blocks = lookback::spawn_blocking(move || std::thread::sleep(limit * 3));
-            drop(entered);
-            let moves = lookback::spawn_on(runtime.handle(), async move {
-                tokio::task::block_in_place(|| std::thread::sleep(limit * 3));
-            });
-            // Its place as a worker is taken by another thread only if there is something to do.
-            let works = lookback::spawn_on(runtime.handle(), async move {
-                while Instant::now() < until {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            });
-            runtime.block_on(async {
-                let _ = (yields.await, blocks.await, moves.await, works.await);
-            });
-            let trace = common::stop(recorder);
-            let stalls: Vec<_> = events(&trace).filter(|event| event.name() == "stall").collect();
-            assert!(stalls.is_empty(), "{stalls:?}");
-        },
-    );
-}
-
-#[test]
-fn a_stall_on_a_thread_that_is_no_worker_is_found_too() {
-    common::alone("a_stall_on_a_thread_that_is_no_worker_is_found_too", || {
-        let place = tempfile::tempdir().unwrap();
-        let recorder = start(place.path(), Trigger::stalled_poll(STALL));
-        futures::executor::block_on(async { lookback::event!("a quick one") }.recorded("quick"));
-        let blocks = async {
-            assert!(wait_for(|| recorder.stats().triggers.fired == 1), "it is found");
-        };
-        futures::executor::block_on(blocks.recorded("slow"));
-        let trace = saved(&recorder, place.path(), 1);
-        assert!(told(&trace).1.starts_with("task slow has not come back"), "{:?}", told(&trace));
-    });
-}
-
-/// How often the collector's thread has gone to sleep.
-fn sleeps() -> u64 {
-    for task in fs::read_dir("/proc/self/task").unwrap() {
-        let task = task.unwrap().path();
-        if fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "lookback") {
-            let status = fs::read_to_string(task.join("status")).unwrap();
-            let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
-            return line.unwrap().trim().parse().unwrap();
-        }
-    }
-    panic!("there is no collector");
-}
-
-#[test]
-fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
-    common::alone("the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one", || {
-        let place = tempfile::tempdir().unwrap();
-        let period = Duration::from_millis(500);
-        let recorder = builder(place.path())
-            .generation_period(period)
-            .trigger(Trigger::stalled_poll(Duration::from_millis(20)).cool_down(Duration::ZERO))
-            .start()
-            .expect("a recorder starts");
-        let runtime = runtime();
-        for round in 1..=2 {
-            lookback::block_on(&runtime, async {
-                let tasks = (0..100).map(|_| lookback::spawn(tokio::task::yield_now()));
-                for task in tasks.collect::<Vec<_>>() {
-                    task.await.unwrap();
-                }
-            });
-            std::thread::sleep(period * 3);
-            let (began, before) = (Instant::now(), sleeps());
-            std::thread::sleep(period * 6);
-            let after = sleeps();
-            let generations = began.elapsed().as_millis() / period.as_millis() + 1;
-            // With the watchdog awake it would be 50 in each generation.
-            assert!(u128::from(after - before) <= 2 * generations + 2, "{before}, then {after}");
-            // A worker that goes on wakes it, within the generation.
-            let fired = recorder.stats().triggers.fired;
-            let found = lookback::spawn_on(runtime.handle(), async {
-                std::thread::sleep(Duration::from_millis(250));
-            });
-            runtime.block_on(found).unwrap();
-            assert!(recorder.stats().triggers.fired > fired, "round {round}");
-        }
-    });
 }

@@ -36,6 +36,7 @@ real! {
     mod mapping;
     mod ordinary;
     mod places;
+    mod polls;
     mod process;
     mod recorded;
     mod recorder;

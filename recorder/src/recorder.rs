@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod faults;
+
 use crate::advance::{Advanced, Advancer};
 use crate::arena::{Arena, Identity};
 use crate::barrier::Barrier;
@@ -183,7 +185,7 @@ impl Recorder {
                 return Err(system("no thread")(error));
             }
         };
-        if shared.active.panic.is_some() {
+        if shared.settings.notes_panics {
             hook::install();
         }
         if let Err(error) = signal::watch(&shared, collector.thread()) {
@@ -251,29 +253,6 @@ impl Recorder {
         }
         self.wake_collector();
         answered.recv_timeout(LAST_PATIENCE).unwrap_or(false)
-    }
-
-    /// Calls `work` while this thread holds every lock of the recorder that a thread can panic under;
-    /// for tests.
-    #[doc(hidden)]
-    pub fn while_locked(&self, work: impl FnOnce()) {
-        let shared = &self.shared;
-        let _locks = (shared.advancer.lock(), shared.timings.lock(), shared.sink.lock());
-        let _more = (STARTING.lock(), WATCHERS.lock(), shared.saver.lock_all());
-        work();
-    }
-
-    /// Makes the collector panic in the middle of an advance; for tests.
-    #[doc(hidden)]
-    pub fn panic_in_collector(&self) {
-        let _ = self.commands.send(Command::Panic);
-        self.wake_collector();
-    }
-
-    /// Makes the saver panic with its next snapshot; for tests.
-    #[doc(hidden)]
-    pub fn panic_in_saver(&self) {
-        self.shared.saver.panics_next.store(true, Ordering::Relaxed);
     }
 
     /// Stops recording. What was recorded until now is handed to the sink and returned.
@@ -427,12 +406,6 @@ impl Shared {
         // Who asked for an advance before could not wake it.
         collector.thread().unpark();
         Ok((commands, collector))
-    }
-
-    /// Panics as in the middle of an advance; for tests.
-    pub(crate) fn panic_while_advancing(&self) {
-        let _advancer = self.advancer.lock();
-        panic!("the collector panics, as a test wants it");
     }
 
     /// Advances, and tells the sink.

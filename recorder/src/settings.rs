@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     /// Those that were asked for, and those that are there unless nobody wants them.
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) panic_patience: Duration,
+    /// Whether a panic is recorded, even if it does not trigger.
+    pub(crate) notes_panics: bool,
     pub(crate) name: Option<String>,
     pub(crate) barrier: Option<Barrier>,
 }
@@ -125,7 +127,8 @@ impl Builder {
         self
     }
 
-    /// Takes no snapshot that was not asked for by [`trigger`](Self::trigger): also none of a panic.
+    /// Takes no snapshot that was not asked for by [`trigger`](Self::trigger): also none of a panic, for
+    /// which no hook is installed then.
     pub fn no_triggers(mut self) -> Self {
         self.no_triggers = true;
         self
@@ -218,6 +221,7 @@ impl Builder {
             snapshot_bounds: self.snapshot_bounds,
             triggers,
             panic_patience: self.panic_patience,
+            notes_panics: asked || !self.no_triggers,
             name: self.name,
             barrier: self.barrier,
         })

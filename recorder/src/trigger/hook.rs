@@ -19,7 +19,7 @@ use crate::emit::{encoded, is_recording, typed_event};
 use crate::recorder::{self, Shared};
 use crate::site::Site;
 use crate::text::{StackText, TextRoom};
-use crate::{span_life, task, thread};
+use crate::{polls, span_life, thread};
 use lookback_snapshot::wire::{Value, key};
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ fn note(info: &PanicHookInfo<'_>) {
         let _ = std::fmt::Write::write_fmt(&mut location, format_args!("{place}"));
     }
     let location = location.as_str();
-    let task = task::polled();
+    let task = polls::innermost();
     let (task_name, task_id) = task.map_or(("", 0), |(site, id)| (site.name(), id));
     let span = span_life::current().map_or("", |(_, site)| site.name());
     let texts = (encoded(message), encoded(location), encoded(task_name));

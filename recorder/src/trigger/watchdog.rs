@@ -26,10 +26,11 @@
 use super::Armed;
 use crate::control::Control;
 use crate::emit::{encoded, typed_event};
+use crate::polls;
 use crate::recorder::Shared;
 use crate::site::Site;
 use crate::slot::Slot;
-use crate::task::{self, Place};
+use crate::task::Place;
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -134,7 +135,7 @@ impl Watchdog {
         for (index, slot) in control.slots().enumerate() {
             active |= is_active(control, slot);
             let index = index as u32;
-            let poll = task::outermost_poll(slot);
+            let poll = polls::outermost(slot);
             let seen = self.seen.get(&index).copied();
             match (seen, poll) {
                 (Some(mut seen), Some((place, sequence)))
@@ -214,14 +215,14 @@ fn is_active(control: &Control, slot: &Slot) -> bool {
     if slot.thread.load(Ordering::Relaxed) == 0 {
         return false;
     }
-    if task::outermost_poll(slot).is_some() {
+    if polls::outermost(slot).is_some() {
         return true;
     }
     let held = slot.worker.held();
     if held.status().is_some() {
         return !held.parked;
     }
-    task::has_polled(slot) && slot.gate.entered() >= control.generation.load(Ordering::Relaxed)
+    polls::has_polled(slot) && slot.gate.entered() >= control.generation.load(Ordering::Relaxed)
 }
 
 /// Whether another thread has become the worker that this slot's thread was.
