@@ -181,7 +181,7 @@ fn requests_at_the_same_time_have_spans_of_their_own() {
                 }
                 EventKind::Log { message, .. } => {
                     let span = event.span().expect("it belongs to a request");
-                    assert_eq!(paths[&span], &*message.text);
+                    assert_eq!(paths[&span], message.text);
                     logs += 1;
                 }
                 _ => {}

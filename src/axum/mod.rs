@@ -14,7 +14,7 @@
 //!     .layer(lookback::axum::layer().on_latency(Duration::from_millis(500)));
 //! ```
 //!
-//! [`Debug`] serves what the recorder says of itself, and its snapshots, below `/debug/lookback`:
+//! [`Debug`](struct@Debug) serves what the recorder says of itself, and its snapshots, below `/debug/lookback`:
 //!
 //! ```no_run
 //! # async fn start() -> Result<(), lookback::Error> {
