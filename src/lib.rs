@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 #[cfg(feature = "tracing")]
@@ -10,7 +12,7 @@ pub use lookback_recorder::{
     Armed, Barrier, Builder, ClockKind, Error, FileSink, Fired, GenerationFrame, Level, Loss,
     Metadata, Number, RecordExt, Recorded, Recorder, Region, Sink, Snapshot, SnapshotOnErr, Stats,
     Summary, Trigger, TriggerStats, Value, WaitingFor, counter, event, is_recording, log, region,
-    save, snapshot,
+    save, snapshot, stats,
 };
 
 #[cfg(target_os = "linux")]

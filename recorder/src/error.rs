@@ -20,6 +20,16 @@ pub enum Error {
         /// What would make sense.
         reason: &'static str,
     },
+    /// A variable of the environment is not understood.
+    #[error("{variable} = {value}: {reason}")]
+    Environment {
+        /// Its name.
+        variable: String,
+        /// What it was set to, in quotes; if that is long, the front of it.
+        value: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// There is a recorder already.
     #[error("this process is being recorded already; one recorder a process")]
     AlreadyRecording,

@@ -28,6 +28,7 @@ real! {
     mod crash;
     mod cursor;
     mod emit;
+    mod environment;
     mod error;
     mod fields;
     mod file;
@@ -47,6 +48,7 @@ real! {
     mod recorder;
     mod settings;
     mod share;
+    mod shelf;
     mod sink;
     mod silent;
     mod site;
@@ -79,7 +81,7 @@ real! {
     pub use outside::{OutsideArena, OutsideError, recorded_processes};
     pub use holder::SOCKET as RUN_SOCKET;
     pub use recorded::{RecordExt, Recorded, WaitingFor};
-    pub use recorder::{Recorder, save, snapshot};
+    pub use recorder::{Recorder, save, snapshot, stats};
     pub use settings::Builder;
     pub use sink::{FileSink, Sink};
     pub use snapshot::Snapshot;
@@ -101,6 +103,7 @@ real! {
     pub mod integration {
         pub use crate::fields::{Fields, Room};
         pub use crate::recorder::on_change;
+        pub use crate::shelf::{Shelved, open_snapshot, snapshots};
         pub use crate::site::{Site, callsite};
         /// Spans, by their names.
         pub mod span {

@@ -354,6 +354,21 @@ pub fn save(reason: &str) -> Result<PathBuf, Error> {
     current()?.save(reason)
 }
 
+/// What the recorder of this process has done so far, from anywhere in it: see [`Recorder::stats`].
+///
+/// # Errors
+/// No recorder is running, or this is a child of the process that is recorded.
+///
+/// ```
+/// assert!(lookback_recorder::stats().is_err());
+/// let recorder = lookback_recorder::Recorder::builder().max_bytes(1 << 20).start()?;
+/// assert_eq!(lookback_recorder::stats()?.max_bytes, 1 << 20);
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
+pub fn stats() -> Result<Stats, Error> {
+    Ok(current()?.stats())
+}
+
 /// The recorder that is running, for a look at it: the cheap way.
 pub(crate) fn peek() -> Guard<Option<Arc<Shared>>> {
     // A forked child records nothing.
@@ -576,6 +591,8 @@ impl Shared {
             generations: generation + 1 - ring.oldest.load(Ordering::Acquire).min(generation),
             bytes: head.saturating_sub(tail),
             max_bytes: self.settings.max_bytes as u64,
+            window: self.settings.window,
+            snapshot_dir: self.settings.snapshot_dir.clone(),
             threads: self.control.threads.load(Ordering::Relaxed),
             advances: timings.advances.summary(),
             waits: timings.waits.summary(),
@@ -585,6 +602,7 @@ impl Shared {
             clock: self.clock,
             clock_frequency: advancer.frequency(),
             barrier: self.barrier,
+            armed: self.settings.triggers.iter().map(|t| t.name().to_owned()).collect(),
             triggers: self.saver.stats(),
             broken: advancer.broken().map(str::to_owned),
         }

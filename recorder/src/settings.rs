@@ -13,11 +13,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const LEAST_BYTES: usize = 256 << 10;
-const MOST_BYTES: usize = 16 << 30;
-const LEAST_PERIOD: Duration = Duration::from_millis(1);
-const MOST_PERIOD: Duration = Duration::from_secs(3600);
-const MOST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const LEAST_BYTES: usize = 256 << 10;
+pub(crate) const MOST_BYTES: usize = 16 << 30;
+pub(crate) const LEAST_PERIOD: Duration = Duration::from_millis(1);
+pub(crate) const MOST_PERIOD: Duration = Duration::from_secs(3600);
+pub(crate) const MOST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 const USUAL_PERIOD: Duration = Duration::from_secs(1);
 
 /// What is to be recorded, and how much of it is kept. See [`Recorder::builder`].
@@ -27,8 +27,8 @@ pub struct Builder {
     max_bytes: usize,
     generation_period: Option<Duration>,
     snapshot_dir: Option<PathBuf>,
-    snapshot_bounds: Bounds,
-    triggers: Vec<Trigger>,
+    pub(crate) snapshot_bounds: Bounds,
+    pub(crate) triggers: Vec<Trigger>,
     no_triggers: bool,
     panic_patience: Duration,
     name: Option<String>,

@@ -5,6 +5,8 @@
 use crate::barrier::Barrier;
 use crate::timing::Summary;
 use lookback_snapshot::wire::{ClockKind, Loss};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The state of a recorder at one instant. Counts are since it was started.
 #[derive(Clone, Debug)]
@@ -24,6 +26,10 @@ pub struct Stats {
     pub bytes: u64,
     /// Bytes of the arena, its header included: the bound that was asked for.
     pub max_bytes: u64,
+    /// How far back snapshots are to look.
+    pub window: Duration,
+    /// Where snapshots are put.
+    pub snapshot_dir: PathBuf,
     /// Threads that have recorded something.
     pub threads: u64,
     /// How long advances took.
@@ -42,6 +48,8 @@ pub struct Stats {
     pub clock_frequency: u64,
     /// Which side pays for the order between writers and advances.
     pub barrier: Barrier,
+    /// The triggers that the recorder was given, by their names in the metadata.
+    pub armed: Vec<String>,
     /// What became of triggers.
     pub triggers: crate::trigger::Stats,
     /// Why recording has stopped by itself, if it has.
@@ -59,6 +67,8 @@ impl Stats {
             generations: 0,
             bytes: 0,
             max_bytes: 0,
+            window: Duration::ZERO,
+            snapshot_dir: PathBuf::new(),
             threads: 0,
             advances: Summary::default(),
             waits: Summary::default(),
@@ -68,6 +78,7 @@ impl Stats {
             clock,
             clock_frequency: 0,
             barrier,
+            armed: Vec::new(),
             triggers: crate::trigger::Stats::default(),
             broken: Some(crate::Error::Forked.to_string()),
         }

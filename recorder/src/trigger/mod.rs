@@ -28,7 +28,7 @@ use std::time::Duration;
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// The shortest limit of a poll.
-const LEAST_STALL: Duration = Duration::from_millis(1);
+pub(crate) const LEAST_STALL: Duration = Duration::from_millis(1);
 
 /// A condition that takes a snapshot by itself, given to [`Builder::trigger`](crate::Builder::trigger);
 /// or armed by hand, for a condition of one's own.
@@ -214,7 +214,7 @@ impl Trigger {
     }
 
     /// What it is called in the metadata.
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match &self.condition {
             Condition::Panic => "panic",
             Condition::Log { .. } => "log",

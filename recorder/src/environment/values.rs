@@ -1,0 +1,69 @@
+//! What stands in variables: times, bytes, numbers.
+
+#![forbid(unsafe_code)]
+
+use super::front;
+use std::time::Duration;
+
+/// Splits a text where its number ends.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+fn quoted(text: &str) -> String {
+    format!("`{}`", front(text, 40))
+}
+
+/// A whole number.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{} is no whole number", quoted(text)));
+    }
+    text.parse().map_err(|_| format!("{} is too large", quoted(text)))
+}
+
+/// A time with its unit: `10s`, `1.5s`, `500ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (amount, unit) = split(text);
+    let nanos: u64 = match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" | "min" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "" if !amount.is_empty() => return Err(format!("{} has no unit of time", quoted(text))),
+        _ if amount.is_empty() => return Err(format!("{} is no time", quoted(text))),
+        _ => return Err(format!("{} is no unit of time", quoted(unit))),
+    };
+    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
+    let (whole, digits) = (number(whole)?, fraction.len().min(9));
+    // Of more than nine digits, the others are below a nanosecond for every unit but the longest two.
+    number(fraction)?;
+    let part =
+        number(&fraction[..digits])? as u128 * u128::from(nanos) / 10_u128.pow(digits as u32);
+    let total = u128::from(whole) * u128::from(nanos) + part;
+    let total = u64::try_from(total).map_err(|_| format!("{} is too long", quoted(text)))?;
+    Ok(Duration::from_nanos(total))
+}
+
+/// Bytes, with a unit or without one: `33554432`, `32MiB`, `32M` (the same), `32MB` (of thousands).
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let (amount, unit) = split(text);
+    let amount = number(amount).map_err(|_| format!("{} is no number of bytes", quoted(text)))?;
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err(format!("{} is no unit of bytes", quoted(unit))),
+    };
+    amount.checked_mul(factor).ok_or_else(|| format!("{} is too large", quoted(text)))
+}

@@ -1,0 +1,152 @@
+//! The snapshots that lie in the snapshot directory: which there are, and opening one by its name.
+//!
+//! A name comes from outside, so nothing but a plain name is taken, and nothing but a regular file that
+//! lies in the directory itself is opened: no link is followed, and nobody waits for a pipe.
+
+#![forbid(unsafe_code)]
+
+use crate::error::Error;
+use crate::recorder;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What a snapshot's name ends with.
+const EXTENSION: &str = ".lbk";
+/// No name is longer on any file system.
+const LONGEST_NAME: usize = 255;
+
+/// A snapshot that lies in the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelved {
+    /// Its name in the directory.
+    pub name: String,
+    /// How long the file is.
+    pub bytes: u64,
+    /// When it was written.
+    pub when: SystemTime,
+}
+
+impl Shelved {
+    /// When it was written, in UTC, as RFC 3339 has it.
+    #[must_use]
+    pub fn when(&self) -> String {
+        let when = chrono::DateTime::<chrono::Utc>::from(self.when);
+        when.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+    }
+}
+
+/// The snapshots in the directory of the recorder that is running, newest first.
+///
+/// # Errors
+/// No recorder is running, or the directory cannot be read; if it is only not there yet, it is empty.
+pub fn snapshots() -> Result<Vec<Shelved>, Error> {
+    list(&recorder::current()?.settings.snapshot_dir)
+}
+
+/// Opens the snapshot of this name in the directory of the recorder that is running. `None` if there is
+/// none of this name.
+///
+/// # Errors
+/// No recorder is running, or the file cannot be opened.
+pub fn open_snapshot(name: &str) -> Result<Option<(File, u64)>, Error> {
+    open(&recorder::current()?.settings.snapshot_dir, name)
+}
+
+fn list(directory: &Path) -> Result<Vec<Shelved>, Error> {
+    let at = |error| Error::File { path: directory.to_owned(), error };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(at)?,
+    };
+    let shelved = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok().filter(|name| is_name(name))?;
+        // Of the entry itself, not of what it may point to.
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        Some(Shelved { name, bytes: metadata.len(), when: metadata.modified().ok()? })
+    };
+    let mut all: Vec<_> = entries.flatten().filter_map(shelved).collect();
+    all.sort_by(|a, b| (b.when, &b.name).cmp(&(a.when, &a.name)));
+    Ok(all)
+}
+
+fn open(directory: &Path, name: &str) -> Result<Option<(File, u64)>, Error> {
+    if !is_name(name) {
+        return Ok(None);
+    }
+    let path = directory.join(name);
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let opened = options.open(&path).and_then(|file| Ok((file.metadata()?, file)));
+    match opened {
+        Ok((metadata, file)) if metadata.is_file() => Ok(Some((file, metadata.len()))),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // What is not a file: a link, a socket.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Ok(None),
+        Err(error) => Err(Error::File { path, error }),
+    }
+}
+
+/// Whether this is the plain name of a snapshot.
+fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.len() > EXTENSION.len()
+        && name.ends_with(EXTENSION)
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_regular_files_of_the_directory_itself_are_snapshots() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("snapshots");
+        assert_eq!(list(&directory).unwrap(), []);
+        assert!(open(&directory, "a.lbk").unwrap().is_none());
+        fs::create_dir_all(directory.join("directory.lbk")).unwrap();
+        fs::write(place.path().join("secret.lbk"), "outside").unwrap();
+        fs::write(directory.join("a.lbk"), "inside").unwrap();
+        fs::write(directory.join(".hidden.lbk"), "x").unwrap();
+        fs::write(directory.join("notes.txt"), "x").unwrap();
+        symlink(place.path().join("secret.lbk"), directory.join("link.lbk")).unwrap();
+        symlink("nowhere", directory.join("dangling.lbk")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(directory.join("socket.lbk")).unwrap();
+        let pipe = directory.join("pipe.lbk");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let names: Vec<_> = list(&directory).unwrap().into_iter().map(|s| s.name).collect();
+        assert_eq!(names, ["a.lbk"]);
+        let (_, length) = open(&directory, "a.lbk").unwrap().unwrap();
+        assert_eq!(length, 6);
+        let absolute = place.path().join("secret.lbk");
+        let others = [
+            "link.lbk",
+            "dangling.lbk",
+            "socket.lbk",
+            "pipe.lbk",
+            "directory.lbk",
+            ".hidden.lbk",
+            "notes.txt",
+            "../secret.lbk",
+            "..",
+            ".",
+            "",
+            ".lbk",
+            "a.lbk/",
+            "a.lbk\0",
+            "..\\secret.lbk",
+            absolute.to_str().unwrap(),
+            &format!("{}.lbk", "x".repeat(5000)),
+        ];
+        for other in others {
+            assert!(open(&directory, other).unwrap().is_none(), "{other:?}");
+        }
+        drop(socket);
+    }
+}

@@ -1,0 +1,40 @@
+//! HTTP: requests as spans, a snapshot of those that go wrong, and a router to fetch snapshots from.
+//!
+//! [`layer`] goes onto an axum router, or onto any tower service over `http`'s requests and responses.
+//! Each request is a span named `request`, with its method, its route and its path, and later its
+//! status; what `tracing` and `lookback` record while it is handled is inside of it. A response that
+//! says that the server failed takes a snapshot, whose name stands in the header
+//! [`x-lookback-snapshot`](SNAPSHOT_HEADER).
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use std::time::Duration;
+//! let app: Router = Router::new()
+//!     .route("/items/{id}", get(|| async { "an item" }))
+//!     .layer(lookback::axum::layer().on_latency(Duration::from_millis(500)));
+//! ```
+//!
+//! [`Debug`](struct@Debug) serves what the recorder says of itself, and its snapshots, below `/debug/lookback`:
+//!
+//! ```no_run
+//! # async fn start() -> Result<(), lookback::Error> {
+//! let address = "127.0.0.1:9100".parse().expect("an address");
+//! tokio::spawn(lookback::axum::Debug::new().serve(address));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//! $ curl -s http://127.0.0.1:9100/debug/lookback
+//! $ curl -s -X POST -H 'x-lookback: 1' 'http://127.0.0.1:9100/debug/lookback/snapshots?reason=slow'
+//! ```
+
+mod debug;
+mod layer;
+mod request;
+mod response;
+mod trace_parent;
+
+pub use debug::{Debug, REQUEST_HEADER};
+pub use layer::{Layer, SNAPSHOT_HEADER, Service, layer};
+pub use response::ResponseFuture;

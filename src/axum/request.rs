@@ -1,0 +1,164 @@
+//! A request that is being recorded: its span, and what is said of it when it ends.
+
+use super::layer::{SNAPSHOT_HEADER, Settings};
+use super::trace_parent;
+use ::axum::extract::MatchedPath;
+use http::{HeaderValue, Method, Request, Response, Uri};
+use lookback_recorder::integration::{Fields, Room, Site, span};
+use lookback_recorder::{Armed, Fired, Level, is_recording};
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The span of every request.
+static REQUEST: Site = Site::of_callsite(
+    "request",
+    &["method", "route", "traceparent", "path", "status", "error", "cancelled", "panicked"],
+    (file!(), line!()),
+    "lookback::axum",
+    Level::Info,
+);
+const METHOD: usize = 0;
+const ROUTE: usize = 1;
+const TRACE_PARENT: usize = 2;
+const PATH: usize = 3;
+const STATUS: usize = 4;
+const ERROR: usize = 5;
+const CANCELLED: usize = 6;
+const PANICKED: usize = 7;
+
+/// A request that has not ended; with this, its span does.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    /// The span; 0 if there was no place for it.
+    span: span::Name,
+    began: Instant,
+    panicked: AtomicBool,
+    /// For the reason of a snapshot.
+    method: Method,
+    uri: Uri,
+    route: Option<MatchedPath>,
+    settings: Arc<Settings>,
+}
+
+/// While this is there, the thread is inside the request's span.
+pub(super) struct Entered<'a>(&'a Recorded);
+
+impl Recorded {
+    /// `None` if nothing is recorded.
+    pub(super) fn begin<B>(settings: &Arc<Settings>, request: &Request<B>) -> Option<Self> {
+        if !is_recording() {
+            return None;
+        }
+        let route = request.extensions().get::<MatchedPath>();
+        let mut room = Room::new();
+        let mut fields = Fields::new(&mut room);
+        fields.text(METHOD, request.method().as_str());
+        if let Some(route) = route {
+            fields.text(ROUTE, route.as_str());
+        }
+        if let Some(value) = trace_parent::of(request.headers()) {
+            fields.text(TRACE_PARENT, value);
+        }
+        // The last one, because it may be long: what is behind it is not restated.
+        if settings.path {
+            fields.text(PATH, path_of(request.uri(), settings.query));
+        }
+        Some(Self {
+            span: span::create(&REQUEST, span::Parent::Current, &fields),
+            began: Instant::now(),
+            panicked: AtomicBool::new(false),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: route.cloned(),
+            settings: Arc::clone(settings),
+        })
+    }
+
+    pub(super) fn enter(&self) -> Entered<'_> {
+        span::enter(self.span);
+        Entered(self)
+    }
+
+    /// There is a response. To be called inside the span.
+    pub(super) fn answered<B>(&self, response: &mut Response<B>) {
+        let status = response.status();
+        self.record(|fields| fields.unsigned(STATUS, u64::from(status.as_u16())));
+        let server_error = self.settings.server_error.as_ref();
+        let server_error = server_error.filter(|_| status.is_server_error());
+        let failed = server_error.and_then(|armed| self.fire(armed, format_args!("{status}")));
+        let Some(fired) = self.fire_if_late().or(failed) else { return };
+        if self.settings.header
+            && let Ok(name) = HeaderValue::from_str(fired.file_name())
+        {
+            response.headers_mut().insert(SNAPSHOT_HEADER, name);
+        }
+    }
+
+    /// There will be no response, because the service failed. To be called inside the span.
+    pub(super) fn failed(&self, error: &impl Display) {
+        self.record(|fields| fields.error(ERROR, format_args!("{error}")));
+        if let Some(armed) = &self.settings.server_error {
+            self.fire(armed, format_args!("{error}"));
+        }
+        self.fire_if_late();
+    }
+
+    /// There will be no response, because nobody waits for it any more, or because of a panic. To be
+    /// called inside the span.
+    pub(super) fn given_up(&self) {
+        let panicked = self.panicked.load(Ordering::Relaxed);
+        self.record(|fields| fields.flag(if panicked { PANICKED } else { CANCELLED }, true));
+        self.fire_if_late();
+    }
+
+    fn record(&self, add: impl FnOnce(&mut Fields<'_>)) {
+        let mut room = Room::new();
+        let mut fields = Fields::new(&mut room);
+        add(&mut fields);
+        span::record(self.span, &fields);
+    }
+
+    fn fire_if_late(&self) -> Option<Fired> {
+        let (limit, armed) = self.settings.latency.as_ref()?;
+        let took = self.began.elapsed();
+        if took <= *limit {
+            return None;
+        }
+        self.fire(armed, format_args!("took {took:.1?}, more than {limit:?}"))
+    }
+
+    fn fire(&self, armed: &Armed, what: fmt::Arguments<'_>) -> Option<Fired> {
+        armed.fire(|| {
+            let route = self.route.as_ref().map(MatchedPath::as_str);
+            let path = match self.settings.path {
+                true => path_of(&self.uri, self.settings.query),
+                false => route.unwrap_or("(a request)"),
+            };
+            format!("{} {path}: {what}", self.method)
+        })
+    }
+}
+
+fn path_of(uri: &Uri, query: bool) -> &str {
+    match uri.path_and_query() {
+        Some(whole) if query => whole.as_str(),
+        _ => uri.path(),
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        span::give_up(self.span);
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+        }
+        span::exit(self.0.span);
+    }
+}

@@ -1,0 +1,65 @@
+//! The future of a response, which is inside the request's span whenever it is polled, and when it is
+//! dropped.
+
+use super::request::Recorded;
+use http::Response;
+use pin_project_lite::pin_project;
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+pin_project! {
+    /// The future of a response whose request is a span: see [`layer`](super::layer()).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct ResponseFuture<F> {
+        // None after the request has ended, if it is recorded.
+        #[pin]
+        inner: Option<F>,
+        // None if nothing is recorded, and after the end.
+        recorded: Option<Recorded>,
+    }
+
+    impl<F> PinnedDrop for ResponseFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(recorded) = this.recorded.take() {
+                let _entered = recorded.enter();
+                this.inner.set(None);
+                recorded.given_up();
+            }
+        }
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn new(inner: F, recorded: Option<Recorded>) -> Self {
+        Self { inner: Some(inner), recorded }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Display,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let inner = this.inner.as_mut().as_pin_mut().expect("a future is not polled after its end");
+        let Some(recorded) = this.recorded.as_ref() else { return inner.poll(context) };
+        let entered = recorded.enter();
+        let mut result = ready!(inner.poll(context));
+        // What its end records belongs to the request, too.
+        this.inner.set(None);
+        match &mut result {
+            Ok(response) => recorded.answered(response),
+            Err(error) => recorded.failed(error),
+        }
+        drop(entered);
+        *this.recorded = None;
+        Poll::Ready(result)
+    }
+}
