@@ -1,5 +1,5 @@
 //! What a black box costs against the anonymous arena, event for event, and how often write-back holds
-//! an event up when the box lies on a disk. `cargo bench --bench black_box`; `LOOKBACK_DISK=DIR` names
+//! an event up when the box lies on a disk. `cargo bench --bench black_box`; `LOOKBACK_BENCH_DISK=DIR` names
 //! a directory on a disk, this one unless set.
 //!
 //! There is one recorder a process, so arenas take turns, a tenth of a second each. A second anonymous
@@ -25,7 +25,8 @@ const WATCH: Duration = Duration::from_secs(6);
 
 fn main() {
     let memory = Directory::new(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" });
-    let disk = std::env::var_os("LOOKBACK_DISK").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let disk =
+        std::env::var_os("LOOKBACK_BENCH_DISK").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let disk = Directory::new(&disk);
     let places: [(&str, Option<PathBuf>); 4] = [
         ("A: the anonymous arena", None),

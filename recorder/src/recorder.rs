@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod taking;
 
 use crate::advance::{Advanced, Advancer};
 use crate::arena::{Arena, Identity};
@@ -25,13 +26,12 @@ use crate::timing::Timings;
 use crate::trigger::active::Active;
 use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
-use crate::trigger::ticket::Why;
 use crate::trigger::{Armed, hook, signal, slow};
-use crate::window::{Wanted, Window};
+use crate::window::Window;
 use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
 use lookback_snapshot::wire::{
-    ClockKind, Generation, Loss, Metadata, Nanos, encode_event_table, key,
+    ClockKind, Generation, Loss, Metadata, key,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -461,150 +461,6 @@ impl Shared {
     fn notify_sink(&self) {
         if let Some(sink) = &*self.sink.lock() {
             sink.notify();
-        }
-    }
-
-    pub(crate) fn snapshot(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
-        if self.control.is_foreign() {
-            return Err(Error::Forked);
-        }
-        let window = self.snapshots.get(|| {
-            // A generation that has only begun is taken along as it is. So is one that cannot be
-            // ended now: a snapshot must come of it all the same.
-            if let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
-                && advancer.running().1 * 4 > self.settings.generation_period
-            {
-                let _ = advancer.advance(PATIENCE);
-            }
-            self.notify_sink();
-            self.copy_window().map(Arc::new)
-        })?;
-        Ok(self.describe(window, reason, trigger))
-    }
-
-    /// Takes a snapshot for triggers, and waits for nobody who may be waiting for it: whatever lock
-    /// cannot be had, it does without. `more` reasons were not kept.
-    pub(crate) fn snapshot_for(
-        &self,
-        whys: &[&Why],
-        more: u64,
-        advance: bool,
-    ) -> Result<Snapshot, Error> {
-        if advance
-            && let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
-            && advancer.running().1 * 4 > self.settings.generation_period
-        {
-            let _ = advancer.advance(PATIENCE);
-        }
-        if let Some(sink) = self.sink.try_lock()
-            && let Some(sink) = &*sink
-        {
-            sink.notify();
-        }
-        let window = Arc::new(self.copy_window()?);
-        let first = whys.first().map_or(("", ""), |why| (&why.reason, &why.trigger));
-        let mut snapshot = self.describe(window, first.0, first.1);
-        for why in whys.iter().skip(1) {
-            snapshot.add(key::REASON, why.reason.as_str());
-            snapshot.add(key::TRIGGER, why.trigger.as_str());
-        }
-        if more > 0 {
-            snapshot.add(key::MORE_REASONS, more);
-        }
-        for (name, value) in whys.iter().flat_map(|why| &why.details) {
-            snapshot.add(name, value.clone());
-        }
-        Ok(snapshot)
-    }
-
-    fn copy(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
-        Ok(self.describe(Arc::new(self.copy_window()?), reason, trigger))
-    }
-
-    fn copy_window(&self) -> Result<Window, Error> {
-        let began = Instant::now();
-        let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
-        let window = Window::copy(&*self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
-        if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
-            timings.snapshots.record(began.elapsed());
-        }
-        Ok(window)
-    }
-
-    fn describe(&self, window: Arc<Window>, reason: &str, trigger: &str) -> Snapshot {
-        let mut metadata = self.metadata.clone();
-        metadata.add(key::COVERED, window.covered().0);
-        if let Some(last) = window.generations.last() {
-            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
-        }
-        for (cause, count) in self.lost() {
-            metadata.add(&format!("{}{cause}", key::LOST), count);
-        }
-        self.add_settings(&mut metadata, reason, trigger);
-        Snapshot::new(window, metadata)
-    }
-
-    fn add_settings(&self, metadata: &mut Metadata, reason: &str, trigger: &str) {
-        metadata.add(key::REASON, reason);
-        metadata.add(key::TRIGGER, trigger);
-        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
-        metadata.add(key::WINDOW, self.settings.window.as_nanos() as u64);
-        metadata.add(key::MAX_BYTES, self.settings.max_bytes as u64);
-        metadata.add(key::CLOCK, self.clock.name());
-        if let Some(advancer) = self.advancer.try_lock_for(PATIENCE) {
-            metadata.add(key::CLOCK_FREQUENCY, advancer.frequency());
-            metadata.add(key::RECORDED, advancer.recorded());
-        }
-        metadata.add(key::EVENT_TABLE, encode_event_table());
-    }
-
-    fn save(&self, reason: &str) -> Result<PathBuf, Error> {
-        let snapshot = self.snapshot(reason, "request")?;
-        let directory = &self.saver.directory;
-        directory.make()?;
-        let path = directory.path.join(directory.name("request"));
-        snapshot.save(&path)?;
-        directory.prune();
-        Ok(path)
-    }
-
-    fn lost(&self) -> Vec<(Loss, u64)> {
-        let since = |(cause, before): &(Loss, u64)| {
-            let lost = self.control.lost(*cause) - before;
-            (lost > 0).then_some((*cause, lost))
-        };
-        self.lost_before.iter().filter_map(since).collect()
-    }
-
-    fn stats(&self) -> Stats {
-        let advancer = self.advancer.lock();
-        let ring = self.arena.ring();
-        let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
-        let generation = advancer.running().0.0;
-        let timings = self.timings.lock();
-        let sink = self.sink.lock();
-        Stats {
-            recorded: advancer.recorded(),
-            reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
-            lost: self.lost(),
-            generation,
-            generations: generation + 1 - ring.oldest.load(Ordering::Acquire).min(generation),
-            bytes: head.saturating_sub(tail),
-            max_bytes: self.settings.max_bytes as u64,
-            window: self.settings.window,
-            snapshot_dir: self.settings.snapshot_dir.clone(),
-            threads: self.control.threads.load(Ordering::Relaxed),
-            advances: timings.advances.summary(),
-            waits: timings.waits.summary(),
-            snapshots: timings.snapshots.summary(),
-            sink_lost: sink.as_ref().map_or(0, SinkThread::lost),
-            sink_error: sink.as_ref().and_then(SinkThread::error),
-            clock: self.clock,
-            clock_frequency: advancer.frequency(),
-            barrier: self.barrier,
-            armed: self.settings.triggers.iter().map(|t| t.name().to_owned()).collect(),
-            triggers: self.saver.stats(),
-            broken: advancer.broken().map(str::to_owned),
         }
     }
 

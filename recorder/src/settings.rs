@@ -46,6 +46,9 @@ impl fmt::Debug for Builder {
             .field("max_bytes", &self.max_bytes)
             .field("generation_period", &self.generation_period)
             .field("snapshot_dir", &self.snapshot_dir)
+            .field("black_box", &self.black_box)
+            .field("black_boxes_kept", &self.black_boxes_kept)
+            .field("fatal_signals", &self.fatal_signals)
             .finish_non_exhaustive()
     }
 }

@@ -106,6 +106,31 @@ const VARIABLES: &[Variable] = &[
             Ok(builder.snapshot_limits(files, bytes))
         },
     },
+    Variable {
+        name: "LOOKBACK_BLACK_BOX",
+        right: "the path of a file is expected, on a tmpfs if there is one",
+        set: |builder, text| {
+            check(!text.contains('\0'), "a path has no NUL in it")?;
+            Ok(builder.black_box(text))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_BLACK_BOXES_KEPT",
+        right: "a number of files like 3 is expected",
+        set: |builder, text| {
+            let boxes = usize::try_from(number(text)?).unwrap_or(usize::MAX);
+            Ok(builder.black_boxes_kept(boxes))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_FATAL_SIGNALS",
+        right: "on or off is expected",
+        set: |builder, text| match text.trim().to_ascii_lowercase().as_str() {
+            "on" | "yes" | "true" | "1" => Ok(builder.fatal_signals(true)),
+            "off" | "no" | "false" | "0" => Ok(builder.fatal_signals(false)),
+            _ => Err("that is neither".to_owned()),
+        },
+    },
     Variable { name: "LOOKBACK_TRIGGERS", right: triggers::RIGHT, set: triggers::set },
 ];
 
@@ -144,6 +169,9 @@ impl Recorder {
     /// | `LOOKBACK_SNAPSHOT_DIR` | `/var/lib/shop` | [`Builder::snapshot_dir`] |
     /// | `LOOKBACK_SNAPSHOT_FILES` | `32` | [`Builder::snapshot_limits`] |
     /// | `LOOKBACK_SNAPSHOT_BYTES` | `1GiB` | [`Builder::snapshot_limits`] |
+    /// | `LOOKBACK_BLACK_BOX` | `/dev/shm/shop.lookback` | [`Builder::black_box`] |
+    /// | `LOOKBACK_BLACK_BOXES_KEPT` | `3` | [`Builder::black_boxes_kept`] |
+    /// | `LOOKBACK_FATAL_SIGNALS` | `on` | [`Builder::fatal_signals`] |
     /// | `LOOKBACK_TRIGGERS` | `panic; log=ERROR` | [`Builder::trigger`] |
     ///
     /// A variable that is empty is as one that is not set. `docs/environment.md` has the whole syntax.

@@ -32,6 +32,9 @@ fn every_variable_sets_what_it_says() {
         ("LOOKBACK_SNAPSHOT_DIR", "/some where"),
         ("LOOKBACK_SNAPSHOT_FILES", "7"),
         ("LOOKBACK_SNAPSHOT_BYTES", " 2 GiB "),
+        ("LOOKBACK_BLACK_BOX", "/dev/shm/a box"),
+        ("LOOKBACK_BLACK_BOXES_KEPT", "9"),
+        ("LOOKBACK_FATAL_SIGNALS", "off"),
         ("LOOKBACK_TRIGGERS", "panic"),
         ("PATH", "ignored"),
     ]);
@@ -39,7 +42,15 @@ fn every_variable_sets_what_it_says() {
     let bounds = builder.snapshot_bounds;
     assert_eq!((bounds.files, bounds.bytes, builder.triggers.len()), (7, 2 << 30, 1));
     let settings = format!("{builder:?}");
-    for part in ["window: 90s", "max_bytes: 67108864", "Some(250ms)", "Some(\"/some where\")"] {
+    for part in [
+        "window: 90s",
+        "max_bytes: 67108864",
+        "Some(250ms)",
+        "Some(\"/some where\")",
+        "black_box: Some(\"/dev/shm/a box\")",
+        "black_boxes_kept: 9",
+        "fatal_signals: false",
+    ] {
         assert!(settings.contains(part), "{part} in {settings}");
     }
 }
