@@ -15,6 +15,9 @@ pub use lookback_recorder::{
     save, snapshot, stats,
 };
 
+#[cfg(target_os = "linux")]
+pub use lookback_recorder::{OutsideArena, OutsideError, RUN_SOCKET, recorded_processes};
+
 #[cfg(feature = "tokio")]
 pub use self::tokio::{block_on, spawn, spawn_blocking, spawn_local, spawn_on};
 

@@ -304,6 +304,14 @@ fn facts(event: &Event) -> Vec<(&'static str, Fact<'_>)> {
     facts
 }
 
+/// The event as a JSON object.
+pub fn json_of(event: &Event, since: u64) -> serde_json::Value {
+    let mut line = Vec::new();
+    // Memory takes every byte, and what is written is JSON.
+    let _ = print_json(event, since, &mut line);
+    serde_json::from_slice(&line).unwrap_or_default()
+}
+
 /// A line for programs.
 fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, r#"{{"t":{since},"generation":{},"thread":"#, event.generation())?;

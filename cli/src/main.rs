@@ -3,15 +3,22 @@
 
 #![forbid(unsafe_code)]
 
+mod arena_file;
 mod completions;
 mod demo;
 mod events;
 mod export;
 mod glob;
 mod info;
+mod last_events;
 mod open_regions;
 mod outcome;
 mod output;
+mod process;
+mod ps;
+mod recover;
+mod saved;
+mod snapshot;
 mod summary;
 mod terminal;
 mod text;
@@ -54,6 +61,9 @@ enum Command {
     Summary(summary::Summary),
     Validate(validate::Validate),
     Export(export::Export),
+    Snapshot(snapshot::Snapshot),
+    Recover(recover::Recover),
+    Ps(ps::Ps),
     Completions(completions::Completions),
 }
 
@@ -72,6 +82,9 @@ fn main() -> ExitCode {
         Command::Summary(summary) => summary.run(),
         Command::Validate(validate) => validate.run(),
         Command::Export(export) => export.run(),
+        Command::Snapshot(snapshot) => snapshot.run(),
+        Command::Recover(recover) => recover.run(),
+        Command::Ps(ps) => ps.run(),
         Command::Completions(completions) => completions.run(),
     })
 }

@@ -1,5 +1,6 @@
 //! How a command ends: what it says when something is wrong, and its exit code.
 
+use crate::arena_file;
 use crate::text::escape;
 use anyhow::anyhow;
 use lookback::read::{ReadError, Reason, Trace};
@@ -15,6 +16,8 @@ pub enum Verdict {
     Sound,
     /// The input is damaged, or a check failed. What is wrong has been said.
     Bad,
+    /// What a command that was run has ended with.
+    Code(u8),
 }
 
 /// The exit code of a command. Says on one line of stderr what went wrong, if it did.
@@ -22,6 +25,7 @@ pub fn conclude(outcome: anyhow::Result<Verdict>) -> ExitCode {
     match outcome {
         Ok(Verdict::Sound) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::FAILURE,
+        Ok(Verdict::Code(code)) => ExitCode::from(code),
         // Who reads the output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,7 +54,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 pub fn open(path: &Path) -> anyhow::Result<Trace> {
     Trace::open(path).map_err(|error| {
         let file = path.display();
-        let Reason::Io { kind, message } = error.reason() else { return anyhow!("{error}") };
+        let Reason::Io { kind, message } = error.reason() else {
+            return match arena_file::is_arena(path) {
+                true => anyhow!(
+                    "{file}: a black box, not a snapshot; `lookback recover {file}` makes a snapshot of it"
+                ),
+                false => anyhow!("{error}"),
+            };
+        };
         match kind {
             io::ErrorKind::NotFound => {
                 anyhow!("{file}: there is no such file; `lookback demo` makes one to look at")

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where to write to: a path, or `-` for the standard output.
 pub struct Output<'a> {
@@ -31,6 +32,11 @@ impl<'a> Output<'a> {
             bail!("{}: this is the snapshot itself", path.display());
         }
         Ok(output)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.path
     }
 
     /// Whether it is the standard output, which then has no room for anything else.
@@ -62,18 +68,58 @@ impl<'a> Output<'a> {
     fn replace<T>(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
         // Behind a link, what it leads to is replaced.
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.to_owned());
-        let temporary =
-            Temporary(path.with_file_name(format!(".lookback-{}.tmp", std::process::id())));
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        // It tells as much as the snapshot, which only its owner may read.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&temporary.0)?;
-        let written = fill(file, write)?;
+        let temporary = Temporary::beside(&path);
+        let written = fill(temporary.create()?, write)?;
         fs::rename(&temporary.0, &path)?;
         std::mem::forget(temporary);
         Ok(written)
+    }
+}
+
+/// Writes a file that is not there yet, as `stem.lbk` in a directory, or, if that is taken, as
+/// `stem-2.lbk` and so on; says what it is called. It is synced before it gets its name.
+pub fn write_new(directory: &Path, stem: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let first = directory.join(format!("{stem}.lbk"));
+    let written = (|| {
+        let temporary = Temporary::beside(&first);
+        let mut file = temporary.create()?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        for number in 1..MOST_OF_A_NAME {
+            let path = match number {
+                1 => first.clone(),
+                _ => directory.join(format!("{stem}-{number}.lbk")),
+            };
+            match rename_to_new(&temporary.0, &path) {
+                Ok(()) => {
+                    std::mem::forget(temporary);
+                    // So that the name outlives a power cut, too.
+                    let within =
+                        if directory == Path::new("") { Path::new(".") } else { directory };
+                    File::open(within)?.sync_all()?;
+                    return Ok(path);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("there are too many files of that name"))
+    })();
+    written.with_context(|| format!("{}: cannot be written", first.display()))
+}
+
+/// So many files may have the same stem.
+const MOST_OF_A_NAME: u32 = 1000;
+
+/// Renames, unless something has that name.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
     }
 }
 
@@ -86,6 +132,23 @@ fn fill<T>(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> i
 
 /// A file that is taken away again, unless it was given its name.
 struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(path.with_file_name(format!(".lookback-{}-{number}.tmp", std::process::id())))
+    }
+
+    /// Only its owner may read it: it tells as much as the snapshot.
+    fn create(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&self.0)
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {

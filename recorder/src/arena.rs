@@ -10,6 +10,7 @@
 
 use crate::error::Error;
 use crate::ring::Ring;
+use crate::source::Source;
 use lookback_snapshot::wire::{ARENA_MAGIC, ARENA_VERSION, BLOCK_GRANULE, ClockKind, offset};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Arena {
     base: *mut u8,
     length: usize,
+    /// Closed by us only if it still is ours: see `drop`.
     #[cfg(target_os = "linux")]
-    file: std::fs::File,
+    file: std::mem::ManuallyDrop<std::fs::File>,
     #[cfg(target_os = "linux")]
     identity: (u64, u64),
     /// Writers may still be in it: it must stay mapped for ever.
@@ -38,24 +40,66 @@ unsafe impl Sync for Arena {}
 pub(crate) struct Identity<'a> {
     pub(crate) process_start: u64,
     pub(crate) boot_id: [u8; 16],
+    pub(crate) pid_namespace: u64,
     pub(crate) clock: ClockKind,
     pub(crate) window: u64,
     pub(crate) metadata: &'a [u8],
 }
 
+/// How long an arena of so many bytes is, header included.
+fn length_of(max_bytes: usize) -> usize {
+    max_bytes / BLOCK_GRANULE * BLOCK_GRANULE
+}
+
 impl Arena {
     /// Makes an arena of `max_bytes`, header included, all of it allocated.
     pub(crate) fn new(max_bytes: usize, identity: &Identity<'_>) -> Result<Self, Error> {
-        let length = max_bytes / BLOCK_GRANULE * BLOCK_GRANULE;
+        let length = length_of(max_bytes);
         let arena = Self::allocate(length).map_err(|error| Error::Arena { length, error })?;
         arena.write_header(identity);
         Ok(arena)
     }
 
+    /// Makes an arena of `max_bytes` in a file of its own, which outlives the process. Of the boxes of
+    /// predecessors that died `kept` are kept; the path of the one that was found now comes along.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_black_box(
+        max_bytes: usize,
+        identity: &Identity<'_>,
+        path: &std::path::Path,
+        kept: usize,
+    ) -> Result<(Self, Option<std::path::PathBuf>), Error> {
+        let at = |error| Error::BlackBox { path: path.to_owned(), error };
+        let length = length_of(max_bytes);
+        check_file_size_limit(length).map_err(at)?;
+        let new = crate::black_box::NewBox::create(path, length, kept)?;
+        let made = new.file.try_clone().and_then(|file| Self::map(file, length));
+        let arena = match made {
+            Ok(arena) => arena,
+            Err(error) => {
+                new.abandon();
+                return Err(at(error));
+            }
+        };
+        arena.write_header(identity);
+        let predecessor = new.publish()?;
+        Ok((arena, predecessor))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn in_black_box(
+        _max_bytes: usize,
+        _identity: &Identity<'_>,
+        path: &std::path::Path,
+        _kept: usize,
+    ) -> Result<(Self, Option<std::path::PathBuf>), Error> {
+        let error = io::ErrorKind::Unsupported.into();
+        Err(Error::BlackBox { path: path.to_owned(), error })
+    }
+
     #[cfg(target_os = "linux")]
     fn allocate(length: usize) -> io::Result<Self> {
-        use std::os::fd::{AsRawFd, FromRawFd};
-        use std::os::linux::fs::MetadataExt;
+        use std::os::fd::FromRawFd;
         check_file_size_limit(length)?;
         // SAFETY: the name is a string that ends with a zero.
         let descriptor = unsafe {
@@ -72,6 +116,23 @@ impl Arena {
         if unsafe { libc::fallocate(descriptor, 0, 0, length as i64) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        let arena = Self::map(file, length)?;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
+            // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fcntl(descriptor, libc::F_ADD_SEALS, seal) } == 0 {
+                break;
+            }
+        }
+        Ok(arena)
+    }
+
+    /// Maps a file of this length, all of whose space is allocated.
+    #[cfg(target_os = "linux")]
+    fn map(file: std::fs::File, length: usize) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        use std::os::linux::fs::MetadataExt;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
         let base = unsafe {
@@ -83,16 +144,12 @@ impl Arena {
         // A kernel before 5.14 has no such advice: then each page costs its first writer a fault.
         // SAFETY: the range is the mapping.
         unsafe { libc::madvise(base, length, libc::MADV_POPULATE_WRITE) };
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
-        for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
-            // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
-            // SAFETY: the descriptor is open.
-            if unsafe { libc::fcntl(descriptor, libc::F_ADD_SEALS, seal) } == 0 {
-                break;
-            }
-        }
-        let metadata = file.metadata()?;
+        let metadata = file.metadata().inspect_err(|_| {
+            // SAFETY: the mapping was just made, and nobody knows it.
+            unsafe { libc::munmap(base, length) };
+        })?;
         let identity = (metadata.st_dev(), metadata.st_ino());
+        let file = std::mem::ManuallyDrop::new(file);
         Ok(Self { base: base.cast(), length, file, identity, leaked: false.into() })
     }
 
@@ -128,6 +185,7 @@ impl Arena {
         put(offset::PROCESS_START, &identity.process_start.to_le_bytes());
         put(offset::BOOT_ID, &identity.boot_id);
         put(offset::WINDOW, &identity.window.to_le_bytes());
+        put(offset::PID_NAMESPACE, &identity.pid_namespace.to_le_bytes());
         let most = offset::GENERATIONS - offset::METADATA - 4;
         // What does not fit is left out whole: half a record would be damage.
         if identity.metadata.len() <= most {
@@ -145,6 +203,12 @@ impl Arena {
         self.base
     }
 
+    /// The descriptor of the file that it lies in.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn descriptor(&self) -> libc::c_int {
+        std::os::fd::AsRawFd::as_raw_fd(&*self.file)
+    }
+
     /// How many bytes of data it holds.
     pub(crate) fn capacity(&self) -> u64 {
         (self.length - offset::DATA) as u64
@@ -156,54 +220,12 @@ impl Arena {
         unsafe { &*self.base.add(offset::HEAD).cast::<Ring>() }
     }
 
-    /// Copies `length` bytes from position `from` on to the end of `into`.
-    pub(crate) fn copy(&self, from: u64, length: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        let capacity = self.capacity();
-        into.reserve(length as usize);
-        let at = from % capacity;
-        let first = length.min(capacity - at);
-        self.append(offset::DATA as u64 + at, first as usize, into)?;
-        self.append(offset::DATA as u64, (length - first) as usize, into)
-    }
-
-    /// Copies the header to the end of `into`.
-    pub(crate) fn copy_header(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        self.append(0, offset::DATA, into)
-    }
-
-    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    fn read(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
         assert!(from as usize + length <= self.length);
-        into.reserve(length);
+        reserve(into, length)?;
         #[cfg(target_os = "linux")]
         if self.descriptor_is_ours() {
-            use std::os::fd::AsRawFd;
-            let mut done = 0;
-            while done < length {
-                // SAFETY: there is room for `length` bytes behind the end of `into`.
-                let read = unsafe {
-                    libc::pread(
-                        self.file.as_raw_fd(),
-                        into.as_mut_ptr().add(into.len()).cast(),
-                        length - done,
-                        (from as usize + done) as i64,
-                    )
-                };
-                if read <= 0 {
-                    let error = io::Error::last_os_error();
-                    if read < 0 && error.kind() == io::ErrorKind::Interrupted {
-                        continue;
-                    }
-                    return Err(if read == 0 {
-                        io::ErrorKind::UnexpectedEof.into()
-                    } else {
-                        error
-                    });
-                }
-                // SAFETY: the kernel has filled so many bytes behind the end.
-                unsafe { into.set_len(into.len() + read as usize) };
-                done += read as usize;
-            }
-            return Ok(());
+            return read_at(&self.file, from, length, into);
         }
         // Word by word, each read atomically: what is torn, the ring's check finds.
         for at in (from as usize..from as usize + length).step_by(8) {
@@ -221,14 +243,78 @@ impl Arena {
         self.file.metadata().is_ok_and(|m| (m.st_dev(), m.st_ino()) == self.identity)
     }
 
+    /// Notes that the recording was ended in order: what is there is nobody's last words.
+    pub(crate) fn note_end(&self) {
+        // SAFETY: the header holds a word at this offset.
+        let ended = unsafe { &*self.base.add(offset::ENDED).cast::<AtomicU64>() };
+        ended.store(1_u64.to_le(), Ordering::Release);
+    }
+
     /// Keeps the mapping for ever: a writer may be stuck in it.
     pub(crate) fn leak(&self) {
         self.leaked.store(true, Ordering::Relaxed);
     }
 }
 
+impl Source for Arena {
+    fn capacity(&self) -> u64 {
+        Self::capacity(self)
+    }
+
+    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        self.read(from, length, into)
+    }
+
+    fn tail_after_copy(&self) -> io::Result<u64> {
+        Ok(self.ring().tail_after_copy())
+    }
+}
+
+/// Reads `length` bytes of a file to the end of `into`, which has room for them.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_at(
+    file: &std::fs::File,
+    from: u64,
+    length: usize,
+    into: &mut Vec<u8>,
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    reserve(into, length)?;
+    let mut done = 0;
+    while done < length {
+        // SAFETY: there is room for what is left of `length` behind the end of `into`.
+        let read = unsafe {
+            let end = into.as_mut_ptr().add(into.len()).cast();
+            libc::pread(file.as_raw_fd(), end, length - done, from.wrapping_add(done as u64) as i64)
+        };
+        if read <= 0 {
+            let error = io::Error::last_os_error();
+            if read < 0 && error.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(if read == 0 { io::ErrorKind::UnexpectedEof.into() } else { error });
+        }
+        // SAFETY: the kernel has filled so many bytes behind the end.
+        unsafe { into.set_len(into.len() + read as usize) };
+        done += read as usize;
+    }
+    Ok(())
+}
+
+/// Makes room. A copy is the largest thing that the recorder allocates, and a service that has no memory
+/// for it must not die of it.
+pub(crate) fn reserve(into: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    into.try_reserve(length).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
+        // Where a program has closed all descriptors, the number may be somebody else's by now.
+        #[cfg(target_os = "linux")]
+        if self.descriptor_is_ours() {
+            // SAFETY: nobody uses it after this.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.file) };
+        }
         if !*self.leaked.get_mut() {
             // SAFETY: the mapping is ours, and who drops the last reference has made sure that no
             // writer is in it.
@@ -240,15 +326,24 @@ impl Drop for Arena {
 /// `fallocate` on an anonymous file obeys the limit on file sizes, too, with a fatal signal.
 #[cfg(target_os = "linux")]
 fn check_file_size_limit(length: usize) -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    match file_size_limit() {
+        Some(limit) if limit < length as u64 => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// The limit on the size of the files that this process writes, if there is one.
+pub(crate) fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
     // SAFETY: `limit` is a valid place.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-    if limit.rlim_cur != libc::RLIM_INFINITY && limit.rlim_cur < length as u64 {
-        let limit = limit.rlim_cur;
-        let reason = format!("the limit on file sizes (RLIMIT_FSIZE) is {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
-    Ok(())
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// What there is to say of something that the limit does not allow.
+pub(crate) fn too_large(limit: u64) -> io::Error {
+    let reason = format!("the limit on file sizes (RLIMIT_FSIZE) is {limit} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, reason)
 }
 
 #[cfg(test)]
@@ -261,6 +356,7 @@ mod tests {
         let identity = Identity {
             process_start: 5,
             boot_id: [7; 16],
+            pid_namespace: 0,
             clock: ClockKind::Tsc,
             window: 10,
             metadata: b"abc",
@@ -279,6 +375,7 @@ mod tests {
         let identity = Identity {
             process_start: 0,
             boot_id: [0; 16],
+            pid_namespace: 0,
             clock: ClockKind::Monotonic,
             window: 0,
             metadata: &[],

@@ -47,7 +47,7 @@ pub(crate) fn monotonic() -> Nanos {
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-fn wall() -> Nanos {
+pub(crate) fn wall() -> Nanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Nanos(since.as_nanos() as u64)
 }

@@ -47,6 +47,14 @@ pub enum Error {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The black box could not be had.
+    #[error("the black box {}: {error}", path.display())]
+    BlackBox {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is in its way.
+        error: io::Error,
+    },
     /// The operating system refused something else that recording needs.
     #[error("{what}: {error}")]
     System {

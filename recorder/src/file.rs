@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::arena::{file_size_limit, too_large};
 use crate::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 /// renames it. On an error nothing is left behind, and what was there before still is.
 pub(crate) fn atomically(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    write: impl FnOnce(&mut BufWriter<Bounded>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let at = |error| Error::File { path: path.to_owned(), error };
     if path.file_name().is_none() {
@@ -58,13 +59,37 @@ fn open_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 
 fn write_and_sync(
     file: File,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    write: impl FnOnce(&mut BufWriter<Bounded>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut file = BufWriter::with_capacity(1 << 18, file);
+    let mut file = BufWriter::with_capacity(1 << 18, Bounded { file, written: 0 });
     write(&mut file)?;
     file.flush()?;
-    file.get_ref().sync_all()?;
+    file.get_ref().file.sync_all()?;
     Ok(())
+}
+
+/// A file that is not written beyond the process's limit: that would be a fatal signal, to a service
+/// that has done nothing wrong.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    file: File,
+    written: u64,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let after = self.written + bytes.len() as u64;
+        if let Some(limit) = file_size_limit().filter(|limit| after > *limit) {
+            return Err(too_large(limit));
+        }
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A name for a snapshot that nobody gave a name: the process, when, and what took it. No other one

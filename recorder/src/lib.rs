@@ -19,10 +19,13 @@ real! {
     mod advance;
     mod arena;
     mod barrier;
+    #[cfg(target_os = "linux")]
+    mod black_box;
     mod block;
     mod clock;
     mod collector;
     mod control;
+    mod crash;
     mod cursor;
     mod emit;
     mod environment;
@@ -30,11 +33,14 @@ real! {
     mod fields;
     mod file;
     mod groups;
+    mod holder;
     mod life;
     mod listing;
     mod macros;
     mod mapping;
     mod ordinary;
+    #[cfg(target_os = "linux")]
+    mod outside;
     mod places;
     mod polls;
     mod process;
@@ -48,6 +54,7 @@ real! {
     mod site;
     mod slot;
     mod snapshot;
+    mod source;
     mod span;
     mod span_life;
     mod statement;
@@ -70,6 +77,9 @@ real! {
     pub use error::Error;
     pub use lookback_snapshot::file::GenerationFrame;
     pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
+    #[cfg(target_os = "linux")]
+    pub use outside::{OutsideArena, OutsideError, recorded_processes};
+    pub use holder::SOCKET as RUN_SOCKET;
     pub use recorded::{RecordExt, Recorded, WaitingFor};
     pub use recorder::{Recorder, save, snapshot, stats};
     pub use settings::Builder;

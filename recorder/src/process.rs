@@ -64,10 +64,33 @@ pub(crate) fn boot_id() -> [u8; 16] {
 
 /// When this process began, in the kernel's clock ticks since boot; 0 where that is not known.
 pub(crate) fn start_time() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    stat("self").map_or(0, |(_, start)| start)
+}
+
+/// Whether this process, by its number and its start, is there and has not ended.
+pub(crate) fn is_alive(pid: u32, start: u64) -> bool {
+    stat(&pid.to_string()).is_some_and(|(state, began)| began == start && !matches!(state, 'Z' | 'X'))
+}
+
+/// A process's state and when it began.
+fn stat(process: &str) -> Option<(char, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in parentheses, may hold anything; the fields are counted behind it.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// The identity of the namespace that numbers of processes are of here; 0 where there is none.
+pub(crate) fn pid_namespace() -> u64 {
+    #[cfg(target_os = "linux")]
+    let inode = {
+        use std::os::linux::fs::MetadataExt;
+        fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.st_ino())
+    };
+    #[cfg(not(target_os = "linux"))]
+    let inode = 0;
+    inode
 }
 
 #[cfg(test)]

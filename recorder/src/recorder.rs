@@ -10,8 +10,10 @@ use crate::barrier::Barrier;
 use crate::clock::{self, Calibration};
 use crate::collector::{self, Command};
 use crate::control::{Control, Mode, control};
+use crate::crash;
 use crate::emit::is_recording;
 use crate::error::Error;
+use crate::holder;
 use crate::process;
 use crate::settings::{Builder, Settings};
 use crate::share::Shares;
@@ -33,7 +35,7 @@ use lookback_snapshot::wire::{
 };
 use parking_lot::Mutex;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -89,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) collector_thread: AtomicU64,
     /// Losses from before this recording began.
     lost_before: Vec<(Loss, u64)>,
+    /// Where the black box of a predecessor that died was moved to.
+    predecessor: Option<PathBuf>,
 }
 
 /// Who is told when recording starts or stops.
@@ -138,11 +142,19 @@ impl Recorder {
         let identity = Identity {
             process_start: process::start_time(),
             boot_id: process::boot_id(),
+            pid_namespace: process::pid_namespace(),
             clock,
             window: settings.window.as_nanos() as u64,
             metadata: &metadata.encode(),
         };
-        let arena = Arc::new(Arena::new(settings.max_bytes, &identity)?);
+        let (arena, predecessor) = match &settings.black_box {
+            Some(path) => {
+                let kept = settings.black_boxes_kept;
+                Arena::in_black_box(settings.max_bytes, &identity, path, kept)?
+            }
+            None => (Arena::new(settings.max_bytes, &identity)?, None),
+        };
+        let arena = Arc::new(arena);
         let timings = Arc::new(Mutex::new(Timings::new()));
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
@@ -177,7 +189,12 @@ impl Recorder {
             active,
             collector_thread: AtomicU64::new(0),
             lost_before,
+            predecessor,
         });
+        let is_held = holder::hand_over(&shared.arena);
+        if shared.settings.fatal_signals && (is_held || shared.settings.black_box.is_some()) {
+            crash::watch(&shared.arena);
+        }
         let (commands, collector) = match shared.start_threads(sink, first) {
             Ok(started) => started,
             Err(error) => {
@@ -223,6 +240,13 @@ impl Recorder {
     /// As for [`snapshot`](Self::snapshot) and [`Snapshot::save`].
     pub fn save(&self, reason: &str) -> Result<PathBuf, Error> {
         self.shared.save(reason)
+    }
+
+    /// Where the [black box](Builder::black_box) of a predecessor was moved to that was found at
+    /// start: of a process that died.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<&Path> {
+        self.shared.predecessor.as_deref()
     }
 
     /// What the recorder has done so far, and how well.
@@ -500,7 +524,7 @@ impl Shared {
     fn copy_window(&self) -> Result<Window, Error> {
         let began = Instant::now();
         let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
-        let window = Window::copy(&self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
+        let window = Window::copy(&*self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
         if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
             timings.snapshots.record(began.elapsed());
         }
@@ -586,11 +610,16 @@ impl Shared {
 
     /// The end: tracing off, the last generation complete, the sink served.
     fn end(&self) -> Result<(), Error> {
+        crash::forget(&self.arena);
         let stopped = self.advancer.lock().stop(LAST_PATIENCE);
         if stopped.is_err() {
             // Somebody may still be inside: what it may touch must stay.
             self.control.generation.store(0, Ordering::Release);
             self.arena.leak();
+        }
+        // In a thread that panics this is no orderly end, whatever else it is.
+        if !std::thread::panicking() {
+            self.arena.note_end();
         }
         // Its lock is not held while it is waited for.
         let sink = self.sink.lock().take();

@@ -229,11 +229,17 @@ impl Ring {
         (entry.number.load(Ordering::Relaxed) == generation).then_some(start)
     }
 
-    /// The reader's side of the seqlock: whether what was copied from `position` on is sound, asked
-    /// after the copy.
-    pub(crate) fn still_holds(&self, position: u64) -> bool {
+    /// The reader's side of the seqlock: where the tail stands, asked after a copy. What was copied from
+    /// there on is sound.
+    pub(crate) fn tail_after_copy(&self) -> u64 {
         fence(Ordering::Acquire);
-        self.tail.load(Ordering::Acquire) <= position
+        self.tail.load(Ordering::Acquire)
+    }
+
+    /// Whether what was copied from `position` on is sound, asked after the copy.
+    #[cfg(loom)]
+    pub(crate) fn still_holds(&self, position: u64) -> bool {
+        self.tail_after_copy() <= position
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Builder {
     panic_patience: Duration,
     name: Option<String>,
     barrier: Option<Barrier>,
+    black_box: Option<PathBuf>,
+    black_boxes_kept: usize,
+    fatal_signals: bool,
     sink: Option<Box<dyn Sink>>,
 }
 
@@ -62,6 +65,9 @@ pub(crate) struct Settings {
     pub(crate) notes_panics: bool,
     pub(crate) name: Option<String>,
     pub(crate) barrier: Option<Barrier>,
+    pub(crate) black_box: Option<PathBuf>,
+    pub(crate) black_boxes_kept: usize,
+    pub(crate) fatal_signals: bool,
 }
 
 impl Default for Builder {
@@ -77,6 +83,9 @@ impl Default for Builder {
             panic_patience: Duration::from_secs(2),
             name: None,
             barrier: None,
+            black_box: None,
+            black_boxes_kept: 3,
+            fatal_signals: true,
             sink: None,
         }
     }
@@ -144,6 +153,36 @@ impl Builder {
     /// What the process is called in its snapshots: the executable's name unless set.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Records into this file, which outlives the process however it ends: `lookback recover` makes a
+    /// snapshot of it. It takes [`max_bytes`](Self::max_bytes), allocated at once, and belongs to one
+    /// process. A path on a tmpfs, `/dev/shm/my-service.lookback` say, costs nothing beyond memory; on
+    /// a disk, the system writes it back all the time, which can hold a thread up for milliseconds.
+    ///
+    /// The box of a predecessor that died is moved aside at start, to the same name with its time
+    /// behind it: see [`black_boxes_kept`](Self::black_boxes_kept) and
+    /// [`Recorder::predecessor`](crate::Recorder::predecessor). One whose recording was ended in order
+    /// is replaced. Linux only.
+    pub fn black_box(mut self, path: impl Into<PathBuf>) -> Self {
+        self.black_box = Some(path.into());
+        self
+    }
+
+    /// How many black boxes of predecessors that died are kept beside the own one: 3 unless set. The
+    /// oldest are deleted.
+    pub fn black_boxes_kept(mut self, boxes: usize) -> Self {
+        self.black_boxes_kept = boxes;
+        self
+    }
+
+    /// Whether fatal signals (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) are noted in the arena before the
+    /// process dies as it would have. They are, unless this is turned off, where the arena outlives the
+    /// process: in a black box, or under `lookback run`. The handlers call those that were there
+    /// before.
+    pub fn fatal_signals(mut self, noted: bool) -> Self {
+        self.fatal_signals = noted;
         self
     }
 
@@ -224,6 +263,9 @@ impl Builder {
             notes_panics: asked || !self.no_triggers,
             name: self.name,
             barrier: self.barrier,
+            black_box: self.black_box,
+            black_boxes_kept: self.black_boxes_kept,
+            fatal_signals: self.fatal_signals,
         })
     }
 }

@@ -168,7 +168,9 @@ pub(crate) struct Statuses<'a> {
 
 impl<'a> Statuses<'a> {
     pub(crate) fn new(control: &'a Control, generation: u64, base: u64, room: usize) -> Self {
-        let out = Vec::with_capacity(room);
+        let mut out = Vec::new();
+        // Without memory for them statuses are left out and counted, as without room in the arena.
+        let room = if out.try_reserve_exact(room).is_ok() { room } else { 0 };
         Self { control, generation, base, room, out, pending: 0, ids: HashMap::new() }
     }
 

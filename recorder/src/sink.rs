@@ -207,7 +207,7 @@ impl Consumer {
                 self.next = Generation(oldest);
                 continue;
             }
-            match Window::copy(&self.arena, self.mode, Wanted::Only(self.next))? {
+            match Window::copy(&*self.arena, self.mode, Wanted::Only(self.next))? {
                 Some(window) => {
                     for mut frame in window.frames() {
                         self.sink.generation(&self.metadata, &mut frame)?;

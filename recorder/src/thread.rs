@@ -231,7 +231,7 @@ pub(crate) fn os_thread() -> u64 {
 }
 
 #[cfg(target_os = "linux")]
-fn name() -> ThreadName {
+pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the kernel writes sixteen bytes at most, with a zero at the end.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
@@ -239,7 +239,7 @@ fn name() -> ThreadName {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn name() -> ThreadName {
+pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the name is written with a zero at the end, and cut to the length given.
     unsafe { libc::pthread_getname_np(libc::pthread_self(), name.0.as_mut_ptr().cast(), 16) };

@@ -16,9 +16,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::arena::Arena;
 use crate::clock;
 use crate::control::Mode;
+use crate::source::Source;
 use lookback_snapshot::file::{FileBlock, GenerationFrame};
 use lookback_snapshot::wire::{
     ArenaHeader, Block, Blocks, ClockRecord, Generation, Nanos, Position,
@@ -77,7 +77,7 @@ pub(crate) enum Wanted {
 
 impl Window {
     /// Copies. `None` if there is nothing of what is wanted (any more).
-    pub(crate) fn copy(arena: &Arena, mode: Mode, wanted: Wanted) -> io::Result<Option<Self>> {
+    pub(crate) fn copy(arena: &impl Source, mode: Mode, wanted: Wanted) -> io::Result<Option<Self>> {
         for _ in 0..ATTEMPTS {
             if let Attempt::Done(window) = Self::attempt(arena, mode, wanted)? {
                 return Ok(window);
@@ -86,7 +86,7 @@ impl Window {
         Ok(None)
     }
 
-    fn attempt(arena: &Arena, mode: Mode, wanted: Wanted) -> io::Result<Attempt> {
+    fn attempt(arena: &impl Source, mode: Mode, wanted: Wanted) -> io::Result<Attempt> {
         // Before anything is read: what is recorded later than this does not count.
         let ended = clock::instant(mode, 0);
         let header = read_header(arena)?;
@@ -134,10 +134,12 @@ impl Window {
             let (before, after) = (header.entry(number)?, now.entry(number)?);
             (before.start == after.start && before.began == after.began).then_some(before)
         };
+        // The seqlock's check: what lies before this may have been overwritten while it was copied.
+        let tail = arena.tail_after_copy()?;
         let generations = (first.number.0..=numbers.end().0)
             .map(Generation)
             .filter_map(|number| Some((number, entry(number)?)))
-            .filter(|(_, entry)| arena.ring().still_holds(entry.start.0))
+            .filter(|(_, entry)| entry.start.0 >= tail)
             .map(|(number, entry)| {
                 let next = header.entry(number.next()).map(|next| next.began);
                 let is_complete = number <= complete;
@@ -204,10 +206,14 @@ impl Window {
     }
 }
 
-fn read_header(arena: &Arena) -> io::Result<ArenaHeader> {
+fn read_header(arena: &impl Source) -> io::Result<ArenaHeader> {
     let mut bytes = Vec::new();
     arena.copy_header(&mut bytes)?;
-    ArenaHeader::parse(&bytes).map_err(io::Error::other)
+    let header = ArenaHeader::parse(&bytes).map_err(io::Error::other)?;
+    if header.capacity != arena.capacity() {
+        return Err(io::Error::other("the arena's capacity changes"));
+    }
+    Ok(header)
 }
 
 /// Whether these positions can be a piece of the arena: a header is not read at one instant.

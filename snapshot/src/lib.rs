@@ -8,6 +8,8 @@ pub mod export;
 pub mod file;
 #[cfg(feature = "read")]
 pub mod read;
+#[cfg(feature = "read")]
+pub mod recover;
 pub mod wire;
 
 #[cfg(feature = "read")]

@@ -5,7 +5,8 @@
 //! like beside like.
 
 use super::GENERATION_TAG;
-use crate::wire::{Block, ClockRecord, Generation, put_varint, zigzag};
+use crate::wire::{Block, ClockRecord, Generation, MAX_VARINT, put_varint, zigzag};
+use std::io;
 
 /// A block of a generation, as it goes to a file.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,16 @@ impl GenerationFrame<'_> {
     }
 
     /// Sorts the blocks and puts the content into `out`.
-    pub(super) fn encode(&mut self, out: &mut Vec<u8>) {
-        self.blocks.sort_by_key(|block| (block.block.header.slot, block.block.header.sequence));
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn encode(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        self.blocks
+            .sort_unstable_by_key(|block| (block.block.header.slot, block.block.header.sequence));
         out.clear();
         let records: usize = self.blocks.iter().map(|block| block.block.records.len()).sum();
-        out.reserve(128 + 32 * self.blocks.len() + records);
+        // The headers are eight numbers each.
+        reserve(out, 128 + 8 * MAX_VARINT * self.blocks.len() + records)?;
         out.extend(GENERATION_TAG);
         put_varint(out, self.number.0);
         put_varint(out, self.flags());
@@ -77,7 +83,13 @@ impl GenerationFrame<'_> {
         for block in &self.blocks {
             out.extend_from_slice(block.block.records);
         }
+        Ok(())
     }
+}
+
+/// Makes room. Who writes a snapshot may be a service that has no memory left, and must not die of it.
+pub(super) fn reserve(out: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
+    out.try_reserve(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(feature = "read")]

@@ -3,6 +3,7 @@
 //! It holds one generation's content and its compressed form at a time, and one compressor for all.
 //! What was written before an error is a valid file up to there.
 
+use super::frame::reserve;
 use super::index::{IndexEntry, encode_index, encode_metadata_copy, encode_trailer};
 use super::{FILE_MAGIC, FORMAT_VERSION, GenerationFrame};
 use crate::wire::Metadata;
@@ -82,7 +83,7 @@ impl<W: Write> FileWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn generation(&mut self, frame: &mut GenerationFrame<'_>) -> io::Result<()> {
-        frame.encode(&mut self.content);
+        frame.encode(&mut self.content)?;
         let offset = self.written;
         self.write_frame()?;
         self.index.push(IndexEntry {
@@ -120,7 +121,7 @@ impl<W: Write> FileWriter<W> {
 
     fn write_frame(&mut self) -> io::Result<()> {
         self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(self.content.len()));
+        reserve(&mut self.compressed, zstd::zstd_safe::compress_bound(self.content.len()))?;
         self.compressor.compress_to_buffer(&self.content, &mut self.compressed)?;
         self.out.write_all(&self.compressed)?;
         self.written += self.compressed.len() as u64;

@@ -142,6 +142,12 @@ pub(super) fn survey(
 }
 
 impl Survey {
+    /// The time of the last event that counts; nothing if there is none.
+    pub(super) fn latest_event(&self) -> Option<Ticks> {
+        let of_block = |(ticks, events): (&u64, &u32)| (*events > 0).then_some(Ticks(*ticks));
+        self.ticks.iter().zip(&self.block_events).filter_map(of_block).max()
+    }
+
     fn shorten(&mut self, index: u32, block: &mut BlockEntry, at: usize, fault: Fault) {
         block.end = at as u32;
         block.cut = block.cut.min(block.end);

@@ -3,7 +3,7 @@
 //! The header is followed by the data, which is a ring: position `p` lies at
 //! `header_length + p % capacity`.
 
-use super::{ClockKind, ClockRecord, Generation, Nanos, Position, Ticks};
+use super::{ClockKind, ClockRecord, CrashNote, Generation, Nanos, Position, Ticks};
 
 /// The first eight bytes of an arena.
 pub const ARENA_MAGIC: [u8; 8] = *b"LBARENA\n";
@@ -34,6 +34,8 @@ pub mod offset {
     pub const BOOT_ID: usize = 40;
     /// u64, the window asked for, in nanoseconds.
     pub const WINDOW: usize = 56;
+    /// u64, the identity of the process's namespace of process numbers, 0 where there is none.
+    pub const PID_NAMESPACE: usize = 64;
     /// u64, the head: where the next block is carved.
     pub const HEAD: usize = 128;
     /// u64, the tail: what lies before may be overwritten at any time.
@@ -44,7 +46,9 @@ pub mod offset {
     pub const COMPLETE: usize = 256;
     /// u64, the running generation, 0 when tracing is off.
     pub const RUNNING: usize = 264;
-    /// 512 bytes, kept for the note of a crash.
+    /// u64, 1 once the recording was ended in order. 0 in the box of a process that died.
+    pub const ENDED: usize = 272;
+    /// 512 bytes for the note of a crash: see [`CrashNote`](super::CrashNote).
     pub const CRASH_NOTE: usize = 320;
     /// u32, the length of the metadata, then the metadata itself, up to the table.
     pub const METADATA: usize = 1024;
@@ -84,8 +88,14 @@ pub struct ArenaHeader {
     pub process_start: u64,
     /// The identity of the boot.
     pub boot_id: [u8; 16],
+    /// The identity of the process's namespace of process numbers, 0 where there is none.
+    pub pid_namespace: u64,
     /// The window asked for.
     pub window: Nanos,
+    /// Whether the recording was ended in order.
+    pub ended: bool,
+    /// What the process noted of a fatal signal.
+    pub crash: Option<CrashNote>,
     /// Where the next block is carved.
     pub head: Position,
     /// What lies before may be overwritten at any time.
@@ -107,6 +117,22 @@ impl ArenaHeader {
     /// # Errors
     /// Says in words what is wrong with it: no arena, a later version, impossible fields.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut wrong = None;
+        let header = Self::parse_damaged(bytes, |what| {
+            wrong.get_or_insert(what);
+        })?;
+        wrong.map_or(Ok(header), Err)
+    }
+
+    /// Reads a header that may be damaged: each field that is impossible is told to `complain` and read
+    /// as 0, the clock as the processor's counter.
+    ///
+    /// # Errors
+    /// It is no arena's, or that of a version which this program does not know.
+    pub fn parse_damaged(
+        bytes: &[u8],
+        mut complain: impl FnMut(&'static str),
+    ) -> Result<Self, &'static str> {
         if bytes.len() < offset::DATA {
             return Err("shorter than an arena's header");
         }
@@ -119,14 +145,17 @@ impl ArenaHeader {
             return Err("an arena of a version that this program does not know");
         }
         if u32_at(offset::HEADER_LENGTH) as usize != offset::DATA {
-            return Err("an arena whose header has an impossible length");
+            complain("an arena whose header has an impossible length");
         }
-        let capacity = u64_at(offset::CAPACITY);
+        let mut capacity = u64_at(offset::CAPACITY);
         if capacity == 0 || !capacity.is_multiple_of(super::BLOCK_GRANULE as u64) {
-            return Err("an arena with an impossible capacity");
+            complain("an arena with an impossible capacity");
+            capacity = 0;
         }
-        let clock = ClockKind::from_code(u32_at(offset::CLOCK_KIND))
-            .ok_or("an arena with a clock that this program does not know")?;
+        let clock = ClockKind::from_code(u32_at(offset::CLOCK_KIND)).unwrap_or_else(|| {
+            complain("an arena with a clock that this program does not know");
+            ClockKind::Tsc
+        });
         let entries = (0..GENERATION_SLOTS)
             .map(|index| {
                 let word = |n: usize| u64_at(offset::GENERATIONS + index * offset::ENTRY + n * 8);
@@ -145,16 +174,21 @@ impl ArenaHeader {
             })
             .collect();
         let length = u32_at(offset::METADATA) as usize;
-        let metadata = bytes[offset::METADATA + 4..offset::GENERATIONS]
-            .get(..length)
-            .ok_or("an arena whose metadata has an impossible length")?;
+        let room = &bytes[offset::METADATA + 4..offset::GENERATIONS];
+        let metadata = room.get(..length).unwrap_or_else(|| {
+            complain("an arena whose metadata has an impossible length");
+            &[]
+        });
         Ok(Self {
             capacity,
             pid: u32_at(offset::PID),
             clock,
             process_start: u64_at(offset::PROCESS_START),
             boot_id: std::array::from_fn(|i| bytes[offset::BOOT_ID + i]),
+            pid_namespace: u64_at(offset::PID_NAMESPACE),
             window: Nanos(u64_at(offset::WINDOW)),
+            ended: u64_at(offset::ENDED) == 1,
+            crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::METADATA]),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
             oldest: Generation(u64_at(offset::OLDEST)),
@@ -163,6 +197,14 @@ impl ArenaHeader {
             metadata: metadata.to_vec(),
             entries,
         })
+    }
+
+    /// Every entry of the table that was ever used, by ascending number.
+    #[must_use]
+    pub fn generations(&self) -> Vec<&GenerationEntry> {
+        let mut used: Vec<_> = self.entries.iter().filter(|entry| entry.number.0 != 0).collect();
+        used.sort_by_key(|entry| entry.number);
+        used
     }
 
     /// The table's entry for `generation`, if it is still there.

@@ -138,6 +138,31 @@ pub struct Block<'a> {
     pub records: &'a [u8],
 }
 
+impl<'a> Block<'a> {
+    /// What lies at the front of `bytes`, if that is a block or padding at this position which `bytes`
+    /// hold whole: the block, unless it is padding or says more than can be, and how long it is.
+    #[must_use]
+    pub fn find(bytes: &'a [u8], at: Position) -> Option<(Option<Self>, usize)> {
+        let (header, committed, padding) = BlockHeader::parse(bytes, at)?;
+        let length = header.length as usize;
+        let whole = bytes.get(..length)?;
+        let records = whole[BLOCK_HEADER..].get(..committed as u32 as usize);
+        let block = records.filter(|_| !padding).map(|records| Self {
+            header,
+            events: (committed >> 32) as u32,
+            records,
+        });
+        Some((block, length))
+    }
+
+    /// The position that the front of `bytes` claims to be at, if that is a block's.
+    #[must_use]
+    pub fn claimed_position(bytes: &[u8]) -> Option<Position> {
+        let word = bytes.get(8..16)?;
+        Some(Position(u64::from_le_bytes(std::array::from_fn(|i| word[i]))))
+    }
+}
+
 /// Walks the blocks of a copy of the arena, in the order of their positions. What is no block (a
 /// hole that a writer left, padding, a block that is cut off) is stepped over.
 #[derive(Clone, Debug)]
@@ -171,25 +196,15 @@ impl<'a> Iterator for Blocks<'a> {
 
     fn next(&mut self) -> Option<Block<'a>> {
         while self.bytes.len() >= BLOCK_GRANULE {
-            let found = BlockHeader::parse(self.bytes, self.at)
-                .filter(|(header, ..)| header.length as usize <= self.bytes.len());
-            let Some((header, committed, padding)) = found else {
+            let Some((block, length)) = Block::find(self.bytes, self.at) else {
                 self.skipped += BLOCK_GRANULE as u64;
                 self.step(BLOCK_GRANULE);
                 continue;
             };
-            let length = header.length as usize;
-            let whole = &self.bytes[..length];
             self.step(length);
-            let bytes = committed as u32 as usize;
-            if padding || bytes > length - BLOCK_HEADER {
-                continue;
+            if block.is_some() {
+                return block;
             }
-            return Some(Block {
-                header,
-                events: (committed >> 32) as u32,
-                records: &whole[BLOCK_HEADER..][..bytes],
-            });
         }
         self.skipped += self.bytes.len() as u64;
         self.bytes = &[];

@@ -60,6 +60,20 @@ pub mod key {
     pub const RECORDED: &str = "recorded_total";
     /// Number, with the name of a cause after it: events lost since the start.
     pub const LOST: &str = "lost.";
+    /// Number: the fatal signal that the process died of.
+    pub const CRASH_SIGNAL: &str = "crash.signal";
+    /// Number: the address that could not be accessed or executed.
+    pub const CRASH_ADDRESS: &str = "crash.address";
+    /// Number: the address of the instruction.
+    pub const CRASH_INSTRUCTION: &str = "crash.instruction";
+    /// Number: the recorder's number of the thread that got the signal.
+    pub const CRASH_THREAD: &str = "crash.thread";
+    /// Number: the operating system's number of that thread.
+    pub const CRASH_OS_THREAD: &str = "crash.os_thread";
+    /// Text: that thread's name.
+    pub const CRASH_THREAD_NAME: &str = "crash.thread_name";
+    /// Number: when it was, nanoseconds since 1970-01-01 UTC.
+    pub const CRASH_WALL: &str = "crash.wall_ns";
     /// Bytes: the event table.
     pub const EVENT_TABLE: &str = "event_table";
 }

@@ -4,6 +4,7 @@
 mod arena;
 mod block;
 mod clock;
+mod crash;
 mod kind;
 mod level;
 mod loss;
@@ -20,6 +21,7 @@ pub use block::{
     pack_committed,
 };
 pub use clock::{ClockKind, ClockRecord};
+pub use crash::{CrashNote, crash_offset};
 pub use kind::{
     Argument, Class, EVENT_TABLE, FileRow, Kind, Row, ValueType, decode_event_table,
     encode_event_table,

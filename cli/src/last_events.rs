@@ -1,0 +1,245 @@
+//! The last events of each thread: what each was doing when its process ended, or where it hangs.
+//!
+//! A thread that recorded nothing in the window is there, too: what hangs for longer than that is
+//! known by the regions that it is inside of.
+
+use crate::events::{describe, json_of};
+use crate::outcome::Damage;
+use crate::terminal::{bad, dim, name, strong, width};
+use crate::text::{count, counted, duration, escape};
+use console::truncate_str;
+use lookback::read::wire::{Generation, ThreadNumber};
+use lookback::read::{Event, EventKind, Thread, Trace};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
+
+/// So many threads are shown one by one.
+const MOST_THREADS: usize = 40;
+
+/// See the module.
+pub struct LastEvents {
+    /// When the snapshot ends.
+    end: u64,
+    threads: BTreeMap<ThreadNumber, ThreadEnd>,
+}
+
+/// What is known of one thread at the end.
+#[derive(Default)]
+struct ThreadEnd {
+    name: String,
+    os_thread: u64,
+    /// It ended before the process did.
+    over: bool,
+    /// The regions that it is inside of, outermost first.
+    inside: Vec<String>,
+    last: VecDeque<Last>,
+    /// Those of the generation that is being read. They hold on to it, so they are told in words as
+    /// soon as it is over.
+    running: VecDeque<Event>,
+}
+
+/// An event, in words.
+struct Last {
+    time: u64,
+    kind: String,
+    words: String,
+    json: Value,
+}
+
+impl LastEvents {
+    /// Reads all of a snapshot once, and keeps the last so many events of each thread.
+    pub fn of(trace: &Trace, most: usize, damage: &mut Damage) -> Self {
+        let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
+        let mut found = Self { end: ends.max().unwrap_or_default(), threads: BTreeMap::new() };
+        let mut first = None;
+        let mut running = None;
+        for event in trace.events() {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    damage.note(&error);
+                    continue;
+                }
+            };
+            let first = *first.get_or_insert(event.time().0);
+            let before = running.replace(event.generation());
+            if before != Some(event.generation()) {
+                found.settle(first, most);
+                found.enter(trace, event.generation(), before);
+            }
+            found.follow(event, most);
+        }
+        found.settle(first.unwrap_or_default(), most);
+        found
+    }
+
+    /// Where a generation does not follow on the one before, its statuses say what is open.
+    fn enter(&mut self, trace: &Trace, generation: Generation, before: Option<Generation>) {
+        if before.is_some_and(|before| before.next() == generation) {
+            return;
+        }
+        // What is damaged is told by the events themselves.
+        let Ok(decoded) = trace.generation(generation) else { return };
+        for thread in self.threads.values_mut() {
+            thread.inside.clear();
+        }
+        for state in decoded.statuses() {
+            let Some(thread) = state.thread() else { continue };
+            let entry = self.threads.entry(thread.number).or_default();
+            entry.is(thread);
+            entry.inside = state.regions().map(|region| region.site.name.to_owned()).collect();
+        }
+    }
+
+    fn follow(&mut self, event: Event, most: usize) {
+        let Some(thread) = event.thread() else { return };
+        let entry = self.threads.entry(thread.number).or_default();
+        entry.is(thread);
+        match event.kind() {
+            EventKind::RegionBegin { .. } => entry.inside.push(event.name().to_owned()),
+            EventKind::RegionEnd { .. } => drop(entry.inside.pop()),
+            EventKind::ThreadExit => (entry.over, entry.inside) = (true, Vec::new()),
+            _ => {}
+        }
+        if entry.running.len() == most {
+            entry.running.pop_front();
+        }
+        entry.running.push_back(event);
+    }
+
+    /// A generation has been read: what is kept of it is told in words.
+    fn settle(&mut self, first: u64, most: usize) {
+        for thread in self.threads.values_mut() {
+            thread.last.extend(thread.running.drain(..).map(|event| Last::of(&event, first)));
+            let surplus = thread.last.len().saturating_sub(most);
+            thread.last.drain(..surplus);
+        }
+    }
+
+    /// A table, the threads that were busy last on top. `crashed` is the thread that a signal hit.
+    pub fn print(&self, crashed: Option<u64>, out: &mut impl Write) -> io::Result<()> {
+        let mut shown: Vec<_> = self.threads.values().filter(|thread| !thread.over).collect();
+        if shown.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n{}", strong().apply_to("The last events of each thread"))?;
+        let header = format!("  {:>10}  {:<15}  {:<12}  event", "before end", "thread", "kind");
+        writeln!(out, "{}", dim().apply_to(header))?;
+        let latest = |thread: &ThreadEnd| thread.last.back().map(|last| last.time);
+        shown.sort_by_key(|thread| std::cmp::Reverse(latest(thread)));
+        let is_crashed = |thread: &&ThreadEnd| crashed == Some(thread.os_thread);
+        shown.sort_by_key(|thread| !is_crashed(thread));
+        let more = shown.len().saturating_sub(MOST_THREADS);
+        for thread in shown.iter().take(MOST_THREADS) {
+            let rows = thread.rows(self.end, is_crashed(thread));
+            for row in rows {
+                writeln!(out, "{}", truncate_str(&row, width(), "…"))?;
+            }
+        }
+        let over = self.threads.values().filter(|thread| thread.over).count();
+        let mut rest = Vec::new();
+        if more > 0 {
+            rest.push(format!("{} not shown, see --json", counted(more as u64, "more thread")));
+        }
+        if over > 0 {
+            rest.push(format!("{} had ended before", counted(over as u64, "thread")));
+        }
+        if !rest.is_empty() {
+            writeln!(out, "  {}", dim().apply_to(rest.join("; ")))?;
+        }
+        Ok(())
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> u64 {
+        self.threads.len() as u64
+    }
+
+    /// For programs: every thread, those that have ended, too.
+    pub fn json(&self) -> Value {
+        let threads = self.threads.iter().map(|(number, thread)| {
+            let events = thread.last.iter().map(|last| {
+                let mut event = json!({ "before_end_ns": self.end.saturating_sub(last.time) });
+                if let (Value::Object(event), Value::Object(fields)) = (&mut event, &last.json) {
+                    event.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
+                }
+                event
+            });
+            json!({
+                "thread": number.0,
+                "thread_name": thread.name,
+                "os_thread": thread.os_thread,
+                "over": thread.over,
+                "inside": thread.inside,
+                "events": events.collect::<Vec<_>>(),
+            })
+        });
+        threads.collect()
+    }
+}
+
+impl ThreadEnd {
+    fn is(&mut self, thread: &Thread) {
+        if thread.os_thread != 0 {
+            self.os_thread = thread.os_thread;
+        }
+        if !thread.name.is_empty() && *self.name != *thread.name {
+            self.name = thread.name.to_string();
+        }
+    }
+
+    fn rows(&self, end: u64, crashed: bool) -> Vec<String> {
+        let called = match &*self.name {
+            "" => format!("#{}", self.os_thread),
+            called => escape(called).into_owned(),
+        };
+        let thread = format!("{:<15}", truncate_str(&called, 15, "…"));
+        let style = if crashed { bad() } else { name() };
+        let thread = style.apply_to(thread);
+        let mut rows: Vec<_> = self
+            .last
+            .iter()
+            .map(|last| {
+                let before = duration(end.saturating_sub(last.time));
+                let kind = format!("{:<12}", escape(&last.kind));
+                let (before, kind) =
+                    (dim().apply_to(format!("{before:>10}")), dim().apply_to(kind));
+                format!("  {before}  {thread}  {kind}  {}", last.words)
+            })
+            .collect();
+        if rows.is_empty() {
+            let long = dim().apply_to(format!("{:>10}", "—"));
+            rows.push(format!("  {long}  {thread}  {:<12}  none in all this time", ""));
+        }
+        if let (Some(row), false) = (rows.last_mut(), self.inside.is_empty()) {
+            let inside: Vec<_> = self.inside.iter().map(|region| escape(region)).collect();
+            *row += &dim().apply_to(format!("  in {}", inside.join(" > "))).to_string();
+        }
+        if let (Some(row), true) = (rows.last_mut(), crashed) {
+            *row += &bad().apply_to("  ← here").to_string();
+        }
+        rows
+    }
+}
+
+impl Last {
+    fn of(event: &Event, first: u64) -> Self {
+        let mut words = Vec::new();
+        // Memory takes every byte.
+        let _ = describe(event, &mut words);
+        let time = event.time().0;
+        Self {
+            time,
+            kind: event.kind_name().to_owned(),
+            words: String::from_utf8_lossy(&words).into_owned(),
+            json: json_of(event, time.saturating_sub(first)),
+        }
+    }
+}
+
+/// `12,345 events on 5 threads`.
+pub fn amount(events: u64, threads: u64) -> String {
+    let plural = if events == 1 { "" } else { "s" };
+    format!("{} event{plural} on {}", count(events), counted(threads, "thread"))
+}

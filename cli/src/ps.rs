@@ -1,0 +1,236 @@
+//! `lookback ps`: the processes that are being recorded.
+
+use crate::outcome::Verdict;
+use crate::process;
+use crate::terminal::{bad, dim, odd, strong, width};
+use crate::text::{bytes, count, counted, duration, escape};
+use clap::Args;
+use console::{measure_text_width, truncate_str};
+use lookback::read::wire::{ArenaHeader, Metadata, key};
+use lookback::{OutsideArena, OutsideError};
+use serde_json::json;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+/// List the processes that are being recorded, as far as this user may look into them.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+`running` is how long the process has been running, `in use` how much of its arena holds events,
+`events/s` how many it has recorded a second in its last complete generations, `covers` how far a
+snapshot would look back, and `arena` where that is: in memory alone, or the path of a black box.
+Other users' processes are seen by root alone.
+
+With --json: one array of objects with `pid`, `name`, `running_ns`, `used_bytes`, `capacity_bytes`,
+`events_per_second` (null if that is not known yet), `covered_ns`, `window_ns`, `black_box` (a path,
+or null), `standstill` (why it does not run, or null); of a process whose arena cannot be understood
+`pid`, `name` and `error`.
+
+Exit codes: 0 listed, be it none; 2 wrong usage.
+
+Examples:
+  lookback ps
+  lookback ps --json | jq '.[] | select(.events_per_second > 100000) | .pid'")]
+pub struct Ps {
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// A process that is recorded, or whose arena says something odd.
+struct Row {
+    pid: u32,
+    name: String,
+    state: Result<State, String>,
+}
+
+struct State {
+    running: Option<u64>,
+    used: u64,
+    capacity: u64,
+    rate: Option<f64>,
+    covered: u64,
+    window: u64,
+    black_box: Option<PathBuf>,
+    standstill: Option<&'static str>,
+}
+
+impl Ps {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let mut rows = Vec::new();
+        let mut closed = 0;
+        for pid in process::all() {
+            match OutsideArena::of_process(pid) {
+                Ok(arena) => rows.extend(Row::of(pid, &arena)),
+                Err(OutsideError::Denied { .. }) => closed += u64::from(is_ours(pid)),
+                Err(OutsideError::NoProcess(_) | OutsideError::NotRecorded(_)) => {}
+                // It may have ended while it was looked at.
+                Err(_) if process::Stat::of(pid).is_none_or(|stat| stat.has_ended()) => {}
+                Err(error) => rows.push(Row::odd(pid, &error)),
+            }
+        }
+        let mut out = BufWriter::new(io::stdout().lock());
+        if self.json {
+            let rows: serde_json::Value = rows.iter().map(Row::json).collect();
+            writeln!(out, "{rows:#}")?;
+        } else {
+            print(&rows, closed, &mut out)?;
+        }
+        out.flush()?;
+        Ok(Verdict::Sound)
+    }
+}
+
+/// Whether a process is of this user.
+fn is_ours(pid: u32) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    process::users(pid).is_some_and(|(real, effective)| real == ours || effective == ours)
+}
+
+fn print(rows: &[Row], closed: u64, out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        writeln!(out, "No process that this user may look into is being recorded.")?;
+    } else {
+        let header = format!(
+            "{:>8}  {:<16}  {:>8}  {:>20}  {:>9}  {:>16}  arena",
+            "pid", "name", "running", "in use", "events/s", "covers"
+        );
+        writeln!(out, "{}", dim().apply_to(header))?;
+        for row in rows {
+            writeln!(out, "{}", truncate_str(&row.line(), width(), "…"))?;
+        }
+    }
+    if closed > 0 {
+        let line = format!(
+            "{} of this user cannot be looked into: not dumpable, or with capabilities",
+            counted(closed, "process").replace("processs", "processes")
+        );
+        writeln!(out, "{}", dim().apply_to(line))?;
+    }
+    Ok(())
+}
+
+impl Row {
+    /// `None` if it has ended meanwhile.
+    fn of(pid: u32, arena: &OutsideArena) -> Option<Self> {
+        let header = match arena.header() {
+            Ok(header) => header,
+            Err(_) if process::Stat::of(pid).is_none_or(|stat| stat.has_ended()) => return None,
+            Err(error) => return Some(Self::odd(pid, &error)),
+        };
+        let metadata = Metadata::decode(&header.metadata).unwrap_or_default();
+        let name = metadata.text(key::PROCESS_NAME).map(str::to_owned);
+        let name = name.or_else(|| process::command(pid)).unwrap_or_default();
+        let used = header.head.0.checked_sub(header.tail.0).filter(|used| *used <= header.capacity);
+        let Some(used) = used else {
+            let what = "its arena's head and tail make no sense".to_owned();
+            return Some(Self { pid, name, state: Err(what) });
+        };
+        let state = State {
+            running: process::age(header.process_start),
+            used,
+            capacity: header.capacity,
+            rate: rate(&header),
+            covered: covered(&header),
+            window: header.window.0,
+            black_box: arena.path().map(ToOwned::to_owned),
+            standstill: process::standstill(pid),
+        };
+        Some(Self { pid, name, state: Ok(state) })
+    }
+
+    fn odd(pid: u32, error: &OutsideError) -> Self {
+        Self { pid, name: process::command(pid).unwrap_or_default(), state: Err(error.to_string()) }
+    }
+
+    fn line(&self) -> String {
+        let called = escape(&self.name);
+        let called = truncate_str(&called, 16, "…");
+        let pad = " ".repeat(16_usize.saturating_sub(measure_text_width(&called)));
+        let front = format!("{:>8}  {}{pad}", self.pid, strong().apply_to(&called));
+        let state = match &self.state {
+            Ok(state) => state,
+            Err(error) => return format!("{front}  {}", bad().apply_to(escape(error))),
+        };
+        let running = state.running.map_or("?".to_owned(), long);
+        let used = format!("{} of {}", bytes(state.used), bytes(state.capacity));
+        let rate = state.rate.map_or("?".to_owned(), |rate| count(rate.round() as u64));
+        let covers = format!("{} of {}", duration(state.covered), duration(state.window));
+        let arena = match &state.black_box {
+            Some(path) => escape(&path.to_string_lossy()).into_owned(),
+            None => "memory".to_owned(),
+        };
+        let mut line = format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}");
+        if let Some(why) = state.standstill {
+            line += &odd().apply_to(format!("  ({why})")).to_string();
+        }
+        line
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match &self.state {
+            Ok(state) => json!({
+                "pid": self.pid,
+                "name": self.name,
+                "running_ns": state.running,
+                "used_bytes": state.used,
+                "capacity_bytes": state.capacity,
+                "events_per_second": state.rate,
+                "covered_ns": state.covered,
+                "window_ns": state.window,
+                "black_box": state.black_box,
+                "standstill": state.standstill,
+            }),
+            Err(error) => json!({ "pid": self.pid, "name": self.name, "error": error }),
+        }
+    }
+}
+
+/// Events a second in the last generations that are complete.
+pub fn rate(header: &ArenaHeader) -> Option<f64> {
+    const LAST: u64 = 5;
+    let last = header.complete;
+    let until = header.entry(last.next()).map(|entry| entry.began.monotonic.0)?;
+    let mut events = 0_u64;
+    let mut since = until;
+    let mut number = last.0;
+    while number >= header.oldest.0.max(1) && last.0 - number < LAST {
+        let Some(entry) = header.entry(lookback::read::wire::Generation(number)) else { break };
+        events = events.saturating_add(entry.events);
+        since = entry.began.monotonic.0;
+        number -= 1;
+    }
+    let nanos = until.checked_sub(since).filter(|nanos| *nanos > 0)?;
+    Some(events as f64 * 1e9 / nanos as f64)
+}
+
+/// How far back a snapshot would look.
+pub fn covered(header: &ArenaHeader) -> u64 {
+    let oldest = header.entry(header.oldest).or_else(|| header.generations().first().copied());
+    oldest.map_or(0, |entry| process::monotonic().saturating_sub(entry.began.monotonic.0))
+}
+
+/// `3d 4h`, `12m 5s`: for what takes long.
+pub fn long(nanos: u64) -> String {
+    let seconds = nanos / 1_000_000_000;
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let first = units.iter().position(|(_, length)| seconds >= *length).unwrap_or(3);
+    let (unit, length) = units[first];
+    let mut text = format!("{}{unit}", seconds / length);
+    if let Some((unit, smaller)) = units.get(first + 1).filter(|_| seconds >= 60) {
+        text += &format!(" {}{unit}", seconds % length / smaller);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_times_have_two_units() {
+        let second = 1_000_000_000;
+        assert_eq!((long(0), long(59 * second)), ("0s".into(), "59s".into()));
+        assert_eq!(long(61 * second), "1m 1s");
+        assert_eq!(long((3 * 86_400 + 4 * 3_600) * second), "3d 4h");
+    }
+}

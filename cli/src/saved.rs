@@ -1,0 +1,192 @@
+//! A snapshot that a command has made: saving it, and telling what is in it.
+
+use crate::demo::shell_word;
+use crate::last_events::{LastEvents, amount};
+use crate::outcome::Damage;
+use crate::output::{Output, write_new};
+use crate::terminal::{bad, dim, good, name, odd, strong};
+use crate::text::{bytes, count, counted, duration, escape};
+use anyhow::anyhow;
+use lookback::read::Trace;
+use lookback::read::wire::{ArenaHeader, CrashNote, Metadata, key};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Where to.
+pub enum To<'a> {
+    /// Where the user says, be something there or not.
+    Named(Output<'a>),
+    /// A new file of this name in this directory.
+    New(&'a Path, String),
+}
+
+/// A snapshot that was saved.
+pub struct Saved {
+    /// Its file; `None` if it went to the standard output.
+    pub path: Option<PathBuf>,
+    bytes: u64,
+    pub trace: Trace,
+    pub last: LastEvents,
+    pub damage: Damage,
+}
+
+impl Saved {
+    /// Saves it, and reads it back.
+    pub fn save(snapshot: Vec<u8>, to: &To<'_>, last: usize) -> anyhow::Result<Self> {
+        let path = match to {
+            To::Named(output) => {
+                output.write(|out| out.write_all(&snapshot))?;
+                (!output.is_stdout()).then(|| output.path().to_owned())
+            }
+            To::New(directory, stem) => Some(write_new(directory, stem, &snapshot)?),
+        };
+        let bytes = snapshot.len() as u64;
+        let trace = Trace::from_bytes(snapshot)
+            .map_err(|error| anyhow!("what was saved cannot be read back: {error}"))?;
+        let mut damage = Damage::of(&trace);
+        let last = LastEvents::of(&trace, last, &mut damage);
+        trace.generations().iter().flat_map(|g| &g.damage).for_each(|error| damage.note(error));
+        Ok(Self { path, bytes, trace, last, damage })
+    }
+
+    /// Events in it.
+    pub fn events(&self) -> u64 {
+        self.trace.generations().iter().map(|generation| generation.events).sum()
+    }
+
+    fn lost(&self) -> BTreeMap<String, u64> {
+        let mut lost = BTreeMap::new();
+        for cause in self.trace.generations().iter().flat_map(|generation| &generation.lost) {
+            *lost.entry(cause.name().into_owned()).or_default() += cause.count;
+        }
+        lost
+    }
+
+    /// How far back it goes.
+    pub fn covered(&self) -> u64 {
+        self.trace.metadata().number(key::COVERED).unwrap_or_default()
+    }
+
+    /// For people: what was done, what ended it, what is in it, and the last events of each thread.
+    pub fn print(
+        &self,
+        done: &str,
+        ended: &[(&str, String)],
+        crash: Option<&CrashNote>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let mut out = out;
+        let file = match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "the standard output".to_owned(),
+        };
+        let about = format!("{done}, {}", bytes(self.bytes));
+        let (file, about) = (escape(&file), escape(&about));
+        writeln!(out, "{}  {}\n", strong().apply_to(file), dim().apply_to(about))?;
+        let mut row =
+            |label: &str, value: String| writeln!(out, "  {:<9} {value}", dim().apply_to(label));
+        let metadata = self.trace.metadata();
+        row("process", escape(&whose(metadata)).into_owned())?;
+        for (label, value) in ended {
+            row(label, strong().apply_to(escape(value)).to_string())?;
+        }
+        let generations = self.trace.generations();
+        let mut covered = duration(self.covered());
+        if let Some(window) = metadata.number(key::WINDOW) {
+            covered += &format!(" of a window of {}", duration(window));
+        }
+        covered += &format!(", in {}", counted(generations.len() as u64, "generation"));
+        let incomplete: Vec<_> =
+            generations.iter().filter(|g| !g.complete).map(|g| g.number.to_string()).collect();
+        if !incomplete.is_empty() {
+            let which = format!(", incomplete: {}", incomplete.join(", "));
+            covered += &odd().apply_to(which).to_string();
+        }
+        row("covered", covered)?;
+        let lost = self.lost();
+        let lost = if lost.is_empty() {
+            good().apply_to("none lost".to_owned())
+        } else {
+            let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
+            let causes = causes.collect::<Vec<_>>().join(", ");
+            bad().apply_to(format!("{} lost ({causes})", count(lost.values().sum())))
+        };
+        row("events", format!("{}, {lost}", amount(self.events(), self.last.threads())))?;
+        self.last.print(crash.map(|crash| crash.os_thread), &mut out)?;
+        if let Some(path) = &self.path {
+            let line = format!("lookback summary {}", shell_word(path));
+            writeln!(out, "\nTo look at it:  {}", name().apply_to(escape(&line)))?;
+        }
+        Ok(())
+    }
+
+    /// For programs: what is the same for every command that saves.
+    pub fn json(&self) -> Map<String, Value> {
+        let metadata = self.trace.metadata();
+        let generations = self.trace.generations().iter().map(|generation| {
+            json!({
+                "number": generation.number.0,
+                "events": generation.events,
+                "complete": generation.complete,
+            })
+        });
+        let value = json!({
+            "file": self.path.as_ref().map(|path| path.display().to_string()),
+            "bytes": self.bytes,
+            "process": {
+                "name": metadata.text(key::PROCESS_NAME),
+                "pid": metadata.number(key::PROCESS_PID),
+            },
+            "reason": metadata.text(key::REASON),
+            "covered_ns": self.covered(),
+            "window_ns": metadata.number(key::WINDOW),
+            "events": self.events(),
+            "lost": self.lost(),
+            "generations": generations.collect::<Vec<_>>(),
+            "last_events": self.last.json(),
+        });
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// `shop (pid 17)`.
+pub fn whose(metadata: &Metadata) -> String {
+    let process = metadata.text(key::PROCESS_NAME).unwrap_or("an unknown process");
+    let pid = metadata.number(key::PROCESS_PID).map(|pid| format!(" (pid {pid})"));
+    format!("{process}{}", pid.unwrap_or_default())
+}
+
+/// A name for a snapshot that nobody gave a name, as the recorder makes them: the process, and when.
+pub fn name_for(header: Option<&ArenaHeader>, pid: u32) -> String {
+    let metadata = header.and_then(|header| Metadata::decode(&header.metadata).ok());
+    let process = metadata.as_ref().and_then(|m| m.text(key::PROCESS_NAME)).unwrap_or("unknown");
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    // A name may be as long as a file's name, and is not alone in it.
+    let process: String = process.chars().take(60).map(safe).collect();
+    let process = process.trim_start_matches('.');
+    let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
+    format!("{process}-{pid}-{now}")
+}
+
+/// A note of a crash, for programs.
+pub fn crash_json(crash: Option<&CrashNote>) -> Value {
+    crash.map_or(Value::Null, |crash| {
+        json!({
+            "signal": crash.signal,
+            "signal_name": crash.signal_name(),
+            "address": crash.address,
+            "instruction": crash.instruction,
+            "thread": crash.thread.0,
+            "os_thread": crash.os_thread,
+            "thread_name": crash.thread_name,
+            "sender": crash.sender,
+            "survived": crash.survived,
+            "words": crash.in_words(),
+        })
+    })
+}

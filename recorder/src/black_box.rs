@@ -1,0 +1,399 @@
+//! The black box: the file that an arena lies in when it is to outlive its process.
+//!
+//! # What is never overwritten
+//!
+//! The box of a predecessor that died is moved aside before a new one takes its name. Who moves a
+//! box holds the lock on *that file* (`flock`), and has looked afterwards whether the path still leads
+//! to it; whoever comes second finds the lock held, or another file at the path, and looks again. A new
+//! box is made whole under another name and then linked to its own, which fails if somebody else's is
+//! there: so nobody ever sees half a box.
+//!
+//! A lock is held by an open file, and a forked child keeps it when its parent is dead. So where a
+//! lock is held, the header says by whom: number and start of the process, the boot of the machine,
+//! and the namespace that the number is of. Only a process that is known to be gone is not believed.
+
+use crate::error::Error;
+use crate::process;
+use lookback_snapshot::wire::{ARENA_MAGIC, ArenaHeader, Generation, offset};
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a path is looked at that changes while it is looked at.
+const ATTEMPTS: usize = 16;
+/// How the name of a box begins that is being made.
+const TEMPORARY: &str = ".lookback-box-";
+/// One that was left half made, and is older than this, is deleted.
+const LEFT: Duration = Duration::from_secs(60);
+/// Pages are written so many at a time where a file system cannot allocate.
+const PIECE: usize = 1 << 20;
+
+/// A new, empty box, locked, with all of its space allocated.
+#[derive(Debug)]
+pub(crate) struct NewBox {
+    pub(crate) file: File,
+    path: PathBuf,
+    temporary: PathBuf,
+    /// Where the box of the predecessor that died was moved to.
+    pub(crate) predecessor: Option<PathBuf>,
+}
+
+/// What lies at a box's path.
+enum Found {
+    Nothing,
+    /// The box of a process that died, the file open and, if it could be had, locked.
+    Died(File, Option<Box<ArenaHeader>>),
+    /// What can be replaced: an empty file, or a box whose recording was ended in order.
+    Over(File),
+    /// The path has changed meanwhile.
+    Changed,
+}
+
+impl NewBox {
+    /// Makes a box of `length` bytes for `path`, and moves aside what a predecessor has left, of which
+    /// `kept` are kept.
+    pub(crate) fn create(path: &Path, length: usize, kept: usize) -> Result<Self, Error> {
+        let at = |error| Error::BlackBox { path: path.to_owned(), error };
+        if path.file_name().is_none() {
+            return Err(at(invalid("this is not the name of a file")));
+        }
+        let mut predecessor = None;
+        for _ in 0..ATTEMPTS {
+            match look(path).map_err(at)? {
+                Found::Nothing => {
+                    discard_old(path, kept);
+                    let temporary = temporary_beside(path);
+                    let file = make(&temporary, length).map_err(at)?;
+                    return Ok(Self { file, path: path.to_owned(), temporary, predecessor });
+                }
+                Found::Died(file, header) => {
+                    predecessor = move_aside(path, &file, header.as_deref()).map_err(at)?;
+                }
+                Found::Over(file) => {
+                    if is_at(path, &file) {
+                        fs::remove_file(path).map_err(at)?;
+                    }
+                }
+                Found::Changed => {}
+            }
+        }
+        Err(at(io::Error::other("other processes keep changing it")))
+    }
+
+    /// Gives the box its name, once it can be read.
+    pub(crate) fn publish(self) -> Result<Option<PathBuf>, Error> {
+        let at = |error| Error::BlackBox { path: self.path.clone(), error };
+        // A rename first: the mapping then goes by the new name in `/proc`, and outside readers show it.
+        let named = match rename_no_replace(&self.temporary, &self.path) {
+            Err(error) if is_unsupported(&error) => fs::hard_link(&self.temporary, &self.path),
+            renamed => renamed,
+        };
+        let linked = named.or_else(|error| {
+            let no_links = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP));
+            if no_links && !self.path.exists() {
+                return fs::rename(&self.temporary, &self.path);
+            }
+            Err(if error.kind() == io::ErrorKind::AlreadyExists {
+                io::Error::new(error.kind(), "another process has just made its own there")
+            } else {
+                error
+            })
+        });
+        let _ = fs::remove_file(&self.temporary);
+        linked.map_err(at)?;
+        Ok(self.predecessor)
+    }
+
+    /// Takes it away again: recording could not begin.
+    pub(crate) fn abandon(self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    // Two containers may share a directory and have processes of one number.
+    let (pid, namespace) = (std::process::id(), process::pid_namespace());
+    path.with_file_name(format!("{TEMPORARY}{pid}-{namespace}.tmp"))
+}
+
+/// Looks at what is there without following a link, and without waiting for anything.
+fn look(path: &Path) -> io::Result<Found> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(invalid("a symbolic link, which is not followed"));
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(invalid("not a regular file"));
+        }
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(invalid("not a regular file"));
+    }
+    // SAFETY: the call has no preconditions.
+    if metadata.st_uid() != unsafe { libc::geteuid() } {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    let locked = lock(&file)?;
+    let header = read_header(&file);
+    if locked {
+        if !is_at(path, &file) {
+            return Ok(Found::Changed);
+        }
+        return match header {
+            Head::Empty => Ok(Found::Over(file)),
+            Head::Other => Err(invalid(
+                "this is no black box, and is not overwritten: move it away, or name another path",
+            )),
+            Head::Damaged => Ok(Found::Died(file, None)),
+            Head::Box(header) if header.ended && !died(&header) => Ok(Found::Over(file)),
+            Head::Box(header) => Ok(Found::Died(file, Some(header))),
+        };
+    }
+    match header {
+        Head::Box(header) if is_gone(&header) => Ok(Found::Died(file, Some(header))),
+        Head::Box(header) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("process {} records into it; give each process a path of its own", header.pid),
+        )),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has locked it")),
+    }
+}
+
+/// Whether its process noted a crash that nobody dealt with.
+fn died(header: &ArenaHeader) -> bool {
+    header.crash.as_ref().is_some_and(|crash| !crash.survived)
+}
+
+/// Whether the process that wrote this header is known to be gone.
+fn is_gone(header: &ArenaHeader) -> bool {
+    header.boot_id != process::boot_id()
+        || (header.pid_namespace == process::pid_namespace()
+            && !process::is_alive(header.pid, header.process_start))
+}
+
+/// What the front of a file says.
+enum Head {
+    Empty,
+    Other,
+    Damaged,
+    Box(Box<ArenaHeader>),
+}
+
+fn read_header(file: &File) -> Head {
+    let mut bytes = vec![0; offset::DATA];
+    let mut read = 0;
+    while let Ok(more @ 1..) = file.read_at(&mut bytes[read..], read as u64) {
+        read += more;
+    }
+    if read == 0 {
+        Head::Empty
+    } else if !bytes.starts_with(&ARENA_MAGIC) {
+        Head::Other
+    } else {
+        match ArenaHeader::parse(&bytes) {
+            Ok(header) if read == offset::DATA => Head::Box(Box::new(header)),
+            _ => Head::Damaged,
+        }
+    }
+}
+
+/// Whether the lock could be had. It is held as long as the file, or a mapping of it, is about.
+fn lock(file: &File) -> io::Result<bool> {
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(path: &Path, file: &File) -> bool {
+    let there = fs::symlink_metadata(path);
+    there.ok().zip(file.metadata().ok()).is_some_and(|(there, file)| {
+        (there.st_dev(), there.st_ino()) == (file.st_dev(), file.st_ino())
+    })
+}
+
+/// Moves a box aside, to a name with its time. `None` if it is not at its path any more.
+fn move_aside(
+    path: &Path,
+    file: &File,
+    header: Option<&ArenaHeader>,
+) -> io::Result<Option<PathBuf>> {
+    let entries = header.map(|header| header.generations().into_iter().copied().collect::<Vec<_>>());
+    let last = entries.unwrap_or_default().into_iter().max_by_key(|entry| entry.number);
+    let wall = last.filter(|entry| entry.number != Generation(0)).map(|entry| entry.began.wall.0);
+    let time = wall
+        .and_then(|nanos| i64::try_from(nanos).ok())
+        .map(chrono::DateTime::from_timestamp_nanos)
+        .unwrap_or_else(chrono::Utc::now)
+        .format("%Y%m%dT%H%M%SZ");
+    for number in 1..100 {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{time}"));
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        let aside = PathBuf::from(name);
+        if !is_at(path, file) {
+            return Ok(None);
+        }
+        match rename_to_new(path, &aside) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("there are a hundred boxes of that time beside it"))
+}
+
+/// Renames, unless something has that name.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_no_replace(from, to) {
+        Err(error) if is_unsupported(&error) && !to.exists() => fs::rename(from, to),
+        renamed => renamed,
+    }
+}
+
+/// As [`rename_to_new`], where kernel and file system can do that in one step.
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (old, new) = (c_string(from)?, c_string(to)?);
+    // SAFETY: both are strings that end with a zero.
+    let renamed = unsafe {
+        let (at, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+        libc::syscall(libc::SYS_renameat2, at, old.as_ptr(), at, new.as_ptr(), flags)
+    };
+    if renamed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+}
+
+/// Deletes the oldest of the boxes that were moved aside, beyond `kept`, and those that were left half
+/// made. What cannot be deleted is kept: that is no reason not to record.
+fn discard_old(path: &Path, kept: usize) {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let Ok(entries) = directory.read_dir() else { return };
+    let front = path.file_name().unwrap_or_default();
+    let mut aside = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        if is_aside(&name, front) {
+            aside.push(entry.path());
+        } else if name.as_bytes().starts_with(TEMPORARY.as_bytes()) && was_left(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    aside.sort();
+    let surplus = aside.len().saturating_sub(kept);
+    for old in aside.drain(..surplus) {
+        let _ = fs::remove_file(old);
+    }
+}
+
+/// Whether nobody is at work on a box that is being made.
+fn was_left(path: &Path) -> bool {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let Ok(file) = options.open(path) else { return false };
+    let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+    age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT)) && lock(&file).unwrap_or(false)
+}
+
+/// Whether a name is `front`, a dot, and a time such as `20261124T145012Z`, with or without a number.
+fn is_aside(name: &OsStr, front: &OsStr) -> bool {
+    let Some(rest) = name.as_bytes().strip_prefix(front.as_bytes()) else { return false };
+    let Some((b'.', time)) = rest.split_first() else { return false };
+    let Some((time, number)) = time.split_at_checked(16) else { return false };
+    let digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    digits(&time[..8])
+        && time[8] == b'T'
+        && digits(&time[9..15])
+        && time[15] == b'Z'
+        && (number.is_empty() || (number[0] == b'-' && number.len() > 1 && digits(&number[1..])))
+}
+
+/// A new file that only its owner may read, locked, with every byte of it allocated.
+fn make(path: &Path, length: usize) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    // One that is there is that of a process of this number which is no more.
+    let _ = fs::remove_file(path);
+    let file = options.create_new(true).open(path)?;
+    let made = (|| {
+        if !lock(&file)? {
+            return Err(io::Error::other("a new file is locked already"));
+        }
+        allocate(&file, length)
+    })();
+    match made {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(if error.kind() == io::ErrorKind::StorageFull {
+                let need = length >> 10;
+                let words = format!("no room for {need} KiB there; `max_bytes` may be smaller");
+                io::Error::new(error.kind(), words)
+            } else {
+                error
+            })
+        }
+    }
+}
+
+/// Makes the file as long as it is to be, with space for all of it: a full disk is an error now, and
+/// no fault later.
+fn allocate(file: &File, length: usize) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length as i64) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) {
+        return Err(error);
+    }
+    let zeroes = vec![0; PIECE];
+    for at in (0..length).step_by(PIECE) {
+        file.write_all_at(&zeroes[..PIECE.min(length - at)], at as u64)?;
+    }
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_that_was_moved_aside_is_known_by_its_name() {
+        let known = |name: &str| is_aside(OsStr::new(name), OsStr::new("a.box"));
+        assert!(known("a.box.20261124T145012Z") && known("a.box.20261124T145012Z-12"));
+        for other in ["a.box", "a.box.", "a.box.20261124T145012", "a.box.20261124T145012Z-", "b"] {
+            assert!(!known(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The note of a crash: what is written into the arena's header when a fatal signal comes.
+//!
+//! The handler does what a handler may: it stores to memory and asks the kernel. It runs on the thread's
+//! alternate stack where it has one, as threads of the standard library do; so a stack that overflowed
+//! is noted, too. The note has a place of its own in the header, because the signal may have
+//! interrupted an event. Then the handler that was there before is called, or the signal is let
+//! through as if there had been none; so the process dies as it would have.
+//!
+//! The first note that nobody has dealt with stays: a handler that aborts on a fault does not hide
+//! the fault.
+
+use crate::arena::Arena;
+use crate::clock;
+use crate::control::control;
+use crate::thread;
+use lookback_snapshot::wire::{crash_offset as at, offset};
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+const FATAL: [libc::c_int; 5] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+
+/// The header that is noted in, null when there is none.
+static HEADER: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What was installed before for a signal. Written once, before the handler that reads it can run.
+struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>);
+
+// SAFETY: see above.
+unsafe impl Sync for Before {}
+
+/// By place in [`FATAL`].
+static BEFORE: [Before; FATAL.len()] =
+    [const { Before(UnsafeCell::new(MaybeUninit::uninit())) }; FATAL.len()];
+
+/// From now on a fatal signal is noted in this arena.
+pub(crate) fn watch(arena: &Arena) {
+    static INSTALLED: Once = Once::new();
+    HEADER.store(arena.base(), Ordering::Release);
+    // Once a process: who has taken the signals over since then may call ours, and must not be
+    // called by it.
+    INSTALLED.call_once(|| {
+        for (index, signal) in FATAL.into_iter().enumerate() {
+            // SAFETY: `BEFORE` is written here alone, under the `Once`, and each element before the
+            // handler that reads it is installed. Both structures are valid.
+            unsafe {
+                let before = BEFORE[index].0.get();
+                if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
+                    continue;
+                }
+                let mut ours: libc::sigaction = std::mem::zeroed();
+                ours.sa_sigaction = on_signal as *const () as usize;
+                ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+                libc::sigemptyset(&mut ours.sa_mask);
+                libc::sigaction(signal, &ours, std::ptr::null_mut());
+            }
+        }
+    });
+}
+
+/// Nothing is noted in this arena any more.
+pub(crate) fn forget(arena: &Arena) {
+    let (ours, none) = (arena.base(), std::ptr::null_mut());
+    let _ = HEADER.compare_exchange(ours, none, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+extern "C" fn on_signal(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the thread's own.
+    let errno = unsafe { *errno_place() };
+    // SAFETY: the kernel has given us both.
+    let note = unsafe { Note::open() }.inspect(|note| unsafe { note.write(signal, info, context) });
+    // SAFETY: as above.
+    let went_on = unsafe { pass_on(signal, info, context) };
+    if went_on && let Some(note) = note {
+        note.word(at::SURVIVED).store(1_u64.to_le(), Ordering::Release);
+    }
+    // SAFETY: the thread's own.
+    unsafe { *errno_place() = errno };
+}
+
+#[cfg(target_os = "linux")]
+unsafe fn errno_place() -> *mut libc::c_int {
+    // SAFETY: it is always there.
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn errno_place() -> *mut libc::c_int {
+    // SAFETY: it is always there.
+    unsafe { libc::__error() }
+}
+
+/// Calls what was installed before, or lets the signal through. Whether that dealt with it, so that the
+/// process goes on.
+///
+/// # Safety
+/// To be called in the handler with what it was given.
+unsafe fn pass_on(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) -> bool {
+    let Some(index) = FATAL.iter().position(|known| *known == signal) else { return false };
+    // SAFETY: written before the handler was installed.
+    let before = unsafe { (*BEFORE[index].0.get()).assume_init_ref() };
+    // SAFETY: the kernel's.
+    let code = unsafe { (*info).si_code };
+    let by_fault = code > 0 && signal != libc::SIGABRT;
+    match before.sa_sigaction {
+        libc::SIG_IGN if !by_fault => return true,
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // SAFETY: a valid structure. What faulted faults again, with nobody in between; what was
+            // sent is sent again, and waits until this handler is left.
+            unsafe {
+                libc::sigaction(signal, before, std::ptr::null_mut());
+                if !by_fault {
+                    libc::pthread_kill(libc::pthread_self(), signal);
+                }
+            }
+            return false;
+        }
+        _ => {}
+    }
+    let abort = Aborting::as_before(by_fault);
+    let handler = before.sa_sigaction;
+    if before.sa_flags & libc::SA_SIGINFO != 0 {
+        // SAFETY: with this flag that is what a handler is.
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            unsafe { std::mem::transmute(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: without the flag that is what a handler is.
+        let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
+        handler(signal);
+    }
+    drop(abort);
+    if !by_fault && signal != libc::SIGABRT {
+        // Nothing fails again because it was sent once.
+        return true;
+    }
+    if signal == libc::SIGABRT {
+        // Who calls `abort` dies of it, whatever a handler does.
+        // SAFETY: the kernel's.
+        let sender = unsafe { sender(code, info) };
+        return sender != 0 && sender != std::process::id();
+    }
+    // A handler that takes itself away does so for the signal to be fatal when it comes again.
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a valid place.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init().sa_sigaction != libc::SIG_DFL
+    }
+}
+
+/// While a handler deals with a fault, an abort is not ours: the fault is noted already, and the frame
+/// of a second signal does not fit an alternate stack of the usual size.
+struct Aborting(Option<libc::sigaction>);
+
+impl Aborting {
+    fn as_before(by_fault: bool) -> Self {
+        let index = FATAL.iter().position(|known| *known == libc::SIGABRT);
+        let Some(index) = index.filter(|_| by_fault) else { return Self(None) };
+        let mut ours = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: written before the handler was installed; the other is a valid place.
+        unsafe {
+            let before = BEFORE[index].0.get().cast();
+            let swapped = libc::sigaction(libc::SIGABRT, before, ours.as_mut_ptr());
+            Self((swapped == 0).then(|| ours.assume_init()))
+        }
+    }
+}
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        if let Some(ours) = &self.0 {
+            // SAFETY: a valid structure.
+            unsafe { libc::sigaction(libc::SIGABRT, ours, std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// The process that sent a signal, 0 if none did.
+///
+/// # Safety
+/// `info` must be the kernel's.
+unsafe fn sender(code: libc::c_int, info: *mut libc::siginfo_t) -> u32 {
+    if code > 0 {
+        return 0;
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: a signal that was sent says by whom.
+    let pid = unsafe { (*info).si_pid() };
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: a signal that was sent says by whom.
+    let pid = unsafe { (*info).si_pid };
+    pid.cast_unsigned()
+}
+
+/// A note that is being written.
+struct Note {
+    place: *mut u8,
+}
+
+impl Note {
+    /// The place for a note, if this process records, and none stands there that matters more.
+    ///
+    /// # Safety
+    /// To be called in the handler.
+    unsafe fn open() -> Option<Self> {
+        let header = HEADER.load(Ordering::Acquire);
+        // A forked child has the mapping, too, and must not write to it.
+        if header.is_null() || control().is_foreign() {
+            return None;
+        }
+        // SAFETY: within the header, which is mapped as long as it stands there.
+        let note = Self { place: unsafe { header.add(offset::CRASH_NOTE) } };
+        let state = note.word(at::STATE);
+        let before = u64::from_le(state.load(Ordering::Acquire));
+        if before != 0 && note.word(at::SURVIVED).load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        // Odd while it is written. Of two threads that crash at once, one gets it.
+        let (old, new) = (before.to_le(), (before | 1).to_le());
+        let won = before.is_multiple_of(2)
+            && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        won.then_some(note)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: within the note, and aligned.
+        unsafe { &*self.place.add(at).cast::<AtomicU64>() }
+    }
+
+    fn half(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: within the note, and aligned.
+        unsafe { &*self.place.add(at).cast::<AtomicU32>() }
+    }
+
+    /// # Safety
+    /// To be called in the handler with what it was given.
+    unsafe fn write(
+        &self,
+        signal: libc::c_int,
+        info: *mut libc::siginfo_t,
+        context: *mut libc::c_void,
+    ) {
+        let put = |at: usize, value: u64| self.word(at).store(value.to_le(), Ordering::Relaxed);
+        let put_half = |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
+        put(at::SURVIVED, 0);
+        put_half(at::SIGNAL, signal.cast_unsigned());
+        // SAFETY: the kernel's.
+        let (code, address) = unsafe { ((*info).si_code, address_of(info)) };
+        put_half(at::CODE, code.cast_unsigned());
+        put(at::ADDRESS, if code > 0 { address } else { 0 });
+        // SAFETY: the kernel's.
+        put_half(at::SENDER, unsafe { sender(code, info) });
+        // SAFETY: the kernel's.
+        put(at::INSTRUCTION, unsafe { instruction(context) });
+        put(at::OS_THREAD, thread::os_thread());
+        let slot = thread::present_slot();
+        put(at::THREAD, slot.map_or(0, |slot| slot.thread.load(Ordering::Relaxed)));
+        put(at::TICKS, clock::now(control().mode()));
+        put(at::MONOTONIC, clock::monotonic().0);
+        put(at::WALL, clock::wall().0);
+        let name = thread::name().0;
+        for (index, chunk) in name.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
+            self.word(at::NAME + index * 8).store(word, Ordering::Relaxed);
+        }
+        let state = u64::from_le(self.word(at::STATE).load(Ordering::Relaxed));
+        self.word(at::STATE).store((state + 1).to_le(), Ordering::Release);
+    }
+}
+
+#[cfg(target_os = "linux")]
+unsafe fn address_of(info: *mut libc::siginfo_t) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*info).si_addr() as u64 }
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn address_of(info: *mut libc::siginfo_t) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*info).si_addr as u64 }
+}
+
+/// Where the thread was.
+unsafe fn instruction(context: *mut libc::c_void) -> u64 {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    // SAFETY: the kernel's.
+    return unsafe {
+        let context = &*context.cast::<libc::ucontext_t>();
+        context.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned()
+    };
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    // SAFETY: the kernel's.
+    return unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.pc };
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        let _ = context;
+        0
+    }
+}

@@ -1,0 +1,44 @@
+//! Handing the arena to who holds it: `lookback run` starts a service and keeps the arena's descriptor,
+//! so that the last seconds are there when the service is not.
+//!
+//! It listens on a socket whose path it puts into the environment. What is sent there lies in the
+//! socket's queue whatever becomes of the sender, so nothing is waited for.
+
+use crate::arena::Arena;
+
+/// The environment's name for the path of the socket.
+pub const SOCKET: &str = "LOOKBACK_RUN_SOCKET";
+
+/// Hands the arena over, if somebody asked for it. Whether it was.
+#[cfg(target_os = "linux")]
+pub(crate) fn hand_over(arena: &Arena) -> bool {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    let Some(path) = std::env::var_os(SOCKET) else { return false };
+    // Who asked may be gone: then nobody needs it.
+    let Ok(stream) = UnixStream::connect(path) else { return false };
+    let mut byte = [0_u8];
+    let mut data = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // Aligned as a control message's header.
+    let mut room = [0_u64; 8];
+    // SAFETY: all of it is plain data; the control message fits the room, which is aligned.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut data;
+        message.msg_iovlen = 1;
+        message.msg_control = room.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let control = libc::CMSG_FIRSTHDR(&message);
+        (*control).cmsg_level = libc::SOL_SOCKET;
+        (*control).cmsg_type = libc::SCM_RIGHTS;
+        (*control).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(control).cast::<libc::c_int>().write_unaligned(arena.descriptor());
+        libc::sendmsg(stream.as_raw_fd(), &message, libc::MSG_NOSIGNAL)
+    };
+    sent == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn hand_over(_arena: &Arena) -> bool {
+    false
+}

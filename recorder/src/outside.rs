@@ -1,0 +1,462 @@
+//! Reading the arena of another process, with no help from it: it may be busy, hang, or be stopped.
+//!
+//! The arena is found among the descriptors of the process, in `/proc/PID/fd`, and read as the process
+//! itself would read it: what was copied is sound from wherever the tail stands afterwards. A process
+//! that has closed its descriptors still has the mapping; then its memory is read, if the kernel
+//! allows that.
+//!
+//! What another process has is not believed: every number is checked against the size of the file
+//! before it is used, and no more memory is taken than the file has bytes.
+
+use crate::arena::read_at;
+use crate::control::Mode;
+use crate::snapshot::Snapshot;
+use crate::source::Source;
+use crate::window::{Wanted, Window};
+use lookback_snapshot::wire::{
+    ARENA_MAGIC, ArenaHeader, ClockKind, Metadata, Nanos, encode_event_table, key, offset,
+};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+/// The name of the arenas that have none in the file system, as `/proc` shows it.
+const ANONYMOUS: &[u8] = b"/memfd:lookback";
+
+/// Why an arena of another process cannot be read. One line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutsideError {
+    /// There is no such process.
+    #[error("process {0}: there is no such process")]
+    NoProcess(u32),
+    /// It is there, and does not record.
+    #[error(
+        "process {0}: it is not being recorded: no recorder was started in it, or it was stopped"
+    )]
+    NotRecorded(u32),
+    /// The kernel does not let us look.
+    #[error(
+        "process {pid}: {what} cannot be read ({error}): it belongs to another user, is not dumpable, or has \
+         capabilities that this command lacks; run it as root or as that user with CAP_SYS_PTRACE, or give the \
+         service a black box, which needs neither"
+    )]
+    Denied {
+        /// The process.
+        pid: u32,
+        /// What was to be read.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Its arena, or what passes for it, makes no sense.
+    #[error("{name}: {what}")]
+    Damaged {
+        /// Of which process or file.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Writers were faster than the copy, every time.
+    #[error("{0}: it was overwritten faster than it could be copied")]
+    Overtaken(String),
+    /// It could not be read.
+    #[error("{name}: {error}")]
+    Io {
+        /// Which process or file.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// How an arena is reached.
+#[derive(Debug)]
+enum Way {
+    /// A file: a descriptor of the process, or a black box.
+    File(File),
+    /// The memory of the process, and where the arena is mapped in it.
+    Memory(File, u64),
+}
+
+/// An arena that another process writes to, or wrote to.
+#[derive(Debug)]
+pub struct OutsideArena {
+    way: Way,
+    capacity: u64,
+    clock: ClockKind,
+    /// `process 17`, or the path of a file.
+    name: String,
+    path: Option<PathBuf>,
+}
+
+/// Every process whose arena this one can look at, with the arena, by number.
+#[must_use]
+pub fn recorded_processes() -> Vec<(u32, OutsideArena)> {
+    let entries = fs::read_dir("/proc").map(|entries| entries.filter_map(Result::ok).collect());
+    let entries: Vec<fs::DirEntry> = entries.unwrap_or_default();
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let mut pids: Vec<u32> = entries.into_iter().filter_map(number).collect();
+    pids.sort_unstable();
+    pids.into_iter()
+        .filter_map(|pid| OutsideArena::of_process(pid).ok().map(|arena| (pid, arena)))
+        .collect()
+}
+
+impl OutsideArena {
+    /// The arena of a process.
+    ///
+    /// # Errors
+    /// There is no such process, it is not being recorded, or the kernel does not let us look.
+    pub fn of_process(pid: u32) -> Result<Self, OutsideError> {
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            return Err(OutsideError::NoProcess(pid));
+        }
+        let mapped = mapped_files(pid)?;
+        let mut wrong = None;
+        for candidate in &mapped {
+            match candidate.open(pid) {
+                Ok(Some(arena)) if arena.is_of(pid) => return Ok(arena),
+                Ok(_) => {}
+                Err(error) => wrong = Some(error),
+            }
+        }
+        Err(wrong.unwrap_or(OutsideError::NotRecorded(pid)))
+    }
+
+    /// Every arena that a process has mapped, be it its own or that of a parent which forked it: the
+    /// header says whose. What is damaged is left out.
+    ///
+    /// # Errors
+    /// There is no such process, or the kernel does not let us look.
+    pub fn mapped_by(pid: u32) -> Result<Vec<Self>, OutsideError> {
+        let mapped = mapped_files(pid)?;
+        Ok(mapped.iter().filter_map(|file| file.open(pid).ok().flatten()).collect())
+    }
+
+    /// Whether it is read out of the memory of the process, which has closed its descriptor.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.way, Way::Memory(..))
+    }
+
+    /// The arena in a file: a black box.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no arena.
+    pub fn of_box(path: &Path) -> Result<Self, OutsideError> {
+        let name = path.display().to_string();
+        let file = open_regular(path).map_err(|error| OutsideError::Io { name: name.clone(), error })?;
+        let found = Self::new(Way::File(file), name.clone(), Some(path.to_owned()))?;
+        found.ok_or_else(|| OutsideError::Damaged { name, what: NO_ARENA.to_owned() })
+    }
+
+    /// An arena whose descriptor somebody has handed over.
+    ///
+    /// # Errors
+    /// It is no arena.
+    pub fn of_file(file: File, name: impl Into<String>) -> Result<Self, OutsideError> {
+        let name = name.into();
+        Self::new(Way::File(file), name.clone(), None)?
+            .ok_or_else(|| OutsideError::Damaged { name, what: NO_ARENA.to_owned() })
+    }
+
+    /// `None` if it does not begin like an arena.
+    fn new(way: Way, name: String, path: Option<PathBuf>) -> Result<Option<Self>, OutsideError> {
+        let mut arena = Self { way, capacity: 0, clock: ClockKind::Tsc, name, path };
+        let mut magic = [0; 8];
+        if arena.read_exact(&mut magic, 0).is_err() || magic != ARENA_MAGIC {
+            return Ok(None);
+        }
+        let header = arena.header()?;
+        let length = match &arena.way {
+            Way::File(file) => file.metadata().map_err(|error| arena.io(error))?.len(),
+            Way::Memory(..) => u64::MAX,
+        };
+        let whole = header.capacity.checked_add(offset::DATA as u64);
+        if whole.is_none_or(|whole| whole > length || whole > MOST_BYTES) {
+            let (capacity, name) = (header.capacity, arena.name);
+            let what = format!("its header says {capacity} bytes, and the file has {length}");
+            return Err(OutsideError::Damaged { name, what });
+        }
+        arena.capacity = header.capacity;
+        arena.clock = header.clock;
+        Ok(Some(arena))
+    }
+
+    /// Whether it says of itself that it is of this process. A forked child has its parent's descriptors.
+    fn is_of(&self, pid: u32) -> bool {
+        let Ok(header) = self.header() else { return false };
+        // In another namespace the process has another number there.
+        let inner = namespace_pid(pid);
+        header.pid == pid || inner == Some(header.pid)
+    }
+
+    fn io(&self, error: io::Error) -> OutsideError {
+        OutsideError::Io { name: self.name.clone(), error }
+    }
+
+    /// The path of the black box that it lies in, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What its header says at this moment.
+    ///
+    /// # Errors
+    /// It cannot be read any more, or is damaged.
+    pub fn header(&self) -> Result<ArenaHeader, OutsideError> {
+        let mut bytes = Vec::new();
+        self.append(0, offset::DATA, &mut bytes).map_err(|error| self.io(error))?;
+        ArenaHeader::parse(&bytes)
+            .map_err(|what| OutsideError::Damaged { name: self.name.clone(), what: what.to_owned() })
+    }
+
+    /// A snapshot of all that is there, taken while the process does whatever it does.
+    ///
+    /// # Errors
+    /// It cannot be read any more, is damaged, or is being overwritten too fast.
+    pub fn snapshot(&self, reason: &str, trigger: &str) -> Result<Snapshot, OutsideError> {
+        let header = self.header()?;
+        let mode = Mode::new(self.clock, false);
+        let wanted = Wanted::Last(Nanos(u64::MAX));
+        let window = Window::copy(self, mode, wanted)
+            .map_err(|error| self.io(error))?
+            .ok_or_else(|| OutsideError::Overtaken(self.name.clone()))?;
+        let mut metadata = Metadata::decode(&header.metadata).unwrap_or_default();
+        metadata.add(key::COVERED, window.covered().0);
+        if let Some(last) = window.generations.last() {
+            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
+            metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
+        }
+        metadata.add(key::REASON, reason);
+        metadata.add(key::TRIGGER, trigger);
+        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
+        metadata.add(key::WINDOW, header.window.0);
+        metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
+        metadata.add(key::CLOCK, self.clock.name());
+        metadata.add(key::EVENT_TABLE, encode_event_table());
+        Ok(Snapshot::new(Arc::new(window), metadata))
+    }
+
+    /// All of its bytes, header included, as they are at this moment: for an arena that nobody writes to.
+    ///
+    /// # Errors
+    /// It cannot be read any more.
+    pub fn bytes(&self) -> Result<Vec<u8>, OutsideError> {
+        let mut bytes = Vec::new();
+        let length = self.capacity as usize + offset::DATA;
+        self.append(0, length, &mut bytes).map_err(|error| self.io(error))?;
+        Ok(bytes)
+    }
+
+    fn read_exact(&self, into: &mut [u8], from: u64) -> io::Result<()> {
+        match &self.way {
+            Way::File(file) => file.read_exact_at(into, from),
+            Way::Memory(file, base) => file.read_exact_at(into, base.wrapping_add(from)),
+        }
+    }
+}
+
+const NO_ARENA: &str = "at byte 0: not an arena of lookback: its first bytes are others";
+
+/// An arena is no larger: what says so is none.
+const MOST_BYTES: u64 = 64 << 30;
+
+impl Source for OutsideArena {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        match &self.way {
+            Way::File(file) => read_at(file, from, length, into),
+            Way::Memory(file, base) => read_at(file, base.wrapping_add(from), length, into),
+        }
+    }
+
+    fn tail_after_copy(&self) -> io::Result<u64> {
+        // The copies were made by the kernel, on this processor: they stay before this.
+        fence(Ordering::SeqCst);
+        let mut word = [0; 8];
+        self.read_exact(&mut word, offset::TAIL as u64)?;
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+/// A file that a process has mapped shared and writable from its begin on, as arenas are.
+#[derive(Debug)]
+struct MappedFile {
+    base: u64,
+    device: u64,
+    inode: u64,
+    path: PathBuf,
+    anonymous: bool,
+}
+
+fn mapped_files(pid: u32) -> Result<Vec<MappedFile>, OutsideError> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => OutsideError::NoProcess(pid),
+        _ if error.raw_os_error() == Some(libc::ESRCH) => OutsideError::NoProcess(pid),
+        _ => OutsideError::Denied { pid, what: "the list of its mappings", error },
+    })?;
+    let mut files: Vec<_> =
+        maps.split(|byte| *byte == b'\n').filter_map(MappedFile::parse).collect();
+    // The anonymous ones first: most arenas are.
+    files.sort_by_key(|file| !file.anonymous);
+    Ok(files)
+}
+
+impl MappedFile {
+    /// A line of `/proc/PID/maps`: `from-to rw-s offset major:minor inode path`.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut rest = line;
+        let mut field = || {
+            let trimmed = rest.trim_ascii_start();
+            let end = trimmed.iter().position(|byte| *byte == b' ').unwrap_or(trimmed.len());
+            let (field, behind) = trimmed.split_at(end);
+            rest = behind;
+            std::str::from_utf8(field).ok()
+        };
+        let (range, rights, offset) = (field()?, field()?, field()?);
+        let (device, inode) = (field()?, field()?);
+        let path = rest.trim_ascii_start();
+        if rights != "rw-s" || u64::from_str_radix(offset, 16) != Ok(0) || path.is_empty() {
+            return None;
+        }
+        let base = u64::from_str_radix(range.split_once('-')?.0, 16).ok()?;
+        let (major, minor) = device.split_once(':')?;
+        let number = |text| u32::from_str_radix(text, 16).ok();
+        Some(Self {
+            base,
+            device: libc::makedev(number(major)?, number(minor)?),
+            inode: inode.parse().ok()?,
+            path: PathBuf::from(std::ffi::OsStr::from_bytes(path)),
+            anonymous: path.starts_with(ANONYMOUS),
+        })
+    }
+
+    /// The arena in it, if it is one.
+    fn open(&self, pid: u32) -> Result<Option<OutsideArena>, OutsideError> {
+        let path = (!self.anonymous).then(|| self.path.clone());
+        let file = match self.find(pid) {
+            Ok(Some(file)) => file,
+            // Whatever else a process has mapped is none of our business.
+            Ok(None) if !self.anonymous => return Ok(None),
+            Err(_) if !self.anonymous => return Ok(None),
+            Ok(None) => return self.open_memory(pid, None),
+            Err(error) => return self.open_memory(pid, Some(error)),
+        };
+        OutsideArena::new(Way::File(file), format!("process {pid}"), path)
+    }
+
+    /// The descriptor of the process that leads to it.
+    fn find(&self, pid: u32) -> io::Result<Option<File>> {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let path = entry?.path();
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if metadata.is_file() && (metadata.st_dev(), metadata.st_ino()) == (self.device, self.inode) {
+                return open_regular_through(&path).map(Some);
+            }
+        }
+        if self.anonymous {
+            return Ok(None);
+        }
+        // The path as the process sees it, in its own root.
+        let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let path = PathBuf::from(format!("/proc/{pid}/root")).join(inside);
+        let file = open_regular(&path)?;
+        let metadata = file.metadata()?;
+        let same = (metadata.st_dev(), metadata.st_ino()) == (self.device, self.inode);
+        Ok(same.then_some(file))
+    }
+
+    /// Without a descriptor there is still the mapping, for who may look into the process's memory.
+    fn open_memory(
+        &self,
+        pid: u32,
+        refused: Option<io::Error>,
+    ) -> Result<Option<OutsideArena>, OutsideError> {
+        let denied = |error| OutsideError::Denied { pid, what: "its memory", error };
+        let memory = File::open(format!("/proc/{pid}/mem"))
+            .map_err(|error| denied(refused.unwrap_or(error)))?;
+        OutsideArena::new(Way::Memory(memory, self.base), format!("process {pid}"), None)
+    }
+}
+
+/// Opens a regular file for reading, without following a link and without waiting for anybody. What
+/// is none (a device may do something when it is opened) is not opened at all.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    let found = options.open(path)?;
+    let kind = found.metadata()?.file_type();
+    if kind.is_symlink() {
+        let reason = "a symbolic link, which is not followed";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    open_regular_through(&PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd())))
+}
+
+/// As [`open_regular`], through one of the links in `/proc`.
+fn open_regular_through(link: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    options.open(link)
+}
+
+/// The number of a process in its innermost namespace.
+fn namespace_pid(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("a"), directory.path().join("link"));
+        fs::write(&file, "a").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(open_regular(&file).is_ok());
+        let refused = |path: &Path| open_regular(path).unwrap_err().to_string();
+        assert!(refused(&link).contains("a symbolic link"));
+        assert!(refused(directory.path()).contains("not a regular file"));
+        assert!(refused(Path::new("/dev/null")).contains("not a regular file"));
+        assert!(refused(&directory.path().join("none")).contains("No such file"));
+    }
+
+    #[test]
+    fn a_line_of_mappings_is_read() {
+        let line = b"7f0000000000-7f0002000000 rw-s 00000000 00:01 1027   /memfd:lookback (deleted)";
+        let file = MappedFile::parse(line).unwrap();
+        assert_eq!((file.base, file.inode, file.anonymous), (0x7f00_0000_0000, 1027, true));
+        let spaces = b"1000-2000 rw-s 00000000 08:01 5 /dev/shm/a name with spaces";
+        let file = MappedFile::parse(spaces).unwrap();
+        assert_eq!(file.path, Path::new("/dev/shm/a name with spaces"));
+        assert!(!file.anonymous);
+        for other in [
+            &b""[..],
+            b"1000-2000 r--s 00000000 08:01 5 /a",
+            b"1000-2000 rw-s 00001000 08:01 5 /a",
+            b"1000-2000 rw-p 00000000 00:00 0",
+            b"x-y rw-s 00000000 08:01 5 /a",
+        ] {
+            assert!(MappedFile::parse(other).is_none());
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! From an arena whose process is gone, or stands still, to a snapshot.
+//!
+//! Nobody writes to such an arena any more, so everything that was committed counts: the generations
+//! that are complete, and the one or two that are not, which end with their last event.
+//!
+//! The arena may be damaged: a file that was cut by a power failure, or that somebody has written to.
+//! What is needed of its header is then read from the blocks themselves, and damage costs no more than
+//! the block that it is in.
+
+mod scan;
+
+use crate::file::{FileBlock, FileWriter, GenerationFrame};
+use crate::read::{FrameContents, look_into};
+use crate::wire::{
+    ArenaHeader, Block, ClockRecord, Generation, Metadata, Nanos, Position, Ticks,
+    encode_event_table, key, offset,
+};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// Why nothing can be recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// It is no arena, or one of a later version.
+    #[error("at byte 0: {0}")]
+    NoArena(&'static str),
+    /// It is an arena, and there is nothing in it.
+    #[error("at byte {}: nothing was recorded in it, or nothing is left of it", offset::DATA)]
+    Empty,
+}
+
+/// What was found in an arena.
+#[derive(Debug)]
+pub struct Recovered<'a> {
+    header: ArenaHeader,
+    metadata: Metadata,
+    generations: Vec<GenerationFrame<'a>>,
+    damage: Vec<String>,
+}
+
+/// Reads an arena that nobody writes to any more.
+///
+/// # Errors
+/// Nothing can be recovered from it, and why. Damage is no error: see [`Recovered::damage`].
+pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
+    let mut damage = Vec::new();
+    let header = ArenaHeader::parse_damaged(arena, |what| damage.push(what.to_owned()))
+        .map_err(RecoverError::NoArena)?;
+    let data = &arena[offset::DATA..];
+    let capacity = scan::capacity(data, header.capacity).ok_or(RecoverError::Empty)?;
+    if capacity != header.capacity {
+        damage.push(format!("the capacity in its header does not fit its {} bytes", arena.len()));
+    } else if (data.len() as u64) < capacity {
+        let whole = offset::DATA as u64 + capacity;
+        damage.push(format!("it was cut at byte {} of {whole}", arena.len()));
+    }
+    let mut blocks = scan::blocks(data, capacity);
+    let bounds = Bounds::of(&header, &blocks, &mut damage);
+    blocks.retain(|block| bounds.hold(block));
+    let mut found = BTreeMap::<Generation, Vec<Block<'_>>>::new();
+    for block in blocks {
+        found.entry(block.header.generation).or_default().push(block);
+    }
+    let mut generations: Vec<_> = found
+        .into_iter()
+        .map(|(number, blocks)| Part::new(number, blocks, &header, &mut damage))
+        .collect();
+    finish(&mut generations, &header);
+    let generations: Vec<_> = generations.into_iter().map(|part| part.frame).collect();
+    if generations.is_empty() {
+        return Err(RecoverError::Empty);
+    }
+    let metadata = Metadata::decode(&header.metadata).unwrap_or_else(|error| {
+        damage.push(error.to_string());
+        Metadata::default()
+    });
+    Ok(Recovered { header, metadata, generations, damage })
+}
+
+impl Recovered<'_> {
+    /// The arena's header.
+    #[must_use]
+    pub fn header(&self) -> &ArenaHeader {
+        &self.header
+    }
+
+    /// What is damaged, a line each.
+    #[must_use]
+    pub fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
+    /// The numbers of the generations, oldest first, and whether each is complete.
+    pub fn generations(&self) -> impl Iterator<Item = (Generation, bool)> {
+        self.generations.iter().map(|frame| (frame.number, frame.complete))
+    }
+
+    /// How far back it goes.
+    #[must_use]
+    pub fn covered(&self) -> Nanos {
+        let ends = self.generations.first().zip(self.generations.last());
+        ends.map_or(Nanos(0), |(first, last)| {
+            Nanos(last.ended.monotonic.0.saturating_sub(first.began.monotonic.0))
+        })
+    }
+
+    /// How its process ended, as far as the arena says, in a few words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.header.crash {
+            Some(crash) if !crash.survived => crash.in_words(),
+            _ if self.header.ended => "the recording was ended in order".to_owned(),
+            _ => "the process ended without a word: it was killed, or it exited".to_owned(),
+        }
+    }
+
+    /// Writes a snapshot of it, and says how many bytes that took. `reason` and `trigger` say why it was
+    /// taken.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_to<W: Write>(&mut self, out: W, reason: &str, trigger: &str) -> io::Result<u64> {
+        let mut writer = FileWriter::new(out, &self.describe(reason, trigger))?;
+        for frame in &mut self.generations {
+            writer.generation(frame)?;
+        }
+        let bytes = writer.bytes_written();
+        writer.finish()?;
+        Ok(bytes)
+    }
+
+    fn describe(&self, reason: &str, trigger: &str) -> Metadata {
+        let mut metadata = self.metadata.clone();
+        metadata.add(key::COVERED, self.covered().0);
+        metadata.add(key::REASON, reason);
+        metadata.add(key::TRIGGER, trigger);
+        metadata.add(key::WINDOW, self.header.window.0);
+        metadata.add(key::MAX_BYTES, self.header.capacity.saturating_add(offset::DATA as u64));
+        metadata.add(key::CLOCK, self.header.clock.name());
+        if let Some(last) = self.generations.last() {
+            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
+            metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
+        }
+        if let Some(crash) = &self.header.crash {
+            metadata.add(key::CRASH_SIGNAL, u64::from(crash.signal.unsigned_abs()));
+            metadata.add(key::CRASH_ADDRESS, crash.address);
+            metadata.add(key::CRASH_INSTRUCTION, crash.instruction);
+            metadata.add(key::CRASH_THREAD, crash.thread.0);
+            metadata.add(key::CRASH_OS_THREAD, crash.os_thread);
+            metadata.add(key::CRASH_THREAD_NAME, crash.thread_name.as_str());
+            metadata.add(key::CRASH_WALL, crash.wall.0);
+        }
+        metadata.add(key::EVENT_TABLE, encode_event_table());
+        metadata
+    }
+}
+
+/// Between which positions, and of which generations, blocks are good: the rest is of earlier laps.
+struct Bounds {
+    tail: Position,
+    head: Position,
+    oldest: Generation,
+    newest: Generation,
+}
+
+impl Bounds {
+    fn of(header: &ArenaHeader, blocks: &[Block<'_>], damage: &mut Vec<String>) -> Self {
+        let everything = Self {
+            tail: Position(0),
+            head: Position(u64::MAX),
+            oldest: Generation(0),
+            newest: Generation(u64::MAX),
+        };
+        let newest = header.running.max(header.complete);
+        let sane = header.tail <= header.head
+            && header.head - header.tail <= header.capacity
+            && header.oldest <= newest
+            && header.complete <= newest;
+        // A generation is published after its number has been written here. If a block lies behind the
+        // head, or is of a generation that is none yet, then this header is not what it was.
+        let later = |block: &Block<'_>| {
+            block.header.generation > newest || block.header.position >= header.head
+        };
+        if !sane || blocks.iter().any(later) {
+            damage.push("its header does not fit its blocks, and is not believed".to_owned());
+            return everything;
+        }
+        Self { tail: header.tail, head: header.head, oldest: header.oldest, newest }
+    }
+
+    fn hold(&self, block: &Block<'_>) -> bool {
+        scan::is_between(block, self.tail, self.head)
+            && (self.oldest..=self.newest).contains(&block.header.generation)
+    }
+}
+
+/// A generation as it was found.
+struct Part<'a> {
+    frame: GenerationFrame<'a>,
+    contents: FrameContents,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        number: Generation,
+        mut blocks: Vec<Block<'a>>,
+        header: &ArenaHeader,
+        damage: &mut Vec<String>,
+    ) -> Self {
+        blocks.sort_by_key(|block| (block.header.slot, block.header.sequence));
+        let before = blocks.len();
+        blocks.dedup_by_key(|block| (block.header.slot, block.header.sequence));
+        if blocks.len() < before {
+            damage.push(format!("generation {number}: two blocks claim to be the same one"));
+        }
+        let began = header.entry(number).map(|entry| entry.began);
+        let began = began.filter(|began| began.frequency != 0).unwrap_or_else(|| {
+            // Without its entry a generation has no other clock than that of its blocks.
+            let ticks = blocks.iter().map(|block| block.header.base).min().unwrap_or_default();
+            ClockRecord { ticks, ..ClockRecord::default() }
+        });
+        let cut = |block: Block<'a>| FileBlock { block, cut: block.records.len() as u32 };
+        let mut frame = GenerationFrame {
+            number,
+            complete: false,
+            began,
+            ended: began,
+            blocks: blocks.into_iter().map(cut).collect(),
+        };
+        let contents = look_into(&mut frame).unwrap_or_else(|what| {
+            damage.push(format!("generation {number}: {what}"));
+            FrameContents::default()
+        });
+        if contents.faults > 0 {
+            damage.push(format!("generation {number}: {} damaged blocks", contents.faults));
+        }
+        // Slot 0 is the collector's, which counts the blocks of the others.
+        let blocks =
+            frame.blocks.iter().filter(|block| block.block.header.slot != 0).count() as u64;
+        frame.complete = contents.blocks == Some(blocks);
+        if let Some(counted) = contents.blocks.filter(|_| !frame.complete) {
+            damage.push(format!("generation {number}: {blocks} of {counted} blocks are there"));
+        }
+        Self { frame, contents }
+    }
+}
+
+/// Gives each generation its end, and a clock to those that have none.
+fn finish(parts: &mut [Part<'_>], header: &ArenaHeader) {
+    // The first that has a clock stands for those that have none.
+    let known = parts.iter().map(|part| part.frame.began).find(|began| began.frequency != 0);
+    let known = known.unwrap_or(ClockRecord { frequency: 1_000_000_000, ..ClockRecord::default() });
+    for part in &mut *parts {
+        if part.frame.began.frequency == 0 {
+            part.frame.began = at(&known, part.frame.began.ticks);
+        }
+    }
+    let newest = parts.last().map(|part| part.frame.number);
+    for Part { frame, contents } in parts {
+        let next = header.entry(frame.number.next()).map(|entry| entry.began);
+        let next = next.filter(|next| frame.complete && next.frequency != 0);
+        let is_newest = Some(frame.number) == newest;
+        let crash = header.crash.as_ref().filter(|_| is_newest).map(|crash| crash.ticks);
+        // An event at the very end still counts.
+        let latest = contents.latest.max(crash).unwrap_or_default().max(frame.began.ticks);
+        frame.ended = next.unwrap_or_else(|| at(&frame.began, latest));
+    }
+}
+
+/// The instant of these ticks by all clocks, by one that is known.
+fn at(known: &ClockRecord, ticks: Ticks) -> ClockRecord {
+    let elapsed = i128::from(ticks.0) - i128::from(known.ticks.0);
+    let nanos = elapsed * 1_000_000_000 / i128::from(known.frequency.max(1));
+    let shifted = |nanos_then: Nanos| {
+        Nanos(u64::try_from(i128::from(nanos_then.0) + nanos).unwrap_or(if nanos < 0 {
+            0
+        } else {
+            u64::MAX
+        }))
+    };
+    ClockRecord {
+        ticks,
+        monotonic: shifted(known.monotonic),
+        wall: shifted(known.wall),
+        frequency: known.frequency,
+    }
+}

@@ -1,0 +1,113 @@
+//! Finding the blocks of an arena whose process is gone, whatever its header says.
+//!
+//! Every place where a block can begin is looked at. A block says where it lies, so one of an earlier
+//! lap is told from one of this lap, and a hash over its header tells it from anything else. What it
+//! holds is what was committed. So nothing but the block itself is needed to find it.
+//!
+//! Blocks of earlier laps lie where nothing was written since: in the part that was given up, and in
+//! the hole that a writer leaves who was stopped between carving a block and writing its header. Such a
+//! one may reach over blocks that are newer. So of blocks that overlap, the one with the highest position
+//! counts, and none is stepped over.
+
+use crate::wire::{BLOCK_GRANULE, Block, Position};
+
+/// The blocks of a ring of `capacity` bytes, of which `data` is what is there, newest first.
+pub(super) fn blocks(data: &[u8], capacity: u64) -> Vec<Block<'_>> {
+    let mut found = Vec::new();
+    for (index, place) in data.chunks_exact(BLOCK_GRANULE).enumerate() {
+        let at = index * BLOCK_GRANULE;
+        let position = Block::claimed_position(place);
+        let Some(position) = position.filter(|position| position.0 % capacity == at as u64) else {
+            continue;
+        };
+        if let Some((block, length)) = Block::find(&data[at..], position) {
+            found.push((position, index..index + length / BLOCK_GRANULE, block));
+        }
+    }
+    found.sort_by_key(|(position, ..)| std::cmp::Reverse(*position));
+    let mut taken = vec![false; data.len() / BLOCK_GRANULE];
+    let mut blocks = Vec::new();
+    for (_, places, block) in found {
+        let places = &mut taken[places];
+        let free = !places.contains(&true);
+        places.fill(true);
+        blocks.extend(block.filter(|block| free && !block.records.is_empty()));
+    }
+    blocks
+}
+
+/// The capacity that fits what is there: that of the header, unless no block lies where it would then
+/// have to, and some do if the file is whole.
+pub(super) fn capacity(data: &[u8], claimed: u64) -> Option<u64> {
+    let whole = (data.len() / BLOCK_GRANULE * BLOCK_GRANULE) as u64;
+    let fits = |capacity: u64| {
+        capacity != 0
+            && data.chunks_exact(BLOCK_GRANULE).enumerate().any(|(index, place)| {
+                let at = (index * BLOCK_GRANULE) as u64;
+                Block::claimed_position(place)
+                    .filter(|position| position.0 % capacity == at)
+                    .is_some_and(|position| Block::find(&data[at as usize..], position).is_some())
+            })
+    };
+    [claimed, whole].into_iter().find(|capacity| fits(*capacity))
+}
+
+/// Whether a block lies between two positions.
+pub(super) fn is_between(block: &Block<'_>, tail: Position, head: Position) -> bool {
+    let end = block.header.position.0.checked_add(u64::from(block.header.length));
+    block.header.position >= tail && end.is_some_and(|end| end <= head.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{BLOCK_HEADER, BlockHeader, Generation, ThreadNumber, Ticks, pack_committed};
+
+    const CAPACITY: u64 = 8192;
+
+    fn put(data: &mut [u8], position: u64, length: u32) {
+        let header = BlockHeader {
+            length,
+            position: Position(position),
+            generation: Generation(1 + position / CAPACITY),
+            base: Ticks(1),
+            first_event: 0,
+            slot: 1,
+            sequence: 0,
+            thread: ThreadNumber(1),
+        };
+        let place = &mut data[(position % CAPACITY) as usize..][..BLOCK_HEADER];
+        place[..4].copy_from_slice(&header.check().to_le_bytes());
+        place[4..8].copy_from_slice(&length.to_le_bytes());
+        for (at, word) in [
+            (8, position),
+            (16, header.generation.0),
+            (24, 1),
+            (32, 0),
+            (40, 1),
+            (48, 1),
+            (56, pack_committed(3, 1)),
+        ] {
+            place[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn positions(data: &[u8]) -> Vec<u64> {
+        let mut found: Vec<_> =
+            blocks(data, CAPACITY).iter().map(|block| block.header.position.0).collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn a_hole_in_which_an_old_block_begins_hides_no_new_one() {
+        let mut data = vec![0; CAPACITY as usize];
+        put(&mut data, 0, 4096);
+        put(&mut data, 4096, 4096);
+        assert_eq!(positions(&data), [0, 4096]);
+        // The next lap: a hole of 512 bytes, and two blocks behind it.
+        put(&mut data, CAPACITY + 512, 512);
+        put(&mut data, CAPACITY + 1024, 256);
+        assert_eq!(positions(&data), [4096, CAPACITY + 512, CAPACITY + 1024]);
+    }
+}
