@@ -593,6 +593,7 @@ impl Shared {
             max_bytes: self.settings.max_bytes as u64,
             window: self.settings.window,
             snapshot_dir: self.settings.snapshot_dir.clone(),
+            black_box: self.settings.black_box.clone(),
             threads: self.control.threads.load(Ordering::Relaxed),
             advances: timings.advances.summary(),
             waits: timings.waits.summary(),

@@ -30,6 +30,8 @@ pub struct Stats {
     pub window: Duration,
     /// Where snapshots are put.
     pub snapshot_dir: PathBuf,
+    /// The black box that is recorded into, if there is one.
+    pub black_box: Option<PathBuf>,
     /// Threads that have recorded something.
     pub threads: u64,
     /// How long advances took.
@@ -69,6 +71,7 @@ impl Stats {
             max_bytes: 0,
             window: Duration::ZERO,
             snapshot_dir: PathBuf::new(),
+            black_box: None,
             threads: 0,
             advances: Summary::default(),
             waits: Summary::default(),

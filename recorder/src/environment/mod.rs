@@ -13,16 +13,17 @@ use crate::recorder::Recorder;
 use crate::settings::{Builder, LEAST_BYTES, LEAST_PERIOD, MOST_BYTES, MOST_PERIOD, MOST_WINDOW};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use values::{bytes, duration, number};
+use values::{bytes, duration, number, switch};
 
 /// What all of them begin with.
 const PREFIX: &str = "LOOKBACK_";
 
 /// Those of other programs of this project: of `lookback run`, of the tests, of the benchmarks.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "LOOKBACK_RUN_",
     "LOOKBACK_TEST_",
     "LOOKBACK_BENCH_",
+    "LOOKBACK_DISK",
     "LOOKBACK_LONG",
     "LOOKBACK_GO",
     "LOOKBACK_WRITE_GOLDEN",
@@ -106,6 +107,27 @@ const VARIABLES: &[Variable] = &[
             Ok(builder.snapshot_limits(files, bytes))
         },
     },
+    Variable {
+        name: "LOOKBACK_BLACK_BOX",
+        right: "the path of a file, best on a tmpfs like /dev/shm, is expected",
+        set: |builder, text| {
+            check(!text.contains('\0'), "a path has no NUL in it")?;
+            Ok(builder.black_box(text))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_BLACK_BOXES_KEPT",
+        right: "a number of files like 3 is expected",
+        set: |builder, text| {
+            let boxes = usize::try_from(number(text)?).unwrap_or(usize::MAX);
+            Ok(builder.black_boxes_kept(boxes))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_FATAL_SIGNALS",
+        right: "on or off is expected",
+        set: |builder, text| Ok(builder.fatal_signals(switch(text)?)),
+    },
     Variable { name: "LOOKBACK_TRIGGERS", right: triggers::RIGHT, set: triggers::set },
 ];
 
@@ -144,6 +166,9 @@ impl Recorder {
     /// | `LOOKBACK_SNAPSHOT_DIR` | `/var/lib/shop` | [`Builder::snapshot_dir`] |
     /// | `LOOKBACK_SNAPSHOT_FILES` | `32` | [`Builder::snapshot_limits`] |
     /// | `LOOKBACK_SNAPSHOT_BYTES` | `1GiB` | [`Builder::snapshot_limits`] |
+    /// | `LOOKBACK_BLACK_BOX` | `/dev/shm/shop.lookback` | [`Builder::black_box`] |
+    /// | `LOOKBACK_BLACK_BOXES_KEPT` | `3` | [`Builder::black_boxes_kept`] |
+    /// | `LOOKBACK_FATAL_SIGNALS` | `on` | [`Builder::fatal_signals`] |
     /// | `LOOKBACK_TRIGGERS` | `panic; log=ERROR` | [`Builder::trigger`] |
     ///
     /// A variable that is empty is as one that is not set. `docs/environment.md` has the whole syntax.
