@@ -34,6 +34,8 @@ fn the_environment_sets_up_a_recorder() {
         let said = stats().expect("it records");
         assert_eq!((said.window, said.max_bytes), (Duration::from_secs(90), 1 << 20));
         assert_eq!(said.armed, ["log", "signal", "panic"]);
+        let black_box = said.black_box.expect("there is one");
+        assert!(black_box.is_file(), "{}", black_box.display());
         let path = recorder.save("by hand").expect("it is saved");
         println!("saved {}", path.display());
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("my-shop-"));
@@ -55,6 +57,7 @@ fn the_environment_sets_up_a_recorder() {
             ("LOOKBACK_SNAPSHOT_FILES", "3"),
             ("LOOKBACK_TRIGGERS", "log=ERROR,target=shop; signal=SIGUSR1"),
             ("LOOKBACK_GENERATION_PERIOD", ""),
+            ("LOOKBACK_BLACK_BOX", place.path().join("box").to_str().unwrap()),
         ],
     );
     assert!(passed && text.contains("1 passed"), "{text}");

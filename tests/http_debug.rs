@@ -83,6 +83,7 @@ fn the_status_says_what_is_recorded() {
         assert_eq!(on["snapshot_dir"], place.path().to_str().unwrap());
         assert_eq!(on["triggers"]["armed"], serde_json::json!(["signal", "panic"]));
         assert_eq!(on["triggers"]["fired"], 0);
+        assert_eq!(on["black_box"], Value::Null);
         assert_eq!(on["lost"], serde_json::json!({}));
         assert_eq!(on["pid"], std::process::id());
         assert!(on["generations"].as_u64() >= Some(2), "{on}");

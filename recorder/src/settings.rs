@@ -33,9 +33,9 @@ pub struct Builder {
     panic_patience: Duration,
     name: Option<String>,
     barrier: Option<Barrier>,
-    black_box: Option<PathBuf>,
-    black_boxes_kept: usize,
-    fatal_signals: bool,
+    pub(crate) black_box: Option<PathBuf>,
+    pub(crate) black_boxes_kept: usize,
+    pub(crate) fatal_signals: bool,
     sink: Option<Box<dyn Sink>>,
 }
 

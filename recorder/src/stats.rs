@@ -30,7 +30,7 @@ pub struct Stats {
     pub window: Duration,
     /// Where snapshots are put.
     pub snapshot_dir: PathBuf,
-    /// The black box, if it records into one.
+    /// The black box that is recorded into, if there is one.
     pub black_box: Option<PathBuf>,
     /// Threads that have recorded something.
     pub threads: u64,

@@ -33,7 +33,8 @@ const PANICKED: usize = 7;
 pub(super) struct Recorded {
     /// The span; 0 if there was no place for it.
     span: span::Name,
-    began: Instant,
+    /// If that is of interest.
+    began: Option<Instant>,
     panicked: AtomicBool,
     /// For the reason of a snapshot.
     method: Method,
@@ -67,7 +68,7 @@ impl Recorded {
         }
         Some(Self {
             span: span::create(&REQUEST, span::Parent::Current, &fields),
-            began: Instant::now(),
+            began: settings.latency.is_some().then(Instant::now),
             panicked: AtomicBool::new(false),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -122,7 +123,7 @@ impl Recorded {
 
     fn fire_if_late(&self) -> Option<Fired> {
         let (limit, armed) = self.settings.latency.as_ref()?;
-        let took = self.began.elapsed();
+        let took = self.began?.elapsed();
         if took <= *limit {
             return None;
         }

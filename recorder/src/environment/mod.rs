@@ -13,7 +13,7 @@ use crate::recorder::Recorder;
 use crate::settings::{Builder, LEAST_BYTES, LEAST_PERIOD, MOST_BYTES, MOST_PERIOD, MOST_WINDOW};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use values::{bytes, duration, number};
+use values::{bytes, duration, number, switch};
 
 /// What all of them begin with.
 const PREFIX: &str = "LOOKBACK_";
@@ -108,7 +108,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "LOOKBACK_BLACK_BOX",
-        right: "the path of a file is expected, on a tmpfs if there is one",
+        right: "the path of a file, best on a tmpfs like /dev/shm, is expected",
         set: |builder, text| {
             check(!text.contains('\0'), "a path has no NUL in it")?;
             Ok(builder.black_box(text))
@@ -125,11 +125,7 @@ const VARIABLES: &[Variable] = &[
     Variable {
         name: "LOOKBACK_FATAL_SIGNALS",
         right: "on or off is expected",
-        set: |builder, text| match text.trim().to_ascii_lowercase().as_str() {
-            "on" | "yes" | "true" | "1" => Ok(builder.fatal_signals(true)),
-            "off" | "no" | "false" | "0" => Ok(builder.fatal_signals(false)),
-            _ => Err("that is neither".to_owned()),
-        },
+        set: |builder, text| Ok(builder.fatal_signals(switch(text)?)),
     },
     Variable { name: "LOOKBACK_TRIGGERS", right: triggers::RIGHT, set: triggers::set },
 ];

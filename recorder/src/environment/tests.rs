@@ -32,8 +32,8 @@ fn every_variable_sets_what_it_says() {
         ("LOOKBACK_SNAPSHOT_DIR", "/some where"),
         ("LOOKBACK_SNAPSHOT_FILES", "7"),
         ("LOOKBACK_SNAPSHOT_BYTES", " 2 GiB "),
-        ("LOOKBACK_BLACK_BOX", "/dev/shm/a box"),
-        ("LOOKBACK_BLACK_BOXES_KEPT", "9"),
+        ("LOOKBACK_BLACK_BOX", "/dev/shm/shop"),
+        ("LOOKBACK_BLACK_BOXES_KEPT", "0"),
         ("LOOKBACK_FATAL_SIGNALS", "off"),
         ("LOOKBACK_TRIGGERS", "panic"),
         ("PATH", "ignored"),
@@ -42,15 +42,9 @@ fn every_variable_sets_what_it_says() {
     let bounds = builder.snapshot_bounds;
     assert_eq!((bounds.files, bounds.bytes, builder.triggers.len()), (7, 2 << 30, 1));
     let settings = format!("{builder:?}");
-    for part in [
-        "window: 90s",
-        "max_bytes: 67108864",
-        "Some(250ms)",
-        "Some(\"/some where\")",
-        "black_box: Some(\"/dev/shm/a box\")",
-        "black_boxes_kept: 9",
-        "fatal_signals: false",
-    ] {
+    assert_eq!(builder.black_box.as_deref(), Some("/dev/shm/shop".as_ref()));
+    assert_eq!((builder.black_boxes_kept, builder.fatal_signals), (0, false));
+    for part in ["window: 90s", "max_bytes: 67108864", "Some(250ms)", "Some(\"/some where\")"] {
         assert!(settings.contains(part), "{part} in {settings}");
     }
 }
@@ -122,6 +116,14 @@ fn every_trigger_has_its_words() {
 }
 
 #[test]
+fn a_switch_is_on_or_off() {
+    let all = |texts: &[&str], said| texts.iter().all(|text| values::switch(text).ok() == said);
+    assert!(all(&["on", "ON", " 1 ", "true", "yes"], Some(true)));
+    assert!(all(&["off", "0", "False", "no"], Some(false)));
+    assert!(all(&["", "2", "onoff"], None));
+}
+
+#[test]
 fn signals_that_have_a_name_can_be_used() {
     for (name, number) in triggers::SIGNALS {
         assert!(crate::Trigger::signal_number(number).check(Duration::MAX).is_ok(), "{name}");
@@ -151,6 +153,8 @@ fn what_is_not_understood_is_told_in_words() {
         ("SNAPSHOT_FILES", "0", "1 at least"),
         ("SNAPSHOT_FILES", "few", "`few` is no whole number; a number of files like 32"),
         ("SNAPSHOT_BYTES", "0", "1 at least"),
+        ("BLACK_BOXES_KEPT", "all", "`all` is no whole number"),
+        ("FATAL_SIGNALS", "maybe", "`maybe` is neither on nor off; on or off is expected"),
         ("TRIGGERS", "painc", "there is no trigger `painc`; a list like `panic;"),
         ("TRIGGERS", "panic; none", "`none` must be the first"),
         ("TRIGGERS", "panic=1", "`panic` has nothing behind a `=`"),

@@ -1,4 +1,4 @@
-//! What stands in variables: times, bytes, numbers.
+//! What stands in variables: times, bytes, numbers, switches.
 
 #![forbid(unsafe_code)]
 
@@ -66,4 +66,13 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{} is no unit of bytes", quoted(unit))),
     };
     amount.checked_mul(factor).ok_or_else(|| format!("{} is too large", quoted(text)))
+}
+
+/// On or off.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "1" | "true" | "yes" => Ok(true),
+        "off" | "0" | "false" | "no" => Ok(false),
+        _ => Err(format!("{} is neither on nor off", quoted(text))),
+    }
 }

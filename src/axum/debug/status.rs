@@ -34,6 +34,7 @@ fn describe(stats: &Stats) -> Value {
         "generations": stats.generations,
         "threads": stats.threads,
         "snapshot_dir": stats.snapshot_dir.to_string_lossy(),
+        "black_box": stats.black_box.as_ref().map(|path| path.to_string_lossy()),
         "triggers": {
             "armed": stats.armed,
             "fired": stats.triggers.fired,
