@@ -17,6 +17,7 @@ mod output;
 mod process;
 mod ps;
 mod recover;
+mod run;
 mod saved;
 mod snapshot;
 mod summary;
@@ -63,6 +64,7 @@ enum Command {
     Export(export::Export),
     Snapshot(snapshot::Snapshot),
     Recover(recover::Recover),
+    Run(run::Run),
     Ps(ps::Ps),
     Completions(completions::Completions),
 }
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Command::Export(export) => export.run(),
         Command::Snapshot(snapshot) => snapshot.run(),
         Command::Recover(recover) => recover.run(),
+        Command::Run(run) => run.run(),
         Command::Ps(ps) => ps.run(),
         Command::Completions(completions) => completions.run(),
     })

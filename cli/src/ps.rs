@@ -159,7 +159,8 @@ impl Row {
             Some(path) => escape(&path.to_string_lossy()).into_owned(),
             None => "memory".to_owned(),
         };
-        let mut line = format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}");
+        let mut line =
+            format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}");
         if let Some(why) = state.standstill {
             line += &odd().apply_to(format!("  ({why})")).to_string();
         }
