@@ -55,7 +55,9 @@ fn a_stopped_process_is_read_as_any_other() {
     let directory = service::directory();
     let service = Service::start("hang");
     service.signal(libc::SIGSTOP);
-    while !std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap().contains(") T ") {}
+    while !std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap().contains(") T ")
+    {
+    }
     let (json, text) = snapshot(&service, directory.path());
     assert_eq!(json["standstill"], "stopped by a signal");
     assert!(text.contains("stopped by a signal"), "{text}");

@@ -55,8 +55,8 @@ fn however_a_service_ends_its_last_seconds_are_saved() {
 #[test]
 fn a_panic_is_saved_and_its_code_passed_on() {
     let directory = service::directory();
-    let ended = ended(&mut held("panic", directory.path(), &["--always"]));
-    // The recorder is dropped while the stack unwinds, so this is an end in order, with 101.
+    let ended = ended(&mut held("panic", directory.path(), &[]));
+    // The recorder is dropped while the stack unwinds, so this is an end in order; with 101.
     assert_eq!(ended.code, 101, "{ended:?}");
     assert_eq!(reason(directory.path()), "exited with 101");
 }
@@ -164,11 +164,9 @@ fn the_service_outlives_its_holder() {
 #[test]
 fn a_command_that_records_nothing_is_told_so() {
     let run = |arguments: &[&str]| lookback(&[&["run", "--"], arguments].concat());
-    for (arguments, code) in [
-        (&["true"][..], 0),
-        (&["sh", "-c", "exit 9"], 9),
-        (&["sh", "-c", "kill -TERM $$"], 143),
-    ] {
+    for (arguments, code) in
+        [(&["true"][..], 0), (&["sh", "-c", "exit 9"], 9), (&["sh", "-c", "kill -TERM $$"], 143)]
+    {
         let ended = run(arguments);
         assert_eq!(ended.code, code, "{ended:?}");
         let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
@@ -191,8 +189,9 @@ fn as_process_1_of_a_namespace_it_takes_leave_of_orphans() {
     if !unshare(&["true"]).output().is_ok_and(|output| output.status.success()) {
         return;
     }
-    let script = "for n in 1 2 3; do (sh -c 'exit 1' &); done; sleep 0.5; \
-                  grep -l '^State:.Z' /proc/[0-9]*/status; exit 6";
+    let script = "for n in 1 2 3; do (sh -c 'exit 1' &); done; \
+                  for n in $(seq 600); do sleep 0.1; \
+                  grep -q '^State:.Z' /proc/[0-9]*/status || exit 6; done";
     let ended = ended(&mut unshare(&[command::LOOKBACK, "run", "--", "sh", "-c", script]));
     assert_eq!((ended.code, &*ended.stdout), (6, ""), "{ended:?}");
     let directory = service::directory();

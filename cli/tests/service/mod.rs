@@ -31,10 +31,6 @@ pub fn serve() {
     if let Some(path) = std::env::var_os(BOX) {
         builder = builder.black_box(path);
     }
-    if task == "losses" {
-        builder = builder.max_bytes(256 << 10).generation_period(Duration::from_secs(3600));
-        builder = builder.window(Duration::from_secs(3600));
-    }
     let recorder = builder.start().unwrap();
     if task != "silent" {
         for n in 0..1000_u32 {
@@ -55,7 +51,7 @@ pub fn serve() {
             hang();
         }
         "forks" => forks(),
-        "losses" => losses(),
+        "losses" => losses(&recorder),
         "signal" => on_signal(),
         _ => hang(),
     }
@@ -138,14 +134,26 @@ fn forks() {
     hang();
 }
 
-/// Fills the arena within one generation that nobody can end: a thread inside of an event stands still.
-fn losses() {
-    for _ in 0..40 {
-        let text = "x".repeat(900);
-        for n in 0..2000_u32 {
-            lookback::event!("bulk", n = n, text = text.as_str());
+/// Records in a signal handler until that comes in the middle of an event, which is a loss.
+fn losses(recorder: &Recorder) {
+    extern "C" fn record(_: libc::c_int) {
+        lookback::event!("interrupts");
+    }
+    let timer = |micros| {
+        let every = libc::timeval { tv_sec: 0, tv_usec: micros };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        // SAFETY: a valid structure.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    };
+    // SAFETY: recording is something that a handler may do.
+    unsafe { libc::signal(libc::SIGALRM, record as *const () as libc::sighandler_t) };
+    timer(100);
+    while recorder.stats().lost.iter().all(|(_, lost)| *lost == 0) {
+        for n in 0..10_000_u32 {
+            lookback::event!("interrupted", n = n);
         }
     }
+    timer(0);
     hang();
 }
 
@@ -162,11 +170,13 @@ fn on_signal() {
     hang();
 }
 
-/// Starts a service and ends before it does.
+/// Starts a service, and ends when that is ready.
 fn parent() {
-    let child = command("hang").spawn().unwrap();
-    std::mem::forget(child);
-    thread::sleep(Duration::from_millis(500));
+    let mut child = command("hang").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ready = lines.find(|line| line.starts_with(READY)).unwrap();
+    println!("\n{ready}");
+    std::io::stdout().flush().unwrap();
     std::process::exit(4);
 }
 
