@@ -101,7 +101,10 @@ unsafe fn pass_on(
 ) -> bool {
     let Some(index) = FATAL.iter().position(|known| *known == signal) else { return false };
     // SAFETY: written before the handler was installed.
-    let before = unsafe { (*(&raw const BEFORE[index])).assume_init_ref() };
+    let before = unsafe {
+        let before = &raw const BEFORE[index];
+        (*before).assume_init_ref()
+    };
     // SAFETY: the kernel's.
     let code = unsafe { (*info).si_code };
     let by_fault = code > 0 && signal != libc::SIGABRT;
@@ -187,7 +190,7 @@ impl Note {
         }
         // Odd while it is written. Of two threads that crash at once, one gets it.
         let (old, new) = (before.to_le(), (before | 1).to_le());
-        let won = before % 2 == 0
+        let won = before.is_multiple_of(2)
             && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         won.then_some(note)
     }
@@ -211,7 +214,8 @@ impl Note {
         context: *mut libc::c_void,
     ) {
         let put = |at: usize, value: u64| self.word(at).store(value.to_le(), Ordering::Relaxed);
-        let put_half = |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
+        let put_half =
+            |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
         put(at::SURVIVED, 0);
         put_half(at::SIGNAL, signal.cast_unsigned());
         // SAFETY: the kernel's.

@@ -8,6 +8,7 @@
 //! the block that it is in.
 
 mod scan;
+mod utc;
 
 use crate::file::{FileBlock, FileWriter, GenerationFrame};
 use crate::read::{FrameContents, look_into};
@@ -138,6 +139,7 @@ impl Recovered<'_> {
         metadata.add(key::MAX_BYTES, self.header.capacity.saturating_add(offset::DATA as u64));
         metadata.add(key::CLOCK, self.header.clock.name());
         if let Some(last) = self.generations.last() {
+            metadata.add(key::TAKEN, utc::rfc3339(last.ended.wall));
             metadata.add(key::TAKEN_WALL, last.ended.wall.0);
             metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
         }
@@ -256,15 +258,15 @@ fn finish(parts: &mut [Part<'_>], header: &ArenaHeader) {
         }
     }
     let last = parts.len().saturating_sub(1);
-    for index in 0..parts.len() {
-        let frame = &parts[index].frame;
+    for (index, part) in parts.iter_mut().enumerate() {
+        let frame = &part.frame;
         let next = header.entry(frame.number.next()).map(|entry| entry.began);
         let next = next.filter(|next| frame.complete && next.frequency != 0);
         let crash = header.crash.as_ref().filter(|_| index == last).map(|crash| crash.ticks);
-        let latest = parts[index].contents.latest.max(crash).unwrap_or(frame.began.ticks);
+        let latest = part.contents.latest.max(crash).unwrap_or(frame.began.ticks);
         // An event at the very end still counts.
         let ended = next.unwrap_or_else(|| at(&frame.began, latest.max(frame.began.ticks)));
-        parts[index].frame.ended = ended;
+        part.frame.ended = ended;
     }
 }
 
