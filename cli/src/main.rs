@@ -1,4 +1,4 @@
-//! The command `lookback`: reads snapshots, and shows a recorded service. Each subcommand has a
+//! The command `lookback`: reads snapshots, takes them from outside, and shows a recorded service. Each subcommand has a
 //! file of its own; `outcome` has how they end, `text` and `terminal` how they speak.
 
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 mod arena_file;
 mod completions;
 mod demo;
+mod doctor;
 mod events;
 mod export;
 mod glob;
@@ -17,6 +18,7 @@ mod output;
 mod process;
 mod ps;
 mod recover;
+mod run;
 mod saved;
 mod snapshot;
 mod summary;
@@ -42,8 +44,13 @@ Examples:
   lookback summary incident.lbk        what happened, and what stood out
   lookback validate incident.lbk       whether a snapshot is sound
   lookback export incident.lbk --format go -o trace.out   for `go tool trace`
+  lookback ps                          the processes that are being recorded
+  lookback snapshot PID                from outside, of a running or hung process
+  lookback run -- COMMAND              runs it, and keeps its last seconds if it dies
+  lookback recover ARENA               from a black box that outlived its process
+  lookback doctor PID                  is it recording, what is missing, what would help
 
-Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage."
+Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage; of `run`: that of COMMAND."
 )]
 struct CommandLine {
     /// When to use colours
@@ -63,7 +70,9 @@ enum Command {
     Export(export::Export),
     Snapshot(snapshot::Snapshot),
     Recover(recover::Recover),
+    Run(run::Run),
     Ps(ps::Ps),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -84,7 +93,9 @@ fn main() -> ExitCode {
         Command::Export(export) => export.run(),
         Command::Snapshot(snapshot) => snapshot.run(),
         Command::Recover(recover) => recover.run(),
+        Command::Run(run) => run.run(),
         Command::Ps(ps) => ps.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),
     })
 }

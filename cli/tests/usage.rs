@@ -19,6 +19,14 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_done() {
         &["demo", "--seconds", "many"],
         &["completions", "no-such-shell"],
         &["info", "x", "--color", "green"],
+        &["snapshot"],
+        &["snapshot", "1", "2"],
+        &["recover"],
+        &["recover", "x", "--last", "-1"],
+        &["run"],
+        &["run", "-o", "x"],
+        &["ps", "1"],
+        &["doctor"],
     ] {
         let ended = lookback(wrong);
         assert_eq!(ended.code, 2, "{wrong:?}: {ended:?}");
@@ -32,7 +40,9 @@ fn help_has_examples_and_the_exit_codes() {
     let help = lookback(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"));
-    for command in ["demo", "info", "events", "validate", "export", "completions"] {
+    let commands = ["demo", "info", "events", "validate", "export", "completions"];
+    let outside = ["snapshot", "recover", "run", "ps", "doctor"];
+    for command in commands.into_iter().chain(outside) {
         assert!(help.stdout.contains(command), "{}", help.stdout);
         let help = lookback(&[command, "--help"]);
         assert_eq!(help.code, 0);

@@ -238,7 +238,8 @@ fn move_aside(
     file: &File,
     header: Option<&ArenaHeader>,
 ) -> io::Result<Option<PathBuf>> {
-    let entries = header.map(|header| header.generations().into_iter().copied().collect::<Vec<_>>());
+    let entries =
+        header.map(|header| header.generations().into_iter().copied().collect::<Vec<_>>());
     let last = entries.unwrap_or_default().into_iter().max_by_key(|entry| entry.number);
     let wall = last.filter(|entry| entry.number != Generation(0)).map(|entry| entry.began.wall.0);
     let time = wall

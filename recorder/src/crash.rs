@@ -252,7 +252,8 @@ impl Note {
         context: *mut libc::c_void,
     ) {
         let put = |at: usize, value: u64| self.word(at).store(value.to_le(), Ordering::Relaxed);
-        let put_half = |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
+        let put_half =
+            |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
         put(at::SURVIVED, 0);
         put_half(at::SIGNAL, signal.cast_unsigned());
         // SAFETY: the kernel's.

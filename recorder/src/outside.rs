@@ -152,7 +152,8 @@ impl OutsideArena {
     /// It cannot be opened, or is no arena.
     pub fn of_box(path: &Path) -> Result<Self, OutsideError> {
         let name = path.display().to_string();
-        let file = open_regular(path).map_err(|error| OutsideError::Io { name: name.clone(), error })?;
+        let file =
+            open_regular(path).map_err(|error| OutsideError::Io { name: name.clone(), error })?;
         let found = Self::new(Way::File(file), name.clone(), Some(path.to_owned()))?;
         found.ok_or_else(|| OutsideError::Damaged { name, what: NO_ARENA.to_owned() })
     }
@@ -215,8 +216,10 @@ impl OutsideArena {
     pub fn header(&self) -> Result<ArenaHeader, OutsideError> {
         let mut bytes = Vec::new();
         self.append(0, offset::DATA, &mut bytes).map_err(|error| self.io(error))?;
-        ArenaHeader::parse(&bytes)
-            .map_err(|what| OutsideError::Damaged { name: self.name.clone(), what: what.to_owned() })
+        ArenaHeader::parse(&bytes).map_err(|what| OutsideError::Damaged {
+            name: self.name.clone(),
+            what: what.to_owned(),
+        })
     }
 
     /// A snapshot of all that is there, taken while the process does whatever it does.
@@ -362,7 +365,9 @@ impl MappedFile {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             let path = entry?.path();
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            if metadata.is_file() && (metadata.st_dev(), metadata.st_ino()) == (self.device, self.inode) {
+            if metadata.is_file()
+                && (metadata.st_dev(), metadata.st_ino()) == (self.device, self.inode)
+            {
                 return open_regular_through(&path).map(Some);
             }
         }
@@ -442,7 +447,8 @@ mod tests {
 
     #[test]
     fn a_line_of_mappings_is_read() {
-        let line = b"7f0000000000-7f0002000000 rw-s 00000000 00:01 1027   /memfd:lookback (deleted)";
+        let line =
+            b"7f0000000000-7f0002000000 rw-s 00000000 00:01 1027   /memfd:lookback (deleted)";
         let file = MappedFile::parse(line).unwrap();
         assert_eq!((file.base, file.inode, file.anonymous), (0x7f00_0000_0000, 1027, true));
         let spaces = b"1000-2000 rw-s 00000000 08:01 5 /dev/shm/a name with spaces";

@@ -5,6 +5,8 @@ mod json;
 mod lines;
 mod tables;
 
+pub use lines::wrap;
+
 use crate::outcome::{Damage, Verdict, open};
 use crate::terminal::width;
 use clap::Args;

@@ -8,6 +8,7 @@
 //! the block that it is in.
 
 mod scan;
+mod utc;
 
 use crate::file::{FileBlock, FileWriter, GenerationFrame};
 use crate::read::{FrameContents, look_into};
@@ -138,6 +139,7 @@ impl Recovered<'_> {
         metadata.add(key::MAX_BYTES, self.header.capacity.saturating_add(offset::DATA as u64));
         metadata.add(key::CLOCK, self.header.clock.name());
         if let Some(last) = self.generations.last() {
+            metadata.add(key::TAKEN, utc::rfc3339(last.ended.wall));
             metadata.add(key::TAKEN_WALL, last.ended.wall.0);
             metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
         }

@@ -1,0 +1,226 @@
+//! `lookback doctor`: whether a process is recorded, what is missing, what would help.
+
+mod backing;
+mod content;
+mod living;
+mod why_not;
+
+use crate::arena_file::{ArenaFile, Owner, is_arena};
+use crate::outcome::{Verdict, open};
+use crate::terminal::{bad, dim, good, odd, strong, width};
+use crate::text::escape;
+use anyhow::anyhow;
+use clap::Args;
+use console::Style;
+use lookback::read::Trace;
+use lookback::read::recover::recover;
+use lookback::{OutsideArena, OutsideError};
+use serde_json::json;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Say whether a process is being recorded, what is missing, and what would help.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Looks at a process, at a black box or at a snapshot: is it recording; is anything instrumented; what
+is lost and why; how much of the window is covered; where the arena is and what that costs. Each
+finding is ok, a warning or a problem, with what would help.
+
+A number is a process; for a file with a number for a name say ./4711.
+
+With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"warning\" |
+\"problem\", what, advice (or null)}].
+
+Exit codes: 0 no problem; 1 there is a problem, or it cannot be looked at; 2 wrong usage.
+
+Examples:
+  lookback doctor 4711
+  lookback doctor /dev/shm/my-service.lookback
+  lookback doctor incident.lbk --json | jq -r '.findings[] | select(.level != \"ok\") | .what'")]
+pub struct Doctor {
+    /// A process, a black box, or a snapshot
+    #[arg(value_name = "PID|FILE")]
+    target: String,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// What was found.
+struct Finding {
+    check: &'static str,
+    level: Level,
+    what: String,
+    advice: Option<String>,
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, check: &'static str, what: impl Into<String>) {
+        self.0.push(Finding { check, level: Level::Ok, what: what.into(), advice: None });
+    }
+
+    fn warning(&mut self, check: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        let (level, advice) = (Level::Warning, Some(advice.into()));
+        self.0.push(Finding { check, level, what: what.into(), advice });
+    }
+
+    fn problem(&mut self, check: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        let (level, advice) = (Level::Problem, Some(advice.into()));
+        self.0.push(Finding { check, level, what: what.into(), advice });
+    }
+
+    fn has_problem(&self) -> bool {
+        self.0.iter().any(|finding| finding.level == Level::Problem)
+    }
+}
+
+impl Doctor {
+    pub fn run(self) -> anyhow::Result<Verdict> {
+        let mut findings = Findings::default();
+        match self.target.parse::<u32>() {
+            Ok(pid) => process(pid, &mut findings)?,
+            Err(_) => file(Path::new(&self.target), &mut findings)?,
+        }
+        let mut out = BufWriter::new(io::stdout().lock());
+        if self.json {
+            let rows = findings.0.iter().map(|finding| {
+                json!({
+                    "check": finding.check,
+                    "level": finding.level.name(),
+                    "what": finding.what,
+                    "advice": finding.advice,
+                })
+            });
+            let json = json!({
+                "target": self.target,
+                "healthy": !findings.has_problem(),
+                "findings": rows.collect::<Vec<_>>(),
+            });
+            writeln!(out, "{json:#}")?;
+        } else {
+            findings.0.iter().try_for_each(|finding| finding.print(&mut out))?;
+        }
+        out.flush()?;
+        Ok(if findings.has_problem() { Verdict::Bad } else { Verdict::Sound })
+    }
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Ok => good(),
+            Self::Warning => odd(),
+            Self::Problem => bad(),
+        }
+    }
+}
+
+impl Finding {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let level = self.level.style().apply_to(format!("{:<8}", self.level.name()));
+        let wrap = |text: &str| crate::summary::wrap(&escape(text), width().saturating_sub(22));
+        for (at, line) in wrap(&self.what).iter().enumerate() {
+            match at {
+                0 => writeln!(out, "{level}  {:<10}  {line}", strong().apply_to(self.check))?,
+                _ => writeln!(out, "{:20}  {line}", "")?,
+            }
+        }
+        for line in self.advice.iter().flat_map(|advice| wrap(advice)) {
+            writeln!(out, "{:20}  {}", "", dim().apply_to(line))?;
+        }
+        Ok(())
+    }
+}
+
+/// A process.
+fn process(pid: u32, findings: &mut Findings) -> anyhow::Result<()> {
+    let arena = match OutsideArena::of_process(pid) {
+        Ok(arena) => arena,
+        Err(error @ OutsideError::NoProcess(_)) => return Err(error.into()),
+        Err(error) => {
+            why_not::explain(pid, &error, findings);
+            return Ok(());
+        }
+    };
+    let header = arena.header()?;
+    living::look(pid, &header, findings);
+    backing::look(pid, &arena, findings);
+    match arena.snapshot("looked at by lookback doctor", "doctor") {
+        Ok(snapshot) => {
+            let mut bytes = Vec::new();
+            snapshot.write_to(&mut bytes)?;
+            content::look(&reread(bytes)?, findings);
+        }
+        Err(error) => findings.problem("snapshot", error.to_string(), "try again"),
+    }
+    Ok(())
+}
+
+/// A black box or a snapshot.
+fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
+    if !is_arena(path) {
+        content::look(&open(path)?, findings);
+        return Ok(());
+    }
+    let file = ArenaFile::open(path)?;
+    let header = file.header();
+    match header.as_ref().map(|header| (header, file.owner(header))) {
+        Some((header, Owner::Alive(pid))) if process_seen(pid) => {
+            findings.ok("state", format!("process {pid} records into it"));
+            living::look(pid, header, findings);
+        }
+        Some((_, Owner::Alive(pid))) => {
+            findings.ok("state", format!("process {pid} of another namespace records into it"));
+        }
+        Some((header, Owner::Gone)) if header.ended => {
+            findings.ok("state", "its recording was ended in order");
+        }
+        Some((_, Owner::Gone)) => findings.ok("state", "its process is gone"),
+        None => findings.problem(
+            "state",
+            "its header is damaged",
+            "`lookback recover` saves what is whole",
+        ),
+    }
+    backing::look_at(file.file_system(), path, findings);
+    let bytes = file.read()?;
+    let mut recovered = recover(&bytes).map_err(|error| anyhow!("{}: {error}", file.name))?;
+    if header.is_some_and(|header| file.owner(&header) == Owner::Gone) {
+        findings.ok("end", recovered.reason());
+        for what in recovered.damage() {
+            findings.problem("damage", what.as_str(), "`lookback recover` saves what is whole");
+        }
+    }
+    let mut snapshot = Vec::new();
+    recovered.write_to(&mut snapshot, "looked at by lookback doctor", "doctor")?;
+    content::look(&reread(snapshot)?, findings);
+    Ok(())
+}
+
+fn process_seen(pid: u32) -> bool {
+    crate::process::Stat::of(pid).is_some()
+}
+
+fn reread(snapshot: Vec<u8>) -> anyhow::Result<Trace> {
+    Trace::from_bytes(snapshot).map_err(|error| anyhow!("what was copied cannot be read: {error}"))
+}

@@ -1,0 +1,117 @@
+//! Why a process is not recorded, or cannot be looked into: the most likely reasons.
+
+use super::Findings;
+use crate::process;
+use lookback::{OutsideArena, OutsideError};
+use std::fs::File;
+use std::io::Read;
+
+pub fn explain(pid: u32, error: &OutsideError, findings: &mut Findings) {
+    let called = process::command(pid).unwrap_or_default();
+    match error {
+        OutsideError::Denied { .. } => denied(pid, error, findings),
+        OutsideError::NotRecorded(_) => not_recorded(pid, &called, findings),
+        _ => {
+            let advice =
+                "was something written over its memory, or is its recorder of another version?";
+            findings.problem("arena", error.to_string(), advice);
+        }
+    }
+}
+
+fn not_recorded(pid: u32, called: &str, findings: &mut Findings) {
+    let headers = OutsideArena::mapped_by(pid).unwrap_or_default();
+    let foreign = headers.iter().filter_map(|arena| arena.header().ok()).next();
+    if let Some(header) = foreign {
+        let parent = header.pid;
+        let alive = process::is_alive(parent, header.process_start);
+        let state = if alive { "which runs and is recorded" } else { "which is gone" };
+        let what = format!(
+            "it is not recorded: it was forked by process {parent}, {state}, after the recorder was started there; it \
+             has that process's arena, and does not write to it"
+        );
+        let advice = "start the recorder after the fork: after going into the background, or in the worker itself";
+        return findings.problem("recording", what, advice);
+    }
+    if process::standstill(pid) == Some("over") {
+        let advice = "its parent has not taken leave of it; its arena is gone unless `lookback run` or a black box has it";
+        return findings.problem("recording", "it has ended", advice);
+    }
+    let (what, advice) = match has_recorder(pid) {
+        Some(true) => (
+            format!("it ({called}) is not recorded, though its executable has a recorder in it"),
+            "no recorder was started yet, or it was stopped or dropped: keep the `Recorder` that \
+             `Recorder::builder().start()?` returns as long as the process lives",
+        ),
+        Some(false) => (
+            format!("it ({called}) is not recorded: there is no recorder in its executable"),
+            "is this the process, or a shell that has started it? `lookback ps` lists those that are recorded",
+        ),
+        None => (
+            format!("it ({called}) is not recorded"),
+            "no recorder was started in it, or it was stopped; `lookback ps` lists those that are recorded",
+        ),
+    };
+    findings.problem("recording", what, advice);
+}
+
+fn denied(pid: u32, error: &OutsideError, findings: &mut Findings) {
+    let ours = rustix::process::geteuid().as_raw();
+    let run_as =
+        "or give the service a black box: `lookback recover` needs the right to read a file alone";
+    match process::users(pid) {
+        Some((real, effective)) if real != ours && effective != ours => {
+            let what = format!(
+                "it belongs to user {real}, and this is user {ours}, who may not look into it"
+            );
+            let advice =
+                format!("run this as that user (`sudo -u '#{real}' …`) or as root; {run_as}");
+            findings.problem("permission", what, advice);
+        }
+        _ => {
+            let reason = if capabilities(pid).is_some_and(|theirs| {
+                theirs & !capabilities(std::process::id()).unwrap_or_default() != 0
+            }) {
+                "it has capabilities that this command lacks"
+            } else {
+                "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-user-id program)"
+            };
+            let advice = format!("run this as root, or with CAP_SYS_PTRACE; {run_as}");
+            findings.problem("permission", format!("{error}"), format!("{reason}: {advice}"));
+        }
+    }
+    if let Ok(scope) = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")
+        && scope.trim() != "0"
+    {
+        let what =
+            format!("Yama restricts who may look into memory (ptrace_scope {})", scope.trim());
+        findings.warning(
+            "permission",
+            what,
+            "this matters only if the service has closed its descriptors",
+        );
+    }
+}
+
+fn capabilities(pid: u32) -> Option<u64> {
+    u64::from_str_radix(&process::status_line(pid, "CapPrm:")?, 16).ok()
+}
+
+/// Whether the executable knows a word that every recorder knows.
+fn has_recorder(pid: u32) -> Option<bool> {
+    const MOST: u64 = 1 << 30;
+    let word = lookback::RUN_SOCKET.as_bytes();
+    let mut file = File::open(format!("/proc/{pid}/exe")).ok()?.take(MOST);
+    let mut buffer = Vec::with_capacity(1 << 20);
+    loop {
+        let read = (&mut file).take(1 << 20).read_to_end(&mut buffer).ok()?;
+        if buffer.windows(word.len()).any(|window| window == word) {
+            return Some(true);
+        }
+        if read == 0 {
+            return Some(false);
+        }
+        // The word may lie across two pieces.
+        buffer.drain(..buffer.len().saturating_sub(word.len()));
+    }
+}

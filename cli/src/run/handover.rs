@@ -1,0 +1,159 @@
+//! The socket at which processes hand their arenas over: in a directory that only this user may
+//! enter. See `holder` of the recorder for the other side.
+//!
+//! Whoever connects is not trusted: nobody is waited for, what is no regular file is not kept, and
+//! which process it is says the kernel.
+
+use super::held::Held;
+use anyhow::anyhow;
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// So many who have connected and say nothing are kept; the first of them go.
+const MOST_SILENT: usize = 64;
+/// So many names are tried in a directory.
+const ATTEMPTS: u32 = 64;
+
+/// See the module.
+pub struct Handover {
+    listener: UnixListener,
+    directory: PathBuf,
+    path: PathBuf,
+    silent: Vec<UnixStream>,
+    /// There were no descriptors left; so it rests for a while.
+    rests: bool,
+}
+
+impl Handover {
+    /// Makes the socket, where there is room for one.
+    pub fn listen() -> anyhow::Result<Self> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let places = [Some(std::env::temp_dir()), runtime, Some("/dev/shm".into())];
+        let mut refused = Vec::new();
+        for place in places.into_iter().flatten() {
+            match Self::listen_in(&place) {
+                Ok(handover) => return Ok(handover),
+                Err(error) => refused.push(format!("{}: {error}", place.display())),
+            }
+        }
+        let refused = refused.join("; ");
+        Err(anyhow!("no place for a socket, so nothing was started; set TMPDIR: {refused}"))
+    }
+
+    fn listen_in(place: &Path) -> io::Result<Self> {
+        for number in 0..ATTEMPTS {
+            let pid = std::process::id();
+            let directory = place.join(format!("lookback-run-{pid}-{number}"));
+            let path = directory.join("socket");
+            match DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // Process 1 of a container has the same number each time.
+                    if !is_left_over(&directory, &path) {
+                        continue;
+                    }
+                    let _ = fs::remove_file(&path);
+                }
+                Err(error) => return Err(error),
+            }
+            let listener = match UnixListener::bind(&path) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    let _ = fs::remove_dir(&directory);
+                    return Err(error);
+                }
+            };
+            listener.set_nonblocking(true)?;
+            return Ok(Self { listener, directory, path, silent: Vec::new(), rests: false });
+        }
+        Err(io::Error::other("all names are taken"))
+    }
+
+    /// What the service is to know.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes all that has been sent. Whether something was.
+    pub fn take(&mut self, held: &mut Held) -> bool {
+        self.rests = false;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.silent.push(stream),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.rests = error.kind() != io::ErrorKind::WouldBlock;
+                    break;
+                }
+            }
+        }
+        let mut taken = false;
+        self.silent.retain(|stream| match receive(stream) {
+            Ok(Some(file)) => {
+                if let Ok(peer) = sockopt::socket_peercred(stream) {
+                    held.add(super::number(peer.pid), file);
+                    taken = true;
+                }
+                false
+            }
+            Ok(None) => false,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        });
+        let surplus = self.silent.len().saturating_sub(MOST_SILENT);
+        self.silent.drain(..surplus);
+        taken
+    }
+
+    /// Waits for all of it. Whether it rests, and wants to be asked later.
+    pub fn add_to<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> bool {
+        if !self.rests {
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        fds.extend(self.silent.iter().map(|stream| PollFd::new(stream, PollFlags::IN)));
+        self.rests
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Whether a directory is one of ours, whose process is no more.
+fn is_left_over(directory: &Path, socket: &Path) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    let metadata = fs::symlink_metadata(directory);
+    let private = metadata.is_ok_and(|found| {
+        found.is_dir() && found.st_uid() == ours && found.st_mode() & 0o077 == 0
+    });
+    let connected = UnixStream::connect(socket).map_err(|error| error.kind());
+    let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+    private && connected.is_err_and(|kind| nobody.contains(&kind))
+}
+
+/// The file that was sent; `None` if none was, or if it is none.
+fn receive(stream: &UnixStream) -> io::Result<Option<File>> {
+    stream.set_nonblocking(true)?;
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut room);
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    recvmsg(stream.as_fd(), &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let file = received.map(|descriptor: OwnedFd| File::from(descriptor));
+    Ok(file.filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file())))
+}

@@ -1,0 +1,130 @@
+//! What the doctor finds: a healthy process, and the ways in which one is not.
+
+mod command;
+mod service;
+
+use command::{Ended, lookback};
+use serde_json::Value;
+use service::Service;
+
+#[test]
+fn service() {
+    service::serve();
+}
+
+/// The findings of one level, as `check: what`, and how it ended.
+fn ask(target: &str, level: &str) -> (Vec<String>, Ended) {
+    let ended = lookback(&["doctor", target, "--json"]);
+    let json: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+    let findings = json["findings"].as_array().unwrap().iter();
+    let of_level = findings.filter(|finding| finding["level"] == level);
+    let words = of_level.map(|finding| {
+        assert!(level == "ok" || finding["advice"].is_string(), "{finding}");
+        format!("{}: {}", finding["check"].as_str().unwrap(), finding["what"].as_str().unwrap())
+    });
+    let words = words.collect();
+    assert_eq!(json["healthy"], ended.code == 0);
+    (words, ended)
+}
+
+fn has(findings: &[String], what: &str) {
+    assert!(findings.iter().any(|finding| finding.contains(what)), "{what} in {findings:#?}");
+}
+
+#[test]
+fn a_healthy_process_has_no_problem() {
+    let directory = service::directory();
+    let path = directory.path().join("a.box");
+    let service = Service::with_box("hang", &path);
+    let (problems, ended) = ask(&service.text(), "problem");
+    assert_eq!((problems.len(), ended.code), (0, 0), "{ended:?}");
+    let (fine, _) = ask(&service.text(), "ok");
+    for what in ["recording: generation", "content: ", "losses: no event", "window: ", "in memory"]
+    {
+        has(&fine, what);
+    }
+    let text = lookback(&["doctor", &service.text()]);
+    assert_eq!((text.code, &*text.stderr), (0, ""));
+    let (fine, _) = ask(path.to_str().unwrap(), "ok");
+    has(&fine, "records into it");
+    service.kill();
+    let (fine, ended) = ask(path.to_str().unwrap(), "ok");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    has(&fine, "its process is gone");
+    has(&fine, "it was killed, or it exited");
+}
+
+#[test]
+fn an_arena_in_memory_alone_is_a_warning() {
+    let service = Service::start("hang");
+    has(&ask(&service.text(), "warning").0, "gone with the process");
+}
+
+#[test]
+fn under_a_holder_the_arena_outlives_the_process() {
+    let directory = service::directory();
+    let service = Service::run(&mut service::held("hang", directory.path(), &[]));
+    has(&ask(&service.text(), "ok").0, "held by `lookback run`");
+    service.signal(libc::SIGKILL);
+}
+
+#[test]
+fn a_recorder_that_nobody_tells_anything_is_a_problem() {
+    let service = Service::start("silent");
+    let (problems, ended) = ask(&service.text(), "problem");
+    assert_eq!(ended.code, 1);
+    has(&problems, "nothing was recorded");
+}
+
+#[test]
+fn losses_are_told_by_cause() {
+    let service = Service::start("losses");
+    // A generation says what was lost in it when it is complete.
+    let began = std::time::Instant::now();
+    let (problems, ended) = loop {
+        let (problems, ended) = ask(&service.text(), "problem");
+        if !problems.is_empty() || began.elapsed().as_secs() > 60 {
+            break (problems, ended);
+        }
+    };
+    assert_eq!(ended.code, 1);
+    has(&problems, "lost: reentrant");
+}
+
+#[test]
+fn a_forked_child_is_told_whose_arena_it_has() {
+    let service = Service::start("forks");
+    let child =
+        service.said.iter().find_map(|line| line.strip_prefix("forked ")).unwrap().to_owned();
+    let (problems, ended) = ask(&child, "problem");
+    // SAFETY: no preconditions; it is the service's child.
+    unsafe { libc::kill(child.parse().unwrap(), libc::SIGKILL) };
+    assert_eq!(ended.code, 1);
+    has(&problems, &format!("forked by process {}, which runs", service.pid));
+}
+
+#[test]
+fn a_process_without_a_recorder_is_told_the_likely_reasons() {
+    let bare = Service::start("bare");
+    has(&ask(&bare.text(), "problem").0, "its executable has a recorder in it");
+    let mut sleep = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    // Until it is `sleep`, and not this test any more.
+    let name = || std::fs::read_to_string(format!("/proc/{}/comm", sleep.id())).unwrap();
+    while name() != "sleep\n" {}
+    let (problems, _) = ask(&sleep.id().to_string(), "problem");
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    has(&problems, "there is no recorder in its executable");
+    assert_eq!(lookback(&["doctor", "4194304"]).code, 1);
+    assert_eq!(lookback(&["doctor", "no such file"]).code, 1);
+}
+
+#[test]
+fn a_stopped_process_is_a_warning() {
+    let service = Service::start("hang");
+    service.signal(libc::SIGSTOP);
+    while !std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap().contains(") T ")
+    {
+    }
+    has(&ask(&service.text(), "warning").0, "stopped by a signal");
+}

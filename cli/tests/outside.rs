@@ -1,0 +1,175 @@
+//! Snapshots of other processes, whatever state they are in, and the list of them.
+
+mod command;
+mod service;
+
+use command::lookback;
+use lookback::Trace;
+use serde_json::Value;
+use service::Service;
+use std::path::Path;
+
+#[test]
+fn service() {
+    service::serve();
+}
+
+/// Takes a snapshot of a process, makes sure that it is sound, and says what the command said.
+fn snapshot(service: &Service, directory: &Path) -> (Value, String) {
+    let out = directory.join("a.lbk");
+    let (pid, out) = (service.text(), out.to_str().unwrap());
+    let taken = lookback(&["snapshot", &pid, "-o", out]);
+    assert_eq!((taken.code, &*taken.stderr), (0, ""), "{taken:?}");
+    let validate = lookback(&["validate", out]);
+    assert_eq!((validate.code, &*validate.stderr), (0, ""), "{validate:?}");
+    let json = lookback(&["snapshot", &pid, "-o", out, "--json"]);
+    assert_eq!(json.code, 0, "{json:?}");
+    (serde_json::from_str(&json.stdout).unwrap(), taken.stdout)
+}
+
+fn thread<'a>(json: &'a Value, name: &str) -> &'a Value {
+    let threads = json["last_events"].as_array().unwrap();
+    threads.iter().find(|thread| thread["thread_name"] == name).expect(name)
+}
+
+#[test]
+fn two_threads_that_wait_for_each_other_are_named() {
+    let directory = service::directory();
+    let service = Service::start("deadlock");
+    let (json, text) = snapshot(&service, directory.path());
+    for (name, region, wants) in
+        [("forth", "transfer_forth", "second"), ("back", "transfer_back", "first")]
+    {
+        let thread = thread(&json, name);
+        assert_eq!(thread["inside"][0], region, "{thread}");
+        assert_eq!(thread["events"][0]["name"], "wants");
+        assert_eq!(thread["events"][0]["fields"]["lock"], wants);
+        let line = text.lines().find(|line| line.contains(&format!(" {name} "))).expect(&text);
+        assert!(line.contains("wants") && line.contains(wants) && line.contains(region), "{line}");
+    }
+    assert_eq!((&json["over"], &json["standstill"]), (&false.into(), &Value::Null));
+}
+
+#[test]
+fn a_stopped_process_is_read_as_any_other() {
+    let directory = service::directory();
+    let service = Service::start("hang");
+    service.signal(libc::SIGSTOP);
+    while !std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap().contains(") T ")
+    {
+    }
+    let (json, text) = snapshot(&service, directory.path());
+    assert_eq!(json["standstill"], "stopped by a signal");
+    assert!(text.contains("stopped by a signal"), "{text}");
+    let last = thread(&json, "service");
+    assert_eq!(last["events"][0]["fields"]["message"], "it works", "{last}");
+}
+
+#[test]
+fn a_process_that_spins_is_read_while_it_does() {
+    let directory = service::directory();
+    let service = Service::start("spin");
+    for _ in 0..5 {
+        let (json, _) = snapshot(&service, directory.path());
+        assert!(json["events"].as_u64().unwrap() > 0, "{json}");
+    }
+}
+
+#[test]
+fn a_process_that_has_closed_all_descriptors_is_read_all_the_same() {
+    let directory = service::directory();
+    let service = Service::start("closed");
+    let (json, _) = snapshot(&service, directory.path());
+    assert!(json["events"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn without_a_name_a_snapshot_is_called_as_the_recorder_calls_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = service::directory();
+    let service = Service::start("hang");
+    let mut command = std::process::Command::new(command::LOOKBACK);
+    command.args(["snapshot", &service.text()]).current_dir(directory.path());
+    let (one, two) = (command::ended(&mut command), command::ended(&mut command));
+    assert_eq!((one.code, two.code), (0, 0), "{one:?} {two:?}");
+    let files = service::snapshots(directory.path());
+    assert_eq!(files.len(), 2, "none is overwritten");
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with(&format!("service-{}-20", service.pid)), "{name}");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Trace::open(&file).is_ok());
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_gets_one_line() {
+    let bare = Service::start("bare");
+    for (pid, code, reason) in [
+        (bare.text(), 1, "it is not being recorded"),
+        ("4194304".into(), 1, "there is no such process"),
+        ("0".into(), 2, "0 is not in"),
+        ("self".into(), 2, "invalid"),
+    ] {
+        let ended = lookback(&["snapshot", &pid]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stderr.contains(reason), "{ended:?}");
+        assert!(code == 2 || ended.stderr.lines().count() == 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn recorded_processes_are_listed() {
+    let directory = service::directory();
+    let path = directory.path().join("a box");
+    let (one, two) = (Service::start("hang"), Service::with_box("spin", &path));
+    let bare = Service::start("bare");
+    let rows = || -> Vec<Value> {
+        let list = lookback(&["ps", "--json"]);
+        assert_eq!((list.code, &*list.stderr), (0, ""));
+        serde_json::from_str(&list.stdout).unwrap()
+    };
+    let row = |service: &Service| rows().into_iter().find(|row| row["pid"] == service.pid);
+    let (first, second) = (row(&one).unwrap(), row(&two).unwrap());
+    assert_eq!((&first["name"], &first["black_box"]), (&"service".into(), &Value::Null));
+    assert_eq!(second["black_box"], path.to_str().unwrap());
+    assert!(second["used_bytes"].as_u64() <= second["capacity_bytes"].as_u64());
+    assert_eq!(row(&bare), None);
+    while row(&two).unwrap()["events_per_second"].as_f64().is_none_or(|rate| rate < 1.0) {}
+    let text = lookback(&["ps"]).stdout;
+    assert!(text.contains("memory") && text.contains("service"), "{text}");
+    one.kill();
+}
+
+#[test]
+fn without_the_right_to_look_the_error_says_what_helps() {
+    let service = Service::start("hang");
+    // As nobody; where this test itself is not root, everything is one's own.
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let binary = copy.path().join("lookback");
+    std::fs::copy(command::LOOKBACK, &binary).unwrap();
+    let open = |path: &Path| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    open(copy.path());
+    open(&binary);
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        command::ended(command.args(arguments))
+    };
+    let ended = as_nobody(&["snapshot", &service.text()]);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{ended:?}");
+    assert!(ended.stderr.contains("CAP_SYS_PTRACE") && ended.stderr.contains("black box"));
+    let list = as_nobody(&["ps"]);
+    assert_eq!((list.code, &*list.stderr), (0, ""));
+    assert!(list.stdout.starts_with("No process"), "{list:?}");
+    let doctor = as_nobody(&["doctor", &service.text()]);
+    assert_eq!(doctor.code, 1);
+    assert!(doctor.stdout.contains("belongs to user 0"), "{doctor:?}");
+}

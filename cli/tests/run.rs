@@ -1,0 +1,203 @@
+//! A service under `lookback run`: whatever way it ends, its last seconds are there, and its exit
+//! code is passed on.
+
+mod command;
+mod service;
+
+use command::{Ended, ended, lookback};
+use lookback::Trace;
+use lookback::read::wire::key;
+use serde_json::Value;
+use service::{Service, held, snapshots};
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn service() {
+    service::serve();
+}
+
+/// The reason of the one snapshot in a directory, which is sound and has the last event.
+fn reason(directory: &Path) -> String {
+    let [file] = &snapshots(directory)[..] else { panic!("{:?}", snapshots(directory)) };
+    let path = file.to_str().unwrap();
+    let validate = lookback(&["validate", path]);
+    assert_eq!((validate.code, &*validate.stderr), (0, ""), "{validate:?}");
+    let events = lookback(&["events", path, "--kind", "log"]);
+    assert!(events.stdout.contains("it works"), "{events:?}");
+    let trace = Trace::open(file).unwrap();
+    assert_eq!(trace.metadata().text(key::TRIGGER), Some("run"));
+    trace.metadata().text(key::REASON).unwrap().to_owned()
+}
+
+/// Lines of ours on stderr.
+fn said(ended: &Ended) -> Vec<&str> {
+    ended.stderr.lines().filter(|line| line.starts_with("lookback: ")).collect()
+}
+
+#[test]
+fn however_a_service_ends_its_last_seconds_are_saved() {
+    for (task, code, why) in [
+        ("abort", 134, "SIGABRT in thread"),
+        ("segfault", 139, "SIGSEGV at address 0x10 in thread"),
+        ("exit-3", 3, "exited with 3"),
+    ] {
+        let directory = service::directory();
+        let ended = ended(&mut held(task, directory.path(), &[]));
+        assert_eq!(ended.code, code, "{task}: {ended:?}");
+        let reason = reason(directory.path());
+        assert!(reason.starts_with(why), "{task}: {reason}");
+        let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
+        assert!(line.contains(why) && line.contains(directory.path().to_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
+fn a_panic_is_saved_and_its_code_passed_on() {
+    let directory = service::directory();
+    let ended = ended(&mut held("panic", directory.path(), &[]));
+    // The recorder is dropped while the stack unwinds, so this is an end in order; with 101.
+    assert_eq!(ended.code, 101, "{ended:?}");
+    assert_eq!(reason(directory.path()), "exited with 101");
+}
+
+#[test]
+fn an_end_in_order_is_not_saved_unless_asked_for() {
+    let directory = service::directory();
+    let quiet = ended(&mut held("in-order", directory.path(), &[]));
+    assert_eq!((quiet.code, said(&quiet).len()), (0, 0), "{quiet:?}");
+    assert!(snapshots(directory.path()).is_empty());
+    let always = ended(&mut held("in-order", directory.path(), &["--always"]));
+    assert_eq!(always.code, 0, "{always:?}");
+    assert_eq!(reason(directory.path()), "exited with 0");
+}
+
+/// Starts a service under `lookback run`, kills it, and says how that ended.
+fn kill(command: &mut Command, signal: libc::c_int) -> (i32, Service) {
+    let mut service = Service::run(command);
+    service.signal(signal);
+    let code = service.child.wait().unwrap().code().expect("it was not killed itself");
+    (code, service)
+}
+
+#[test]
+fn a_killed_service_is_saved() {
+    for task in ["hang", "spin", "closed", "deadlock"] {
+        let directory = service::directory();
+        let (code, _) = kill(&mut held(task, directory.path(), &[]), libc::SIGKILL);
+        assert_eq!(code, 137, "{task}");
+        if task != "spin" {
+            assert_eq!(reason(directory.path()), "killed by SIGKILL", "{task}");
+        }
+        assert_eq!(snapshots(directory.path()).len(), 1, "{task}");
+    }
+}
+
+#[test]
+fn a_black_box_stays_where_it_is() {
+    let directory = service::directory();
+    let path = directory.path().join("a.box");
+    let mut command = held("hang", directory.path(), &[]);
+    let (code, _) = kill(command.env("LOOKBACK_TEST_BOX", &path), libc::SIGKILL);
+    assert_eq!((code, &*reason(directory.path())), (137, "killed by SIGKILL"));
+    let out = directory.path().join("a");
+    let recovered = lookback(&["recover", path.to_str().unwrap(), "-o", out.to_str().unwrap()]);
+    assert_eq!(recovered.code, 0, "{recovered:?}");
+}
+
+#[test]
+fn what_a_shell_starts_is_held_too() {
+    let directory = service::directory();
+    let mut command = Command::new(command::LOOKBACK);
+    command.args(["run", "-o"]).arg(directory.path()).args(["--", "sh", "-c"]);
+    command.arg("\"$0\" service --exact --nocapture; echo shell: $?; exit 5");
+    command.arg(std::env::current_exe().unwrap()).env("LOOKBACK_TEST_SERVICE", "hang");
+    let (code, _) = kill(&mut command, libc::SIGKILL);
+    assert_eq!(code, 5, "the shell's own");
+    assert!(reason(directory.path()).contains("killed"));
+}
+
+#[test]
+fn what_is_left_behind_is_waited_for() {
+    let directory = service::directory();
+    let mut command = held("parent", directory.path(), &[]);
+    let mut service = Service::run(&mut command);
+    let is_left = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap();
+        let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap();
+        parent == service.child.id().to_string()
+    };
+    while !is_left() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(snapshots(directory.path()).is_empty());
+    // A signal goes to what is left.
+    // SAFETY: no preconditions.
+    unsafe { libc::kill(service.child.id().cast_signed(), libc::SIGTERM) };
+    assert_eq!(service.child.wait().unwrap().code(), Some(4), "that of the command");
+    assert_eq!(reason(directory.path()), "killed by SIGTERM");
+}
+
+#[test]
+fn signals_are_passed_on() {
+    for (signal, code) in [(libc::SIGTERM, 7), (libc::SIGUSR1, 8), (libc::SIGHUP, 8)] {
+        let directory = service::directory();
+        let mut service = Service::run(&mut held("signal", directory.path(), &[]));
+        // SAFETY: no preconditions.
+        unsafe { libc::kill(service.child.id().cast_signed(), signal) };
+        assert_eq!(service.child.wait().unwrap().code(), Some(code), "{signal}");
+        assert_eq!(reason(directory.path()), format!("exited with {code}"));
+    }
+}
+
+#[test]
+fn the_service_outlives_its_holder() {
+    let directory = service::directory();
+    let mut service = Service::run(&mut held("hang", directory.path(), &[]));
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    let list: Value = serde_json::from_str(&lookback(&["ps", "--json"]).stdout).unwrap();
+    assert!(list.as_array().unwrap().iter().any(|row| row["pid"] == service.pid), "{list}");
+    service.signal(libc::SIGKILL);
+}
+
+#[test]
+fn a_command_that_records_nothing_is_told_so() {
+    let run = |arguments: &[&str]| lookback(&[&["run", "--"], arguments].concat());
+    for (arguments, code) in
+        [(&["true"][..], 0), (&["sh", "-c", "exit 9"], 9), (&["sh", "-c", "kill -TERM $$"], 143)]
+    {
+        let ended = run(arguments);
+        assert_eq!(ended.code, code, "{ended:?}");
+        let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
+        assert!(line.contains("is a recorder started in it"), "{line}");
+    }
+    let missing = run(&["/no/such/command"]);
+    assert_eq!((missing.code, said(&missing).len()), (127, 1), "{missing:?}");
+    assert_eq!(run(&["/dev/null"]).code, 126);
+    assert_eq!(lookback(&["run"]).code, 2);
+}
+
+#[test]
+fn as_process_1_of_a_namespace_it_takes_leave_of_orphans() {
+    let unshare = |rest: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc"]).args(rest);
+        command
+    };
+    // Not everybody may make one.
+    if !unshare(&["true"]).output().is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let script = "for n in 1 2 3; do (sh -c 'exit 1' &); done; \
+                  for n in $(seq 600); do sleep 0.1; \
+                  grep -q '^State:.Z' /proc/[0-9]*/status || exit 6; done";
+    let ended = ended(&mut unshare(&[command::LOOKBACK, "run", "--", "sh", "-c", script]));
+    assert_eq!((ended.code, &*ended.stdout), (6, ""), "{ended:?}");
+    let directory = service::directory();
+    let mut command = unshare(&[command::LOOKBACK, "run", "-o"]);
+    command.arg(directory.path()).arg(std::env::current_exe().unwrap());
+    command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", "abort");
+    assert_eq!(command::ended(&mut command).code, 134);
+    assert!(reason(directory.path()).starts_with("SIGABRT"));
+}

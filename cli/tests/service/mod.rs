@@ -1,0 +1,267 @@
+//! A small recorded service, which is the test's own executable started again. What it is to do
+//! stands in its environment.
+
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use lookback::Recorder;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const TASK: &str = "LOOKBACK_TEST_SERVICE";
+const BOX: &str = "LOOKBACK_TEST_BOX";
+/// What it prints when it records.
+const READY: &str = "service is ready";
+
+/// The body of the test `service`: does what it is to do, if this process is to be a service.
+pub fn serve() {
+    let Ok(task) = std::env::var(TASK) else { return };
+    if task == "bare" {
+        return hang();
+    }
+    if task == "parent" {
+        return parent();
+    }
+    let mut builder = Recorder::builder().name("service").max_bytes(1 << 20);
+    builder = builder.generation_period(Duration::from_millis(200));
+    if let Some(path) = std::env::var_os(BOX) {
+        builder = builder.black_box(path);
+    }
+    let recorder = builder.start().unwrap();
+    if task != "silent" {
+        for n in 0..1000_u32 {
+            lookback::event!("work", n = n);
+        }
+        lookback::log!(INFO, "service", "it works");
+    }
+    match &*task {
+        "deadlock" => deadlock(),
+        "spin" => spin(),
+        "abort" => std::process::abort(),
+        "panic" => panic!("this is meant"),
+        "exit-3" => std::process::exit(3),
+        "segfault" => segfault(),
+        "in-order" => drop(recorder),
+        "closed" => {
+            close_all();
+            hang();
+        }
+        "forks" => forks(),
+        "losses" => losses(&recorder),
+        "signal" => on_signal(),
+        _ => hang(),
+    }
+}
+
+fn ready() {
+    println!("\n{READY} {}", std::process::id());
+    std::io::stdout().flush().unwrap();
+}
+
+fn hang() {
+    ready();
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// How many threads have said what they want.
+static SAID: AtomicU32 = AtomicU32::new(0);
+
+fn deadlock() {
+    let locks = Arc::new((Mutex::new(()), Mutex::new(())));
+    let barrier = Arc::new(Barrier::new(2));
+    let (other, there) = (Arc::clone(&locks), Arc::clone(&barrier));
+    let forth = move || {
+        let _transfer = lookback::region!("transfer_forth");
+        let _first = locks.0.lock().unwrap();
+        barrier.wait();
+        lookback::event!("wants", lock = "second");
+        SAID.fetch_add(1, Ordering::SeqCst);
+        let _second = locks.1.lock().unwrap();
+    };
+    let back = move || {
+        let _transfer = lookback::region!("transfer_back");
+        let _second = other.1.lock().unwrap();
+        there.wait();
+        lookback::event!("wants", lock = "first");
+        SAID.fetch_add(1, Ordering::SeqCst);
+        let _first = other.0.lock().unwrap();
+    };
+    thread::Builder::new().name("forth".into()).spawn(forth).unwrap();
+    thread::Builder::new().name("back".into()).spawn(back).unwrap();
+    while SAID.load(Ordering::SeqCst) < 2 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    hang();
+}
+
+fn spin() {
+    ready();
+    for n in 0_u64.. {
+        lookback::event!("spins", n = n);
+    }
+}
+
+fn segfault() {
+    // SAFETY: none; that is what it is for.
+    unsafe { std::ptr::without_provenance_mut::<u8>(0x10).write_volatile(1) };
+}
+
+fn close_all() {
+    ready();
+    for descriptor in 3..1024 {
+        // SAFETY: nothing here uses them any more.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// A child that only has its parent's arena.
+fn forks() {
+    // SAFETY: the child does nothing but wait.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: no preconditions.
+            unsafe { libc::pause() };
+        }
+    }
+    println!("\nforked {child}");
+    hang();
+}
+
+/// Records in a signal handler until that comes in the middle of an event, which is a loss.
+fn losses(recorder: &Recorder) {
+    extern "C" fn record(_: libc::c_int) {
+        lookback::event!("interrupts");
+    }
+    let timer = |micros| {
+        let every = libc::timeval { tv_sec: 0, tv_usec: micros };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        // SAFETY: a valid structure.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    };
+    // SAFETY: recording is something that a handler may do.
+    unsafe { libc::signal(libc::SIGALRM, record as *const () as libc::sighandler_t) };
+    timer(100);
+    while recorder.stats().lost.iter().all(|(_, lost)| *lost == 0) {
+        for n in 0..10_000_u32 {
+            lookback::event!("interrupted", n = n);
+        }
+    }
+    timer(0);
+    hang();
+}
+
+/// Exits with 7 on SIGTERM, 8 on SIGUSR1; counts each.
+fn on_signal() {
+    extern "C" fn exit(signal: libc::c_int) {
+        // SAFETY: may be called in a handler.
+        unsafe { libc::_exit(if signal == libc::SIGTERM { 7 } else { 8 }) };
+    }
+    for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGHUP] {
+        // SAFETY: the handler does what a handler may.
+        unsafe { libc::signal(signal, exit as *const () as libc::sighandler_t) };
+    }
+    hang();
+}
+
+/// Starts a service, and ends when that is ready.
+fn parent() {
+    let mut child = command("hang").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ready = lines.find(|line| line.starts_with(READY)).unwrap();
+    println!("\n{ready}");
+    std::io::stdout().flush().unwrap();
+    std::process::exit(4);
+}
+
+/// The command that is a service with this task.
+pub fn command(task: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["service", "--exact", "--nocapture", "--test-threads=1"]).env(TASK, task);
+    command
+}
+
+/// As [`command`], run by `lookback run`.
+pub fn held(task: &str, directory: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(super::command::LOOKBACK);
+    command.args(["run", "-o"]).arg(directory).args(options).arg("--");
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["service", "--exact", "--nocapture", "--test-threads=1"]).env(TASK, task);
+    command
+}
+
+/// A service that is killed when the test is over.
+pub struct Service {
+    pub child: Child,
+    /// Its own number; that of the child is another if something runs it.
+    pub pid: u32,
+    /// What it has printed before it was ready.
+    pub said: Vec<String>,
+}
+
+impl Service {
+    pub fn start(task: &str) -> Self {
+        Self::run(&mut command(task))
+    }
+
+    pub fn with_box(task: &str, path: &Path) -> Self {
+        Self::run(command(task).env(BOX, path))
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        let pid = lines.by_ref().find_map(|line| {
+            let pid = line.strip_prefix(READY).map(|pid| pid.trim().parse().unwrap());
+            said.push(line);
+            pid
+        });
+        let pid = pid.expect("it gets ready");
+        // So that it can go on printing.
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, pid, said }
+    }
+
+    pub fn text(&self) -> String {
+        self.pid.to_string()
+    }
+
+    /// Ends it, and waits for that.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: no preconditions.
+        assert_eq!(unsafe { libc::kill(self.pid.cast_signed(), signal) }, 0);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // SAFETY: no preconditions; both are ours.
+        unsafe { libc::kill(self.pid.cast_signed(), libc::SIGCONT) };
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Snapshots in a directory.
+pub fn snapshots(directory: &Path) -> Vec<PathBuf> {
+    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "lbk")).collect()
+}
+
+/// A directory of the test's own, on a tmpfs.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
