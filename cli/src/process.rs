@@ -64,8 +64,11 @@ pub fn command(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
-/// How long it has been running, in nanoseconds.
+/// How long it has been running, in nanoseconds; if it is known when it began.
 pub fn age(start: u64) -> Option<u64> {
+    if start == 0 {
+        return None;
+    }
     let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let uptime = uptime.tv_sec as u64 * 1_000_000_000 + uptime.tv_nsec as u64;
     let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);

@@ -173,3 +173,65 @@ fn without_the_right_to_look_the_error_says_what_helps() {
     assert_eq!(doctor.code, 1);
     assert!(doctor.stdout.contains("belongs to user 0"), "{doctor:?}");
 }
+
+#[test]
+fn whatever_a_process_passes_off_as_its_arena_is_survived() {
+    use lookback::read::wire::{ARENA_MAGIC, offset};
+    use std::os::unix::fs::FileExt;
+    let directory = service::directory();
+    let out = directory.path().join("a.lbk");
+    let hostile = Service::start("hostile");
+    let number = hostile.said.iter().find_map(|line| line.strip_prefix("arena ")).unwrap();
+    let path = format!("/proc/{}/fd/{number}", hostile.pid);
+    let arena = std::fs::File::options().write(true).open(path).unwrap();
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..60 {
+        let mut bytes = vec![0; service::HOSTILE_BYTES];
+        bytes[..8].copy_from_slice(&ARENA_MAGIC);
+        let mut put =
+            |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        put(offset::VERSION, 1 | (offset::DATA as u64) << 32);
+        put(offset::CAPACITY, 64 << 10);
+        put(offset::PID, hostile.pid.into());
+        // Numbers that are small, next to each other, or at the end of what there is.
+        let mut odd = || match random() % 4 {
+            0 => random() % 4,
+            1 => 1024 + random() % 4,
+            2 => u64::MAX - random() % 3,
+            _ => random(),
+        };
+        for at in [offset::HEAD, offset::TAIL, offset::OLDEST, offset::COMPLETE, offset::RUNNING] {
+            put(at, odd());
+        }
+        for at in (offset::GENERATIONS..offset::DATA).step_by(8) {
+            put(at, odd());
+        }
+        for index in 0..1024 {
+            put(offset::GENERATIONS + index * offset::ENTRY, (index as u64) + (odd() % 3) * 1024);
+        }
+        if odd() % 4 == 0 {
+            put(offset::PROCESS_START + (odd() % 100) as usize * 8, odd());
+        }
+        arena.write_all_at(&bytes, 0).unwrap();
+        let pid = hostile.text();
+        let commands = [
+            &["ps"][..],
+            &["ps", "--json"],
+            &["snapshot", &pid, "-o", out.to_str().unwrap()],
+            &["doctor", &pid],
+        ];
+        for command in commands {
+            let ended = lookback(command);
+            assert!([0, 1].contains(&ended.code), "{command:?}: {ended:?}");
+            assert!(!ended.stderr.contains("panicked"), "{command:?}: {ended:?}");
+        }
+        let row = lookback(&["ps"]).stdout;
+        assert!(row.contains(&pid), "there is a line for it: {row}");
+    }
+}

@@ -24,7 +24,7 @@ pub fn look(pid: u32, header: &ArenaHeader, findings: &mut Findings) {
         .ok("recording", format!("generation {} runs{}", header.running, rate.unwrap_or_default()));
     let began = header.entry(header.running).map(|entry| entry.began.monotonic.0);
     let age = began.map_or(0, |began| process::monotonic().saturating_sub(began));
-    if header.running.0 > header.complete.0 + 1 && age > STALLED {
+    if header.running.0.saturating_sub(header.complete.0) > 1 && age > STALLED {
         let what = format!(
             "the end of generation {} has been pending for {}: a thread stands in the middle of an event",
             header.complete.next(),

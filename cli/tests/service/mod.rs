@@ -23,6 +23,9 @@ pub fn serve() {
     if task == "bare" {
         return hang();
     }
+    if task == "hostile" {
+        return hostile();
+    }
     if task == "parent" {
         return parent();
     }
@@ -118,6 +121,25 @@ fn close_all() {
         // SAFETY: nothing here uses them any more.
         unsafe { libc::close(descriptor) };
     }
+}
+
+/// Bytes of the arena of a hostile process.
+pub const HOSTILE_BYTES: usize = lookback::read::wire::offset::DATA + (64 << 10);
+
+/// Has what looks like an arena mapped. Whoever reads its descriptor's number may write to it.
+fn hostile() {
+    // SAFETY: the name ends with a zero; the mapping is new and never used.
+    let descriptor = unsafe {
+        let descriptor = libc::memfd_create(c"lookback".as_ptr(), libc::MFD_CLOEXEC);
+        assert_eq!(libc::ftruncate(descriptor, HOSTILE_BYTES as i64), 0);
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let place = std::ptr::null_mut();
+        let mapped = libc::mmap(place, HOSTILE_BYTES, rights, libc::MAP_SHARED, descriptor, 0);
+        assert_ne!(mapped, libc::MAP_FAILED);
+        descriptor
+    };
+    println!("\narena {descriptor}");
+    hang();
 }
 
 /// A child that only has its parent's arena.
