@@ -1,0 +1,127 @@
+//! However a process ends, its last seconds can be read.
+//!
+//! A recorded service runs as a child, under full load, and is ended at a random moment in every way
+//! that a process can end. It tells the number of the last event that each of its writers has emitted;
+//! afterwards that event is in what was recovered, and so is every one before it: with a black box,
+//! under `lookback run`, and with both.
+//!
+//! `LOOKBACK_TEST_KILLS=N` says how many are ended (200 in an optimised build, 40 in another); the seed of
+//! a run is printed, and `LOOKBACK_TEST_SEED=N` repeats one.
+
+#[path = "../command/mod.rs"]
+mod command;
+mod ends;
+mod recovered;
+mod service;
+
+use ends::End;
+use recovered::Recovered;
+use service::Child;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where the service's last seconds are to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    BlackBox,
+    Run,
+    Both,
+}
+
+impl Keeper {
+    const ALL: [Self; 3] = [Self::BlackBox, Self::Run, Self::Both];
+
+    fn has_box(self) -> bool {
+        self != Self::Run
+    }
+
+    fn has_run(self) -> bool {
+        self != Self::BlackBox
+    }
+}
+
+/// A sequence of numbers that is as good as random: <https://prng.di.unimi.it/splitmix64.c>.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % bound
+    }
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn the_last_event_of_every_writer_outlives_every_end() {
+    if service::is_child() {
+        return service::run();
+    }
+    let usual = if cfg!(debug_assertions) { 40 } else { 200 };
+    let kills = number_of("LOOKBACK_TEST_KILLS").unwrap_or(usual);
+    let seed = number_of("LOOKBACK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("LOOKBACK_TEST_SEED={seed} LOOKBACK_TEST_KILLS={kills}");
+    let mut random = Random(seed);
+    let (mut told, mut events) = (0, 0);
+    for kill in 0..kills {
+        let end = End::ALL[kill as usize % End::ALL.len()];
+        // Each end meets each keeper in turn.
+        let keeper = Keeper::ALL[kill as usize / End::ALL.len() % Keeper::ALL.len()];
+        let moment = Duration::from_micros(random.below(60_000));
+        let what = format!("kill {kill} (seed {seed}): {end:?}, {keeper:?}, after {moment:?}");
+        let directory = tempfile::tempdir_in(service::shared_memory()).unwrap();
+        let child = Child::start(directory.path(), keeper.has_box(), keeper.has_run(), end);
+        std::thread::sleep(moment);
+        end.bring_about(&child);
+        let last = child.wait(&what);
+        assert!(last.iter().all(|last| *last > 0), "{what}: a writer had not begun: {last:?}");
+        for recovered in recover(directory.path(), keeper, &what) {
+            recovered.holds(&last, &what);
+            told += last.len() as u64;
+            events += recovered.events();
+        }
+        if keeper.has_box() && end == End::Kill {
+            cut_the_box(directory.path(), &mut random, &what);
+        }
+    }
+    println!(
+        "{kills} processes were ended: {told} last events were told, and 0 are lost; {events} read"
+    );
+}
+
+/// What each keeper has.
+fn recover(directory: &Path, keeper: Keeper, what: &str) -> Vec<Recovered> {
+    let mut all = Vec::new();
+    if keeper.has_box() {
+        all.push(Recovered::of_box(&directory.join(service::BOX), directory, what));
+    }
+    if keeper.has_run() {
+        all.push(Recovered::of_run(&directory.join(service::SAVED), what));
+    }
+    all
+}
+
+/// A power cut: the box ends somewhere. What there is of it can be read, and nothing that is no event
+/// is taken for one.
+fn cut_the_box(directory: &Path, random: &mut Random, what: &str) {
+    let path = directory.join(service::BOX);
+    let whole = std::fs::metadata(&path).unwrap().len();
+    let cut = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for length in [whole - 1 - random.below(whole / 2), random.below(whole / 2), 100, 0] {
+        cut.set_len(length).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        if let Ok(mut recovered) = lookback::read::recover::recover(&bytes) {
+            let mut file = Vec::new();
+            recovered.write_to(&mut file, "cut", "test").unwrap();
+            let trace = lookback::Trace::from_bytes(file).expect("it can be read");
+            for event in trace.events() {
+                event.unwrap_or_else(|error| panic!("{what}: cut at {length}: {error}"));
+            }
+        }
+    }
+}

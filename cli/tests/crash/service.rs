@@ -1,0 +1,246 @@
+//! The service that is ended: two threads and two tasks that do nothing but record, spans and regions
+//! around them, and a pipe on which each tells how far it has come.
+
+use super::command::LOOKBACK;
+use super::ends::{End, obey};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The file names in the child's directory: of the black box, and of where `lookback run` saves.
+pub const BOX: &str = "service.box";
+pub const SAVED: &str = "saved";
+
+/// How many writers there are: threads first, then tasks.
+pub const WRITERS: usize = 4;
+const THREADS: usize = 2;
+
+const DIRECTORY: &str = "LOOKBACK_TEST_DIRECTORY";
+const HAS_BOX: &str = "LOOKBACK_TEST_BOX";
+const TEST: &str = "the_last_event_of_every_writer_outlives_every_end";
+
+/// Whether this process is the service.
+pub fn is_child() -> bool {
+    std::env::var_os(DIRECTORY).is_some()
+}
+
+/// Where boxes belong.
+pub fn shared_memory() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
+}
+
+/// A running service.
+pub struct Child {
+    process: std::process::Child,
+    /// The service itself, which may be a child of the child.
+    pub service: libc::pid_t,
+    orders: std::process::ChildStdin,
+    told: mpsc::Receiver<[u64; WRITERS]>,
+    cgroup: Option<PathBuf>,
+}
+
+impl Child {
+    /// Starts it, and waits until each writer has begun.
+    pub fn start(directory: &Path, has_box: bool, has_run: bool, end: End) -> Self {
+        let executable = std::env::current_exe().unwrap();
+        let mut command = if has_run {
+            let mut run = Command::new(LOOKBACK);
+            run.arg("run").arg("-o").arg(directory.join(SAVED)).arg("--").arg(executable);
+            run
+        } else {
+            Command::new(executable)
+        };
+        let cgroup = (end == End::Cgroup).then(|| make_cgroup(directory)).flatten();
+        let joined = cgroup.as_ref().map(|cgroup| cgroup.join("cgroup.procs"));
+        command
+            .args([TEST, "--exact", "--nocapture", "--test-threads=1"])
+            .env(DIRECTORY, directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if has_box {
+            command.env(HAS_BOX, "1");
+        }
+        // SAFETY: between fork and exec nothing but the limit is set.
+        unsafe {
+            command.pre_exec(|| {
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::setrlimit(libc::RLIMIT_CORE, &none);
+                Ok(())
+            })
+        };
+        let mut process = command.spawn().unwrap();
+        let orders = process.stdin.take().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let (mut service, mut last, mut line) = (0, [0; WRITERS], String::new());
+        while last.contains(&0) {
+            line.clear();
+            let read = output.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "the service did not begin");
+            match Told::parse(&line) {
+                Some(Told::Process(pid)) => {
+                    service = pid;
+                    if let Some(joined) = &joined {
+                        std::fs::write(joined, pid.to_string()).unwrap();
+                    }
+                }
+                Some(Told::Event(writer, number)) => last[writer] = number,
+                None => {}
+            }
+        }
+        assert!(service > 0, "the service has not said who it is");
+        let (sender, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while matches!(output.read_line(&mut line), Ok(1..)) {
+                if let Some(Told::Event(writer, number)) = Told::parse(&line) {
+                    last[writer] = number;
+                }
+                line.clear();
+            }
+            let _ = sender.send(last);
+        });
+        Self { process, service, orders, told, cgroup }
+    }
+
+    /// Tells it to do something.
+    pub fn order(&self, order: u8) {
+        // It may be gone already: memory ran out by itself.
+        let _ = (&self.orders).write_all(&[order]);
+    }
+
+    /// Waits until it has ended: the number of each writer's last event.
+    pub fn wait(mut self, what: &str) -> [u64; WRITERS] {
+        let last = self.told.recv_timeout(Duration::from_secs(120));
+        let last = last.unwrap_or_else(|_| panic!("{what}: it does not end"));
+        self.process.wait().unwrap();
+        if let Some(cgroup) = &self.cgroup {
+            // Empty once its process is gone for good.
+            for _ in 0..200 {
+                if std::fs::remove_dir(cgroup).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        last
+    }
+}
+
+/// A group whose memory is limited, if this system lets us make one.
+fn make_cgroup(directory: &Path) -> Option<PathBuf> {
+    let name = format!("lookback-{}", directory.file_name()?.to_str()?);
+    for (root, limit) in
+        [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")]
+    {
+        let group = Path::new(root).join(&name);
+        if std::fs::create_dir(&group).is_ok() {
+            // Swap would make it slow rather than end it.
+            let _ = std::fs::write(group.join("memory.swap.max"), "0");
+            let _ = std::fs::write(group.join("memory.swappiness"), "0");
+            if std::fs::write(group.join(limit), (64 << 20).to_string()).is_ok() {
+                return Some(group);
+            }
+            let _ = std::fs::remove_dir(&group);
+        }
+    }
+    None
+}
+
+/// A line that the service has written.
+enum Told {
+    Process(libc::pid_t),
+    Event(usize, u64),
+}
+
+impl Told {
+    fn parse(line: &str) -> Option<Self> {
+        // A line that is not whole is not told.
+        let mut words = line.strip_suffix('\n')?.split(' ');
+        match (words.next()?, words.next()?.parse().ok()?, words.next()) {
+            ("process", pid, None) => Some(Self::Process(pid)),
+            ("event", writer, Some(number)) if (writer as usize) < WRITERS => {
+                Some(Self::Event(writer as usize, number.parse().ok()?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Writes a line at once, whatever other threads do.
+fn tell(line: &str) {
+    // SAFETY: the bytes are there; a line is shorter than what a pipe takes in one piece.
+    unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+}
+
+/// Emits a few events, and tells of the last.
+fn burst(writer: usize, number: &mut u64) {
+    let region = lookback::region!("burst");
+    for _ in 0..1 + *number % 29 {
+        *number += 1;
+        lookback::event!("tick", writer = writer, number = *number);
+    }
+    drop(region);
+    // What is emitted after the end of the recording is nobody's last event.
+    if lookback::is_recording() {
+        tell(&format!("event {writer} {number}\n"));
+    }
+}
+
+/// The service.
+pub fn run() {
+    let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+    let mut builder = lookback::Recorder::builder()
+        .name("service")
+        .max_bytes(4 << 20)
+        .generation_period(Duration::from_millis(20));
+    if std::env::var_os(HAS_BOX).is_some() {
+        builder = builder.black_box(directory.join(BOX));
+    }
+    let recorder = builder.start().unwrap();
+    // Before it stands what the test's harness has to say.
+    tell(&format!("\nprocess {}\n", std::process::id()));
+    for writer in 0..THREADS {
+        std::thread::Builder::new()
+            .name(format!("writer-{writer}"))
+            .spawn(move || {
+                let mut number = 0;
+                loop {
+                    burst(writer, &mut number);
+                }
+            })
+            .unwrap();
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let _ = lookback::tokio::instrument(runtime.worker_threads(2));
+    let runtime = runtime.build().unwrap();
+    let _guard = tracing::subscriber::set_global_default(lookback::tracing::subscriber());
+    for writer in THREADS..WRITERS {
+        drop(lookback::spawn_on(runtime.handle(), async move {
+            let mut number = 0;
+            loop {
+                tracing::info_span!("round", writer).in_scope(|| burst(writer, &mut number));
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    let (sender, orders) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut order = [0];
+        if std::io::stdin().read_exact(&mut order).is_ok() {
+            lookback::event!("ordered", order = order[0]);
+            obey(order[0]);
+            let _ = sender.send(order[0]);
+        } else {
+            std::mem::forget(sender);
+            std::thread::park();
+        }
+    });
+    let order = orders.recv().unwrap();
+    let _kept = &recorder;
+    panic!("told to by {order}");
+}
