@@ -52,6 +52,11 @@ pub fn serve() {
         "exit-3" => std::process::exit(3),
         "segfault" => segfault(),
         "in-order" => drop(recorder),
+        "undumpable" => {
+            // SAFETY: no preconditions.
+            assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }, 0);
+            hang();
+        }
         "closed" => {
             close_all();
             hang();
