@@ -151,7 +151,12 @@ fn without_the_right_to_look_the_error_says_what_helps() {
     }
     let copy = tempfile::tempdir().unwrap();
     let binary = copy.path().join("lookback");
-    std::fs::copy(command::LOOKBACK, &binary).unwrap();
+    // By another process: while this one has it open, a test that forks keeps it from being run.
+    let copy_to = |from: &Path, to: &Path| {
+        let mut command = std::process::Command::new("cp");
+        assert!(command.arg(from).arg(to).status().unwrap().success());
+    };
+    copy_to(Path::new(command::LOOKBACK), &binary);
     let open = |path: &Path| {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(path, mode).unwrap();
@@ -161,8 +166,39 @@ fn without_the_right_to_look_the_error_says_what_helps() {
     let as_nobody = |arguments: &[&str]| {
         let mut command = std::process::Command::new(&binary);
         std::os::unix::process::CommandExt::uid(&mut command, 65534);
-        command::ended(command.args(arguments))
+        let output = command.args(arguments).output().unwrap();
+        command::Ended {
+            code: output.status.code().expect("it was not killed"),
+            // It may be a snapshot.
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     };
+    let nobody = |task: &str| {
+        let test = copy.path().join("test");
+        if !test.exists() {
+            copy_to(&std::env::current_exe().unwrap(), &test);
+            open(&test);
+        }
+        let mut command = std::process::Command::new(&test);
+        command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", task);
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        Service::run(command.current_dir("/"))
+    };
+    let own = nobody("hang");
+    assert_eq!(
+        as_nobody(&["snapshot", &own.text(), "-o", "-"]).code,
+        0,
+        "its own it may look into"
+    );
+    assert!(as_nobody(&["ps"]).stdout.contains("service"));
+    own.kill();
+    let hidden = nobody("undumpable");
+    let doctor = as_nobody(&["doctor", &hidden.text()]);
+    assert_eq!(doctor.code, 1);
+    assert!(doctor.stdout.contains("not dumpable (prctl"), "{doctor:?}");
+    assert!(as_nobody(&["ps"]).stdout.contains("cannot be looked into"));
+    hidden.kill();
     let ended = as_nobody(&["snapshot", &service.text()]);
     assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{ended:?}");
     assert!(ended.stderr.contains("CAP_SYS_PTRACE") && ended.stderr.contains("black box"));

@@ -16,9 +16,14 @@ use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// So many who have connected and say nothing are kept; the first of them go.
 const MOST_SILENT: usize = 64;
+/// How the name of a directory of ours begins.
+const NAME: &str = "lookback-run-";
+/// One whose process was killed is taken away when it is older than this.
+const LEFT: Duration = Duration::from_secs(60);
 /// So many names are tried in a directory.
 const ATTEMPTS: u32 = 64;
 
@@ -49,9 +54,10 @@ impl Handover {
     }
 
     fn listen_in(place: &Path) -> io::Result<Self> {
+        clear_left_over(place);
         for number in 0..ATTEMPTS {
             let pid = std::process::id();
-            let directory = place.join(format!("lookback-run-{pid}-{number}"));
+            let directory = place.join(format!("{NAME}{pid}-{number}"));
             let path = directory.join("socket");
             match DirBuilder::new().mode(0o700).create(&directory) {
                 Ok(()) => {}
@@ -127,6 +133,22 @@ impl Drop for Handover {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Takes away what holders have left that were killed.
+fn clear_left_over(place: &Path) {
+    for entry in place.read_dir().into_iter().flatten().filter_map(Result::ok) {
+        if !entry.file_name().to_string_lossy().starts_with(NAME) {
+            continue;
+        }
+        let (directory, socket) = (entry.path(), entry.path().join("socket"));
+        let age = entry.metadata().and_then(|found| found.modified()).map(|time| time.elapsed());
+        if age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT)) && is_left_over(&directory, &socket)
+        {
+            let _ = fs::remove_file(&socket);
+            let _ = fs::remove_dir(&directory);
+        }
     }
 }
 

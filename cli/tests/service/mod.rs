@@ -26,6 +26,9 @@ pub fn serve() {
     if task == "hostile" {
         return hostile();
     }
+    if task == "count" {
+        return count();
+    }
     if task == "parent" {
         return parent();
     }
@@ -49,6 +52,11 @@ pub fn serve() {
         "exit-3" => std::process::exit(3),
         "segfault" => segfault(),
         "in-order" => drop(recorder),
+        "undumpable" => {
+            // SAFETY: no preconditions.
+            assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }, 0);
+            hang();
+        }
         "closed" => {
             close_all();
             hang();
@@ -188,6 +196,27 @@ fn on_signal() {
     for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGHUP] {
         // SAFETY: the handler does what a handler may.
         unsafe { libc::signal(signal, exit as *const () as libc::sighandler_t) };
+    }
+    hang();
+}
+
+/// Counts SIGINT, and exits with how many it were on SIGTERM.
+fn count() {
+    static CAME: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn interrupted(_: libc::c_int) {
+        CAME.fetch_add(1, Ordering::SeqCst);
+        let line = b"interrupted\n";
+        // SAFETY: may be called in a handler; the bytes are there.
+        unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+    }
+    extern "C" fn end(_: libc::c_int) {
+        // SAFETY: may be called in a handler.
+        unsafe { libc::_exit(CAME.load(Ordering::SeqCst).cast_signed()) };
+    }
+    // SAFETY: the handlers do what handlers may.
+    unsafe {
+        libc::signal(libc::SIGINT, interrupted as *const () as libc::sighandler_t);
+        libc::signal(libc::SIGTERM, end as *const () as libc::sighandler_t);
     }
     hang();
 }
