@@ -184,10 +184,20 @@ fn burst(writer: usize, number: &mut u64) {
         *number += 1;
         lookback::event!("tick", writer = writer, number = *number);
     }
+    serve(*number);
     drop(region);
     // What is emitted after the end of the recording is nobody's last event.
     if lookback::is_recording() {
         tell(&format!("event {writer} {number}\n"));
+    }
+}
+
+/// Some work between events, as a service has: with it the arena goes back for about a second, and a
+/// writer that the machine leaves waiting for a while is still in it.
+fn serve(number: u64) {
+    let mut sum = number;
+    for _ in 0..if cfg!(debug_assertions) { 100 } else { 4000 } {
+        sum = std::hint::black_box(sum.wrapping_mul(31).rotate_left(7));
     }
 }
 
@@ -196,7 +206,7 @@ pub fn run() {
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     let mut builder = lookback::Recorder::builder()
         .name("service")
-        .max_bytes(4 << 20)
+        .max_bytes(8 << 20)
         .generation_period(Duration::from_millis(20));
     if std::env::var_os(HAS_BOX).is_some() {
         builder = builder.black_box(directory.join(BOX));
