@@ -318,7 +318,13 @@ fn a_sink_that_panics_is_given_up_and_it_is_said() {
         assert!(common::wait_for(|| recorder.stats().sink_error.is_some()), "nobody is told");
         let words = recorder.stats().sink_error.expect("it is told");
         assert!(words.contains("panic"), "{words}");
-        assert_eq!(recorder.stop().expect("it stops").events(), 21);
+        let trace = common::read(&recorder.stop().expect("it stops"));
+        let of_sink = |event: &lookback::read::Event| {
+            event.thread().is_some_and(|thread| &*thread.name == "lookback-sink")
+        };
+        let (sinks, others): (Vec<_>, Vec<_>) = common::events(&trace).partition(of_sink);
+        assert_eq!(others.len(), 21);
+        assert!(sinks.iter().any(|event| event.name() == "panic"), "its panic is in the trace");
     });
 }
 
