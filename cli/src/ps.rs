@@ -95,8 +95,10 @@ fn print(rows: &[Row], closed: u64, out: &mut impl Write) -> io::Result<()> {
             "pid", "name", "running", "in use", "events/s", "covers"
         );
         writeln!(out, "{}", dim().apply_to(header))?;
+        // Who reads it from a pipe wants all of a path.
+        let room = if console::Term::stdout().is_term() { width() } else { usize::MAX };
         for row in rows {
-            writeln!(out, "{}", truncate_str(&row.line(), width(), "…"))?;
+            writeln!(out, "{}", truncate_str(&row.line(), room, "…"))?;
         }
     }
     if closed > 0 {
@@ -159,12 +161,10 @@ impl Row {
             Some(path) => escape(&path.to_string_lossy()).into_owned(),
             None => "memory".to_owned(),
         };
-        let mut line =
-            format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}");
-        if let Some(why) = state.standstill {
-            line += &odd().apply_to(format!("  ({why})")).to_string();
-        }
-        line
+        // Before the path, which may not find room.
+        let why = state.standstill.map(|why| odd().apply_to(format!("{why}, ")).to_string());
+        let arena = why.unwrap_or_default() + &arena;
+        format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}")
     }
 
     fn json(&self) -> serde_json::Value {

@@ -101,7 +101,9 @@ impl Saved {
         let incomplete: Vec<_> =
             generations.iter().filter(|g| !g.complete).map(|g| g.number.to_string()).collect();
         if !incomplete.is_empty() {
-            let which = format!(", incomplete: {}", incomplete.join(", "));
+            let plural = if incomplete.len() == 1 { "number" } else { "numbers" };
+            let which =
+                format!(", {} incomplete ({plural} {})", incomplete.len(), incomplete.join(", "));
             covered += &odd().apply_to(which).to_string();
         }
         row("covered", covered)?;

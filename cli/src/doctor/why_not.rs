@@ -76,7 +76,7 @@ fn denied(pid: u32, error: &OutsideError, findings: &mut Findings) {
             } else {
                 "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-user-id program)"
             };
-            let advice = format!("run this as root, or with CAP_SYS_PTRACE; {run_as}");
+            let advice = format!("run this as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; {run_as}");
             findings.problem("permission", format!("{error}"), format!("{reason}: {advice}"));
         }
     }
