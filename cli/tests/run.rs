@@ -53,6 +53,17 @@ fn however_a_service_ends_its_last_seconds_are_saved() {
 }
 
 #[test]
+fn a_directory_that_has_vanished_is_made_again() {
+    let place = service::directory();
+    let directory = place.path().join("incidents");
+    let mut service = Service::run(&mut held("hang", &directory, &[]));
+    std::fs::remove_dir(&directory).unwrap();
+    service.signal(libc::SIGKILL);
+    service.child.wait().unwrap();
+    assert_eq!(reason(&directory), "killed by SIGKILL");
+}
+
+#[test]
 fn a_panic_is_saved_and_its_code_passed_on() {
     let directory = service::directory();
     let ended = ended(&mut held("panic", directory.path(), &[]));
