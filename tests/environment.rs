@@ -88,6 +88,11 @@ fn nothing_starts_with_what_is_not_understood() {
         let error = Recorder::from_env().expect_err("it makes no sense");
         assert!(matches!(error, Error::Environment { .. }), "{error:?}");
         assert!(!lookback::is_recording());
+        assert_eq!(
+            format!("{error:?}"),
+            error.to_string(),
+            "as a service prints it that ends with it"
+        );
         return println!("error: {error}");
     }
     let expected = [

@@ -96,6 +96,32 @@ fn told(trace: &Trace) -> (&str, &str) {
 }
 
 #[test]
+fn a_handler_that_blocks_its_worker_is_a_stall_if_its_request_is_a_task() {
+    alone("a_handler_that_blocks_its_worker_is_a_stall_if_its_request_is_a_task", || {
+        use axum::extract::Request;
+        use axum::middleware::{Next, from_fn};
+        use lookback::RecordExt;
+        let place = tempfile::tempdir().unwrap();
+        let builder = Recorder::builder().name("http").snapshot_dir(place.path());
+        let stalled = Trigger::stalled_poll(Duration::from_millis(10));
+        let recorder = builder.trigger(stalled).start().unwrap();
+        let directory = place.path().to_owned();
+        let handler = move || async move {
+            let names = || directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+            let is_stall =
+                |name: std::ffi::OsString| name.to_string_lossy().ends_with("-stalled_poll.lbk");
+            assert!(wait_for(|| names().any(is_stall)));
+        };
+        let as_task = |request: Request, next: Next| next.run(request).recorded("request");
+        let app = Router::new().route("/", get(handler)).route_layer(from_fn(as_task));
+        let server = Server::start(app.layer(lookback::axum::layer()));
+        assert_eq!(ask(client().get(server.url("/"))).status, 200);
+        drop(server);
+        common::stop(recorder);
+    });
+}
+
+#[test]
 fn a_request_is_a_span_around_what_it_does() {
     alone("a_request_is_a_span_around_what_it_does", || {
         let place = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::outcome::{Damage, Verdict, open};
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{bar, bytes, count, counted, duration, escape};
+use crate::text::{bar, bytes, count, counted, duration, escape, without_fraction};
 use clap::Args;
 use console::{measure_text_width, truncate_str};
 use lookback::read::wire::{Metadata, ThreadNumber, Value, key};
@@ -214,6 +214,15 @@ impl<'a> Summary<'a> {
                 "task": text(key::PANIC_TASK),
                 "span": text(key::PANIC_SPAN),
             })),
+            "crash": number(key::CRASH_SIGNAL).map(|signal| json!({
+                "signal": signal,
+                "address": number(key::CRASH_ADDRESS),
+                "instruction": number(key::CRASH_INSTRUCTION),
+                "thread": number(key::CRASH_THREAD),
+                "os_thread": number(key::CRASH_OS_THREAD),
+                "thread_name": text(key::CRASH_THREAD_NAME),
+                "wall_ns": number(key::CRASH_WALL),
+            })),
             "taken": text(key::TAKEN),
             "taken_wall_ns": number(key::TAKEN_WALL),
             "window_ns": number(key::WINDOW),
@@ -267,7 +276,11 @@ impl<'a> Summary<'a> {
         if let Some(more) = self.metadata.number(key::MORE_REASONS) {
             row("and", &format!("{} more", count(more)))?;
         }
-        if let Some(thread) = text(key::TRIGGER_THREAD) {
+        // What a signal or a stall triggers, a thread of the recorder tells.
+        let told = self.metadata.text(key::TRIGGER);
+        let thread = text(key::TRIGGER_THREAD);
+        let thread = thread.filter(|_| !matches!(told, Some("signal" | "stalled_poll")));
+        if let Some(thread) = thread {
             let mut place = format!("thread {thread}");
             for (what, name) in [("task", key::PANIC_TASK), ("span", key::PANIC_SPAN)] {
                 place += &text(name).map_or(String::new(), |name| format!(", {what} {name}"));
@@ -405,12 +418,6 @@ impl<'a> Summary<'a> {
 
 /// So many generations or threads are shown one by one.
 const MOST_ROWS: usize = 40;
-
-/// A time as RFC 3339 has it, to the second.
-fn without_fraction(time: &str) -> String {
-    let Some((seconds, rest)) = time.split_once('.') else { return time.to_owned() };
-    format!("{seconds}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
-}
 
 fn lost(generation: &GenerationInfo) -> u64 {
     generation.lost.iter().map(|lost| lost.count).sum()

@@ -68,8 +68,8 @@ impl<'a> Output<'a> {
     fn replace<T>(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
         // Behind a link, what it leads to is replaced.
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.to_owned());
-        let temporary = Temporary::beside(&path);
-        let written = fill(temporary.create()?, write)?;
+        let (temporary, file) = Temporary::beside(&path)?;
+        let written = fill(file, write)?;
         fs::rename(&temporary.0, &path)?;
         std::mem::forget(temporary);
         Ok(written)
@@ -81,8 +81,7 @@ impl<'a> Output<'a> {
 pub fn write_new(directory: &Path, stem: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     let first = directory.join(format!("{stem}.lbk"));
     let written = (|| {
-        let temporary = Temporary::beside(&first);
-        let mut file = temporary.create()?;
+        let (temporary, mut file) = Temporary::beside(&first)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         for number in 1..MOST_OF_A_NAME {
@@ -134,24 +133,47 @@ fn fill<T>(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> i
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn beside(path: &Path) -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(path.with_file_name(format!(".lookback-{}-{number}.tmp", std::process::id())))
-    }
-
     /// Only its owner may read it: it tells as much as the snapshot.
-    fn create(&self) -> io::Result<File> {
+    fn beside(path: &Path) -> io::Result<(Self, File)> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&self.0)
+        for _ in 0..MOST_OF_A_NAME {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!(".lookback-{}-{number}.tmp", std::process::id());
+            let temporary = path.with_file_name(name);
+            match options.open(&temporary) {
+                Ok(file) => return Ok((Self(temporary), file)),
+                // One that was killed has left it: process 1 of a container has the same number each
+                // time.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("all temporary names are taken"))
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_of_this_number_left_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid = std::process::id();
+        for number in 0..100 {
+            File::create(directory.path().join(format!(".lookback-{pid}-{number}.tmp"))).unwrap();
+        }
+        let path = write_new(directory.path(), "shop", b"whole").unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"whole");
     }
 }

@@ -36,6 +36,9 @@ pub struct Ps {
     json: bool,
 }
 
+/// So many of those that cannot be looked into are named.
+const MOST_CLOSED: usize = 5;
+
 /// A process that is recorded, or whose arena says something odd.
 struct Row {
     pid: u32,
@@ -57,11 +60,11 @@ struct State {
 impl Ps {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut rows = Vec::new();
-        let mut closed = 0;
+        let mut closed = Vec::new();
         for pid in process::all() {
             match OutsideArena::of_process(pid) {
                 Ok(arena) => rows.extend(Row::of(pid, &arena)),
-                Err(OutsideError::Denied { .. }) => closed += u64::from(is_ours(pid)),
+                Err(OutsideError::Denied { .. }) => closed.extend(is_ours(pid).then_some(pid)),
                 Err(OutsideError::NoProcess(_) | OutsideError::NotRecorded(_)) => {}
                 // It may have ended while it was looked at.
                 Err(_) if process::Stat::of(pid).is_none_or(|stat| stat.has_ended()) => {}
@@ -73,7 +76,7 @@ impl Ps {
             let rows: serde_json::Value = rows.iter().map(Row::json).collect();
             writeln!(out, "{rows:#}")?;
         } else {
-            print(&rows, closed, &mut out)?;
+            print(&rows, &closed, &mut out)?;
         }
         out.flush()?;
         Ok(Verdict::Sound)
@@ -86,7 +89,7 @@ fn is_ours(pid: u32) -> bool {
     process::users(pid).is_some_and(|(real, effective)| real == ours || effective == ours)
 }
 
-fn print(rows: &[Row], closed: u64, out: &mut impl Write) -> io::Result<()> {
+fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
         writeln!(out, "No process that this user may look into is being recorded.")?;
     } else {
@@ -95,14 +98,19 @@ fn print(rows: &[Row], closed: u64, out: &mut impl Write) -> io::Result<()> {
             "pid", "name", "running", "in use", "events/s", "covers"
         );
         writeln!(out, "{}", dim().apply_to(header))?;
+        // Who reads it from a pipe wants all of a path.
+        let room = if console::Term::stdout().is_term() { width() } else { usize::MAX };
         for row in rows {
-            writeln!(out, "{}", truncate_str(&row.line(), width(), "…"))?;
+            writeln!(out, "{}", truncate_str(&row.line(), room, "…"))?;
         }
     }
-    if closed > 0 {
+    if !closed.is_empty() {
+        let many = counted(closed.len() as u64, "process").replace("processs", "processes");
+        let mut which: Vec<_> = closed.iter().take(MOST_CLOSED).map(u32::to_string).collect();
+        which.extend((closed.len() > MOST_CLOSED).then(|| "…".to_owned()));
         let line = format!(
-            "{} of this user cannot be looked into: not dumpable, or with capabilities",
-            counted(closed, "process").replace("processs", "processes")
+            "{many} of this user cannot be looked into: not dumpable, or with capabilities ({})",
+            which.join(", ")
         );
         writeln!(out, "{}", dim().apply_to(line))?;
     }
@@ -159,12 +167,10 @@ impl Row {
             Some(path) => escape(&path.to_string_lossy()).into_owned(),
             None => "memory".to_owned(),
         };
-        let mut line =
-            format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}");
-        if let Some(why) = state.standstill {
-            line += &odd().apply_to(format!("  ({why})")).to_string();
-        }
-        line
+        // Before the path, which may not find room.
+        let why = state.standstill.map(|why| odd().apply_to(format!("{why}, ")).to_string());
+        let arena = why.unwrap_or_default() + &arena;
+        format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}")
     }
 
     fn json(&self) -> serde_json::Value {

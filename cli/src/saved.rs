@@ -101,7 +101,9 @@ impl Saved {
         let incomplete: Vec<_> =
             generations.iter().filter(|g| !g.complete).map(|g| g.number.to_string()).collect();
         if !incomplete.is_empty() {
-            let which = format!(", incomplete: {}", incomplete.join(", "));
+            let plural = if incomplete.len() == 1 { "number" } else { "numbers" };
+            let which =
+                format!(", {} incomplete ({plural} {})", incomplete.len(), incomplete.join(", "));
             covered += &odd().apply_to(which).to_string();
         }
         row("covered", covered)?;
@@ -161,13 +163,19 @@ pub fn whose(metadata: &Metadata) -> String {
     format!("{process}{}", pid.unwrap_or_default())
 }
 
+/// So many bytes of a process's name go into that of its snapshot.
+const LONGEST_NAME: usize = 180;
+
 /// A name for a snapshot that nobody gave a name, as the recorder makes them: the process, and when.
 pub fn name_for(header: Option<&ArenaHeader>, pid: u32) -> String {
     let metadata = header.and_then(|header| Metadata::decode(&header.metadata).ok());
     let process = metadata.as_ref().and_then(|m| m.text(key::PROCESS_NAME)).unwrap_or("unknown");
     let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     // A name may be as long as a file's name, and is not alone in it.
-    let process: String = process.chars().take(60).map(safe).collect();
+    let mut process: String = process.chars().take(60).map(safe).collect();
+    while process.len() > LONGEST_NAME {
+        process.pop();
+    }
     let process = process.trim_start_matches('.');
     let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
     format!("{process}-{pid}-{now}")

@@ -4,8 +4,9 @@ use crate::outcome::Verdict;
 use crate::output::Output;
 use crate::process;
 use crate::saved::{Saved, To, crash_json, name_for};
+use anyhow::anyhow;
 use clap::Args;
-use lookback::OutsideArena;
+use lookback::{OutsideArena, OutsideError};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ process overwrote meanwhile is left out. The snapshot is written to NAME-PID-TIM
 directory, unless -o says where. `lookback ps` lists the processes that can be asked for.
 
 The kernel lets one look into processes of the same user that are dumpable and have no capabilities
-that the caller lacks; for all others it takes root, or CAP_SYS_PTRACE.
+that the caller lacks; for all others it takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
 
 With --json: one object with `file`, `bytes`, `pid`, `process` {name, pid}, `standstill` (why it does
 not run, or null), `over` (it has ended meanwhile), `crash`, `reason`, `covered_ns`, `window_ns`,
@@ -48,7 +49,13 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let pid = self.pid;
-        let arena = OutsideArena::of_process(pid)?;
+        let arena = OutsideArena::of_process(pid).map_err(|error| match error {
+            OutsideError::NotRecorded(_) if process::standstill(pid) == Some("over") => anyhow!(
+                "process {pid}: it has ended, and its memory with it; `lookback recover` reads a black box, \
+                 if it had one, and what fired lies in its snapshot directory"
+            ),
+            error => error.into(),
+        })?;
         let header = arena.header()?;
         let to = match &self.out {
             Some(path) => To::Named(Output::new(path, Path::new(""))?),

@@ -135,6 +135,12 @@ pub fn bar(part: f64, width: usize) -> String {
     out
 }
 
+/// A time as RFC 3339 has it, to the second.
+pub fn without_fraction(time: &str) -> String {
+    let Some((seconds, rest)) = time.split_once('.') else { return time.to_owned() };
+    format!("{seconds}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,17 @@ fn however_a_service_ends_its_last_seconds_are_saved() {
 }
 
 #[test]
+fn a_directory_that_has_vanished_is_made_again() {
+    let place = service::directory();
+    let directory = place.path().join("incidents");
+    let mut service = Service::run(&mut held("hang", &directory, &[]));
+    std::fs::remove_dir(&directory).unwrap();
+    service.signal(libc::SIGKILL);
+    service.child.wait().unwrap();
+    assert_eq!(reason(&directory), "killed by SIGKILL");
+}
+
+#[test]
 fn a_panic_is_saved_and_its_code_passed_on() {
     let directory = service::directory();
     let ended = ended(&mut held("panic", directory.path(), &[]));
@@ -245,4 +256,35 @@ fn as_process_1_of_a_namespace_it_takes_leave_of_orphans() {
     command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", "abort");
     assert_eq!(command::ended(&mut command).code, 134);
     assert!(reason(directory.path()).starts_with("SIGABRT"));
+}
+
+#[test]
+fn no_arena_is_handed_over_to_another_user() {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    // Where this test is not root, everything is one's own.
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (test, socket) = (place.path().join("test"), place.path().join("socket"));
+    // By another process: while this one has it open, a test that forks keeps it from being run.
+    let mut copy = Command::new("cp");
+    assert!(copy.arg(std::env::current_exe().unwrap()).arg(&test).status().unwrap().success());
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [place.path(), &test, &socket] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    for (user, bytes) in [(65534, 0), (0, 1)] {
+        let mut command = Command::new(&test);
+        command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", "hang");
+        command.env(lookback::RUN_SOCKET, &socket).uid(user).current_dir("/");
+        let service = Service::run(&mut command);
+        let mut handed_over = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut handed_over).unwrap();
+        assert_eq!(handed_over.len(), bytes, "to root, by user {user}");
+        service.kill();
+    }
 }

@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a recorder could not start, or a snapshot could not be taken or saved.
-#[derive(Debug, thiserror::Error)]
+///
+/// `{:?}` is the same line as `{}`: it is what a service prints whose `main` returns this.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting of the builder makes no sense.
@@ -83,4 +86,10 @@ pub enum Error {
     /// A writer that was given failed.
     #[error("writing the snapshot: {0}")]
     Write(#[from] io::Error),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

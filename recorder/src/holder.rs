@@ -3,6 +3,9 @@
 //!
 //! It listens on a socket whose path it puts into the environment. What is sent there lies in the
 //! socket's queue whatever becomes of the sender, so nothing is waited for.
+//!
+//! The environment outlives the one that has set it: where its socket was, another user may have put one.
+//! So who listens there must be of this process's user.
 
 use crate::arena::Arena;
 
@@ -17,6 +20,9 @@ pub(crate) fn hand_over(arena: &Arena) -> bool {
     let Some(path) = std::env::var_os(SOCKET) else { return false };
     // Who asked may be gone: then nobody needs it.
     let Ok(stream) = UnixStream::connect(path) else { return false };
+    if !is_of_our_user(&stream) {
+        return false;
+    }
     let mut byte = [0_u8];
     let mut data = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
     // Aligned as a control message's header.
@@ -36,6 +42,21 @@ pub(crate) fn hand_over(arena: &Arena) -> bool {
         libc::sendmsg(stream.as_raw_fd(), &message, libc::MSG_NOSIGNAL)
     };
     sent == 1
+}
+
+/// Whether who listens there is, as the kernel says.
+#[cfg(target_os = "linux")]
+fn is_of_our_user(stream: &std::os::unix::net::UnixStream) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: as much as `length` says is written to what is plain data.
+    let asked = unsafe {
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+        libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut peer).cast(), &mut length)
+    };
+    // SAFETY: no preconditions.
+    asked == 0 && peer.uid == unsafe { libc::geteuid() }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -44,8 +44,8 @@ pub enum OutsideError {
     /// The kernel does not let us look.
     #[error(
         "process {pid}: {what} cannot be read ({error}): it belongs to another user, is not dumpable, or has \
-         capabilities that this command lacks; run it as root or as that user with CAP_SYS_PTRACE, or give the \
-         service a black box, which needs neither"
+         capabilities that this command lacks; run it as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or \
+         give the service a black box, which needs neither"
     )]
     Denied {
         /// The process.

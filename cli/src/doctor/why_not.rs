@@ -9,7 +9,7 @@ use std::io::Read;
 pub fn explain(pid: u32, error: &OutsideError, findings: &mut Findings) {
     let called = process::command(pid).unwrap_or_default();
     match error {
-        OutsideError::Denied { .. } => denied(pid, error, findings),
+        OutsideError::Denied { .. } => denied(pid, findings),
         OutsideError::NotRecorded(_) => not_recorded(pid, &called, findings),
         _ => {
             let advice =
@@ -55,7 +55,7 @@ fn not_recorded(pid: u32, called: &str, findings: &mut Findings) {
     findings.problem("recording", what, advice);
 }
 
-fn denied(pid: u32, error: &OutsideError, findings: &mut Findings) {
+fn denied(pid: u32, findings: &mut Findings) {
     let ours = rustix::process::geteuid().as_raw();
     let run_as =
         "or give the service a black box: `lookback recover` needs the right to read a file alone";
@@ -76,8 +76,10 @@ fn denied(pid: u32, error: &OutsideError, findings: &mut Findings) {
             } else {
                 "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-user-id program)"
             };
-            let advice = format!("run this as root, or with CAP_SYS_PTRACE; {run_as}");
-            findings.problem("permission", format!("{error}"), format!("{reason}: {advice}"));
+            let advice = format!(
+                "run this as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; {run_as}"
+            );
+            findings.problem("permission", format!("it may not be looked into: {reason}"), advice);
         }
     }
     if let Ok(scope) = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")

@@ -159,9 +159,13 @@ fn is_left_over(directory: &Path, socket: &Path) -> bool {
     let private = metadata.is_ok_and(|found| {
         found.is_dir() && found.st_uid() == ours && found.st_mode() & 0o077 == 0
     });
+    // Whoever asks at a socket may have to wait, and be it for ever: not at one of somebody else.
+    if !private {
+        return false;
+    }
     let connected = UnixStream::connect(socket).map_err(|error| error.kind());
     let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
-    private && connected.is_err_and(|kind| nobody.contains(&kind))
+    connected.is_err_and(|kind| nobody.contains(&kind))
 }
 
 /// The file that was sent; `None` if none was, or if it is none.
@@ -178,4 +182,26 @@ fn receive(stream: &UnixStream) -> io::Result<Option<File>> {
     });
     let file = received.map(|descriptor: OwnedFd| File::from(descriptor));
     Ok(file.filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_socket_that_others_may_have_made_is_not_asked_at() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, socket) = (place.path().join("lookback-run-1-0"), "socket");
+        DirBuilder::new().mode(0o755).create(&directory).unwrap();
+        let listener = UnixListener::bind(directory.join(socket)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert!(!is_left_over(&directory, &directory.join(socket)));
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Nor is one that lives, and is ours, taken away; when it is no more, it is.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!is_left_over(&directory, &directory.join(socket)));
+        drop(listener);
+        assert!(is_left_over(&directory, &directory.join(socket)));
+    }
 }

@@ -139,6 +139,10 @@ impl Held {
         let reason = reason(recovered.header(), how, recovered.reason());
         let mut snapshot = Vec::new();
         recovered.write_to(&mut snapshot, &reason, "run")?;
+        if !self.directory.as_os_str().is_empty() {
+            // It may have been taken away in all this time. If that fails, so does writing, and says why.
+            let _ = std::fs::create_dir_all(&self.directory);
+        }
         let path = write_new(&self.directory, &name_for(header.as_ref(), pid), &snapshot)?;
         let metadata = header.map(|header| Metadata::decode(&header.metadata).unwrap_or_default());
         let damage = match recovered.damage() {

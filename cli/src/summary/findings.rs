@@ -3,7 +3,7 @@
 use super::lines::{fit, moment, wrap};
 use crate::demo::shell_word;
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{count, counted, duration, escape};
+use crate::text::{count, counted, duration, escape, without_fraction};
 use console::{Style, measure_text_width};
 use lookback::read::analysis::{Coverage, Evidence, Finding, Report, Score, Unit};
 use std::io::{self, Write};
@@ -60,11 +60,23 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
         strong().apply_to(escape(&file.to_string_lossy())),
         dim().apply_to(about)
     )?;
-    let reason = coverage.reason.as_deref().unwrap_or("not known");
-    row("reason", &strong(), reason, out)?;
     let plain = Style::new();
+    let causes = &report.incident.table.causes;
+    if causes.is_empty() {
+        row("reason", &strong(), "not known", out)?;
+    }
+    for (at, cause) in causes.iter().enumerate() {
+        row(if at == 0 { "reason" } else { "and" }, &strong(), &cause.reason, out)?;
+        if let Some(evidence) = &cause.evidence {
+            let thread = evidence.thread.as_ref().map(|thread| thread.label());
+            let thread = thread.map_or(String::new(), |thread| format!(" on {thread}"));
+            let place = format!("{}{thread}, {}", moment(evidence.at).trim_start(), evidence.what);
+            row("where", &plain, &place, out)?;
+        }
+    }
     if coverage.trigger.is_some() || coverage.taken.is_some() {
-        let taken = coverage.taken.as_deref().unwrap_or("at an unknown time");
+        let taken = coverage.taken.as_deref().map(without_fraction);
+        let taken = taken.as_deref().unwrap_or("at an unknown time");
         let by = coverage.trigger.as_deref().map(|by| format!(", by {by}")).unwrap_or_default();
         row("taken", &plain, &format!("{taken}{by}"), out)?;
     }

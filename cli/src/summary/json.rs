@@ -17,6 +17,7 @@ pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
     json!({
         "file": trace.file(),
         "coverage": coverage(report),
+        "incident": incident(report),
         "end_ns": report.end.0,
         "findings": report.findings().into_iter().map(finding).collect::<Vec<_>>(),
         "not_assessed": not_assessed,
@@ -73,6 +74,21 @@ fn coverage(report: &Report) -> Value {
         "typed": coverage.typed,
         "counters": coverage.counters,
         "logs": coverage.logs,
+    })
+}
+
+fn incident(report: &Report) -> Value {
+    let causes = report.incident.table.causes.iter().map(|cause| {
+        json!({
+            "trigger": cause.trigger,
+            "reason": cause.reason,
+            "where": cause.evidence.as_ref().map(evidence),
+            "regions": cause.regions,
+        })
+    });
+    json!({
+        "causes": causes.collect::<Vec<_>>(),
+        "panics": report.incident.table.panics,
     })
 }
 

@@ -26,6 +26,8 @@ as not assessed, with the reason.
 
 With --json: one object with `file`, `coverage` {process, pid, reason, trigger, taken, covered_ns,
 window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, and
+  `incident`      {causes [{trigger, reason, where (as evidence below, or null), regions}],
+                  panics (how many)}
   `findings`      the worst first [{analysis, title, score, value, limit, unit, evidence [{what,
                   depth, t_ns, until_ns, before_end_ns, thread, thread_name, task, task_name, span,
                   span_name, span_fields, events [the arguments of `lookback events`]}]}]

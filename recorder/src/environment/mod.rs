@@ -3,8 +3,6 @@
 //! One table has all of them. What is not understood is an error, not a guess: a recorder that
 //! silently runs with other settings than those that were asked for is found out during the incident.
 
-#![forbid(unsafe_code)]
-
 mod triggers;
 mod values;
 
@@ -139,7 +137,8 @@ impl Builder {
     /// [`Recorder::from_env`] for those that there are.
     ///
     /// # Errors
-    /// A variable is not understood: its value, or its name.
+    /// A variable is not understood: its value, or its name. Or one is set, and the program runs as
+    /// another user or group than who has started it (set-user-id): then it is not trusted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -149,6 +148,9 @@ impl Builder {
     /// # Ok::<(), lookback_recorder::Error>(())
     /// ```
     pub fn from_env(self) -> Result<Self, Error> {
+        if runs_as_another() {
+            distrust(std::env::vars_os())?;
+        }
         apply(self, std::env::vars_os())
     }
 }
@@ -184,15 +186,35 @@ impl Recorder {
     }
 }
 
+/// Whether who has started this program has set an environment for somebody else.
+fn runs_as_another() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
+}
+
+/// Refuses every variable of ours: with some of them files are written.
+fn distrust(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<(), Error> {
+    let mut ours = variables.filter(|(name, value)| is_ours(name) && !value.is_empty());
+    ours.next().map_or(Ok(()), |(name, value)| {
+        let variable = front(&name.to_string_lossy(), 100);
+        let value = format!("\"{}\"", front(&value.to_string_lossy(), 100));
+        let reason = "the program runs as another user or group than who has started it, so this is not trusted";
+        Err(Error::Environment { variable, value, reason: reason.to_owned() })
+    })
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
 /// Applies those of these variables that are the recorder's.
 fn apply(
     builder: Builder,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Builder, Error> {
-    let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
     // In an order of their own, so that of several errors it is always the same one that is told.
     let set: BTreeMap<_, _> =
-        variables.filter(|(name, value)| ours(name) && !value.is_empty()).collect();
+        variables.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect();
     let mut builder = builder;
     for (name, value) in set {
         let name = name.to_string_lossy();

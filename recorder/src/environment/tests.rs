@@ -50,6 +50,17 @@ fn every_variable_sets_what_it_says() {
 }
 
 #[test]
+fn a_program_that_runs_as_another_user_trusts_no_variable() {
+    let distrust = |name: &str, value: &str| distrust([(name.into(), value.into())].into_iter());
+    assert!(distrust("PATH", "/bin").is_ok() && distrust("LOOKBACK_BLACK_BOX", "").is_ok());
+    let error = distrust("LOOKBACK_BLACK_BOX", "/etc/cron.d/x").unwrap_err().to_string();
+    assert!(
+        error.starts_with("LOOKBACK_BLACK_BOX = \"/etc/cron.d/x\": the program runs as another")
+    );
+    assert!(!runs_as_another(), "this one does not");
+}
+
+#[test]
 fn what_is_not_set_stays_as_code_has_it() {
     let builder = Builder::default().window(Duration::from_secs(3)).snapshot_limits(5, 6);
     let variables = [("LOOKBACK_SNAPSHOT_FILES", "9"), ("LOOKBACK_WINDOW", "")];

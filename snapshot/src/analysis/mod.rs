@@ -18,6 +18,7 @@ mod doubts;
 mod endings;
 mod finding;
 mod histogram;
+mod incident;
 mod length;
 mod logs;
 mod losses;
@@ -50,6 +51,7 @@ pub use delays::{Delay, Delays, LONG_DELAY};
 pub use endings::{Endings, Panic};
 pub use finding::{Evidence, Finding, Moment, Section, SpanRef, TaskRef, ThreadRef};
 pub use histogram::Histogram;
+pub use incident::{Cause, Incident};
 pub use logs::{LogLine, Logs};
 pub use losses::{LOST_SHARE, Losses};
 pub use polls::{LONG_POLL, LongPoll, Polls, Victim};
@@ -69,6 +71,8 @@ use crate::wire::Nanos;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// Why it was taken, and where that happened.
+    pub incident: Section<Incident>,
     /// What fired, and what is covered.
     pub coverage: Section<Coverage>,
     /// Long polls.
@@ -121,6 +125,7 @@ impl Report {
     #[must_use]
     pub fn findings(&self) -> Vec<&Finding> {
         let mut findings: Vec<_> = [
+            &self.incident.findings,
             &self.coverage.findings,
             &self.polls.findings,
             &self.delays.findings,

@@ -7,6 +7,8 @@ use super::coverage::Coverage;
 use super::delays::DelayWatch;
 use super::doubts::Doubts;
 use super::endings::EndingWatch;
+use super::incident::IncidentWatch;
+use super::length::Length;
 use super::logs::LogWatch;
 use super::polls::PollWatch;
 use super::regions::RegionWatch;
@@ -23,6 +25,7 @@ use std::collections::HashMap;
 /// See the module.
 pub(super) fn report(trace: &Trace) -> Report {
     let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), end(trace));
+    pass.incident = IncidentWatch::of(trace);
     let mut generations = Generations::new(trace.generations());
     let mut damage: Vec<_> = trace.damage().to_vec();
     for event in trace.events() {
@@ -45,6 +48,8 @@ pub(super) fn report(trace: &Trace) -> Report {
     pass.finish(trace, damage)
 }
 
+/// An executor that wakes a task that has yielded does so within this; the timers of Tokio take longer.
+const AT_ONCE: Nanos = Nanos(1_000_000);
 /// So much damage is told one by one.
 const MOST_DAMAGE: usize = 100;
 
@@ -93,6 +98,7 @@ impl<'a> Generations<'a> {
 pub(super) struct Pass {
     pub(super) world: World,
     coverage: Coverage,
+    incident: IncidentWatch,
     polls: PollWatch,
     delays: DelayWatch,
     waits: WaitWatch,
@@ -131,6 +137,7 @@ impl Pass {
         self.first.get_or_insert(step.at);
         self.last = step.at;
         self.coverage.events += 1;
+        self.incident.step(step);
         if !self.just_ended.is_empty() {
             self.after_poll(step);
         }
@@ -156,7 +163,10 @@ impl Pass {
                 self.coverage.logs += 1;
                 self.logs.log(step, &self.world);
             }
-            EventKind::Typed { .. } => self.coverage.typed += 1,
+            EventKind::Typed { .. } => {
+                self.coverage.typed += 1;
+                self.incident.typed(step, &self.world);
+            }
             EventKind::Counter { value, .. } => {
                 self.coverage.counters += 1;
                 let name = self.world.names.name(step.name);
@@ -233,7 +243,9 @@ impl Pass {
     /// counts as if the task had done it.
     fn after_poll(&mut self, step: &Step<'_>) {
         let Some(mut poll) = self.just_ended.remove(&step.thread) else { return };
-        let yields = matches!(step.kind, EventKind::TaskWake { task } if task == poll.task);
+        let is_woken = matches!(step.kind, EventKind::TaskWake { task } if task == poll.task);
+        // Later it is a timer, say, where nothing tells that the worker slept meanwhile.
+        let yields = is_woken && step.at.since(poll.ended) <= AT_ONCE;
         poll.self_woken |= yields && poll.outermost;
         self.busy.ended(&poll, &mut self.world);
     }
@@ -294,12 +306,15 @@ impl Pass {
         let has_spans = self.had_spans || !self.world.spans.is_empty();
         let first = self.first.unwrap_or(end);
         let scribe = Scribe { world: &self.world, first, end };
+        // While it is still known what is open.
+        let incident = self.incident.finish(&scribe);
         let stuck = self.waits.finish(&scribe, has_spans.then_some(&self.spans));
         for span in self.world.open_spans(end) {
             self.spans.done(span);
         }
         let scribe = Scribe { world: &self.world, first, end };
         let mut report = Report {
+            incident,
             polls: self.polls.finish(&scribe),
             delays: self.delays.finish(&scribe),
             spans: self.spans.finish(&scribe),
@@ -316,6 +331,11 @@ impl Pass {
             coverage: self.coverage.finish(generations),
             damage: Vec::new(),
         };
+        // They have been told, with what they said.
+        let all_told = report.incident.table.panics >= report.endings.table.panicked;
+        if all_told && !report.incident.findings.is_empty() {
+            report.endings.findings.clear();
+        }
         if !has_tasks {
             let because = "no task is recorded: `lookback::spawn` records tasks";
             report.polls = Section::nothing(because);

@@ -297,6 +297,19 @@ fn a_task_that_wakes_itself_all_the_time_is_a_busy_loop() {
 }
 
 #[test]
+fn a_task_that_a_timer_wakes_is_no_busy_loop_where_no_worker_is_recorded() {
+    let mut script = Script::new(40, &[]);
+    script.spawn(0.0, 1, 1, "ticks");
+    for turn in 0..2000 {
+        let at = 1.0 + f64::from(turn) * 20.0;
+        // Nothing else happens on the thread from the end of a poll until the timer is due.
+        script.wake(at, 1, 1).poll(at + 0.04, 1, 1).pending(at + 0.06, 1);
+    }
+    let report = script.report();
+    assert_eq!((titles(&report), report.busy.table.self_wakes), (Vec::new(), 0));
+}
+
+#[test]
 fn a_task_that_its_executor_wakes_when_it_has_yielded_is_a_busy_loop_too() {
     let mut script = Script::new(1, &[]);
     script.worker(0.0, 1, 0).spawn(0.0, 1, 1, "yields");

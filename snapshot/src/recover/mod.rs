@@ -143,7 +143,7 @@ impl Recovered<'_> {
             metadata.add(key::TAKEN_WALL, last.ended.wall.0);
             metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
         }
-        if let Some(crash) = &self.header.crash {
+        if let Some(crash) = self.header.crash.as_ref().filter(|crash| !crash.survived) {
             metadata.add(key::CRASH_SIGNAL, u64::from(crash.signal.unsigned_abs()));
             metadata.add(key::CRASH_ADDRESS, crash.address);
             metadata.add(key::CRASH_INSTRUCTION, crash.instruction);

@@ -5,6 +5,7 @@
 
 mod begin;
 mod cause;
+mod here;
 mod polling;
 mod region;
 mod span;
@@ -13,6 +14,7 @@ mod thread;
 mod worker;
 
 pub(super) use cause::Chain;
+pub(super) use here::Here;
 pub(super) use polling::PollEnd;
 pub(super) use region::RegionDone;
 pub(super) use span::{Label, SpanDone};
