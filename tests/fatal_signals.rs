@@ -213,6 +213,11 @@ fn a_handler_that_deals_with_faults_goes_on_doing_so() {
         let bytes = std::fs::read(&path).unwrap();
         let note = recover(&bytes).unwrap().header().crash.clone().expect("noted");
         assert!(note.survived, "{note:?}");
+        let mut snapshot = Vec::new();
+        recover(&bytes).unwrap().write_to(&mut snapshot, "asked for", "test").unwrap();
+        let trace = lookback::Trace::from_bytes(snapshot).unwrap();
+        let crash = lookback::read::wire::key::CRASH_SIGNAL;
+        assert_eq!(trace.metadata().number(crash), None, "it is none that it died of");
         recorder.stop().unwrap();
         // Nothing is recorded, and nothing is noted: the handler goes on all the same.
         // SAFETY: the handler makes the page writable.

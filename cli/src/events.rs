@@ -20,13 +20,13 @@ use std::time::Duration;
 #[command(after_help = "\
 Times are seconds since the first event of the snapshot; what is inside of a region is indented.
 
-With --json each line is one JSON object: `t` (nanoseconds since the first event), `generation`,
-`thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it
-happened (`task`, `span` and `worker`, if in any), and `fields` with the typed values: those of an
-event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a
-region; of a task, a worker or a span which it is (`task`, `span`, `worker`), and what belongs to it:
-`parent`, `by`, `waits_for`, `sequence`. Tasks and spans are texts like \"7.2\": the second that had
-place 7. Numbers that JSON does not have (NaN) are null; `cut` names
+With --json each line is one JSON object: `t` (nanoseconds since the first event), `generation`, \
+`thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it \
+happened (`task`, `span` and `worker`, if in any), and `fields` with the typed values: those of an \
+event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a \
+region; of a task, a worker or a span which it is (`task`, `span`, `worker`), and what belongs to it: \
+`parent`, `by`, `waits_for`, `sequence`. Tasks and spans are texts like \"7.2\": the second that had \
+place 7. Numbers that JSON does not have (NaN) are null; `cut` names \
 the fields that were too long to be recorded as a whole.
 
 With --records it prints the text form of the file, which says all that is in it, record by record.

@@ -22,8 +22,8 @@ Formats:
 
 A file that is there is replaced once the new one is whole; `-o -` is the standard output.
 
-With --json: one object with `file`, `format`, `out`, `bytes`, `events` (of the snapshot),
-`written` {kind: {all, synthetic}}, `left_out` {reason: how many}, and `damage` [what cannot be
+With --json: one object with `file`, `format`, `out`, `bytes`, `events` (of the snapshot), \
+`written` {kind: {all, synthetic}}, `left_out` {reason: how many}, and `damage` [what cannot be \
 read]. Synthetic events stand for none of the snapshot; other events needed them.
 
 Examples:

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 /// Print what is in a snapshot: of which process, why it was taken, what it covers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost`
-{cause: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}],
-`threads` [{number, name, os_thread, events}], `kinds` {kind: how many}, `damage` [what cannot be
-read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first
+With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost` \
+{cause: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}], \
+`threads` [{number, name, os_thread, events}], `kinds` {kind: how many}, `damage` [what cannot be \
+read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first \
 generation of the snapshot began; `bytes` are those of the records, before compression.
 
-Of a damaged file the whole generations are shown, the damage is named on stderr, and the exit code
+Of a damaged file the whole generations are shown, the damage is named on stderr, and the exit code \
 is 1.
 
 Examples:

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 /// List the processes that are being recorded, as far as this user may look into them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-`running` is how long the process has been running, `in use` how much of its arena holds events,
-`events/s` how many it has recorded a second in its last complete generations, `covers` how far a
-snapshot would look back, and `arena` where that is: in memory alone, or the path of a black box.
+`running` is how long the process has been running, `in use` how much of its arena holds events, \
+`events/s` how many it has recorded a second in its last complete generations, `covers` how far a \
+snapshot would look back, and `arena` where that is: in memory alone, or the path of a black box. \
 Other users' processes are seen by root alone.
 
-With --json: one array of objects with `pid`, `name`, `running_ns`, `used_bytes`, `capacity_bytes`,
-`events_per_second` (null if that is not known yet), `covered_ns`, `window_ns`, `black_box` (a path,
-or null), `standstill` (why it does not run, or null); of a process whose arena cannot be understood
+With --json: one array of objects with `pid`, `name`, `running_ns`, `used_bytes`, `capacity_bytes`, \
+`events_per_second` (null if that is not known yet), `covered_ns`, `window_ns`, `black_box` (a path, \
+or null), `standstill` (why it does not run, or null); of a process whose arena cannot be understood \
 `pid`, `name` and `error`.
 
 Exit codes: 0 listed, be it none; 2 wrong usage.

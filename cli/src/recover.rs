@@ -16,20 +16,20 @@ use std::path::{Path, PathBuf};
 /// Make a snapshot of a black box that outlived its process, and say how that ended.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints how the process ended, what is covered, and the last events of each thread; of a thread that
-hangs, inside of which regions. The snapshot is written to NAME.lbk in the working directory, NAME
-being that of the black box; a file that is there is never overwritten unless -o names it. The box
+Prints how the process ended, what is covered, and the last events of each thread; of a thread that \
+hangs, inside of which regions. The snapshot is written to NAME.lbk in the working directory, NAME \
+being that of the black box; a file that is there is never overwritten unless -o names it. The box \
 itself is not touched.
 
 If its process is alive and records into it, a snapshot is taken of what is there now.
 
 Each thing that is damaged is named on a line of stderr, and what is whole is recovered all the same.
 
-With --json: one object with `file`, `bytes`, `arena`, `process` {name, pid}, `live`, `ended` (the
-recording was ended in order), `crash` {signal, signal_name, address, instruction, thread, os_thread,
-thread_name, …} or null, `reason`, `covered_ns`, `window_ns`, `events`, `lost` {cause: how many},
-`generations` [{number, events, complete}], `last_events` [{thread, thread_name, os_thread, over,
-inside [regions], events [{before_end_ns, … as `lookback events --json` has it}]}], `damage` [what is
+With --json: one object with `file`, `bytes`, `arena`, `process` {name, pid}, `live`, `ended` (the \
+recording was ended in order), `crash` {signal, signal_name, address, instruction, thread, os_thread, \
+thread_name, …} or null, `reason`, `covered_ns`, `window_ns`, `events`, `lost` {cause: how many}, \
+`generations` [{number, events, complete}], `last_events` [{thread, thread_name, os_thread, over, \
+inside [regions], events [{before_end_ns, … as `lookback events --json` has it}]}], `damage` [what is \
 damaged].
 
 Exit codes: 0 recovered; 1 something is damaged, or nothing can be recovered; 2 wrong usage.

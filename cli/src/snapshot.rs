@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 /// Take a snapshot of a running process from outside: it may be busy, deadlocked or stopped.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The process does nothing for it and is not held up. What is copied is checked afterwards: what the
-process overwrote meanwhile is left out. The snapshot is written to NAME-PID-TIME.lbk in the working
+The process does nothing for it and is not held up. What is copied is checked afterwards: what the \
+process overwrote meanwhile is left out. The snapshot is written to NAME-PID-TIME.lbk in the working \
 directory, unless -o says where. `lookback ps` lists the processes that can be asked for.
 
-The kernel lets one look into processes of the same user that are dumpable and have no capabilities
+The kernel lets one look into processes of the same user that are dumpable and have no capabilities \
 that the caller lacks; for all others it takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
 
-With --json: one object with `file`, `bytes`, `pid`, `process` {name, pid}, `standstill` (why it does
-not run, or null), `over` (it has ended meanwhile), `crash`, `reason`, `covered_ns`, `window_ns`,
+With --json: one object with `file`, `bytes`, `pid`, `process` {name, pid}, `standstill` (why it does \
+not run, or null), `over` (it has ended meanwhile), `crash`, `reason`, `covered_ns`, `window_ns`, \
 `events`, `lost`, `generations` and `last_events`, as those of `lookback recover`.
 
 Exit codes: 0 taken; 1 it could not be taken; 2 wrong usage.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Check that a snapshot is sound: every frame, every record, every transition.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Exits with 0 if the snapshot is sound. If not, with 1, and each violation is named on a line of its
+Exits with 0 if the snapshot is sound. If not, with 1, and each violation is named on a line of its \
 own: in which generation, which slot, where in the file.
 
 With --json: one object with `file`, `sound`, `generations`, `events` and `violations`.

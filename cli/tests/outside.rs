@@ -142,6 +142,38 @@ fn recorded_processes_are_listed() {
 }
 
 #[test]
+fn a_list_in_a_pipe_cuts_no_path_and_says_what_stands_still() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("a-name-that-is-too-long-for-the-rest-of-a-row.box");
+    let service = Service::with_box("hang", &path);
+    service.signal(libc::SIGSTOP);
+    let row = || {
+        let list = lookback(&["ps"]).stdout;
+        list.lines().find(|line| line.contains(&*path.to_string_lossy())).map(str::to_owned)
+    };
+    // It stops when it gets to it.
+    while !row().expect("its path is there").contains("stopped by a signal, /") {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn of_a_process_that_is_over_it_says_so() {
+    let mut service = Service::start("hang");
+    service.child.kill().unwrap();
+    // SAFETY: the information is plain data, and the process is a child that stays.
+    let ended = unsafe {
+        let mut information = std::mem::zeroed();
+        let how = libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, service.child.id(), &mut information, how)
+    };
+    assert_eq!(ended, 0);
+    let asked = lookback(&["snapshot", &service.text()]);
+    assert_eq!((asked.code, asked.stderr.lines().count()), (1, 1), "{asked:?}");
+    assert!(asked.stderr.contains("it has ended"), "{asked:?}");
+}
+
+#[test]
 fn without_the_right_to_look_the_error_says_what_helps() {
     let service = Service::start("hang");
     // As nobody; where this test itself is not root, everything is one's own.

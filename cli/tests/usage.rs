@@ -55,6 +55,23 @@ fn help_has_examples_and_the_exit_codes() {
 }
 
 #[test]
+fn help_fills_the_lines_of_any_terminal() {
+    let commands = ["info", "events", "summary", "validate", "export", "snapshot", "recover"];
+    let outside = ["run", "ps", "doctor"];
+    for (command, width) in commands.into_iter().chain(outside).flat_map(|c| [(c, 60), (c, 80)]) {
+        let mut help = Command::new(command::LOOKBACK);
+        let help = ended(help.args([command, "--help"]).env("COLUMNS", width.to_string())).stdout;
+        let notes = help.split_once("Print version").expect("options end with it").1;
+        let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        for (line, next) in notes.lines().zip(notes.lines().skip(1)) {
+            let word = next.split(' ').next().unwrap_or_default();
+            let is_full = line.chars().count() + 1 + word.chars().count() > width;
+            assert!(!is_prose(line) || !is_prose(next) || is_full, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
 fn shells_get_their_completions() {
     for (shell, mark) in
         [("bash", "complete -F"), ("zsh", "#compdef lookback"), ("fish", "complete -c lookback")]

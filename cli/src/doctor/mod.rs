@@ -22,13 +22,13 @@ use std::path::Path;
 /// Say whether a process is being recorded, what is missing, and what would help.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Looks at a process, at a black box or at a snapshot: is it recording; is anything instrumented; what
-is lost and why; how much of the window is covered; where the arena is and what that costs. Each
+Looks at a process, at a black box or at a snapshot: is it recording; is anything instrumented; what \
+is lost and why; how much of the window is covered; where the arena is and what that costs. Each \
 finding is ok, a warning or a problem, with what would help.
 
 A number is a process; for a file with a number for a name say ./4711.
 
-With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"warning\" |
+With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"warning\" | \
 \"problem\", what, advice (or null)}].
 
 Exit codes: 0 no problem; 1 there is a problem, or it cannot be looked at; 2 wrong usage.

@@ -28,18 +28,18 @@ use std::process::Command;
 /// Run a service, and save its last seconds if it dies, however it dies.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A recorder that is started in the service, or in any process that it starts, hands its arena over; no
-code is needed for that, no black box, and no disk. When such a process ends, its last seconds are
-saved to NAME-PID-TIME.lbk, with how it ended as the reason; not those of a process that ended its
-recording in order and exited with 0, unless --always is given. The service keeps running if this
+A recorder that is started in the service, or in any process that it starts, hands its arena over; no \
+code is needed for that, no black box, and no disk. When such a process ends, its last seconds are \
+saved to NAME-PID-TIME.lbk, with how it ended as the reason; not those of a process that ended its \
+recording in order and exited with 0, unless --always is given. The service keeps running if this \
 command is killed.
 
-Signals are passed on to the service: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT,
-SIGTSTP, SIGWINCH; what a terminal sends reaches it already. Works as process 1 of a container, where
-it also waits for orphans. If the service ends and leaves recorded processes behind (it went into the
+Signals are passed on to the service: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, \
+SIGTSTP, SIGWINCH; what a terminal sends reaches it already. Works as process 1 of a container, where \
+it also waits for orphans. If the service ends and leaves recorded processes behind (it went into the \
 background, say), it waits for those, too. The service must run as the same user as this command.
 
-Exit codes: that of COMMAND; 128 + N if signal N killed it; 127 if there is no such command, 126 if it
+Exit codes: that of COMMAND; 128 + N if signal N killed it; 127 if there is no such command, 126 if it \
 cannot be run; 1 if it was not started for another reason; 2 wrong usage.
 
 Examples:

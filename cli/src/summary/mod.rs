@@ -19,12 +19,12 @@ use std::path::PathBuf;
 /// they waited for, stuck tasks, busy loops, workers, counters, losses, the last logs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Findings come first, the worst on top. Each has a score from 0 (at its limit) towards 1, its value
-and its limit, and its evidence: times in seconds since the first event, and the command that shows
-the events there. What cannot be told, because events are missing or were never recorded, is listed
+Findings come first, the worst on top. Each has a score from 0 (at its limit) towards 1, its value \
+and its limit, and its evidence: times in seconds since the first event, and the command that shows \
+the events there. What cannot be told, because events are missing or were never recorded, is listed \
 as not assessed, with the reason.
 
-With --json: one object with `file`, `coverage` {process, pid, reason, trigger, taken, covered_ns,
+With --json: one object with `file`, `coverage` {process, pid, reason, trigger, taken, covered_ns, \
 window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, and
   `incident`      {causes [{trigger, reason, where (as evidence below, or null), regions}],
                   panics (how many)}
@@ -49,10 +49,10 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
   `losses`        {lost {cause: how many}, generations, share, omitted, damaged}
   `logs`          {levels {level: how many}, last, warnings}
   `damage`        [what cannot be read]
-Times are nanoseconds since the first event. `analysis` is the key of the table that a finding is
+Times are nanoseconds since the first event. `analysis` is the key of the table that a finding is \
 from; a table of which nothing could be assessed is empty.
 
-Of a damaged file what can be read is summed up, the damage is named on stderr, and the exit code
+Of a damaged file what can be read is summed up, the damage is named on stderr, and the exit code \
 is 1.
 
 Examples:

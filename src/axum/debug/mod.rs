@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod file;
+mod limited;
 mod status;
 
 pub use access::REQUEST_HEADER;
@@ -14,11 +15,13 @@ use ::axum::extract::{Path, RawQuery, State};
 use ::axum::middleware::{self, Next};
 use ::axum::response::{IntoResponse, Response};
 use ::axum::routing::get;
+use ::axum::serve::ListenerExt;
 use ::tokio::net::TcpListener;
 use access::Access;
 use answer::{Failure, json, unblocked};
 use file::FileBody;
 use http::{HeaderValue, Request, StatusCode, header};
+use limited::Limited;
 use lookback_recorder::integration::{open_snapshot, snapshots};
 use lookback_recorder::{Armed, Error, Trigger, is_recording};
 use percent_encoding::percent_decode_str;
@@ -31,6 +34,8 @@ use std::time::Duration;
 const PATH: &str = "/debug/lookback";
 /// How long who asks for a snapshot waits for it; after that, its name is all that can be told.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many connections a server of its own has at a time.
+const MOST_CONNECTIONS: usize = 64;
 /// The longest reason that is taken, in characters.
 const LONGEST_REASON: usize = 500;
 
@@ -118,7 +123,7 @@ impl Debug {
             .with_state(self.trigger.arm()))
     }
 
-    /// Listens on `address`, and serves nothing but this.
+    /// Listens on `address`, and serves nothing but this, 64 connections at a time.
     ///
     /// # Errors
     /// As for [`router`](Self::router), or the address cannot be listened on.
@@ -139,6 +144,8 @@ impl Debug {
         let address = listener.local_addr().map_err(system)?;
         let router = self.router(address)?.fallback(nothing);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        // The tap makes the peer known to the service, which a listener of our own cannot.
+        let listener = Limited::new(listener, MOST_CONNECTIONS).tap_io(|_| ());
         ::axum::serve(listener, service).await.map_err(system)
     }
 }
