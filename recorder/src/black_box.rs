@@ -10,7 +10,8 @@
 //!
 //! A lock is held by an open file, and a forked child keeps it when its parent is dead. So where a
 //! lock is held, the header says by whom: number and start of the process, the boot of the machine,
-//! and the namespace that the number is of. Only a process that is known to be gone is not believed.
+//! and the namespace that the number is of. Only a process that is known to be gone, or has noted that
+//! its recording is over, is not believed.
 
 use crate::error::Error;
 use crate::process;
@@ -77,7 +78,7 @@ impl NewBox {
                 }
                 Found::Over(file) => {
                     if is_at(path, &file) {
-                        fs::remove_file(path).map_err(at)?;
+                        take_away(path, &file).map_err(at)?;
                     }
                 }
                 Found::Changed => {}
@@ -167,7 +168,11 @@ fn look(path: &Path) -> io::Result<Found> {
         };
     }
     match header {
-        Head::Box(header) if is_gone(&header) => Ok(Found::Died(file, Some(header))),
+        // A forked child has the lock, or a writer that is stuck has the mapping.
+        Head::Box(header) if header.ended && !died(&header) => Ok(Found::Over(file)),
+        Head::Box(header) if header.ended || is_gone(&header) => {
+            Ok(Found::Died(file, Some(header)))
+        }
         Head::Box(header) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             format!("process {} records into it; give each process a path of its own", header.pid),
@@ -230,6 +235,17 @@ fn is_at(path: &Path, file: &File) -> bool {
     there.ok().zip(file.metadata().ok()).is_some_and(|(there, file)| {
         (there.st_dev(), there.st_ino()) == (file.st_dev(), file.st_ino())
     })
+}
+
+/// Deletes a box whose recording is over. Its lock may be somebody else's, so the path may lead to a newer
+/// box by now: that is found out when the name is ours, and it gets its own back.
+fn take_away(path: &Path, file: &File) -> io::Result<()> {
+    let taken = temporary_beside(path);
+    match fs::rename(path, &taken) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if is_at(&taken, file) { fs::remove_file(&taken) } else { rename_to_new(&taken, path) }
 }
 
 /// Moves a box aside, to a name with its time. `None` if it is not at its path any more.
