@@ -255,6 +255,33 @@ fn a_forked_child_that_keeps_the_lock_does_not_keep_the_next_process_from_record
 }
 
 #[test]
+fn a_forked_child_does_not_keep_its_parent_from_recording_again() {
+    alone("a_forked_child_does_not_keep_its_parent_from_recording_again", || {
+        let directory = directory();
+        let path = directory.path().join("service.box");
+        let recorder = builder(&path).start().unwrap();
+        // SAFETY: the child only sleeps until it is killed.
+        let forked = unsafe { libc::fork() };
+        if forked == 0 {
+            loop {
+                // SAFETY: the call has no preconditions.
+                unsafe { libc::pause() };
+            }
+        }
+        recorder.stop().unwrap();
+        let again = builder(&path).start();
+        // SAFETY: the forked child is alive until this.
+        assert_eq!(unsafe { libc::kill(forked, libc::SIGKILL) }, 0);
+        let again = again.unwrap();
+        assert_eq!(again.predecessor(), None, "nobody has died");
+        lookback::event!("word", text = "again");
+        again.stop().unwrap();
+        assert_eq!(words_in(&path), ["again"]);
+        assert_eq!(names(directory.path()), ["service.box"]);
+    });
+}
+
+#[test]
 fn many_that_start_at_once_never_share_a_box() {
     const NAME: &str = "many_that_start_at_once_never_share_a_box";
     if let Some((text, path)) = task() {

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 const CHILD: &str = "LOOKBACK_TEST_SIGNAL_CHILD";
 const PATH: &str = "LOOKBACK_TEST_SIGNAL_PATH";
@@ -178,11 +178,15 @@ extern "C" fn repairs(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
 }
 
 fn install(signal: libc::c_int, handler: usize) {
+    install_with(signal, handler, 0);
+}
+
+fn install_with(signal: libc::c_int, handler: usize, flags: libc::c_int) {
     // SAFETY: a valid structure.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | flags;
         assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
     }
 }
@@ -226,6 +230,146 @@ fn a_handler_that_deals_with_faults_goes_on_doing_so() {
         // A process that went on has not died: the box is replaced.
         let recorder = record(&path);
         assert_eq!(recorder.predecessor(), None);
+    });
+}
+
+/// Says so on stderr, as a handler may.
+fn say(text: &str) {
+    // SAFETY: so many bytes are there.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+extern "C" fn says(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    say("handled\n");
+    if CALLS.fetch_add(1, Ordering::SeqCst) > 10 {
+        // SAFETY: the call has no preconditions.
+        unsafe { libc::_exit(77) };
+    }
+}
+
+#[test]
+fn a_handler_that_is_there_for_once_is_called_once_and_the_process_dies() {
+    const NAME: &str = "a_handler_that_is_there_for_once_is_called_once_and_the_process_dies";
+    if let Some((what, path)) = task() {
+        install_with(libc::SIGSEGV, says as *const () as usize, libc::SA_RESETHAND);
+        let _recorder = record(&path);
+        fail(&what);
+        return;
+    }
+    let (status, said, note) = end(NAME, "SIGSEGV");
+    assert_eq!(status.signal(), Some(libc::SIGSEGV), "{said}");
+    assert_eq!(said.matches("handled").count(), 1, "{said}");
+    assert!(!note.expect("it is noted").survived);
+}
+
+extern "C" fn aborts(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    std::process::abort();
+}
+
+/// From now on this thread's handlers run on its own stack: the alternate one of the standard library
+/// has no room for a handler inside of a handler.
+fn leave_alternate_stack() {
+    // SAFETY: a valid structure, and the thread is not on that stack.
+    unsafe {
+        let mut none: libc::stack_t = std::mem::zeroed();
+        none.ss_flags = libc::SS_DISABLE;
+        assert_eq!(libc::sigaltstack(&none, std::ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn a_handler_of_aborts_that_came_later_is_called_after_a_fault_too() {
+    const NAME: &str = "a_handler_of_aborts_that_came_later_is_called_after_a_fault_too";
+    if let Some((what, path)) = task() {
+        install(libc::SIGSEGV, aborts as *const () as usize);
+        let _recorder = record(&path);
+        install(libc::SIGABRT, says as *const () as usize);
+        leave_alternate_stack();
+        fail(&what);
+        return;
+    }
+    let (status, said, note) = end(NAME, "SIGSEGV");
+    assert_eq!(status.signal(), Some(libc::SIGABRT));
+    assert_eq!(said.matches("handled").count(), 1, "{said}");
+    assert_eq!(note.expect("it is noted").signal, libc::SIGSEGV);
+}
+
+#[test]
+fn an_abort_of_who_ignores_it_is_no_signal_that_was_survived() {
+    const NAME: &str = "an_abort_of_who_ignores_it_is_no_signal_that_was_survived";
+    if let Some((what, path)) = task() {
+        install(libc::SIGABRT, libc::SIG_IGN);
+        let _recorder = record(&path);
+        fail(&what);
+        return;
+    }
+    let (status, _, note) = end(NAME, "SIGABRT");
+    assert_eq!(status.signal(), Some(libc::SIGABRT));
+    assert!(!note.expect("it is noted").survived);
+}
+
+/// A page that a handler cannot write to at first, either.
+static INNER: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn faults_and_repairs(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    let inner = INNER.swap(0, Ordering::SeqCst);
+    if inner != 0 {
+        // SAFETY: this handler makes the page writable, inside of itself.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(inner).write_volatile(1) };
+    }
+    repairs(signal, info, context);
+}
+
+#[test]
+fn a_handler_that_may_be_interrupted_by_its_own_signal_still_may() {
+    alone("a_handler_that_may_be_interrupted_by_its_own_signal_still_may", || {
+        let handler = faults_and_repairs as *const () as usize;
+        install_with(libc::SIGSEGV, handler, libc::SA_NODEFER);
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = record(&directory.path().join("service.box"));
+        leave_alternate_stack();
+        INNER.store(locked_page().expose_provenance(), Ordering::SeqCst);
+        // SAFETY: the handler makes the page writable.
+        unsafe { locked_page().write_volatile(7) };
+        assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+        recorder.stop().unwrap();
+    });
+}
+
+static ENTERED: AtomicBool = AtomicBool::new(false);
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn repairs_later(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    ENTERED.store(true, Ordering::SeqCst);
+    while !STOPPED.load(Ordering::SeqCst) {
+        // SAFETY: the call has no preconditions.
+        unsafe { libc::usleep(1000) };
+    }
+    repairs(signal, info, context);
+}
+
+#[test]
+fn a_recorder_may_stop_while_a_handler_deals_with_a_fault() {
+    alone("a_recorder_may_stop_while_a_handler_deals_with_a_fault", || {
+        install(libc::SIGSEGV, repairs_later as *const () as usize);
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = record(&directory.path().join("service.box"));
+        // SAFETY: the handler makes the page writable.
+        let faulting = std::thread::spawn(|| unsafe { locked_page().write_volatile(7) });
+        assert!(common::wait_for(|| ENTERED.load(Ordering::SeqCst)));
+        recorder.stop().unwrap();
+        // The arena is gone, and the handler returns to ours only now.
+        STOPPED.store(true, Ordering::SeqCst);
+        faulting.join().unwrap();
+        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
     });
 }
 

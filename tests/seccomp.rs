@@ -126,6 +126,10 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
         let words = start().expect_err("this process was promised the barrier").to_string();
         assert!(words.contains("membarrier") && !words.contains('\n'), "{words}");
         assert!(!lookback::is_recording());
+        // What did not begin leaves no black box that looks as if somebody had died.
+        let path = directory.path().join("service.box");
+        let started = Recorder::builder().max_bytes(1 << 20).black_box(&path).start();
+        assert!(started.is_err() && !path.exists());
         write(7000..7100);
         assert!(matches!(lookback::snapshot(), Err(Error::NotRecording)));
     });

@@ -331,10 +331,11 @@ fn formatting_code_may_record_fail_and_panic() {
         common::advance(&recorder);
         let stats = recorder.stats();
         // A start; a hundred times two messages, three events in Display twice and one in Debug;
-        // the region of the panic; the last message.
-        assert_eq!(stats.recorded, 1 + 100 * (2 + 2 * 3 + 1) + 2 + 1, "{stats:?}");
+        // the region of the panic, and the panic itself; the last message.
+        assert_eq!(stats.recorded, 1 + 100 * (2 + 2 * 3 + 1) + 3 + 1, "{stats:?}");
         assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
         let trace = stop(recorder);
+        assert_eq!(common::events(&trace).filter(|event| event.name() == "panic").count(), 1);
         let messages: Vec<_> = common::events(&trace)
             .filter(|event| event.name() == "outer")
             .map(|event| common::text(&event, "message").expect("a log has one").0)

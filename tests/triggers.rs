@@ -11,7 +11,7 @@ use lookback::{Builder, Level, Recorder, SnapshotOnErr, Trigger};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A wait of this length means that it hangs.
@@ -408,6 +408,78 @@ fn a_signal_takes_a_snapshot_and_what_handled_it_before_still_does() {
         // SAFETY: as above.
         unsafe { libc::sigaction(libc::SIGUSR2, std::ptr::null(), &mut action) };
         assert_eq!(action.sa_sigaction, libc::SIG_DFL);
+    });
+}
+
+#[test]
+fn who_takes_a_signal_over_and_calls_us_is_not_called_by_us() {
+    common::alone("who_takes_a_signal_over_and_calls_us_is_not_called_by_us", || {
+        static OURS: AtomicUsize = AtomicUsize::new(0);
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        extern "C" fn on_top(
+            number: libc::c_int,
+            info: *mut libc::siginfo_t,
+            context: *mut libc::c_void,
+        ) {
+            type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+            if CALLS.fetch_add(1, Ordering::SeqCst) > 10 {
+                // SAFETY: no preconditions.
+                unsafe { libc::_exit(77) };
+            }
+            // SAFETY: the recorder's handler was installed with three arguments.
+            let below =
+                unsafe { std::mem::transmute::<usize, Handler>(OURS.load(Ordering::SeqCst)) };
+            below(number, info, context);
+        }
+        let place = tempfile::tempdir().unwrap();
+        let trigger = || Trigger::signal().cool_down(Duration::ZERO);
+        let recorder = start(place.path(), trigger());
+        // SAFETY: both are valid actions.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let mut below: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_top as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &action, &mut below), 0);
+            OURS.store(below.sa_sigaction, Ordering::SeqCst);
+        }
+        recorder.stop().unwrap();
+        // It stays where it is, and the next recorder is called through it.
+        let recorder = start(place.path(), trigger());
+        // SAFETY: no preconditions.
+        unsafe { libc::raise(libc::SIGUSR2) };
+        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+        saved(&recorder, place.path(), 1);
+    });
+}
+
+#[test]
+fn a_signal_that_interrupted_calls_before_still_does() {
+    common::alone("a_signal_that_interrupted_calls_before_still_does", || {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: a valid action, without `SA_RESTART`.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        }
+        let place = tempfile::tempdir().unwrap();
+        let _recorder = start(place.path(), Trigger::signal_number(libc::SIGUSR1));
+        let (mut waiting, _never) = std::io::pipe().unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let interrupted = std::io::Read::read(&mut waiting, &mut [0]);
+            told.send(interrupted.map_err(|error| error.kind())).unwrap();
+        });
+        let target = std::os::unix::thread::JoinHandleExt::as_pthread_t(&thread);
+        let mut result = None;
+        assert!(wait_for(|| {
+            result = heard.try_recv().ok();
+            // SAFETY: the thread was not joined.
+            unsafe { libc::pthread_kill(target, libc::SIGUSR1) };
+            result.is_some()
+        }));
+        assert_eq!(result, Some(Err(std::io::ErrorKind::Interrupted)));
     });
 }
 

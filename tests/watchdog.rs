@@ -138,6 +138,23 @@ fn tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls() {
 }
 
 #[test]
+fn a_limit_that_no_poll_ever_reaches_is_one() {
+    common::alone("a_limit_that_no_poll_ever_reaches_is_one", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path(), Trigger::stalled_poll(Duration::MAX));
+        futures::executor::block_on(async { lookback::event!("a quick one") }.recorded("quick"));
+        let blocks = async {
+            for _ in 0..3 {
+                lookback::event!("alive");
+                common::advance(&recorder);
+            }
+        };
+        futures::executor::block_on(blocks.recorded("slow"));
+        recorder.stop().unwrap();
+    });
+}
+
+#[test]
 fn a_stall_on_a_thread_that_is_no_worker_is_found_too() {
     common::alone("a_stall_on_a_thread_that_is_no_worker_is_found_too", || {
         let place = tempfile::tempdir().unwrap();

@@ -10,7 +10,8 @@
 //!
 //! A lock is held by an open file, and a forked child keeps it when its parent is dead. So where a
 //! lock is held, the header says by whom: number and start of the process, the boot of the machine,
-//! and the namespace that the number is of. Only a process that is known to be gone is not believed.
+//! and the namespace that the number is of. Only a process that is known to be gone, or has noted that
+//! its recording is over, is not believed.
 
 use crate::error::Error;
 use crate::process;
@@ -77,7 +78,7 @@ impl NewBox {
                 }
                 Found::Over(file) => {
                     if is_at(path, &file) {
-                        fs::remove_file(path).map_err(at)?;
+                        take_away(path, &file).map_err(at)?;
                     }
                 }
                 Found::Changed => {}
@@ -167,7 +168,11 @@ fn look(path: &Path) -> io::Result<Found> {
         };
     }
     match header {
-        Head::Box(header) if is_gone(&header) => Ok(Found::Died(file, Some(header))),
+        // A forked child has the lock, or a writer that is stuck has the mapping.
+        Head::Box(header) if header.ended && !died(&header) => Ok(Found::Over(file)),
+        Head::Box(header) if header.ended || is_gone(&header) => {
+            Ok(Found::Died(file, Some(header)))
+        }
         Head::Box(header) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             format!("process {} records into it; give each process a path of its own", header.pid),
@@ -181,11 +186,26 @@ fn died(header: &ArenaHeader) -> bool {
     header.crash.as_ref().is_some_and(|crash| !crash.survived)
 }
 
-/// Whether the process that wrote this header is known to be gone.
+/// Whether the process that wrote this header is known to be gone. Where one of the two has no `/proc`,
+/// or the kernel hides processes, less is known.
 fn is_gone(header: &ArenaHeader) -> bool {
-    header.boot_id != process::boot_id()
-        || (header.pid_namespace == process::pid_namespace()
-            && !process::is_alive(header.pid, header.process_start))
+    let (boot, namespace) = (process::boot_id(), process::pid_namespace());
+    let is_known = ![boot, header.boot_id].contains(&[0; 16]);
+    if is_known && header.boot_id != boot {
+        return true;
+    }
+    if namespace == 0 || header.pid_namespace != namespace {
+        return false;
+    }
+    process::is_alive(header.pid, header.process_start)
+        .map_or_else(|| is_nobody(header.pid), |is_alive| !is_alive)
+}
+
+/// Whether no process has this number.
+fn is_nobody(pid: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody: the call only says whether there is such a process.
+    let answer = unsafe { libc::kill(pid.cast_signed(), 0) };
+    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// What the front of a file says.
@@ -230,6 +250,17 @@ fn is_at(path: &Path, file: &File) -> bool {
     there.ok().zip(file.metadata().ok()).is_some_and(|(there, file)| {
         (there.st_dev(), there.st_ino()) == (file.st_dev(), file.st_ino())
     })
+}
+
+/// Deletes a box whose recording is over. Its lock may be somebody else's, so the path may lead to a newer
+/// box by now: that is found out when the name is ours, and it gets its own back.
+fn take_away(path: &Path, file: &File) -> io::Result<()> {
+    let taken = temporary_beside(path);
+    match fs::rename(path, &taken) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if is_at(&taken, file) { fs::remove_file(&taken) } else { rename_to_new(&taken, path) }
 }
 
 /// Moves a box aside, to a name with its time. `None` if it is not at its path any more.
@@ -388,6 +419,36 @@ fn allocate(file: &File, length: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lookback_snapshot::wire::ARENA_VERSION;
+
+    #[test]
+    fn only_a_process_that_is_known_to_be_gone_is_gone() {
+        let mut bytes = vec![0; offset::DATA];
+        bytes[..8].copy_from_slice(&ARENA_MAGIC);
+        bytes[offset::VERSION..][..4].copy_from_slice(&ARENA_VERSION.to_le_bytes());
+        bytes[offset::HEADER_LENGTH..][..4].copy_from_slice(&(offset::DATA as u32).to_le_bytes());
+        bytes[offset::CAPACITY..][..8].copy_from_slice(&(1_u64 << 20).to_le_bytes());
+        let mut ours = ArenaHeader::parse(&bytes).unwrap();
+        ours.pid = std::process::id();
+        ours.process_start = process::start_time();
+        ours.boot_id = process::boot_id();
+        ours.pid_namespace = process::pid_namespace();
+        let gone = |change: fn(&mut ArenaHeader)| {
+            let mut header = ours.clone();
+            change(&mut header);
+            is_gone(&header)
+        };
+        assert!(!gone(|_| {}));
+        assert!(gone(|header| header.process_start += 1));
+        assert!(gone(|header| header.pid = i32::MAX.cast_unsigned()));
+        assert!(gone(|header| header.boot_id[0] ^= 1));
+        assert!(!gone(|header| header.boot_id = [0; 16]), "it had no /proc");
+        let elsewhere = |header: &mut ArenaHeader| {
+            header.pid = i32::MAX.cast_unsigned();
+            header.pid_namespace = 0;
+        };
+        assert!(!gone(elsewhere), "its number means nothing here");
+    }
 
     #[test]
     fn a_box_that_was_moved_aside_is_known_by_its_name() {

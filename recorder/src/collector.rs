@@ -6,7 +6,7 @@
 use crate::recorder::Shared;
 use crate::trigger::signal;
 use crate::trigger::watchdog::Watchdog;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,11 +38,13 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     loop {
         signal::fire(shared);
         let mut asked = Vec::new();
-        while let Ok(command) = commands.try_recv() {
-            match command {
-                Command::Advance(answer) => asked.push(answer),
-                Command::Panic => shared.panic_while_advancing(),
-                Command::Stop => return,
+        loop {
+            match commands.try_recv() {
+                Ok(Command::Advance(answer)) => asked.push(answer),
+                Ok(Command::Panic) => shared.panic_while_advancing(),
+                // Nobody is there any more who could say so: a recorder that could not be started.
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => break,
             }
         }
         let now = Instant::now();

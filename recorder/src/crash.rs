@@ -8,6 +8,13 @@
 //!
 //! The first note that nobody has dealt with stays: a handler that aborts on a fault does not hide
 //! the fault.
+//!
+//! # Synchronization
+//!
+//! The recorder may stop, and the arena be unmapped, while a handler runs. So a handler counts itself in
+//! before it looks for the header; who takes the header away looks at the count afterwards (all of that
+//! sequentially consistent), and waits. A handler is counted only while it is at the note, which takes
+//! microseconds; not while the handler from before runs, which may take for ever.
 
 use crate::arena::Arena;
 use crate::clock;
@@ -18,12 +25,17 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 const FATAL: [libc::c_int; 5] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// The header that is noted in, null when there is none.
 static HEADER: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+/// How many handlers are at a note: see the module.
+static AT_NOTE: AtomicU32 = AtomicU32::new(0);
+/// How long handlers are waited for that are.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was installed before for a signal. Written once, before the handler that reads it can run.
 struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>);
@@ -38,7 +50,7 @@ static BEFORE: [Before; FATAL.len()] =
 /// From now on a fatal signal is noted in this arena.
 pub(crate) fn watch(arena: &Arena) {
     static INSTALLED: Once = Once::new();
-    HEADER.store(arena.base(), Ordering::Release);
+    HEADER.store(arena.base(), Ordering::SeqCst);
     // Once a process: who has taken the signals over since then may call ours, and must not be
     // called by it.
     INSTALLED.call_once(|| {
@@ -50,20 +62,30 @@ pub(crate) fn watch(arena: &Arena) {
                 if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
                     continue;
                 }
-                let mut ours: libc::sigaction = std::mem::zeroed();
+                // What interrupts the handler from before, and what it interrupts, stays as it was.
+                let mut ours: libc::sigaction = *before.cast();
                 ours.sa_sigaction = on_signal as *const () as usize;
-                ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-                libc::sigemptyset(&mut ours.sa_mask);
+                ours.sa_flags &= libc::SA_NODEFER | libc::SA_RESTART;
+                ours.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
                 libc::sigaction(signal, &ours, std::ptr::null_mut());
             }
         }
     });
 }
 
-/// Nothing is noted in this arena any more.
+/// Nothing is noted in this arena any more. It may be unmapped afterwards.
 pub(crate) fn forget(arena: &Arena) {
     let (ours, none) = (arena.base(), std::ptr::null_mut());
-    let _ = HEADER.compare_exchange(ours, none, Ordering::AcqRel, Ordering::Relaxed);
+    if HEADER.compare_exchange(ours, none, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let began = Instant::now();
+    while AT_NOTE.load(Ordering::SeqCst) != 0 {
+        if began.elapsed() > PATIENCE {
+            return arena.leak();
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
 }
 
 extern "C" fn on_signal(
@@ -74,14 +96,43 @@ extern "C" fn on_signal(
     // SAFETY: the thread's own.
     let errno = unsafe { *errno_place() };
     // SAFETY: the kernel has given us both.
-    let note = unsafe { Note::open() }.inspect(|note| unsafe { note.write(signal, info, context) });
+    let header = unsafe { note(signal, info, context) };
     // SAFETY: as above.
     let went_on = unsafe { pass_on(signal, info, context) };
-    if went_on && let Some(note) = note {
+    if went_on && let Some(note) = Note::place().filter(|note| Some(note.header) == header) {
         note.word(at::SURVIVED).store(1_u64.to_le(), Ordering::Release);
     }
     // SAFETY: the thread's own.
     unsafe { *errno_place() = errno };
+}
+
+/// Writes the note, if it is to be written. In which arena it was.
+///
+/// # Safety
+/// To be called in the handler with what it was given.
+unsafe fn note(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) -> Option<*mut u8> {
+    let note = Note::place().filter(Note::claim)?;
+    // SAFETY: the caller's promise.
+    unsafe { note.write(signal, info, context) };
+    Some(note.header)
+}
+
+/// What is installed now.
+fn current(signal: libc::c_int) -> libc::sigaction {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a valid place, and zeroes are an action, too.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    }
+}
+
+fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction == on_signal as *const () as usize
 }
 
 #[cfg(target_os = "linux")]
@@ -112,8 +163,12 @@ unsafe fn pass_on(
     // SAFETY: the kernel's.
     let code = unsafe { (*info).si_code };
     let by_fault = code > 0 && signal != libc::SIGABRT;
+    // SAFETY: the kernel's.
+    let sender = unsafe { sender(code, info) };
+    // Who calls `abort` dies of it, whatever a handler does.
+    let by_itself = signal == libc::SIGABRT && (sender == 0 || sender == std::process::id());
     match before.sa_sigaction {
-        libc::SIG_IGN if !by_fault => return true,
+        libc::SIG_IGN if !by_fault => return !by_itself,
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: a valid structure. What faulted faults again, with nobody in between; what was
             // sent is sent again, and waits until this handler is left.
@@ -126,6 +181,11 @@ unsafe fn pass_on(
             return false;
         }
         _ => {}
+    }
+    if before.sa_flags & libc::SA_RESETHAND != 0 && is_ours(&current(signal)) {
+        // It is there for once: so the kernel takes it away before it calls it.
+        // SAFETY: zeroes are the action that is there by default.
+        unsafe { libc::sigaction(signal, &std::mem::zeroed(), std::ptr::null_mut()) };
     }
     let abort = Aborting::as_before(by_fault);
     let handler = before.sa_sigaction;
@@ -145,28 +205,22 @@ unsafe fn pass_on(
         return true;
     }
     if signal == libc::SIGABRT {
-        // Who calls `abort` dies of it, whatever a handler does.
-        // SAFETY: the kernel's.
-        let sender = unsafe { sender(code, info) };
-        return sender != 0 && sender != std::process::id();
+        return !by_itself;
     }
     // A handler that takes itself away does so for the signal to be fatal when it comes again.
-    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a valid place.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
-        now.assume_init().sa_sigaction != libc::SIG_DFL
-    }
+    current(signal).sa_sigaction != libc::SIG_DFL
 }
 
 /// While a handler deals with a fault, an abort is not ours: the fault is noted already, and the frame
-/// of a second signal does not fit an alternate stack of the usual size.
+/// of a second signal does not fit an alternate stack of the usual size. What somebody else has
+/// installed for it since then is left alone.
 struct Aborting(Option<libc::sigaction>);
 
 impl Aborting {
     fn as_before(by_fault: bool) -> Self {
         let index = FATAL.iter().position(|known| *known == libc::SIGABRT);
-        let Some(index) = index.filter(|_| by_fault) else { return Self(None) };
+        let is_ours = || is_ours(&current(libc::SIGABRT));
+        let Some(index) = index.filter(|_| by_fault && is_ours()) else { return Self(None) };
         let mut ours = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: written before the handler was installed; the other is a valid place.
         unsafe {
@@ -203,44 +257,41 @@ unsafe fn sender(code: libc::c_int, info: *mut libc::siginfo_t) -> u32 {
     pid.cast_unsigned()
 }
 
-/// A note that is being written.
+/// The note in the arena that is recorded into, which stays mapped as long as this is there.
 struct Note {
-    place: *mut u8,
+    header: *mut u8,
 }
 
 impl Note {
-    /// The place for a note, if this process records, and none stands there that matters more.
-    ///
-    /// # Safety
-    /// To be called in the handler.
-    unsafe fn open() -> Option<Self> {
-        let header = HEADER.load(Ordering::Acquire);
+    /// The place for a note, if this process records.
+    fn place() -> Option<Self> {
+        AT_NOTE.fetch_add(1, Ordering::SeqCst);
+        let note = Self { header: HEADER.load(Ordering::SeqCst) };
         // A forked child has the mapping, too, and must not write to it.
-        if header.is_null() || control().is_foreign() {
-            return None;
-        }
-        // SAFETY: within the header, which is mapped as long as it stands there.
-        let note = Self { place: unsafe { header.add(offset::CRASH_NOTE) } };
-        let state = note.word(at::STATE);
+        (!note.header.is_null() && !control().is_foreign()).then_some(note)
+    }
+
+    /// Claims the place, unless a note stands there that matters more.
+    fn claim(&self) -> bool {
+        let state = self.word(at::STATE);
         let before = u64::from_le(state.load(Ordering::Acquire));
-        if before != 0 && note.word(at::SURVIVED).load(Ordering::Acquire) == 0 {
-            return None;
+        if before != 0 && self.word(at::SURVIVED).load(Ordering::Acquire) == 0 {
+            return false;
         }
         // Odd while it is written. Of two threads that crash at once, one gets it.
         let (old, new) = (before.to_le(), (before | 1).to_le());
-        let won = before.is_multiple_of(2)
-            && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        won.then_some(note)
+        before.is_multiple_of(2)
+            && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: within the note, and aligned.
-        unsafe { &*self.place.add(at).cast::<AtomicU64>() }
+        // SAFETY: within the note in the header, which is mapped; and aligned.
+        unsafe { &*self.header.add(offset::CRASH_NOTE + at).cast::<AtomicU64>() }
     }
 
     fn half(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: within the note, and aligned.
-        unsafe { &*self.place.add(at).cast::<AtomicU32>() }
+        // SAFETY: as above.
+        unsafe { &*self.header.add(offset::CRASH_NOTE + at).cast::<AtomicU32>() }
     }
 
     /// # Safety
@@ -277,6 +328,12 @@ impl Note {
         }
         let state = u64::from_le(self.word(at::STATE).load(Ordering::Relaxed));
         self.word(at::STATE).store((state + 1).to_le(), Ordering::Release);
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        AT_NOTE.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

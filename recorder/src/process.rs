@@ -67,9 +67,11 @@ pub(crate) fn start_time() -> u64 {
     stat("self").map_or(0, |(_, start)| start)
 }
 
-/// Whether this process, by its number and its start, is there and has not ended.
-pub(crate) fn is_alive(pid: u32, start: u64) -> bool {
-    stat(&pid.to_string()).is_some_and(|(state, began)| began == start && !matches!(state, 'Z' | 'X'))
+/// Whether this process, by its number and its start, is there and has not ended; `None` if the kernel
+/// does not say.
+pub(crate) fn is_alive(pid: u32, start: u64) -> Option<bool> {
+    let (state, began) = stat(&pid.to_string())?;
+    Some(began == start && !matches!(state, 'Z' | 'X'))
 }
 
 /// A process's state and when it began.

@@ -30,9 +30,7 @@ use crate::trigger::{Armed, hook, signal, slow};
 use crate::window::Window;
 use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
-use lookback_snapshot::wire::{
-    ClockKind, Generation, Loss, Metadata, key,
-};
+use lookback_snapshot::wire::{ClockKind, Generation, Loss, Metadata, key};
 use parking_lot::Mutex;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -138,6 +136,7 @@ impl Recorder {
         }
         let clock = clock::detect();
         let mode = Mode::new(clock, barrier == Barrier::Fence);
+        change_mode(control, mode)?;
         let metadata = process::describe(settings.name.as_deref());
         let identity = Identity {
             process_start: process::start_time(),
@@ -158,7 +157,6 @@ impl Recorder {
         let timings = Arc::new(Mutex::new(Timings::new()));
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
-        change_mode(control, mode)?;
         let active = Active::new(&settings.triggers);
         slow::set(control, active.names());
         let calibration = Calibration::measure(mode);
@@ -168,7 +166,9 @@ impl Recorder {
             barrier,
             Arc::clone(&timings),
             calibration,
-        )?;
+        )
+        // A black box that nothing was recorded into is nobody's last words.
+        .inspect_err(|_| arena.note_end())?;
         let first = advancer.running().0;
         let process = metadata.text(key::PROCESS_NAME).unwrap_or("lookback");
         let (path, bounds) = (settings.snapshot_dir.clone(), settings.snapshot_bounds);

@@ -2,7 +2,11 @@
 //!
 //! The handler does what is safe in one: atomics, and the futex call of `unpark`. There is no pipe,
 //! because a program that closes all of its descriptors would take it away, and the next file that it
-//! opens would have its number. What handled the signal before is called afterwards.
+//! opens would have its number. What handled the signal before is called afterwards, and what it is
+//! that the signal interrupts stays as it was.
+//!
+//! Who has taken a signal over since then may call ours, and must not be called by it: so while ours
+//! may lie below another handler, it is not put on top of that one again.
 //!
 //! # Memory
 //!
@@ -28,6 +32,8 @@ static COLLECTOR: AtomicPtr<Thread> = AtomicPtr::new(std::ptr::null_mut());
 /// The actions from before ours.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
+/// A bit for each signal whose handler is ours, or was when somebody else took it over.
+static INSTALLED: AtomicU64 = AtomicU64::new(0);
 
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 type OldHandler = extern "C" fn(libc::c_int);
@@ -61,6 +67,7 @@ pub(crate) fn unwatch(shared: &Shared) {
         if !before.is_null() && current(*number).is_ok_and(|action| is_ours(&action)) {
             // SAFETY: the action is one that the system gave, and lives for ever.
             unsafe { libc::sigaction(*number, before, std::ptr::null_mut()) };
+            INSTALLED.fetch_and(!bit(*number), Ordering::AcqRel);
         }
     }
 }
@@ -72,7 +79,7 @@ pub(crate) fn fire(shared: &Shared) {
     }
     let came = CAME.swap(0, Ordering::AcqRel);
     for (number, armed) in &shared.active.signals {
-        if came & (1 << (number - 1)) != 0 {
+        if came & bit(*number) != 0 {
             let _ = armed.fire(|| {
                 let name = if *number == libc::SIGUSR2 { "SIGUSR2" } else { "signal" };
                 match SENDER.load(Ordering::Relaxed) {
@@ -82,6 +89,10 @@ pub(crate) fn fire(shared: &Shared) {
             });
         }
     }
+}
+
+fn bit(number: i32) -> u64 {
+    1 << (number - 1)
 }
 
 fn current(number: i32) -> io::Result<libc::sigaction> {
@@ -98,19 +109,29 @@ fn is_ours(action: &libc::sigaction) -> bool {
 
 fn install(number: i32) -> io::Result<()> {
     let before = current(number)?;
-    if is_ours(&before) {
+    let is_handler = !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
+    let may_be_below = is_handler && INSTALLED.load(Ordering::Acquire) & bit(number) != 0;
+    if is_ours(&before) || may_be_below {
         return Ok(());
     }
     keep(number, before);
-    // SAFETY: zeroes are a valid action.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // With the mask of the one before: it counts on not being interrupted by those.
+    let mut action = before;
     action.sa_sigaction = handle as Handler as usize;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the mask is a valid place.
-    unsafe { libc::sigemptyset(&mut action.sa_mask) };
+    // Ours stays, even if the one before was to be called once.
+    action.sa_flags &= !libc::SA_RESETHAND;
+    action.sa_flags |= libc::SA_SIGINFO;
+    if !is_handler {
+        // Who expected nothing of the signal must not notice it.
+        action.sa_flags |= libc::SA_RESTART | libc::SA_ONSTACK;
+    }
     // SAFETY: the handler does only what is safe in one.
     let result = unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    INSTALLED.fetch_or(bit(number), Ordering::AcqRel);
+    Ok(())
 }
 
 /// Keeps the action from before for the handler to find, before that is installed.
@@ -137,7 +158,7 @@ extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, context: *
         // SAFETY: a signal with such a code was sent by a process.
         let sender = sender.map_or(0, |info| unsafe { info.si_pid() });
         SENDER.store(sender, Ordering::Relaxed);
-        CAME.fetch_or(1 << (number - 1), Ordering::AcqRel);
+        CAME.fetch_or(bit(number), Ordering::AcqRel);
         // SAFETY: it is null, or a handle that lives for ever.
         if let Some(collector) = unsafe { COLLECTOR.load(Ordering::Acquire).as_ref() } {
             collector.unpark();

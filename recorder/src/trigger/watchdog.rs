@@ -47,6 +47,9 @@ static STALL: Site = Site::new(
 static STALL_OVER: Site =
     Site::new("stall_over", &["thread", "task", "task_id", "for_ns"], file!(), line!());
 
+/// The longest time between two looks.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
@@ -77,7 +80,8 @@ impl Watchdog {
     pub(crate) fn new(limits: &[(Duration, Armed)]) -> Option<Self> {
         let mut limits = limits.to_vec();
         limits.sort_by_key(|(limit, _)| *limit);
-        let interval = limits.first()?.0 / 2;
+        // Far below what can be added to an instant.
+        let interval = (limits.first()?.0 / 2).min(LONGEST);
         let (looked, seen) = (Instant::now(), HashMap::new());
         Some(Self { limits, interval, looked, due: Some(looked), seen })
     }
