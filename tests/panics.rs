@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::saved::{self, EVER, snapshots};
 use common::{events, text, wait_for};
 use lookback::read::Trace;
 use lookback::read::wire::key;
@@ -15,29 +16,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine: a wait of this length means that it hangs.
-const EVER: Duration = Duration::from_secs(120);
-
 fn start(directory: &Path) -> Recorder {
     builder(directory).start().expect("a recorder starts")
 }
 
 fn builder(directory: &Path) -> lookback::Builder {
-    Recorder::builder()
-        .max_bytes(4 << 20)
-        .window(Duration::from_secs(3600))
-        .name("panics")
-        .snapshot_dir(directory)
-        .panic_patience(EVER)
-}
-
-/// The snapshots in a directory.
-fn snapshots(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path());
-    let mut found: Vec<_> = paths.filter(|p| p.extension().is_some_and(|e| e == "lbk")).collect();
-    found.sort();
-    found
+    saved::builder(directory).max_bytes(4 << 20).name("panics").panic_patience(EVER)
 }
 
 /// The only snapshot in a directory, sound.

@@ -5,49 +5,14 @@
 
 mod common;
 
+use common::saved::{builder, saved, start, told};
 use common::{events, number, text, wait_for};
-use lookback::read::Trace;
-use lookback::read::wire::key;
-use lookback::{Builder, RecordExt, Recorder, Trigger};
+use lookback::{RecordExt, Trigger};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-fn builder(directory: &Path) -> Builder {
-    Recorder::builder()
-        .max_bytes(2 << 20)
-        .window(Duration::from_secs(3600))
-        .name("triggers")
-        .snapshot_dir(directory)
-}
-
-fn start(directory: &Path, trigger: Trigger) -> Recorder {
-    builder(directory).trigger(trigger).start().expect("a recorder starts")
-}
-
-fn snapshots(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path());
-    let mut found: Vec<_> = paths.filter(|p| p.extension().is_some_and(|e| e == "lbk")).collect();
-    found.sort();
-    found
-}
-
-/// Waits until so many snapshots were saved, and reads the last one.
-fn saved(recorder: &Recorder, directory: &Path, count: u64) -> Trace {
-    let done = || recorder.stats().triggers.saved >= count;
-    assert!(wait_for(done), "{:?}", recorder.stats().triggers);
-    let trace = Trace::open(snapshots(directory).last().expect("it is there")).expect("it reads");
-    common::assert_sound(&trace);
-    trace
-}
-
-fn told(trace: &Trace) -> (String, String) {
-    let text = |name| trace.metadata().text(name).expect("it is there").to_owned();
-    (text(key::TRIGGER), text(key::REASON))
-}
 
 const STALL: Duration = Duration::from_millis(200);
 

@@ -16,10 +16,9 @@ pub const SOCKET: &str = "LOOKBACK_RUN_SOCKET";
 #[cfg(target_os = "linux")]
 pub(crate) fn hand_over(arena: &Arena) -> bool {
     use std::os::fd::AsRawFd;
-    use std::os::unix::net::UnixStream;
     let Some(path) = std::env::var_os(SOCKET) else { return false };
     // Who asked may be gone: then nobody needs it.
-    let Ok(stream) = UnixStream::connect(path) else { return false };
+    let Some(stream) = connect(&path) else { return false };
     if !is_of_our_user(&stream) {
         return false;
     }
@@ -42,6 +41,36 @@ pub(crate) fn hand_over(arena: &Arena) -> bool {
         libc::sendmsg(stream.as_raw_fd(), &message, libc::MSG_NOSIGNAL)
     };
     sent == 1
+}
+
+/// Connects without waiting: a holder that is stopped, and has many waiting for it, must not keep a
+/// service from starting.
+#[cfg(target_os = "linux")]
+fn connect(path: &std::ffi::OsStr) -> Option<std::os::unix::net::UnixStream> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: zeroes are an address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // A zero stands behind it.
+    let room = address.sun_path.len() - 1;
+    let path = Some(path.as_bytes()).filter(|path| path.len() <= room)?;
+    for (place, byte) in address.sun_path.iter_mut().zip(path) {
+        *place = *byte as libc::c_char;
+    }
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no preconditions.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if socket < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let stream = unsafe { std::os::unix::net::UnixStream::from_raw_fd(socket) };
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: an address of this length.
+    let connected =
+        unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), length) };
+    (connected == 0).then_some(stream)
 }
 
 /// Whether who listens there is, as the kernel says.

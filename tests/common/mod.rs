@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod saved;
+
 use lookback::read::wire::{ArenaHeader, Blocks, Generation, offset};
 use lookback::read::{DecodedGeneration, Event, EventKind, Trace, Value, validate};
 use lookback::{Recorder, Snapshot};
