@@ -61,6 +61,21 @@ fn an_arena_in_memory_alone_is_a_warning() {
 }
 
 #[test]
+fn a_box_on_a_disk_is_a_warning_that_says_what_that_costs() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let in_memory = rustix::fs::statfs(directory.path()).unwrap().f_type == 0x0102_1994;
+    if in_memory {
+        return println!("::skipped: what is built is built in memory here");
+    }
+    let path = directory.path().join("a.box");
+    let service = Service::with_box("hang", &path);
+    let (warnings, ended) = ask(&service.text(), "warning");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    has(&warnings, "a black box on a disk");
+    assert!(ended.stdout.contains("write-back can hold a thread up"), "{ended:?}");
+}
+
+#[test]
 fn under_a_holder_the_arena_outlives_the_process() {
     let directory = service::directory();
     let service = Service::run(&mut service::held("hang", directory.path(), &[]));
