@@ -10,6 +10,7 @@
 
 mod begin;
 mod busy;
+mod by_name;
 mod changes;
 mod counters;
 mod coverage;

@@ -1,19 +1,14 @@
 //! Regions by name, and those that took far longer than others of their name.
 
-use super::map::Map;
-use super::names::Name;
+use super::by_name::{ByName, OfName};
 use super::scribe::Scribe;
 use super::state::RegionDone;
-use super::top::Top;
 use super::words::{count, counted, duration};
 use super::{
     Evidence, FEWEST_SPANS, Finding, Histogram, Moment, SLOW_SPAN, SLOW_SPAN_LEAST, Score, Section,
     ThreadRef, Unit,
 };
 use crate::wire::Nanos;
-
-const SLOWEST: usize = 3;
-const MOST_NAMES: usize = 1024;
 
 /// Regions, by name, those first that took most time in all.
 #[derive(Clone, Debug, Default)]
@@ -58,16 +53,8 @@ pub struct SlowRegion {
 /// Watches regions.
 #[derive(Default)]
 pub(super) struct RegionWatch {
-    names: Map<Name, OfName>,
-    others: u64,
+    watched: ByName<RegionDone>,
     uncertain: u64,
-}
-
-#[derive(Default)]
-struct OfName {
-    lengths: Histogram,
-    open: u64,
-    slowest: Top<RegionDone, SLOWEST>,
 }
 
 impl RegionWatch {
@@ -77,18 +64,8 @@ impl RegionWatch {
             self.uncertain += 1;
             return;
         }
-        if self.names.len() >= MOST_NAMES && !self.names.contains_key(&region.name) {
-            self.others += 1;
-            return;
-        }
-        let of = self.names.entry(region.name).or_default();
-        let length = region.length();
-        if region.open {
-            of.open += 1;
-        } else {
-            of.lengths.add(length);
-        }
-        of.slowest.add(length.0, region);
+        let (name, length, open) = (region.name, region.length(), region.open);
+        self.watched.add(name, length, open, region);
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Regions> {
@@ -101,7 +78,7 @@ impl RegionWatch {
             ));
         }
         let mut found: Vec<(RegionDone, Finding)> = Vec::new();
-        for (name, of) in self.names {
+        for (name, of) in self.watched.names {
             if let Some(worst) = of.slowest.iter().next() {
                 let finding = finding(worst, &of, scribe);
                 found.extend(finding.map(|finding| (worst.clone(), finding)));
@@ -137,12 +114,12 @@ impl RegionWatch {
             .table
             .names
             .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
-        section.table.others = self.others;
+        section.table.others = self.watched.others;
         section.settle(5)
     }
 }
 
-fn finding(region: &RegionDone, of: &OfName, scribe: &Scribe<'_>) -> Option<Finding> {
+fn finding(region: &RegionDone, of: &OfName<RegionDone>, scribe: &Scribe<'_>) -> Option<Finding> {
     let lengths = &of.lengths;
     if lengths.count() < FEWEST_SPANS {
         return None;

@@ -1,11 +1,10 @@
 //! Spans by name, and where the time of the slowest went: in polls, in waiting for somebody, or in
 //! waiting for a thread.
 
-use super::map::Map;
+use super::by_name::ByName;
 use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Gap, SpanDone};
-use super::top::Top;
 use super::words::{count, counted, duration};
 use super::{
     BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
@@ -19,10 +18,6 @@ pub const SLOW_SPAN: u64 = 10;
 pub const SLOW_SPAN_LEAST: Nanos = Nanos(10_000_000);
 /// Of fewer spans of a name than this no median is taken.
 pub const FEWEST_SPANS: u64 = 8;
-
-const SLOWEST: usize = 3;
-/// Names beyond this many are not told apart.
-const MOST_NAMES: usize = 1024;
 
 /// Spans, by name, those first that took most time in all.
 #[derive(Clone, Debug, Default)]
@@ -130,16 +125,8 @@ pub struct SpanGap {
 /// Watches spans.
 #[derive(Default)]
 pub(super) struct SpanWatch {
-    names: Map<Name, OfName>,
-    others: u64,
+    watched: ByName<SpanDone>,
     uncertain: u64,
-}
-
-#[derive(Default)]
-struct OfName {
-    lengths: Histogram,
-    open: u64,
-    slowest: Top<SpanDone, SLOWEST>,
 }
 
 impl SpanWatch {
@@ -151,23 +138,13 @@ impl SpanWatch {
             self.uncertain += 1;
             return;
         }
-        if self.names.len() >= MOST_NAMES && !self.names.contains_key(&span.label.name) {
-            self.others += 1;
-            return;
-        }
-        let of = self.names.entry(span.label.name).or_default();
-        let length = span.length();
-        if span.open {
-            of.open += 1;
-        } else {
-            of.lengths.add(length);
-        }
-        of.slowest.add(length.0, span);
+        let (name, length, open) = (span.label.name, span.length(), span.open);
+        self.watched.add(name, length, open, span);
     }
 
     /// How many spans of this name have closed.
     pub(super) fn closed(&self, name: Name) -> u64 {
-        self.names.get(&name).map_or(0, |of| of.lengths.count())
+        self.watched.ended(name)
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Spans> {
@@ -180,7 +157,7 @@ impl SpanWatch {
             ));
         }
         let mut few = 0;
-        for (name, of) in self.names {
+        for (name, of) in self.watched.names {
             let name = scribe.text(name);
             let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, scribe)).collect();
             if of.lengths.count() < FEWEST_SPANS {
@@ -196,7 +173,7 @@ impl SpanWatch {
             .table
             .names
             .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
-        section.table.others = self.others;
+        section.table.others = self.watched.others;
         if few > 0 {
             let names = counted(few, "name");
             section.not_assessed.push(format!(
