@@ -182,9 +182,11 @@ fn what_a_terminal_sends_arrives_once() {
     let mut command = held("count", directory.path(), &[]);
     let end = || theirs.try_clone().unwrap();
     command.stdin(end()).stdout(end()).stderr(end());
-    // SAFETY: both calls may be made between fork and exec.
+    // SAFETY: all of these may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
+            // What a shell starts in the background ignores it, and so does whatever that starts.
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
             let led = libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0;
             if led { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         })
@@ -200,6 +202,8 @@ fn what_a_terminal_sends_arrives_once() {
         // SAFETY: no preconditions.
         unsafe { libc::kill(run.id().cast_signed(), signal) };
     };
+    // Of two signals of a kind that nobody has taken yet, there is only one.
+    service::wait_until(|| !service::is_pending(run.id(), libc::SIGINT));
     send(libc::SIGINT);
     wait_for("interrupted");
     send(libc::SIGTERM);

@@ -312,6 +312,22 @@ pub fn snapshots(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|end| end == "lbk")).collect()
 }
 
+/// Waits until it is so.
+pub fn wait_until(done: impl Fn() -> bool) {
+    while !done() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a signal was sent to a process that has not been taken yet.
+pub fn is_pending(pid: u32, signal: libc::c_int) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let lines =
+        status.lines().filter(|line| line.starts_with("SigPnd") || line.starts_with("ShdPnd"));
+    let sets = lines.map(|line| line.split_whitespace().nth(1).unwrap());
+    sets.map(|set| u64::from_str_radix(set, 16).unwrap()).any(|set| set >> (signal - 1) & 1 != 0)
+}
+
 /// A directory of the test's own, on a tmpfs.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
