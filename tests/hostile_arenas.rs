@@ -92,37 +92,50 @@ fn the_base_is_sound() {
     assert!(survive(&BASE).unwrap() > 100);
 }
 
-/// Makes the base anew, with a bit of everything in it: `cargo test --test hostile_arenas -- --ignored`.
+/// A bit of everything, in an arena that was gone round. `LOOKBACK_WRITE_GOLDEN=base` makes it the base.
 #[test]
-#[ignore = "writes fuzz/base.arena.zst"]
-fn make_the_base() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("box");
-    let recorder = Recorder::builder().max_bytes(256 << 10).black_box(&path).start().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
-    let open = tracing::info_span!("open", user = "somebody", number = 3);
-    let _entered = open.enter();
-    let _region = lookback::region!("outer");
-    for round in 0..40_u64 {
-        let _region = lookback::region!("round");
-        let work = async move {
-            for step in 0..20_u64 {
-                lookback::event!("step", round = round, step = step, share = 0.5, text = "text");
-                tokio::task::yield_now().await;
+fn an_arena_with_everything_in_it_is_recovered_whole() {
+    common::alone("an_arena_with_everything_in_it_is_recovered_whole", || {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("box");
+        let recorder = Recorder::builder().max_bytes(256 << 10).black_box(&path).start().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
+        let open = tracing::info_span!("open", user = "somebody", number = 3);
+        let _entered = open.enter();
+        let _region = lookback::region!("outer");
+        for round in 0..40_u64 {
+            let _region = lookback::region!("round");
+            let work = async move {
+                for step in 0..20_u64 {
+                    lookback::event!(
+                        "step",
+                        round = round,
+                        step = step,
+                        share = 0.5,
+                        text = "text"
+                    );
+                    tokio::task::yield_now().await;
+                }
+                tracing::warn!(round, "a message");
+            };
+            runtime.block_on(lookback::spawn_on(runtime.handle(), work)).unwrap();
+            lookback::log!("category", "number {round}");
+            lookback::counter!("counter", round);
+            if round % 8 == 0 {
+                common::advance(&recorder);
             }
-            tracing::warn!(round, "a message");
-        };
-        runtime.block_on(lookback::spawn_on(runtime.handle(), work)).unwrap();
-        lookback::log!("category", "number {round}");
-        lookback::counter!("counter", round);
-        if round % 8 == 0 {
-            assert!(recorder.advance());
         }
-    }
-    let arena = fs::read(&path).unwrap();
-    let packed = zstd::encode_all(&arena[..], 19).unwrap();
-    fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/base.arena.zst"), packed).unwrap();
+        let arena = fs::read(&path).unwrap();
+        assert!(recover(&arena).unwrap().damage().is_empty());
+        assert!(survive(&arena).unwrap() > 100);
+        if std::env::var("LOOKBACK_WRITE_GOLDEN").is_ok_and(|which| which == "base") {
+            let packed = zstd::encode_all(&arena[..], 19).unwrap();
+            let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/base.arena.zst");
+            fs::write(base, packed).unwrap();
+        }
+    });
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
         }
     }
     if !closed.is_empty() {
-        let many = counted(closed.len() as u64, "process").replace("processs", "processes");
+        let many = counted(closed.len() as u64, "process");
         let mut which: Vec<_> = closed.iter().take(MOST_CLOSED).map(u32::to_string).collect();
         which.extend((closed.len() > MOST_CLOSED).then(|| "…".to_owned()));
         let line = format!(

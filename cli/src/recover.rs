@@ -3,7 +3,7 @@
 use crate::arena_file::{ArenaFile, Owner};
 use crate::outcome::{Verdict, complain};
 use crate::output::Output;
-use crate::saved::{Saved, To, crash_json};
+use crate::saved::{Saved, Saving, To, crash_json};
 use anyhow::anyhow;
 use clap::Args;
 use lookback::read::recover::{RecoverError, recover};
@@ -42,15 +42,8 @@ pub struct Recover {
     /// The black box
     #[arg(value_name = "ARENA")]
     arena: PathBuf,
-    /// Where to write the snapshot; `-` for the standard output
-    #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// How many events of each thread to show
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=1000))]
-    last: u16,
-    /// Print one JSON value
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// A snapshot that is not saved yet, and what is known of its process.
@@ -66,7 +59,7 @@ struct Found {
 impl Recover {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let file = ArenaFile::open(&self.arena)?;
-        let to = match &self.out {
+        let to = match &self.saving.out {
             Some(path) => To::Named(Output::new(path, &self.arena)?),
             None => {
                 let name = self.arena.file_name().unwrap_or_default().to_string_lossy();
@@ -79,12 +72,12 @@ impl Recover {
         };
         found.damage.iter().for_each(|line| complain(line));
         let damage = found.damage.clone();
-        let saved = Saved::save(found.snapshot, &to, usize::from(self.last))?;
+        let saved = Saved::save(found.snapshot, &to, usize::from(self.saving.last))?;
         let sound = saved.damage.tell();
         let nowhere = saved.path.is_none();
         // The standard output may be the snapshot's.
         let out: &mut dyn Write = if nowhere { &mut io::stderr() } else { &mut io::stdout() };
-        if self.json {
+        if self.saving.json {
             let mut json = saved.json();
             json.insert("arena".into(), json!(file.name));
             json.insert("live".into(), json!(found.live.is_some()));

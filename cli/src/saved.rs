@@ -7,12 +7,27 @@ use crate::output::{Output, write_new};
 use crate::terminal::{bad, dim, good, name, odd, strong};
 use crate::text::{bytes, count, counted, duration, escape};
 use anyhow::anyhow;
+use clap::Args;
 use lookback::read::Trace;
 use lookback::read::wire::{ArenaHeader, CrashNote, Metadata, key};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// What commands that save a snapshot are told alike.
+#[derive(Args, Debug)]
+pub struct Saving {
+    /// Where to write the snapshot; `-` for the standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How many events of each thread to show
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub last: u16,
+    /// Print one JSON value
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Where to.
 pub enum To<'a> {

@@ -3,13 +3,13 @@
 use crate::outcome::Verdict;
 use crate::output::Output;
 use crate::process;
-use crate::saved::{Saved, To, crash_json, name_for};
+use crate::saved::{Saved, Saving, To, crash_json, name_for};
 use anyhow::anyhow;
 use clap::Args;
 use lookback::{OutsideArena, OutsideError};
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Take a snapshot of a running process from outside: it may be busy, deadlocked or stopped.
 #[derive(Args, Debug)]
@@ -35,15 +35,8 @@ pub struct Snapshot {
     /// The process
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: u32,
-    /// Where to write the snapshot; `-` for the standard output
-    #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// How many events of each thread to show
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=1000))]
-    last: u16,
-    /// Print one JSON value
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 impl Snapshot {
@@ -57,7 +50,7 @@ impl Snapshot {
             error => error.into(),
         })?;
         let header = arena.header()?;
-        let to = match &self.out {
+        let to = match &self.saving.out {
             Some(path) => To::Named(Output::new(path, Path::new(""))?),
             None => To::New(Path::new(""), name_for(Some(&header), pid)),
         };
@@ -72,11 +65,11 @@ impl Snapshot {
         // Its number in another namespace is another one, its start is the same.
         let over = !process::is_alive(pid, header.process_start);
         let crash = arena.header().ok().and_then(|header| header.crash).filter(|c| !c.survived);
-        let saved = Saved::save(snapshot, &to, usize::from(self.last))?;
+        let saved = Saved::save(snapshot, &to, usize::from(self.saving.last))?;
         let nowhere = saved.path.is_none();
         // The standard output may be the snapshot's.
         let out: &mut dyn Write = if nowhere { &mut io::stderr() } else { &mut io::stdout() };
-        if self.json {
+        if self.saving.json {
             let mut json = saved.json();
             json.insert("pid".into(), json!(pid));
             json.insert("standstill".into(), json!(standstill));

@@ -60,9 +60,14 @@ pub fn count(number: u64) -> String {
     out
 }
 
-/// `1 thread`, `2 threads`.
+/// `1 thread`, `2 threads`, `2 processes`.
 pub fn counted(number: u64, what: &str) -> String {
-    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+    let ending = match what.ends_with('s') {
+        _ if number == 1 => "",
+        true => "es",
+        false => "s",
+    };
+    format!("{} {what}{ending}", count(number))
 }
 
 /// `412 B`, `1.5 KiB`, `33 MiB`.

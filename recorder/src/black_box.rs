@@ -5,8 +5,8 @@
 //! The box of a predecessor that died is moved aside before a new one takes its name. Who moves a
 //! box holds the lock on *that file* (`flock`), and has looked afterwards whether the path still leads
 //! to it; whoever comes second finds the lock held, or another file at the path, and looks again. A new
-//! box is made whole under another name and then linked to its own, which fails if somebody else's is
-//! there: so nobody ever sees half a box.
+//! box is made whole under another name and then given its own, which fails if something has that: so
+//! nobody ever sees half a box.
 //!
 //! A lock is held by an open file, and a forked child keeps it when its parent is dead. So where a
 //! lock is held, the header says by whom: number and start of the process, the boot of the machine,

@@ -19,6 +19,7 @@
 use crate::arena::Arena;
 use crate::clock;
 use crate::control::control;
+use crate::sigaction::{self, Errno, FATAL, current, sender};
 use crate::thread;
 use lookback_snapshot::wire::{crash_offset as at, offset};
 use std::cell::UnsafeCell;
@@ -26,9 +27,6 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-const FATAL: [libc::c_int; 5] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// The header that is noted in, null when there is none.
 static HEADER: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
@@ -93,8 +91,7 @@ extern "C" fn on_signal(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: the thread's own.
-    let errno = unsafe { *errno_place() };
+    let _errno = Errno::keep();
     // SAFETY: the kernel has given us both.
     let header = unsafe { note(signal, info, context) };
     // SAFETY: as above.
@@ -102,8 +99,6 @@ extern "C" fn on_signal(
     if went_on && let Some(note) = Note::place().filter(|note| Some(note.header) == header) {
         note.word(at::SURVIVED).store(1_u64.to_le(), Ordering::Release);
     }
-    // SAFETY: the thread's own.
-    unsafe { *errno_place() = errno };
 }
 
 /// Writes the note, if it is to be written. In which arena it was.
@@ -121,30 +116,8 @@ unsafe fn note(
     Some(note.header)
 }
 
-/// What is installed now.
-fn current(signal: libc::c_int) -> libc::sigaction {
-    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a valid place, and zeroes are an action, too.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
-        now.assume_init()
-    }
-}
-
 fn is_ours(action: &libc::sigaction) -> bool {
     action.sa_sigaction == on_signal as *const () as usize
-}
-
-#[cfg(target_os = "linux")]
-unsafe fn errno_place() -> *mut libc::c_int {
-    // SAFETY: it is always there.
-    unsafe { libc::__errno_location() }
-}
-
-#[cfg(not(target_os = "linux"))]
-unsafe fn errno_place() -> *mut libc::c_int {
-    // SAFETY: it is always there.
-    unsafe { libc::__error() }
 }
 
 /// Calls what was installed before, or lets the signal through. Whether that dealt with it, so that the
@@ -164,7 +137,7 @@ unsafe fn pass_on(
     let code = unsafe { (*info).si_code };
     let by_fault = code > 0 && signal != libc::SIGABRT;
     // SAFETY: the kernel's.
-    let sender = unsafe { sender(code, info) };
+    let sender = unsafe { sender(info) };
     // Who calls `abort` dies of it, whatever a handler does.
     let by_itself = signal == libc::SIGABRT && (sender == 0 || sender == std::process::id());
     match before.sa_sigaction {
@@ -188,17 +161,8 @@ unsafe fn pass_on(
         unsafe { libc::sigaction(signal, &std::mem::zeroed(), std::ptr::null_mut()) };
     }
     let abort = Aborting::as_before(by_fault);
-    let handler = before.sa_sigaction;
-    if before.sa_flags & libc::SA_SIGINFO != 0 {
-        // SAFETY: with this flag that is what a handler is.
-        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-            unsafe { std::mem::transmute(handler) };
-        handler(signal, info, context);
-    } else {
-        // SAFETY: without the flag that is what a handler is.
-        let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
-        handler(signal);
-    }
+    // SAFETY: it has a handler, and the rest is what ours was given.
+    unsafe { sigaction::call(before, signal, info, context) };
     drop(abort);
     if !by_fault && signal != libc::SIGABRT {
         // Nothing fails again because it was sent once.
@@ -238,23 +202,6 @@ impl Drop for Aborting {
             unsafe { libc::sigaction(libc::SIGABRT, ours, std::ptr::null_mut()) };
         }
     }
-}
-
-/// The process that sent a signal, 0 if none did.
-///
-/// # Safety
-/// `info` must be the kernel's.
-unsafe fn sender(code: libc::c_int, info: *mut libc::siginfo_t) -> u32 {
-    if code > 0 {
-        return 0;
-    }
-    #[cfg(target_os = "linux")]
-    // SAFETY: a signal that was sent says by whom.
-    let pid = unsafe { (*info).si_pid() };
-    #[cfg(not(target_os = "linux"))]
-    // SAFETY: a signal that was sent says by whom.
-    let pid = unsafe { (*info).si_pid };
-    pid.cast_unsigned()
 }
 
 /// The note in the arena that is recorded into, which stays mapped as long as this is there.
@@ -312,7 +259,7 @@ impl Note {
         put_half(at::CODE, code.cast_unsigned());
         put(at::ADDRESS, if code > 0 { address } else { 0 });
         // SAFETY: the kernel's.
-        put_half(at::SENDER, unsafe { sender(code, info) });
+        put_half(at::SENDER, unsafe { sender(info) });
         // SAFETY: the kernel's.
         put(at::INSTRUCTION, unsafe { instruction(context) });
         put(at::OS_THREAD, thread::os_thread());

@@ -49,6 +49,7 @@ real! {
     mod settings;
     mod share;
     mod shelf;
+    mod sigaction;
     mod sink;
     mod silent;
     mod site;

@@ -85,7 +85,15 @@ enum Way {
     Memory(File, u64),
 }
 
-/// An arena that another process writes to, or wrote to.
+/// An arena that another process writes to, or wrote to. Linux only.
+///
+/// ```no_run
+/// use lookback_recorder::OutsideArena;
+/// let arena = OutsideArena::of_process(4711)?;
+/// println!("{} bytes of data", arena.header()?.capacity);
+/// arena.snapshot("it hangs", "outside")?.save("hang.lbk")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OutsideArena {
     way: Way,
@@ -96,7 +104,16 @@ pub struct OutsideArena {
     path: Option<PathBuf>,
 }
 
-/// Every process whose arena this one can look at, with the arena, by number.
+/// Every process whose arena this one can look at, with the arena, by number. Those that cannot be looked
+/// at are left out.
+///
+/// ```
+/// let recorder = lookback_recorder::Recorder::builder().max_bytes(1 << 20).start()?;
+/// let recorded = lookback_recorder::recorded_processes();
+/// assert!(recorded.iter().any(|(pid, _)| *pid == std::process::id()));
+/// # drop(recorder);
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
 #[must_use]
 pub fn recorded_processes() -> Vec<(u32, OutsideArena)> {
     let entries = fs::read_dir("/proc").map(|entries| entries.filter_map(Result::ok).collect());

@@ -74,8 +74,15 @@ pub(crate) fn is_alive(pid: u32, start: u64) -> Option<bool> {
     Some(began == start && !matches!(state, 'Z' | 'X'))
 }
 
-/// A process's state and when it began.
-fn stat(process: &str) -> Option<(char, u64)> {
+/// Whether there is a process of this number, be it a dead one that nobody has waited for; `None` if the
+/// kernel does not say.
+pub(crate) fn is_there(pid: u32) -> Option<bool> {
+    let known = Path::new("/proc/self").exists();
+    known.then(|| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// The state of a process or thread, by its path in `/proc`, and when it began.
+pub(crate) fn stat(process: &str) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in parentheses, may hold anything; the fields are counted behind it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

@@ -77,8 +77,7 @@ pub fn look_at(system: Option<StatFs>, path: &Path, findings: &mut Findings) {
             "a store to it can wait for the network, and be a SIGBUS; put it on a tmpfs: /dev/shm";
         return findings.problem("arena", what, advice);
     }
-    let advice = "write-back can hold a thread up in the middle of an event: 24 times in 10 s, for 0.17 to 12 ms, \
-                  were measured with other I/O beside it; on a tmpfs (/dev/shm) that never happens, but a \
-                  power cut takes it along";
+    let advice = "write-back can hold a thread up in the middle of an event, for milliseconds while other \
+                  files are written; on a tmpfs (/dev/shm) that never happens, but a power cut takes it along";
     findings.warning("arena", format!("a black box on a disk, {path}"), advice);
 }

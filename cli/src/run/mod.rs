@@ -129,7 +129,6 @@ impl Running {
                 if !told && !self.held.is_empty() {
                     told = true;
                     let left = counted(self.held.len() as u64, "recorded process");
-                    let left = left.replace("processs", "processes");
                     say(&format!(
                         "{}: {how}; waiting for {left} that it left behind",
                         self.program

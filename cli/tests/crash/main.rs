@@ -67,7 +67,7 @@ fn the_last_event_of_every_writer_outlives_every_end() {
     let seed = number_of("LOOKBACK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("LOOKBACK_TEST_SEED={seed} LOOKBACK_TEST_KILLS={kills}");
     let mut random = Random(seed);
-    let (mut told, mut events) = (0, 0);
+    let (mut told, mut events, mut by_kernel) = (0, 0, 0);
     for kill in 0..kills {
         let end = End::ALL[kill as usize % End::ALL.len()];
         // Each end meets each keeper in turn.
@@ -78,7 +78,8 @@ fn the_last_event_of_every_writer_outlives_every_end() {
         let child = Child::start(directory.path(), keeper.has_box(), keeper.has_run(), end);
         std::thread::sleep(moment);
         end.bring_about(&child);
-        let last = child.wait(&what);
+        let (last, ran_out) = child.wait(&what);
+        by_kernel += u32::from(ran_out);
         assert!(last.iter().all(|last| *last > 0), "{what}: a writer had not begun: {last:?}");
         for recovered in recover(directory.path(), keeper, &what) {
             recovered.holds(&last, &what);
@@ -89,6 +90,7 @@ fn the_last_event_of_every_writer_outlives_every_end() {
             cut_the_box(directory.path(), &mut random, &what);
         }
     }
+    println!("the kernel ended {by_kernel} because the memory of their group had run out");
     println!(
         "{kills} processes were ended: {told} last events were told, and 0 are lost; {events} read"
     );
@@ -120,7 +122,7 @@ fn cut_the_box(directory: &Path, random: &mut Random, what: &str) {
             let trace = lookback::Trace::from_bytes(file).expect("it can be read");
             let read = trace.events().filter(Result::is_ok).count() as u64;
             // Of a block that is missing, others may have needed what it defined.
-            assert!(read > 0 || length < whole / 8, "{what}: cut at {length}, and nothing is left");
+            assert!(read > 0 || length < whole / 4, "{what}: cut at {length}, and nothing is left");
         }
     }
 }

@@ -113,11 +113,13 @@ impl Child {
         let _ = (&self.orders).write_all(&[order]);
     }
 
-    /// Waits until it has ended: the number of each writer's last event.
-    pub fn wait(mut self, what: &str) -> [u64; WRITERS] {
+    /// Waits until it has ended: the number of each writer's last event, and whether the kernel ended it
+    /// because the memory of its group had run out.
+    pub fn wait(mut self, what: &str) -> ([u64; WRITERS], bool) {
         let last = self.told.recv_timeout(Duration::from_secs(120));
         let last = last.unwrap_or_else(|_| panic!("{what}: it does not end"));
         self.process.wait().unwrap();
+        let ran_out = self.cgroup.as_deref().is_some_and(ran_out);
         if let Some(cgroup) = &self.cgroup {
             // Empty once its process is gone for good.
             for _ in 0..200 {
@@ -127,8 +129,16 @@ impl Child {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        last
+        (last, ran_out)
     }
+}
+
+/// Whether the kernel has ended a process of the group for want of memory.
+fn ran_out(cgroup: &Path) -> bool {
+    ["memory.events", "memory.oom_control"].iter().any(|file| {
+        let told = std::fs::read_to_string(cgroup.join(file)).unwrap_or_default();
+        told.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|kills| kills != "0"))
+    })
 }
 
 /// A group whose memory is limited, if this system lets us make one.

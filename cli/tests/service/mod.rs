@@ -312,9 +312,11 @@ pub fn snapshots(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|end| end == "lbk")).collect()
 }
 
-/// Waits until it is so.
+/// Waits until it is so. The deadline only ends the wait.
 pub fn wait_until(done: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
     while !done() {
+        assert!(began.elapsed() < Duration::from_secs(120), "it does not happen");
         thread::sleep(Duration::from_millis(1));
     }
 }

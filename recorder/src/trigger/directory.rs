@@ -8,8 +8,9 @@
 
 use crate::error::Error;
 use crate::file;
+use crate::process;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// How long nobody must have written to a file under a temporary name for it to be left over.
@@ -105,7 +106,7 @@ impl Directory {
             let Some(pid) = name.to_str().and_then(temporary_of) else { continue };
             let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
             let is_old = age().is_some_and(|age| age > LEFT_OVER);
-            if is_old && (pid == std::process::id() || !is_alive(pid)) {
+            if is_old && (pid == std::process::id() || process::is_there(pid) == Some(false)) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -118,15 +119,11 @@ fn temporary_of(name: &str) -> Option<u32> {
     rest.split_once('-')?.0.parse().ok()
 }
 
-/// If that cannot be known, it may be.
-fn is_alive(pid: u32) -> bool {
-    !Path::new("/proc/self").exists() || Path::new(&format!("/proc/{pid}")).exists()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::path::Path;
 
     fn directory(files: usize, bytes: u64) -> (tempfile::TempDir, Directory) {
         let place = tempfile::tempdir().unwrap();

@@ -17,8 +17,9 @@
 use crate::control::control;
 use crate::error::Error;
 use crate::recorder::Shared;
+use crate::sigaction::{self, Errno, FATAL, Handler, current};
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicPtr, AtomicU64, Ordering};
 use std::thread::Thread;
 
 /// Signals have numbers below this.
@@ -27,7 +28,7 @@ const SIGNALS: usize = 65;
 /// A bit for each signal that came and was not yet fired for.
 static CAME: AtomicU64 = AtomicU64::new(0);
 /// The process that sent the last one, 0 if it was none.
-static SENDER: AtomicI32 = AtomicI32::new(0);
+static SENDER: AtomicU32 = AtomicU32::new(0);
 static COLLECTOR: AtomicPtr<Thread> = AtomicPtr::new(std::ptr::null_mut());
 /// The actions from before ours.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] =
@@ -35,15 +36,11 @@ static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] =
 /// A bit for each signal whose handler is ours, or was when somebody else took it over.
 static INSTALLED: AtomicU64 = AtomicU64::new(0);
 
-type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-type OldHandler = extern "C" fn(libc::c_int);
-
 /// Whether a signal of this number can be a trigger: one that can be handled, and does not mean that
 /// the thread cannot go on.
 pub(crate) fn is_possible(number: i32) -> bool {
-    let fatal = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
     let never = [libc::SIGKILL, libc::SIGSTOP];
-    (1..SIGNALS as i32).contains(&number) && !fatal.contains(&number) && !never.contains(&number)
+    (1..SIGNALS as i32).contains(&number) && !FATAL.contains(&number) && !never.contains(&number)
 }
 
 /// From now on the signals of these triggers wake this collector. Called under the lock of `start`.
@@ -64,7 +61,7 @@ pub(crate) fn watch(shared: &Shared, collector: &Thread) -> Result<(), Error> {
 pub(crate) fn unwatch(shared: &Shared) {
     for (number, _) in &shared.active.signals {
         let before = BEFORE[*number as usize].load(Ordering::Acquire);
-        if !before.is_null() && current(*number).is_ok_and(|action| is_ours(&action)) {
+        if !before.is_null() && is_ours(&current(*number)) {
             // SAFETY: the action is one that the system gave, and lives for ever.
             unsafe { libc::sigaction(*number, before, std::ptr::null_mut()) };
             INSTALLED.fetch_and(!bit(*number), Ordering::AcqRel);
@@ -95,20 +92,12 @@ fn bit(number: i32) -> u64 {
     1 << (number - 1)
 }
 
-fn current(number: i32) -> io::Result<libc::sigaction> {
-    // SAFETY: zeroes are a valid action.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: `action` is a valid place, and nothing is changed.
-    let result = unsafe { libc::sigaction(number, std::ptr::null(), &mut action) };
-    if result == 0 { Ok(action) } else { Err(io::Error::last_os_error()) }
-}
-
 fn is_ours(action: &libc::sigaction) -> bool {
     action.sa_sigaction == handle as Handler as usize
 }
 
 fn install(number: i32) -> io::Result<()> {
-    let before = current(number)?;
+    let before = current(number);
     let is_handler = !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
     let may_be_below = is_handler && INSTALLED.load(Ordering::Acquire) & bit(number) != 0;
     if is_ours(&before) || may_be_below {
@@ -148,15 +137,11 @@ fn keep(number: i32, before: libc::sigaction) {
 }
 
 extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let errno = errno();
-    // SAFETY: each thread has its own.
-    let kept = unsafe { *errno };
+    let _errno = Errno::keep();
     let is_foreign = control().is_foreign();
     if !is_foreign {
-        // SAFETY: the system gives a valid description, or none.
-        let sender = unsafe { info.as_ref() }.filter(|info| info.si_code <= 0);
-        // SAFETY: a signal with such a code was sent by a process.
-        let sender = sender.map_or(0, |info| unsafe { info.si_pid() });
+        // SAFETY: what the system gives.
+        let sender = unsafe { sigaction::sender(info) };
         SENDER.store(sender, Ordering::Relaxed);
         CAME.fetch_or(bit(number), Ordering::AcqRel);
         // SAFETY: it is null, or a handle that lives for ever.
@@ -169,10 +154,7 @@ extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, context: *
     // SAFETY: as above.
     if let Some(before) = before.and_then(|before| unsafe { before.as_ref() }) {
         go_on(before, number, info, context, is_foreign);
-    }
-    // SAFETY: as above.
-    unsafe { *errno = kept };
-}
+    }}
 
 /// Does what the action from before would have done; but what would have ended the process does so in
 /// a forked child alone.
@@ -193,28 +175,7 @@ fn go_on(
             }
         }
         libc::SIG_DFL => {}
-        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: the flag says that it is such a function.
-            let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
-            handler(number, info, context);
-        }
-        handler => {
-            // SAFETY: without the flag it is such a function.
-            let handler = unsafe { std::mem::transmute::<usize, OldHandler>(handler) };
-            handler(number);
-        }
-    }
-}
-
-fn errno() -> *mut libc::c_int {
-    #[cfg(target_os = "linux")]
-    // SAFETY: no preconditions.
-    unsafe {
-        libc::__errno_location()
-    }
-    #[cfg(not(target_os = "linux"))]
-    // SAFETY: no preconditions.
-    unsafe {
-        libc::__error()
+        // SAFETY: it has a handler, and the rest is what ours was given.
+        _ => unsafe { sigaction::call(before, number, info, context) },
     }
 }

@@ -26,7 +26,7 @@
 use super::Armed;
 use crate::control::Control;
 use crate::emit::{encoded, typed_event};
-use crate::polls;
+use crate::{polls, process};
 use crate::recorder::Shared;
 use crate::site::Site;
 use crate::slot::Slot;
@@ -247,12 +247,10 @@ struct Kernel {
 
 impl Kernel {
     fn of(os_thread: u64) -> Self {
-        let read = |what: &str| fs::read_to_string(format!("/proc/self/task/{os_thread}/{what}"));
-        let stat = read("stat").unwrap_or_default();
-        // The name, in parentheses, may hold anything.
-        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-        let wchan = read("wchan").unwrap_or_default();
+        let thread = format!("self/task/{os_thread}");
+        let state = process::stat(&thread).map(|(state, _)| state.to_string());
+        let wchan = fs::read_to_string(format!("/proc/{thread}/wchan")).unwrap_or_default();
         let wchan = if wchan == "0" { String::new() } else { wchan };
-        Self { state: state.map(String::from).unwrap_or_default(), wchan }
+        Self { state: state.unwrap_or_default(), wchan }
     }
 }

@@ -41,6 +41,16 @@ pub struct Recovered<'a> {
 
 /// Reads an arena that nobody writes to any more.
 ///
+/// ```no_run
+/// use lookback_snapshot::recover::recover;
+/// let arena = std::fs::read("/dev/shm/my-service.lookback")?;
+/// let mut recovered = recover(&arena)?;
+/// println!("{}, {} ns of it", recovered.reason(), recovered.covered().0);
+/// let reason = recovered.reason();
+/// recovered.write_to(std::fs::File::create("incident.lbk")?, &reason, "recover")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Nothing can be recovered from it, and why. Damage is no error: see [`Recovered::damage`].
 pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
