@@ -6,8 +6,15 @@ use anyhow::anyhow;
 use lookback::read::{ReadError, Reason, Trace};
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// So long nobody wonders why nothing happens.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a command found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +59,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Opens a snapshot. The error says what to do.
 pub fn open(path: &Path) -> anyhow::Result<Trace> {
-    Trace::open(path).map_err(|error| {
+    told_of_waiting(path, || Trace::open(path)).map_err(|error| {
         let file = path.display();
         let Reason::Io { kind, message } = error.reason() else {
             return match arena_file::is_arena(path) {
@@ -76,6 +83,23 @@ pub fn open(path: &Path) -> anyhow::Result<Trace> {
             _ => anyhow!("{file}: cannot be read: {message}"),
         }
     })
+}
+
+/// Does `work`, and says so if that has to wait for somebody who writes to a FIFO.
+fn told_of_waiting<T>(path: &Path, work: impl FnOnce() -> T) -> T {
+    if !std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return work();
+    }
+    let (done, is_done) = mpsc::channel::<()>();
+    let waiting = format!("{}: a FIFO: waiting for who writes to it", path.display());
+    thread::spawn(move || {
+        if is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            complain(&waiting);
+        }
+    });
+    let result = work();
+    drop(done);
+    result
 }
 
 /// The newest snapshot in a directory.

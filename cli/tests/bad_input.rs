@@ -232,3 +232,27 @@ fn a_region_from_before_the_window_is_indented_like_any_other() {
     let events = lookback(&["events", file.to_str().unwrap(), "--limit", "1"]);
     assert!(events.stdout.contains("region_end    round  "), "{}", events.stdout);
 }
+
+/// A pipe that has a name is read like any other, and that it waits is said.
+#[test]
+fn a_fifo_that_nobody_writes_to_is_waited_for_in_words() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    let files = Files::new();
+    let path = files.0.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut info = Command::new(command::LOOKBACK)
+        .args(["info".as_ref(), path.as_os_str()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(info.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let expected = format!("lookback: {}: a FIFO: waiting for who writes to it\n", path.display());
+    assert_eq!(said, expected);
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    pipe.write_all(snapshot()).unwrap();
+    drop(pipe);
+    assert!(info.wait_with_output().unwrap().status.success());
+}
