@@ -8,6 +8,9 @@ use std::os::linux::fs::MetadataExt;
 pub struct Stat {
     /// `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (has ended), …
     pub state: char,
+    /// The group that it is in, and the session; 0 for one of another namespace's.
+    pub group: u32,
+    pub session: u32,
     /// When it began, in the kernel's clock ticks since boot.
     pub start: u64,
     /// How it ended, as `wait` has it, if it has and we may know; 0 otherwise.
@@ -21,6 +24,8 @@ impl Stat {
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(Self {
             state: fields.first()?.chars().next()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
             exit_code: fields.get(49).and_then(|code| code.parse().ok()).unwrap_or_default(),
         })

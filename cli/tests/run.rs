@@ -9,6 +9,7 @@ use lookback::Trace;
 use lookback::read::wire::key;
 use serde_json::Value;
 use service::{Service, held, snapshots};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 
@@ -137,14 +138,10 @@ fn what_is_left_behind_is_waited_for() {
     let directory = service::directory();
     let mut command = held("parent", directory.path(), &[]);
     let mut service = Service::run(&mut command);
-    let is_left = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.pid)).unwrap();
-        let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap();
-        parent == service.child.id().to_string()
-    };
-    while !is_left() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    // Until the command is taken leave of, a signal would go to that, which is ending.
+    let mut lines = BufReader::new(service.child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("left behind")));
+    std::thread::spawn(move || lines.for_each(drop));
     assert!(snapshots(directory.path()).is_empty());
     // A signal goes to what is left.
     // SAFETY: no preconditions.
@@ -153,21 +150,51 @@ fn what_is_left_behind_is_waited_for() {
     assert_eq!(reason(directory.path()), "killed by SIGTERM");
 }
 
-#[test]
-fn signals_are_passed_on() {
-    for (signal, code) in [(libc::SIGTERM, 7), (libc::SIGUSR1, 8), (libc::SIGHUP, 8)] {
-        let directory = service::directory();
-        let mut service = Service::run(&mut held("signal", directory.path(), &[]));
-        // SAFETY: no preconditions.
-        unsafe { libc::kill(service.child.id().cast_signed(), signal) };
-        assert_eq!(service.child.wait().unwrap().code(), Some(code), "{signal}");
-        assert_eq!(reason(directory.path()), format!("exited with {code}"));
+/// What a shell starts in the background, or `nohup`, ignores some signals, and so does all that it
+/// starts. This does not.
+fn heed_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: these may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 
 #[test]
+fn signals_are_passed_on() {
+    for (signal, code) in [(libc::SIGTERM, 7), (libc::SIGUSR1, 8), (libc::SIGHUP, 8)] {
+        let directory = service::directory();
+        let mut command = held("signal", directory.path(), &[]);
+        heed_signals(&mut command);
+        let service = Service::run(&mut command);
+        is_passed_on(service.child.id(), signal, code, service, &directory);
+    }
+}
+
+/// A signal to process `to` makes the service exit with this code.
+fn is_passed_on(
+    to: u32,
+    signal: libc::c_int,
+    code: i32,
+    mut service: Service,
+    directory: &tempfile::TempDir,
+) {
+    // SAFETY: no preconditions.
+    unsafe { libc::kill(to.cast_signed(), signal) };
+    let ended = service.child.wait().unwrap().code();
+    let told = std::io::read_to_string(service.child.stderr.take().unwrap()).unwrap();
+    assert_eq!(ended, Some(code), "{signal}: {told}");
+    assert_eq!(reason(directory.path()), format!("exited with {code}"));
+}
+
+#[test]
 fn what_a_terminal_sends_arrives_once() {
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::Write;
     use std::os::fd::{FromRawFd, OwnedFd};
     use std::os::unix::process::CommandExt;
     let (mut ours, mut theirs) = (-1, -1);
@@ -182,11 +209,10 @@ fn what_a_terminal_sends_arrives_once() {
     let mut command = held("count", directory.path(), &[]);
     let end = || theirs.try_clone().unwrap();
     command.stdin(end()).stdout(end()).stderr(end());
+    heed_signals(&mut command);
     // SAFETY: all of these may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            // What a shell starts in the background ignores it, and so does whatever that starts.
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
             let led = libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0;
             if led { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         })
@@ -238,24 +264,47 @@ fn a_command_that_records_nothing_is_told_so() {
     assert_eq!(lookback(&["run"]).code, 2);
 }
 
-#[test]
-fn as_process_1_of_a_namespace_it_takes_leave_of_orphans() {
-    let unshare = |rest: &[&str]| {
+/// A command in a namespace of its own; nothing where nobody may make one.
+fn unshare(rest: &[&str]) -> Option<Command> {
+    let command = |rest: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc"]).args(rest);
         command
     };
-    // Not everybody may make one.
-    if !unshare(&["true"]).output().is_ok_and(|output| output.status.success()) {
-        return;
+    let output = command(&["true"]).output();
+    output.is_ok_and(|output| output.status.success()).then(|| command(rest))
+}
+
+/// In a container that was entered, the group and the session of a process may be outside: both
+/// are 0 then.
+#[test]
+fn signals_are_passed_on_in_a_namespace_that_was_entered() {
+    for (signal, code) in [(libc::SIGTERM, 7), (libc::SIGHUP, 8)] {
+        let Some(mut command) = unshare(&[command::LOOKBACK, "run", "-o"]) else { return };
+        let directory = service::directory();
+        command.arg(directory.path()).arg(std::env::current_exe().unwrap());
+        command.args(["service", "--exact", "--nocapture", "--test-threads=1"]);
+        heed_signals(command.env("LOOKBACK_TEST_SERVICE", "signal"));
+        let service = Service::run(&mut command);
+        let outside = service.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{outside}/task/{outside}/children"));
+        let run = children.unwrap().trim().parse().unwrap();
+        is_passed_on(run, signal, code, service, &directory);
     }
+}
+
+#[test]
+fn as_process_1_of_a_namespace_it_takes_leave_of_orphans() {
     let script = "for n in 1 2 3; do (sh -c 'exit 1' &); done; \
                   for n in $(seq 600); do sleep 0.1; \
                   grep -q '^State:.Z' /proc/[0-9]*/status || exit 6; done";
-    let ended = ended(&mut unshare(&[command::LOOKBACK, "run", "--", "sh", "-c", script]));
+    let Some(mut orphaning) = unshare(&[command::LOOKBACK, "run", "--", "sh", "-c", script]) else {
+        return;
+    };
+    let ended = ended(&mut orphaning);
     assert_eq!((ended.code, &*ended.stdout), (6, ""), "{ended:?}");
     let directory = service::directory();
-    let mut command = unshare(&[command::LOOKBACK, "run", "-o"]);
+    let mut command = unshare(&[command::LOOKBACK, "run", "-o"]).unwrap();
     command.arg(directory.path()).arg(std::env::current_exe().unwrap());
     command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", "abort");
     assert_eq!(command::ended(&mut command).code, 134);

@@ -3,9 +3,8 @@
 //! What a terminal sends (Ctrl-C, Ctrl-Z, a change of its size) goes to all processes of a group, so
 //! the service has it already if it is still in ours. The kernel says whether it was a terminal.
 
-use rustix::process::{
-    Pid, Signal as Kind, getpgid, getpgrp, getpid, getsid, kill_process, pidfd_send_signal,
-};
+use crate::process::Stat;
+use rustix::process::{Pid, Signal as Kind, kill_process, pidfd_send_signal};
 use signal_hook::consts::signal::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
 };
@@ -89,10 +88,14 @@ impl Signal {
     }
 
     fn has_reached(&self, pid: Pid) -> bool {
-        let same_group = getpgid(Some(pid)).is_ok_and(|group| group == getpgrp());
+        // Of /proc: the system's own calls say 0 for what is outside of this namespace, which rustix
+        // takes to be impossible.
+        let ours = Stat::of(std::process::id());
+        let theirs = Stat::of(super::number(pid));
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
+        let same_group = ours.group == theirs.group;
         // A terminal that hangs up tells the leader of the session alone.
-        let leader_alone =
-            self.number == SIGHUP && getsid(None).is_ok_and(|leader| leader == getpid());
+        let leader_alone = self.number == SIGHUP && ours.session == std::process::id();
         self.by_terminal && same_group && !leader_alone
     }
 
