@@ -175,6 +175,36 @@ fn assert_go_accepts(trace: &Trace) {
     assert!(report.destroys.recorded() >= of("ends"));
 }
 
+/// A generation may end between any two things that a thread says of itself.
+#[test]
+fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
+    alone("a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before", || {
+        use lookback_recorder::integration::Runtime;
+        let recorder = start(1 << 20, Duration::ZERO);
+        let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
+        let runtime = Runtime::new(|| Some(0), true);
+        let say_after = |what: fn(Runtime)| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    lookback::event!("before");
+                    advance();
+                    what(runtime);
+                    advance();
+                    lookback::event!("after");
+                });
+            });
+        };
+        say_after(Runtime::thread_starts);
+        say_after(Runtime::parks);
+        say_after(Runtime::unparks);
+        let trace = assert_sound(&recorder.snapshot().expect("a snapshot is taken"));
+        let joined = common::events(&trace)
+            .filter(|event| matches!(event.kind(), EventKind::PoolThread { .. }));
+        assert_eq!(joined.count(), 3);
+        common::stop(recorder);
+    });
+}
+
 #[test]
 fn a_storm_of_tasks_is_recorded_soundly() {
     alone("a_storm_of_tasks_is_recorded_soundly", || {

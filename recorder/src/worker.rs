@@ -115,10 +115,21 @@ impl Runtime {
         }
         let Some(writer) = Writer::enter() else { return };
         let inside = writer.inside();
-        inside.slot().worker.pool.store(self.number + 1, Ordering::Relaxed);
-        put(inside, Kind::PoolThread, &[u64::from(self.number)]);
+        self.take_in(inside.slot(), Some(inside));
         // So that its first poll goes the long way, and finds out which worker it is.
         inside.retire_block();
+    }
+
+    /// The slot's thread is of the pool from now on. It is so only after the event that says so: what
+    /// that event makes the slot state of itself is from before it, as the last generation left it.
+    fn take_in(self, slot: &'static Slot, inside: Option<Inside>) {
+        if slot.worker.pool.load(Ordering::Relaxed) == self.number + 1 {
+            return;
+        }
+        if let Some(inside) = inside {
+            put(inside, Kind::PoolThread, &[u64::from(self.number)]);
+        }
+        slot.worker.pool.store(self.number + 1, Ordering::Relaxed);
     }
 
     /// This thread is about to end, and is no worker any more.
@@ -142,7 +153,7 @@ impl Runtime {
         }
         let Some(worker) = ask() else { return };
         let turn = |slot: &'static Slot, inside: Option<Inside>| {
-            slot.worker.pool.store(self.number + 1, Ordering::Relaxed);
+            self.take_in(slot, inside);
             become_worker(slot, inside, Some(worker));
             let seen = slot.worker.seen.load(Ordering::Relaxed);
             let hook = if parked { PARKS } else { UNPARKS };
