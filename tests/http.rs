@@ -96,11 +96,8 @@ fn told(trace: &Trace) -> (&str, &str) {
 }
 
 #[test]
-fn a_handler_that_blocks_its_worker_is_a_stall_if_its_request_is_a_task() {
-    alone("a_handler_that_blocks_its_worker_is_a_stall_if_its_request_is_a_task", || {
-        use axum::extract::Request;
-        use axum::middleware::{Next, from_fn};
-        use lookback::RecordExt;
+fn a_handler_that_blocks_its_worker_is_a_stall() {
+    alone("a_handler_that_blocks_its_worker_is_a_stall", || {
         let place = tempfile::tempdir().unwrap();
         let builder = Recorder::builder().name("http").snapshot_dir(place.path());
         let stalled = Trigger::stalled_poll(Duration::from_millis(10));
@@ -112,10 +109,46 @@ fn a_handler_that_blocks_its_worker_is_a_stall_if_its_request_is_a_task() {
                 |name: std::ffi::OsString| name.to_string_lossy().ends_with("-stalled_poll.lbk");
             assert!(wait_for(|| names().any(is_stall)));
         };
-        let as_task = |request: Request, next: Next| next.run(request).recorded("request");
-        let app = Router::new().route("/", get(handler)).route_layer(from_fn(as_task));
+        let app = Router::new().route("/", get(handler));
         let server = Server::start(app.layer(lookback::axum::layer()));
         assert_eq!(ask(client().get(server.url("/"))).status, 200);
+        drop(server);
+        common::stop(recorder);
+    });
+}
+
+#[test]
+fn a_request_is_a_task_unless_that_is_not_wanted() {
+    alone("a_request_is_a_task_unless_that_is_not_wanted", || {
+        let place = tempfile::tempdir().unwrap();
+        let handler = || async {
+            tokio::task::yield_now().await;
+            "done"
+        };
+        let with = Router::new().route("/with", get(handler)).layer(lookback::axum::layer());
+        let without = lookback::axum::layer().no_task();
+        let without = Router::new().route("/without", get(handler)).layer(without);
+        let server = Server::start(with.merge(without));
+        let recorder = start(place.path());
+        for path in ["/with", "/without"] {
+            assert_eq!(ask(client().get(server.url(path))).status, 200);
+        }
+        let mut all = Vec::new();
+        let over = wait_for(|| {
+            all.clear();
+            for event in common::events(&common::read(&recorder.snapshot().unwrap())) {
+                all.extend(match event.kind() {
+                    EventKind::TaskCreate { site, .. } => Some(format!("create {}", site.name)),
+                    EventKind::TaskPoll { .. } => Some("poll".into()),
+                    EventKind::TaskPending { .. } => Some("pending".into()),
+                    EventKind::TaskReady { .. } => Some("ready".into()),
+                    _ => None,
+                });
+            }
+            all.iter().any(|said| said == "ready")
+        });
+        assert!(over, "{all:?}");
+        assert_eq!(all, ["create request", "poll", "pending", "poll", "ready"]);
         drop(server);
         common::stop(recorder);
     });

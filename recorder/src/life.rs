@@ -26,6 +26,11 @@ impl Life {
         task.map_or_else(|| Self::unborn(site), Self::of)
     }
 
+    /// Nothing begins, now or later.
+    pub(crate) fn none() -> Self {
+        Self(0)
+    }
+
     fn of(task: Task) -> Self {
         Self(std::ptr::from_ref(task.into_place()).expose_provenance())
     }
@@ -58,7 +63,7 @@ impl Life {
         if self.0 != 0 && is_recording() {
             // If there is no place for it, it is never asked for again.
             let task = self.site().and_then(Task::adopt);
-            *self = task.map_or(Self(0), Self::of);
+            *self = task.map_or(Self::none(), Self::of);
         }
         self.place()
     }

@@ -36,6 +36,12 @@ impl<F> Recorded<F> {
         let life = Life::begin(crate::places::site_of(name, place));
         Self { life, future }
     }
+
+    /// The future, and no task. For integrations that may record it and may not.
+    #[doc(hidden)]
+    pub fn unrecorded(future: F) -> Self {
+        Self { life: Life::none(), future }
+    }
 }
 
 impl<F: Future> Future for Recorded<F> {

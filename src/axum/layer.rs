@@ -5,6 +5,7 @@ use super::response::ResponseFuture;
 use http::{Request, Response};
 use lookback_recorder::{Armed, Trigger};
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Layer {
 pub(super) struct Settings {
     pub(super) server_error: Option<Armed>,
     pub(super) latency: Option<(Duration, Armed)>,
+    /// Each request is a task, too: where the layer was made.
+    pub(super) task: Option<&'static Location<'static>>,
     pub(super) header: bool,
     pub(super) path: bool,
     pub(super) query: bool,
@@ -48,6 +51,10 @@ impl Limits {
 
 /// A layer that makes each request a span named `request`, and takes a snapshot of those that go wrong.
 ///
+/// It is also a task of that name, made at the place of this call: so a handler that blocks its worker is
+/// a stalled poll ([`Trigger::stalled_poll`]) while it does, and a long poll in a summary, although the server's
+/// own tasks are not recorded.
+///
 /// The span begins when the request comes and ends with its response, before the response's body is
 /// sent. Its fields are `method`, `route` (axum's template, such as `/items/{id}`, where the layer is
 /// put on with `Router::layer`), `path`, and `traceparent` if the request has a well-formed one; later
@@ -63,9 +70,16 @@ impl Limits {
 ///     .route("/", get(|| async { "hello" }))
 ///     .layer(lookback::axum::layer());
 /// ```
+#[track_caller]
 pub fn layer() -> Layer {
-    let settings =
-        Settings { server_error: None, latency: None, header: true, path: true, query: false };
+    let settings = Settings {
+        server_error: None,
+        latency: None,
+        task: Some(Location::caller()),
+        header: true,
+        path: true,
+        query: false,
+    };
     let layer = Layer { settings, limits: Limits(Arc::new(|trigger| trigger)) };
     layer.on_server_error()
 }
@@ -109,6 +123,12 @@ impl Layer {
         if let Some((limit, _)) = self.settings.latency {
             self = self.on_latency(limit);
         }
+        self
+    }
+
+    /// Makes requests spans alone: for a runtime whose tasks are all recorded anyway.
+    pub fn no_task(mut self) -> Self {
+        self.settings.task = None;
         self
     }
 
@@ -166,6 +186,6 @@ where
         let entered = recorded.as_ref().map(Recorded::enter);
         let inner = self.inner.call(request);
         drop(entered);
-        ResponseFuture::new(inner, recorded)
+        ResponseFuture::new(inner, recorded, self.settings.task)
     }
 }

@@ -1,11 +1,13 @@
-//! The future of a response, which is inside the request's span whenever it is polled, and when it is
-//! dropped.
+//! The future of a response: a task, which is inside the request's span whenever it is polled, and when it
+//! is dropped.
 
 use super::request::Recorded;
 use http::Response;
+use lookback_recorder::Recorded as Task;
 use pin_project_lite::pin_project;
 use std::fmt::Display;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,6 +16,14 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless they are polled"]
     pub struct ResponseFuture<F> {
+        #[pin]
+        task: Task<InSpan<F>>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    struct InSpan<F> {
         // None after the request has ended, if it is recorded.
         #[pin]
         inner: Option<F>,
@@ -21,7 +31,7 @@ pin_project! {
         recorded: Option<Recorded>,
     }
 
-    impl<F> PinnedDrop for ResponseFuture<F> {
+    impl<F> PinnedDrop for InSpan<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Some(recorded) = this.recorded.take() {
@@ -34,12 +44,35 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: F, recorded: Option<Recorded>) -> Self {
-        Self { inner: Some(inner), recorded }
+    /// `place` is that of the task, if it is to be one.
+    pub(super) fn new(
+        inner: F,
+        recorded: Option<Recorded>,
+        place: Option<&'static Location<'static>>,
+    ) -> Self {
+        let place = place.filter(|_| recorded.is_some());
+        let inner = InSpan { inner: Some(inner), recorded };
+        let task = match place {
+            Some(place) => Task::new(inner, "request", place),
+            None => Task::unrecorded(inner),
+        };
+        Self { task }
     }
 }
 
 impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Display,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().task.poll(context)
+    }
+}
+
+impl<F, B, E> Future for InSpan<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     E: Display,
