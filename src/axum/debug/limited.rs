@@ -1,34 +1,46 @@
 //! A listener that has so many connections at a time, and no more: whoever connects, with a token or
-//! without one, takes a descriptor of the service, and that must not run out of them. Who comes
-//! later waits in the kernel.
+//! without one, takes a descriptor of the service, and that must not run out of them. When one more
+//! comes, the one that has been still for longest is closed: so connections that are kept open and
+//! forgotten, by whomever, lock nobody out.
 
 use ::axum::serve::Listener;
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use ::tokio::net::{TcpListener, TcpStream};
-use ::tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Limited {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    most: usize,
+    places: Arc<Mutex<Places>>,
 }
 
-/// A connection that gives its place back when it is over.
+/// The connections that there are.
+#[derive(Debug, Default)]
+struct Places {
+    /// Of each its number, and who waits for it to be closed; the one that was still for longest is first.
+    by_stillness: VecDeque<(u64, Option<Waker>)>,
+    /// How many there ever were.
+    ever: u64,
+}
+
+/// A connection that is closed when its place is given to another one.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
+    number: u64,
+    places: Arc<Mutex<Places>>,
 }
 
 impl Limited {
     pub(super) fn new(listener: TcpListener, most: usize) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(most)) }
+        Self { listener, most, places: Arc::default() }
     }
 }
 
@@ -37,10 +49,11 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // It is never closed, so there is one in the end.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, _place: place }, peer)
+        let (number, closed) = lock(&self.places).take(self.most);
+        // Without the lock: whoever is woken may be about to give a place back.
+        closed.into_iter().for_each(Waker::wake);
+        (Connection { stream, number, places: Arc::clone(&self.places) }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -48,9 +61,63 @@ impl Listener for Limited {
     }
 }
 
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Places {
+    /// A place for one more. If all are taken, the stillest connection loses its own, and is to be woken.
+    fn take(&mut self, most: usize) -> (u64, Option<Waker>) {
+        let all_taken = self.by_stillness.len() >= most;
+        let closed = if all_taken { self.by_stillness.pop_front() } else { None };
+        self.ever += 1;
+        self.by_stillness.push_back((self.ever, None));
+        (self.ever, closed.and_then(|(_, waker)| waker))
+    }
+
+    fn index_of(&self, number: u64) -> Option<usize> {
+        self.by_stillness.iter().position(|(known, _)| *known == number)
+    }
+}
+
 impl Connection {
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// What the stream says, unless the place is another one's.
+    fn with_place<T>(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let this = self.get_mut();
+        let mut places = lock(&this.places);
+        let Some(index) = places.index_of(this.number) else {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        };
+        let result = poll(Pin::new(&mut this.stream), context);
+        let mut before = None;
+        if result.is_ready() {
+            let moved = places.by_stillness.remove(index);
+            places.by_stillness.extend(moved);
+        } else if let Some((_, waker)) = places.by_stillness.get_mut(index) {
+            before = waker.replace(context.waker().clone());
+        }
+        // Wakers are dropped without the lock, too.
+        drop(places);
+        drop(before);
+        result
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut places = lock(&self.places);
+        let index = places.index_of(self.number);
+        let place = index.and_then(|index| places.by_stillness.remove(index));
+        drop(places);
+        drop(place);
     }
 }
 
@@ -60,7 +127,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
+        self.with_place(context, |stream, context| stream.poll_read(context, buffer))
     }
 }
 
@@ -70,7 +137,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        self.with_place(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -78,7 +145,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, slices)
+        self.with_place(context, |stream, context| stream.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -97,10 +164,10 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt;
+    use ::tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
-    fn who_comes_when_all_places_are_taken_waits_until_one_is_free() {
+    fn who_was_still_for_longest_makes_room_for_who_comes() {
         let mut builder = ::tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_io().build().unwrap();
         runtime.block_on(async {
@@ -108,14 +175,29 @@ mod tests {
             let mut limited = Limited::new(listener, 2);
             let address = limited.local_addr().unwrap();
             let mut clients = Vec::new();
-            for _ in 0..3 {
+            for _ in 0..5 {
                 clients.push(TcpStream::connect(address).await.unwrap());
             }
-            let (first, _) = limited.accept().await;
-            let _second = limited.accept().await;
-            assert!(limited.accept().now_or_never().is_none());
-            drop(first);
-            limited.accept().await;
+            let mut byte = [0];
+            let (mut first, _) = limited.accept().await;
+            let (mut second, _) = limited.accept().await;
+            clients[0].write_all(b"x").await.unwrap();
+            first.read_exact(&mut byte).await.unwrap();
+            // One that waits is told.
+            let waits = ::tokio::spawn(async move { second.read_exact(&mut [0]).await.map(drop) });
+            ::tokio::task::yield_now().await;
+            let (third, _) = limited.accept().await;
+            let error = waits.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            // One that is gone makes room, too.
+            drop(third);
+            let (fourth, _) = limited.accept().await;
+            clients[0].write_all(b"x").await.unwrap();
+            first.read_exact(&mut byte).await.unwrap();
+            let (_fifth, _) = limited.accept().await;
+            assert!(lock(&limited.places).index_of(fourth.number).is_none());
+            first.write_all(b"x").await.unwrap();
+            clients[0].read_exact(&mut byte).await.unwrap();
         });
     }
 }

@@ -123,7 +123,8 @@ impl Debug {
             .with_state(self.trigger.arm()))
     }
 
-    /// Listens on `address`, and serves nothing but this, 64 connections at a time.
+    /// Listens on `address`, and serves nothing but this, 64 connections at a time. When one more comes,
+    /// the one that has been still for longest is closed.
     ///
     /// # Errors
     /// As for [`router`](Self::router), or the address cannot be listened on.
