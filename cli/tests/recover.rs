@@ -40,6 +40,27 @@ fn a_killed_process_left_its_last_event() {
 }
 
 #[test]
+fn what_was_lost_at_the_end_is_counted() {
+    let directory = service::directory();
+    let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));
+    let service = Service::with_box("flood", &path);
+    let lost = service.said.iter().find_map(|line| line.strip_prefix("lost ")).unwrap();
+    let lost: u64 = lost.parse().unwrap();
+    let from_outside = directory.path().join("b.lbk");
+    let pid = service.text();
+    let taken = lookback(&["snapshot", &pid, "-o", from_outside.to_str().unwrap()]);
+    assert_eq!(taken.code, 0, "{taken:?}");
+    service.kill();
+    assert_eq!(recover(&path, &out).code, 0);
+    for file in [&out, &from_outside] {
+        is_sound(file);
+        let info = lookback(&["info", file.to_str().unwrap(), "--json"]);
+        let info: Value = serde_json::from_str(&info.stdout).unwrap();
+        assert_eq!(info["recorder"]["lost_total"]["arena_full"], lost, "{info}");
+    }
+}
+
+#[test]
 fn a_fault_is_told_with_its_address_and_its_thread() {
     let directory = service::directory();
     let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));

@@ -17,7 +17,7 @@
 
 use crate::arena::Arena;
 use crate::barrier::Barrier;
-use crate::block::{committed, write_headers};
+use crate::block::{committed, note_lost, write_headers};
 use crate::clock::Calibration;
 use crate::control::Control;
 use crate::error::Error;
@@ -27,7 +27,7 @@ use crate::timing::{Timings, put_pairs};
 
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, ClockRecord, Generation, Kind, Loss,
-    Position, ThreadNumber, pack_committed, put_varint,
+    Position, ThreadNumber, pack_committed, offset, put_varint,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -366,7 +366,7 @@ impl Advancer {
         let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
         let mut out =
             Statuses::new(self.control, generation, reserved.base, room).write(silent);
-        self.put_end(&mut out, tally);
+        let lost = self.put_end(&mut out, tally);
         let length = out.len().min(reserved.room);
         // SAFETY: the block was reserved for this, has `room` bytes behind its header, and its
         // generation is not complete.
@@ -376,10 +376,11 @@ impl Advancer {
             let word = pack_committed(length as u32, 0).to_le();
             committed(reserved.block).store(word, Ordering::Release);
         }
+        self.note_told(&lost);
         length
     }
 
-    fn put_end(&mut self, out: &mut Vec<u8>, tally: &Tally) {
+    fn put_end(&mut self, out: &mut Vec<u8>, tally: &Tally) -> Vec<(Loss, u64)> {
         out.push(Kind::End as u8);
         put_varint(out, tally.events);
         put_varint(out, tally.bytes);
@@ -389,13 +390,28 @@ impl Advancer {
             let total = self.control.lost(cause);
             let new = total - std::mem::replace(&mut self.told[cause as usize], total);
             if new > 0 {
-                lost.push((cause as u64, new));
+                lost.push((cause, new));
             }
         }
-        put_pairs(out, &lost);
+        put_pairs(out, &lost.iter().map(|(cause, new)| (*cause as u64, *new)).collect::<Vec<_>>());
         let mut timings = self.timings.lock();
         put_pairs(out, &timings.advances.take_interval());
         put_pairs(out, &timings.waits.take_interval());
         put_pairs(out, &timings.snapshots.take_interval());
+        lost
+    }
+
+    /// Notes in the arena's header what the end record has told of.
+    fn note_told(&self, lost: &[(Loss, u64)]) {
+        for (cause, count) in lost {
+            // SAFETY: this arena is mapped.
+            let note = |at| unsafe { note_lost(self.arena.base(), at, *cause, *count) };
+            // The others are noted when they happen. These happen outside of the gate, where the
+            // arena may be gone.
+            if matches!(cause, Loss::Reentrant | Loss::NoSlot) {
+                note(offset::LOST);
+            }
+            note(offset::LOST_AND_TOLD);
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::control::Control;
 use crate::ring::Ring;
-use lookback_snapshot::wire::{BlockHeader, Position, offset};
+use lookback_snapshot::wire::{BlockHeader, Loss, Position, offset};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Where `committed` lies in a block's header.
@@ -15,6 +15,17 @@ pub(crate) fn ring(control: &Control) -> &'static Ring {
     // SAFETY: the arena is mapped as long as a generation is published or a writer is inside, and
     // its header holds a ring at this offset.
     unsafe { &*arena.add(offset::HEAD).cast::<Ring>() }
+}
+
+/// Counts lost events in the header of an arena, where they outlive the process: `at`
+/// [`offset::LOST`] or [`offset::LOST_AND_TOLD`].
+///
+/// # Safety
+/// `arena` must point to an arena that is mapped.
+pub(crate) unsafe fn note_lost(arena: *mut u8, at: usize, cause: Loss, count: u64) {
+    let at = at + size_of::<AtomicU64>() * cause as usize;
+    // SAFETY: as the caller promises; the header holds a word for each cause from this offset on.
+    unsafe { &*arena.add(at).cast::<AtomicU64>() }.fetch_add(count, Ordering::Relaxed);
 }
 
 /// The word `committed` of a block.

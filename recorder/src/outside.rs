@@ -262,6 +262,12 @@ impl OutsideArena {
         metadata.add(key::WINDOW, header.window.0);
         metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
         metadata.add(key::CLOCK, self.clock.name());
+        let mut after = self.header()?;
+        if after.complete > header.complete {
+            // What nobody had told of before has been told by now, and is in the copy or behind it.
+            after.lost_untold.clear();
+        }
+        after.add_losses_to(&mut metadata);
         metadata.add(key::EVENT_TABLE, encode_event_table());
         Ok(Snapshot::new(Arc::new(window), metadata))
     }

@@ -91,7 +91,7 @@ fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Na
     let (slot, control, generation) = inside.parts();
     let complete = control.complete.load(Ordering::Acquire);
     let Some(place) = SPANS.take(&slot.free_spans, |place| place.told.is_free_for(complete)) else {
-        slot.count_lost(Loss::NoPlace);
+        inside.count_lost(Loss::NoPlace);
         return 0;
     };
     let incarnation = match place.incarnation.load(Ordering::Relaxed) {

@@ -244,7 +244,7 @@ fn take_place(inside: Inside, site: &'static Site) -> Option<(&'static Place, u6
     let taken = TASKS.take(&slot.free_tasks, |place| place.words.is_free_for(complete));
     let Some(place) = taken else {
         // The thread's own state is as it was: nothing has to be stated again.
-        slot.count_lost(Loss::NoPlace);
+        inside.count_lost(Loss::NoPlace);
         return None;
     };
     let mut incarnation = place.wakers.incarnation.load(Ordering::Relaxed);

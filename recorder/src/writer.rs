@@ -14,7 +14,7 @@
 //! events among them. It is stored (release) after each record, so whoever loads it (acquire), in
 //! this process, in another one or in a dead one's memory, finds whole records below it.
 
-use crate::block::{committed, ring, write_headers};
+use crate::block::{committed, note_lost, ring, write_headers};
 use crate::control::{Control, control};
 use crate::cursor::Cursor;
 use crate::site::Site;
@@ -23,7 +23,7 @@ use crate::value::Values;
 use crate::{clock, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
-    ThreadNumber, Ticks,
+    ThreadNumber, Ticks, offset,
 };
 use std::sync::atomic::Ordering;
 
@@ -363,7 +363,7 @@ impl Inside {
 
     fn use_up_number(self, cause: Loss) {
         let slot = self.slot;
-        slot.count_lost(cause);
+        self.count_lost(cause);
         self.adopt();
         self.retire_block();
         slot.next_event.set(slot.next_event.get() + 1);
@@ -371,6 +371,17 @@ impl Inside {
         slot.lost_cause.set(cause as u8);
         slot.must_state.set(true);
         slot.forget_last();
+    }
+
+    /// Counts an event that is lost, also in the arena: if the process dies now, that is where it can
+    /// be seen.
+    #[cold]
+    pub(crate) fn count_lost(self, cause: Loss) {
+        self.slot.count_lost(cause);
+        let arena = self.control.arena.load(Ordering::Relaxed);
+        // SAFETY: a generation is published, or was when this writer came in: until it has left, the
+        // arena is mapped.
+        unsafe { note_lost(arena, offset::LOST, cause, 1) };
     }
 
     /// Gives up the block being filled. Nothing is written to it: it may be somebody else's by now.

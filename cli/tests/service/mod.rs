@@ -63,6 +63,7 @@ pub fn serve() {
         }
         "forks" => forks(),
         "losses" => losses(&recorder),
+        "flood" => flood(&recorder),
         "signal" => on_signal(),
         _ => hang(),
     }
@@ -184,6 +185,24 @@ fn losses(recorder: &Recorder) {
         }
     }
     timer(0);
+    hang();
+}
+
+/// Records faster than generations can be ended, until there is no room; says how much was lost.
+fn flood(recorder: &Recorder) {
+    let text = "x".repeat(1000);
+    let lost = || recorder.stats().lost_in_all();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while lost() == 0 {
+                    (0..2000).for_each(|_| lookback::event!("flood", text = &*text));
+                }
+            });
+        }
+    });
+    lookback::log!(INFO, "service", "it works");
+    println!("\nlost {}", lost());
     hang();
 }
 

@@ -3,6 +3,7 @@
 use super::carry::Carry;
 use super::catalog::{Catalog, FrameSpot, catalog};
 use super::generation::Contents;
+use super::lost::add_untold;
 use super::order::Order;
 use super::plan::Plan;
 use super::source::Source;
@@ -115,12 +116,13 @@ impl Trace {
     pub fn generations(&self) -> &[GenerationInfo] {
         self.generations.get_or_init(|| {
             let spots = self.catalog.frames.iter().filter_map(|frame| frame.as_ref().ok());
-            spots
-                .map(|spot| match self.contents(spot, None) {
-                    Ok(contents) => contents.info,
-                    Err(error) => unreadable(spot, error),
-                })
-                .collect()
+            let infos = spots.map(|spot| match self.contents(spot, None) {
+                Ok(contents) => contents.info,
+                Err(error) => unreadable(spot, error),
+            });
+            let mut infos: Vec<_> = infos.collect();
+            add_untold(&mut infos, self.metadata());
+            infos
         })
     }
 

@@ -162,6 +162,7 @@ impl Recovered<'_> {
             metadata.add(key::CRASH_THREAD_NAME, crash.thread_name.as_str());
             metadata.add(key::CRASH_WALL, crash.wall.0);
         }
+        self.header.add_losses_to(&mut metadata);
         metadata.add(key::EVENT_TABLE, encode_event_table());
         metadata
     }

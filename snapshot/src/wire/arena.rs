@@ -3,7 +3,9 @@
 //! The header is followed by the data, which is a ring: position `p` lies at
 //! `header_length + p % capacity`.
 
-use super::{ClockKind, ClockRecord, CrashNote, Generation, Nanos, Position, Ticks};
+use super::{
+    ClockKind, ClockRecord, CrashNote, Generation, Loss, Metadata, Nanos, Position, Ticks, key,
+};
 
 /// The first eight bytes of an arena.
 pub const ARENA_MAGIC: [u8; 8] = *b"LBARENA\n";
@@ -50,6 +52,10 @@ pub mod offset {
     pub const ENDED: usize = 272;
     /// 512 bytes for the note of a crash: see [`CrashNote`](super::CrashNote).
     pub const CRASH_NOTE: usize = 320;
+    /// u64 for each cause of loss, at eight times its code: events lost since the recording began.
+    pub const LOST: usize = 832;
+    /// As [`LOST`], but only those that the end record of a generation tells of.
+    pub const LOST_AND_TOLD: usize = 928;
     /// u32, the length of the metadata, then the metadata itself, up to the table.
     pub const METADATA: usize = 1024;
     /// The generation table.
@@ -58,6 +64,8 @@ pub mod offset {
     pub const ENTRY: usize = 64;
     /// Where the data begins in this version.
     pub const DATA: usize = GENERATIONS + ENTRY * super::GENERATION_SLOTS;
+
+    const _: () = assert!(LOST + 8 * (super::Loss::ALL.len() + 1) <= LOST_AND_TOLD);
 }
 
 /// An entry of the generation table: eight u64, in the order of the fields.
@@ -96,6 +104,10 @@ pub struct ArenaHeader {
     pub ended: bool,
     /// What the process noted of a fatal signal.
     pub crash: Option<CrashNote>,
+    /// Events lost since the recording began, by cause; causes that did not occur are left out.
+    pub lost: Vec<(Loss, u64)>,
+    /// Of those, the ones that no generation's end record tells of.
+    pub lost_untold: Vec<(Loss, u64)>,
     /// Where the next block is carved.
     pub head: Position,
     /// What lies before may be overwritten at any time.
@@ -179,6 +191,11 @@ impl ArenaHeader {
             complain("an arena whose metadata has an impossible length");
             &[]
         });
+        let lost = Loss::ALL.map(|cause| (cause, u64_at(offset::LOST + 8 * cause as usize)));
+        let lost_untold = lost.map(|(cause, count)| {
+            let told = u64_at(offset::LOST_AND_TOLD + 8 * cause as usize);
+            (cause, count.saturating_sub(told))
+        });
         Ok(Self {
             capacity,
             pid: u32_at(offset::PID),
@@ -188,7 +205,9 @@ impl ArenaHeader {
             pid_namespace: u64_at(offset::PID_NAMESPACE),
             window: Nanos(u64_at(offset::WINDOW)),
             ended: u64_at(offset::ENDED) == 1,
-            crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::METADATA]),
+            crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::LOST]),
+            lost: lost.into_iter().filter(|(_, count)| *count > 0).collect(),
+            lost_untold: lost_untold.into_iter().filter(|(_, count)| *count > 0).collect(),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
             oldest: Generation(u64_at(offset::OLDEST)),
@@ -197,6 +216,15 @@ impl ArenaHeader {
             metadata: metadata.to_vec(),
             entries,
         })
+    }
+
+    /// Says in the metadata of a snapshot what was lost.
+    pub fn add_losses_to(&self, metadata: &mut Metadata) {
+        for (prefix, losses) in [(key::LOST, &self.lost), (key::LOST_UNTOLD, &self.lost_untold)] {
+            for (cause, count) in losses {
+                metadata.add(&format!("{prefix}{cause}"), *count);
+            }
+        }
     }
 
     /// Every entry of the table that was ever used, by ascending number.
@@ -219,6 +247,24 @@ impl ArenaHeader {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn losses_are_told_from_those_that_nobody_tells() {
+        let mut bytes = vec![0_u8; offset::DATA];
+        bytes[..8].copy_from_slice(&ARENA_MAGIC);
+        bytes[offset::VERSION] = 1;
+        bytes[offset::LOST + 8 * Loss::ArenaFull as usize] = 9;
+        bytes[offset::LOST_AND_TOLD + 8 * Loss::ArenaFull as usize] = 7;
+        bytes[offset::LOST + 8 * Loss::NoPlace as usize] = 1;
+        bytes[offset::LOST_AND_TOLD + 8 * Loss::NoPlace as usize] = 2;
+        let header = ArenaHeader::parse_damaged(&bytes, |_| ()).unwrap();
+        assert_eq!(header.lost, [(Loss::ArenaFull, 9), (Loss::NoPlace, 1)]);
+        assert_eq!(header.lost_untold, [(Loss::ArenaFull, 2)]);
+        let mut metadata = Metadata::default();
+        header.add_losses_to(&mut metadata);
+        assert_eq!(metadata.number("lost.arena_full"), Some(9));
+        assert_eq!(metadata.number("lost_untold.arena_full"), Some(2));
+    }
 
     proptest! {
         #[test]

@@ -60,6 +60,9 @@ pub mod key {
     pub const RECORDED: &str = "recorded_total";
     /// Number, with the name of a cause after it: events lost since the start.
     pub const LOST: &str = "lost.";
+    /// Number, with the name of a cause after it: events lost since the last generation that has an end
+    /// record.
+    pub const LOST_UNTOLD: &str = "lost_untold.";
     /// Number: the fatal signal that the process died of.
     pub const CRASH_SIGNAL: &str = "crash.signal";
     /// Number: the address that could not be accessed or executed.
