@@ -7,11 +7,9 @@ mod common;
 
 use common::saved::{builder, saved, start, told};
 use common::{events, number, text, wait_for};
-use lookback::{RecordExt, Trigger};
+use lookback::{RecordExt, Recorder, Trigger};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const STALL: Duration = Duration::from_millis(200);
@@ -29,15 +27,12 @@ fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
         let place = tempfile::tempdir().unwrap();
         let recorder = start(place.path(), Trigger::stalled_poll(STALL).cool_down(Duration::ZERO));
         let runtime = runtime();
-        let go_on = Arc::new(AtomicBool::new(false));
-        let (blocks, until) = (Arc::clone(&go_on), Arc::clone(&go_on));
+        // It also ends if this test fails.
+        let (go_on, blocks) = std::sync::mpsc::channel::<()>();
         let blocked = lookback::spawn_on(runtime.handle(), async move {
-            while !blocks.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let _ = blocks.recv();
         });
         let trace = saved(&recorder, place.path(), 1);
-        assert!(!until.load(Ordering::Relaxed), "it is still stalled");
         let (trigger, reason) = told(&trace);
         assert_eq!(trigger, "stalled_poll");
         assert!(
@@ -51,7 +46,7 @@ fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
         // Once a poll, however long it takes.
         std::thread::sleep(STALL * 4);
         assert_eq!(recorder.stats().triggers.fired, 1);
-        go_on.store(true, Ordering::Relaxed);
+        drop(go_on);
         runtime.block_on(blocked).unwrap();
         let is_over = || {
             let trace = common::read(&recorder.snapshot().unwrap());
@@ -147,6 +142,48 @@ fn sleeps() -> u64 {
     panic!("there is no collector");
 }
 
+/// A task that blocks its worker is found while it does.
+fn blocks_until_it_is_found(runtime: &tokio::runtime::Runtime, recorder: &Recorder, round: usize) {
+    let found = |fired: u64| wait_for(|| recorder.stats().triggers.fired > fired);
+    let block = || {
+        let (go_on, blocks) = std::sync::mpsc::channel::<()>();
+        let blocked = lookback::spawn_on(runtime.handle(), async move {
+            let _ = blocks.recv();
+        });
+        (go_on, blocked)
+    };
+    let before = recorder.stats().triggers.fired;
+    let (first, blocked) = block();
+    let first_found = found(before);
+    // And another one, while that is known.
+    let (second, also_blocked) = block();
+    let second_found = found(before + 1);
+    drop((first, second));
+    runtime.block_on(async { (blocked.await.unwrap(), also_blocked.await.unwrap()) });
+    assert!(first_found && second_found, "round {round}: {first_found}, {second_found}");
+}
+
+#[test]
+fn a_worker_that_goes_on_wakes_the_watchdog_long_before_the_next_generation() {
+    common::alone(
+        "a_worker_that_goes_on_wakes_the_watchdog_long_before_the_next_generation",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            let recorder = builder(place.path())
+                .generation_period(Duration::from_secs(3600))
+                .trigger(Trigger::stalled_poll(Duration::from_millis(20)).cool_down(Duration::ZERO))
+                .start()
+                .expect("a recorder starts");
+            let runtime = runtime();
+            for round in 1..=3 {
+                // Time to go to sleep. If that was not enough, it need not be woken.
+                std::thread::sleep(Duration::from_millis(300));
+                blocks_until_it_is_found(&runtime, &recorder, round);
+            }
+        },
+    );
+}
+
 #[test]
 fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
     common::alone("the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one", || {
@@ -172,13 +209,8 @@ fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
             let generations = began.elapsed().as_millis() / period.as_millis() + 1;
             // With the watchdog awake it would be 50 in each generation.
             assert!(u128::from(after - before) <= 2 * generations + 2, "{before}, then {after}");
-            // A worker that goes on wakes it, within the generation.
-            let fired = recorder.stats().triggers.fired;
-            let found = lookback::spawn_on(runtime.handle(), async {
-                std::thread::sleep(Duration::from_millis(250));
-            });
-            runtime.block_on(found).unwrap();
-            assert!(recorder.stats().triggers.fired > fired, "round {round}");
+            // A worker that goes on wakes it.
+            blocks_until_it_is_found(&runtime, &recorder, round);
         }
     });
 }

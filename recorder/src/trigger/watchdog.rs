@@ -111,7 +111,7 @@ impl Watchdog {
         let is_active = self.look(shared, since);
         if is_active || !self.may_sleep(shared) {
             shared.control.watchdog_sleeps.store(0, Ordering::Relaxed);
-            self.due = Some(now + self.pace(shared));
+            self.due = Some(now + self.interval);
         } else {
             self.due = None;
         }
@@ -122,14 +122,6 @@ impl Watchdog {
         let control = shared.control;
         control.watchdog_sleeps.store(1, Ordering::SeqCst);
         shared.issue_barrier() && !control.slots().any(|slot| is_active(control, slot))
-    }
-
-    /// How long until the next look. When all that is polled has been told of already, it is only
-    /// waited for its end.
-    fn pace(&self, shared: &Shared) -> Duration {
-        let all_told = self.seen.values().all(|seen| seen.told == self.limits.len());
-        let waits = all_told && !self.seen.is_empty();
-        if waits { self.interval.max(shared.settings.generation_period / 4) } else { self.interval }
     }
 
     /// Looks at every slot. Says whether there is anybody to be watched.
