@@ -1,7 +1,7 @@
 //! What was recovered, and whether it holds what it must.
 
 use super::command::lookback;
-use super::service::WRITERS;
+use super::service::{Last, WRITERS};
 use lookback::Trace;
 use lookback::read::{Value, validate};
 use std::collections::HashSet;
@@ -37,8 +37,8 @@ impl Recovered {
     }
 
     /// Makes sure that it is sound, and holds the last event of each writer and all before it, as far
-    /// back as it goes.
-    pub fn holds(&self, last: &[u64; WRITERS], what: &str) {
+    /// back as it goes. How many of the writers' last events are from before all that there was room for.
+    pub fn holds(&self, last: &[Last; WRITERS], what: &str) -> usize {
         let from = &self.from;
         let violations = validate(&self.trace);
         let words: Vec<_> = violations.iter().take(5).map(ToString::to_string).collect();
@@ -62,15 +62,21 @@ impl Recovered {
             let is_new = numbers[writer].insert(field("number").unwrap());
             assert!(is_new, "{what}: {from}: an event is there twice");
         }
+        let oldest = &self.trace.generations()[0];
+        let mut reclaimed = 0;
         for (writer, (numbers, last)) in numbers.iter().zip(last).enumerate() {
+            let (first, newest) = (numbers.iter().min(), numbers.iter().max());
+            let is_there = numbers.contains(&last.number);
+            // The machine let the writer wait while others filled the arena.
+            let is_too_old = oldest.number.0 > 1 && last.wall < oldest.wall.0;
             assert!(
-                numbers.contains(last),
-                "{what}: {from}: writer {writer} told {last}, {:?}",
-                numbers.iter().max()
+                is_there || is_too_old,
+                "{what}: {from}: writer {writer} told {last:?}, there are {first:?} to {newest:?} since {oldest:?}",
             );
-            let (first, newest) = (numbers.iter().min().unwrap(), numbers.iter().max().unwrap());
-            let whole = newest - first + 1;
+            reclaimed += usize::from(!is_there);
+            let whole = first.zip(newest).map_or(0, |(first, newest)| newest - first + 1);
             assert_eq!(numbers.len() as u64, whole, "{what}: {from}: writer {writer} has gaps");
         }
+        reclaimed
     }
 }

@@ -33,13 +33,21 @@ pub fn shared_memory() -> PathBuf {
     if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
 }
 
+/// The last event that a writer has told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Last {
+    pub number: u64,
+    /// When it was emitted, or a moment before: nanoseconds since 1970.
+    pub wall: u64,
+}
+
 /// A running service.
 pub struct Child {
     process: std::process::Child,
     /// The service itself, which may be a child of the child.
     pub service: libc::pid_t,
     orders: std::process::ChildStdin,
-    told: mpsc::Receiver<[u64; WRITERS]>,
+    told: mpsc::Receiver<[Last; WRITERS]>,
     cgroup: Option<PathBuf>,
 }
 
@@ -76,8 +84,8 @@ impl Child {
         let mut process = command.spawn().unwrap();
         let orders = process.stdin.take().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
-        let (mut service, mut last, mut line) = (0, [0; WRITERS], String::new());
-        while last.contains(&0) {
+        let (mut service, mut last, mut line) = (0, [Last::default(); WRITERS], String::new());
+        while last.iter().any(|last| last.number == 0) {
             line.clear();
             let read = output.read_line(&mut line).unwrap();
             assert_ne!(read, 0, "the service did not begin");
@@ -88,7 +96,7 @@ impl Child {
                         std::fs::write(joined, pid.to_string()).unwrap();
                     }
                 }
-                Some(Told::Event(writer, number)) => last[writer] = number,
+                Some(Told::Event(writer, told)) => last[writer] = told,
                 None => {}
             }
         }
@@ -97,8 +105,8 @@ impl Child {
         std::thread::spawn(move || {
             let mut line = String::new();
             while matches!(output.read_line(&mut line), Ok(1..)) {
-                if let Some(Told::Event(writer, number)) = Told::parse(&line) {
-                    last[writer] = number;
+                if let Some(Told::Event(writer, told)) = Told::parse(&line) {
+                    last[writer] = told;
                 }
                 line.clear();
             }
@@ -113,9 +121,9 @@ impl Child {
         let _ = (&self.orders).write_all(&[order]);
     }
 
-    /// Waits until it has ended: the number of each writer's last event, and whether the kernel ended it
+    /// Waits until it has ended: each writer's last event, and whether the kernel ended it
     /// because the memory of its group had run out.
-    pub fn wait(mut self, what: &str) -> ([u64; WRITERS], bool) {
+    pub fn wait(mut self, what: &str) -> ([Last; WRITERS], bool) {
         let last = self.told.recv_timeout(Duration::from_secs(120));
         let last = last.unwrap_or_else(|_| panic!("{what}: it does not end"));
         self.process.wait().unwrap();
@@ -164,17 +172,18 @@ fn make_cgroup(directory: &Path) -> Option<PathBuf> {
 /// A line that the service has written.
 enum Told {
     Process(libc::pid_t),
-    Event(usize, u64),
+    Event(usize, Last),
 }
 
 impl Told {
     fn parse(line: &str) -> Option<Self> {
         // A line that is not whole is not told.
-        let mut words = line.strip_suffix('\n')?.split(' ');
-        match (words.next()?, words.next()?.parse().ok()?, words.next()) {
-            ("process", pid, None) => Some(Self::Process(pid)),
-            ("event", writer, Some(number)) if (writer as usize) < WRITERS => {
-                Some(Self::Event(writer as usize, number.parse().ok()?))
+        let (kind, numbers) = line.strip_suffix('\n')?.split_once(' ')?;
+        let numbers: Option<Vec<u64>> = numbers.split(' ').map(|word| word.parse().ok()).collect();
+        match (kind, &numbers?[..]) {
+            ("process", &[pid]) => Some(Self::Process(pid.try_into().ok()?)),
+            ("event", &[writer, number, wall]) if writer < WRITERS as u64 => {
+                Some(Self::Event(writer as usize, Last { number, wall }))
             }
             _ => None,
         }
@@ -190,20 +199,30 @@ fn tell(line: &str) {
 /// Emits a few events, and tells of the last.
 fn burst(writer: usize, number: &mut u64) {
     let region = lookback::region!("burst");
-    for _ in 0..1 + *number % 29 {
+    let (last, mut wall) = (*number + 1 + *number % 29, 0);
+    while *number < last {
         *number += 1;
+        if *number == last {
+            wall = now();
+        }
         lookback::event!("tick", writer = writer, number = *number);
     }
     serve(*number);
     drop(region);
     // What is emitted after the end of the recording is nobody's last event.
     if lookback::is_recording() {
-        tell(&format!("event {writer} {number}\n"));
+        tell(&format!("event {writer} {number} {wall}\n"));
     }
 }
 
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_nanos() as u64
+}
+
 /// Some work between events, as a service has: with it the arena goes back for about a second, and a
-/// writer that the machine leaves waiting for a while is still in it.
+/// writer that the machine leaves waiting for a while is mostly still in it.
 fn serve(number: u64) {
     let mut sum = number;
     for _ in 0..if cfg!(debug_assertions) { 100 } else { 4000 } {
