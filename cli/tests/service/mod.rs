@@ -192,14 +192,15 @@ fn losses(recorder: &Recorder) {
 fn flood(recorder: &Recorder) {
     let text = "x".repeat(1000);
     let lost = || recorder.stats().lost_in_all();
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while lost() == 0 {
-                    (0..2000).for_each(|_| lookback::event!("flood", text = &*text));
-                }
-            });
+    let until_lost = || {
+        while lost() == 0 {
+            (0..2000).for_each(|_| lookback::event!("flood", text = &*text));
         }
+    };
+    thread::scope(|scope| {
+        // Joined one by one: the end of the scope does not wait until their ends are recorded, or lost.
+        let threads = [scope.spawn(until_lost), scope.spawn(until_lost)];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     lookback::log!(INFO, "service", "it works");
     println!("\nlost {}", lost());
