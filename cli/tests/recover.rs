@@ -67,6 +67,26 @@ fn what_was_lost_at_the_end_is_counted() {
     }
 }
 
+/// Killed while it loses events, and those of tasks among them: what is there is sound, and no loss is
+/// told twice.
+#[test]
+fn what_is_left_of_a_process_that_was_losing_is_sound() {
+    for n in 0..8 {
+        let directory = service::directory();
+        let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));
+        let service = Service::with_box("tasks", &path);
+        std::thread::sleep(std::time::Duration::from_millis(n * 29));
+        service.kill();
+        assert_eq!(recover(&path, &out).code, 0);
+        is_sound(&out);
+        let info = lookback(&["info", out.to_str().unwrap(), "--json"]);
+        let info: Value = serde_json::from_str(&info.stdout).unwrap();
+        let count = |lost: &Value| lost["arena_full"].as_u64().unwrap_or_default();
+        let (told, all) = (count(&info["lost"]), count(&info["recorder"]["lost_total"]));
+        assert!(told <= all, "{info}");
+    }
+}
+
 /// Numbers that no process could have counted are told all the same.
 #[test]
 fn losses_without_number_are_survived() {
