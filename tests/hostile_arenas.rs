@@ -24,7 +24,7 @@ static BASE: LazyLock<Vec<u8>> =
     LazyLock::new(|| zstd::decode_all(damage::BASE).expect("the base is sound"));
 
 /// Every field of the header: where it is, and how many bytes it has.
-const FIELDS: [(usize, usize); 22] = [
+const FIELDS: [(usize, usize); 24] = [
     (offset::MAGIC, 8),
     (offset::VERSION, 4),
     (offset::HEADER_LENGTH, 4),
@@ -44,6 +44,8 @@ const FIELDS: [(usize, usize); 22] = [
     (offset::CRASH_NOTE, 8),
     (offset::CRASH_NOTE + 8, 8),
     (offset::CRASH_NOTE + 40, 8),
+    (offset::LOST + 8, 8),
+    (offset::LOST_AND_TOLD + 8, 8),
     (offset::METADATA, 4),
     (offset::METADATA + 4, 8),
     (offset::GENERATIONS, 8),
@@ -90,6 +92,31 @@ fn the_base_is_sound() {
     assert!(recovered.damage().is_empty(), "{:?}", recovered.damage());
     assert!(recovered.generations().count() > 2);
     assert!(survive(&BASE).unwrap() > 100);
+}
+
+/// A header tells of losses as long as it is believed, and as long as it is known what of them the end
+/// records tell.
+#[test]
+fn losses_that_may_be_wrong_are_not_told() {
+    let base = recover(&BASE).unwrap();
+    let newest = base.generations().filter(|(_, complete)| *complete).last().unwrap().0;
+    let with = |fields: &[(usize, u64)]| {
+        let mut arena = BASE.clone();
+        for (at, number) in fields {
+            arena[*at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        let mut file = Vec::new();
+        recover(&arena).unwrap().write_to(&mut file, "a test", "test").unwrap();
+        let trace = Trace::from_bytes(file).unwrap();
+        let number = |name| trace.metadata().number(name);
+        (number("lost.arena_full"), number("lost_untold.arena_full"))
+    };
+    let losses = [(offset::LOST + 8, 7), (offset::LOST_AND_TOLD + 8, 3)];
+    let and = |field| [losses[0], losses[1], field];
+    assert_eq!(with(&and((offset::COMPLETE, newest.0))), (Some(7), Some(4)));
+    // It died when the end record was there, and the note of it perhaps not.
+    assert_eq!(with(&and((offset::COMPLETE, newest.0 - 1))), (Some(7), None));
+    assert_eq!(with(&and((offset::HEAD, 0))), (None, None));
 }
 
 /// A bit of everything, in an arena that was gone round. `LOOKBACK_WRITE_GOLDEN=base` makes it the base.

@@ -154,6 +154,56 @@ fn a_request_is_a_task_unless_that_is_not_wanted() {
     });
 }
 
+/// Inside of a recorded task, as a runtime has them that records all of its own; however a request ends.
+#[test]
+fn a_request_inside_of_a_recorded_task_is_exported_soundly() {
+    alone("a_request_inside_of_a_recorded_task_is_exported_soundly", || {
+        use axum::body::Body;
+        use axum::http::Request;
+        use futures::FutureExt;
+        use lookback::RecordExt;
+        use std::panic::AssertUnwindSafe;
+        let place = tempfile::tempdir().unwrap();
+        let app = Router::new()
+            .route("/done", get(|| async { tokio::task::yield_now().await }))
+            .route("/never", get(std::future::pending::<()>))
+            .route(
+                "/panics",
+                get(|| async {
+                    if true {
+                        panic!("this is meant")
+                    }
+                }),
+            )
+            .layer(lookback::axum::layer());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let ask = |path: &'static str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let limit = Duration::from_millis(5);
+            let answer = AssertUnwindSafe(app.clone().call(request)).catch_unwind();
+            async move { tokio::time::timeout(limit, answer).await.is_ok() }.recorded("connection")
+        };
+        let all = || async { (ask("/done").await, ask("/never").await, ask("/panics").await) };
+        let recorder = start(place.path());
+        assert_eq!(runtime.block_on(all()), (true, false, true));
+        // The recording ends in the middle of one, which goes on in the next recording.
+        let unfinished = ask("/never");
+        let mut unfinished = Box::pin(unfinished);
+        assert!(runtime.block_on(async { unfinished.as_mut().now_or_never() }).is_none());
+        let before = common::stop(recorder);
+        let recorder = start(place.path());
+        assert!(!runtime.block_on(unfinished));
+        assert_eq!(runtime.block_on(all()), (true, false, true));
+        let after = common::stop(recorder);
+        for trace in [before, after] {
+            common::assert_sound(&trace);
+            let mut go = Vec::new();
+            lookback::read::export::go::export(&trace, &mut go).expect("memory takes it");
+            assert!(!go.is_empty());
+        }
+    });
+}
+
 #[test]
 fn a_request_is_a_span_around_what_it_does() {
     alone("a_request_is_a_span_around_what_it_does", || {

@@ -14,7 +14,7 @@ use lookback::read::{EventKind, TaskId, Trace};
 use lookback::tokio::{JoinSetExt, instrument};
 use lookback::{RecordExt, Recorder, Snapshot};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -201,6 +201,32 @@ fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
         let joined = common::events(&trace)
             .filter(|event| matches!(event.kind(), EventKind::PoolThread { .. }));
         assert_eq!(joined.count(), 3);
+        common::stop(recorder);
+    });
+}
+
+/// A worker that sleeps becomes another one, as a generation ends: it slept until then.
+#[test]
+fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
+    alone("a_worker_that_becomes_another_one_in_a_new_generation_slept_before", || {
+        use lookback_recorder::integration::Runtime;
+        static WORKER: AtomicUsize = AtomicUsize::new(0);
+        let recorder = start(1 << 20, Duration::ZERO);
+        let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
+        let runtime = Runtime::new(|| Some(WORKER.load(Ordering::Relaxed)), true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                runtime.thread_starts();
+                runtime.parks();
+                lookback::event!("sleeps");
+                advance();
+                WORKER.store(1, Ordering::Relaxed);
+                runtime.parks();
+                advance();
+                lookback::event!("after");
+            });
+        });
+        assert_sound(&recorder.snapshot().expect("a snapshot is taken"));
         common::stop(recorder);
     });
 }

@@ -121,7 +121,8 @@ impl<'a> Summary<'a> {
     fn lost(&self) -> BTreeMap<String, u64> {
         let mut lost = BTreeMap::new();
         for cause in self.generations.iter().flat_map(|generation| &generation.lost) {
-            *lost.entry(cause.name().into_owned()).or_default() += cause.count;
+            let sum: &mut u64 = lost.entry(cause.name().into_owned()).or_default();
+            *sum = sum.saturating_add(cause.count);
         }
         lost
     }
@@ -306,7 +307,7 @@ impl<'a> Summary<'a> {
             good().apply_to("none lost".to_owned())
         } else {
             let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
-            let all = count(lost.values().sum());
+            let all = count(sum(lost.values().copied()));
             bad().apply_to(format!("{all} lost ({})", causes.collect::<Vec<_>>().join(", ")))
         };
         let threads = counted(self.threads.len() as u64, "thread");
@@ -420,5 +421,10 @@ impl<'a> Summary<'a> {
 const MOST_ROWS: usize = 40;
 
 fn lost(generation: &GenerationInfo) -> u64 {
-    generation.lost.iter().map(|lost| lost.count).sum()
+    sum(generation.lost.iter().map(|lost| lost.count))
+}
+
+/// Of what a damaged file may say: any number.
+pub fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }

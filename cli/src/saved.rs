@@ -74,7 +74,8 @@ impl Saved {
     fn lost(&self) -> BTreeMap<String, u64> {
         let mut lost = BTreeMap::new();
         for cause in self.trace.generations().iter().flat_map(|generation| &generation.lost) {
-            *lost.entry(cause.name().into_owned()).or_default() += cause.count;
+            let sum: &mut u64 = lost.entry(cause.name().into_owned()).or_default();
+            *sum = sum.saturating_add(cause.count);
         }
         lost
     }
@@ -128,7 +129,10 @@ impl Saved {
         } else {
             let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
             let causes = causes.collect::<Vec<_>>().join(", ");
-            bad().apply_to(format!("{} lost ({causes})", count(lost.values().sum())))
+            bad().apply_to(format!(
+                "{} lost ({causes})",
+                count(crate::info::sum(lost.values().copied()))
+            ))
         };
         row("events", format!("{}, {lost}", amount(self.events(), self.last.threads())))?;
         self.last.print(crash.map(|crash| crash.os_thread), &mut out)?;

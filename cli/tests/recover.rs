@@ -57,6 +57,57 @@ fn what_was_lost_at_the_end_is_counted() {
         let info = lookback(&["info", file.to_str().unwrap(), "--json"]);
         let info: Value = serde_json::from_str(&info.stdout).unwrap();
         assert_eq!(info["recorder"]["lost_total"]["arena_full"], lost, "{info}");
+        // What its generations say of it is as much, if all of them are there.
+        let told = &info["lost"]["arena_full"];
+        let all = info["generations"][0]["number"] == 1;
+        assert!(if all { *told == lost } else { told.as_u64() <= Some(lost) }, "{info}");
+        let summary = lookback(&["summary", file.to_str().unwrap(), "--json"]);
+        let summary: Value = serde_json::from_str(&summary.stdout).unwrap();
+        assert_eq!(summary["losses"]["lost"]["arena_full"], *told, "{summary}");
+    }
+}
+
+/// Killed while it loses events, and those of tasks among them: what is there is sound, and no loss is
+/// told twice.
+#[test]
+fn what_is_left_of_a_process_that_was_losing_is_sound() {
+    for n in 0..8 {
+        let directory = service::directory();
+        let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));
+        let service = Service::with_box("tasks", &path);
+        std::thread::sleep(std::time::Duration::from_millis(n * 29));
+        service.kill();
+        assert_eq!(recover(&path, &out).code, 0);
+        is_sound(&out);
+        let info = lookback(&["info", out.to_str().unwrap(), "--json"]);
+        let info: Value = serde_json::from_str(&info.stdout).unwrap();
+        let count = |lost: &Value| lost["arena_full"].as_u64().unwrap_or_default();
+        let (told, all) = (count(&info["lost"]), count(&info["recorder"]["lost_total"]));
+        assert!(told <= all, "{info}");
+    }
+}
+
+/// Numbers that no process could have counted are told all the same.
+#[test]
+fn losses_without_number_are_survived() {
+    let directory = service::directory();
+    let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));
+    Service::with_box("flood", &path).kill();
+    let mut bytes = std::fs::read(&path).unwrap();
+    for cause in 1..=5 {
+        let at = lookback::read::wire::offset::LOST + 8 * cause;
+        bytes[at..at + 8].fill(0xff);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(recover(&path, &out).code, 0);
+    is_sound(&out);
+    for command in ["info", "summary", "doctor"] {
+        for more in [None, Some("--json")] {
+            let mut arguments = vec![command, out.to_str().unwrap()];
+            arguments.extend(more);
+            let ended = lookback(&arguments);
+            assert!(ended.code <= 1 && !ended.stderr.contains("panicked"), "{ended:?}");
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::window::{Wanted, Window};
 use lookback_snapshot::wire::{
-    ARENA_MAGIC, ArenaHeader, ClockKind, Metadata, Nanos, encode_event_table, key, offset,
+    ARENA_MAGIC, ArenaHeader, ClockKind, Loss, Metadata, Nanos, encode_event_table, key, offset,
 };
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -263,8 +263,8 @@ impl OutsideArena {
         metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
         metadata.add(key::CLOCK, self.clock.name());
         let mut after = self.header()?;
-        if after.complete > header.complete {
-            // What nobody had told of before has been told by now, and is in the copy or behind it.
+        if told(&after) != told(&header) {
+            // What nobody had told of before has been told by now, in the copy or behind it.
             after.lost_untold.clear();
         }
         after.add_losses_to(&mut metadata);
@@ -289,6 +289,12 @@ impl OutsideArena {
             Way::Memory(file, base) => file.read_exact_at(into, base.wrapping_add(from)),
         }
     }
+}
+
+/// How much end records have told of losses.
+fn told(header: &ArenaHeader) -> u64 {
+    let sum = |losses: &[(Loss, u64)]| losses.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+    sum(&header.lost).saturating_sub(sum(&header.lost_untold))
 }
 
 const NO_ARENA: &str = "at byte 0: not an arena of lookback: its first bytes are others";

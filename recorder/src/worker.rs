@@ -216,18 +216,23 @@ fn become_worker(slot: &'static Slot, inside: Option<Inside>, worker: Option<usi
     if place.who.load(Ordering::Relaxed) == who {
         return;
     }
-    if let (0, Some(inside)) = (who, inside) {
-        put(inside, Kind::WorkerStop, &[]);
+    // The place changes after what is written of it, which may begin a new generation: that states
+    // the thread as the last one left it.
+    let said = |kind: Kind, numbers: &[u64]| {
+        if let Some(inside) = inside {
+            put(inside, kind, numbers);
+        }
+    };
+    match worker {
+        Some(worker) => {
+            let tenure = TENURES.fetch_add(1, Ordering::Relaxed) + 1;
+            said(Kind::WorkerStart, &[runtime, worker as u64, tenure]);
+            place.tenure.store(tenure, Ordering::Relaxed);
+        }
+        None => said(Kind::WorkerStop, &[]),
     }
     place.parked.store(0, Ordering::Relaxed);
     place.seen.store(0, Ordering::Relaxed);
-    if let Some(worker) = worker {
-        let tenure = TENURES.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(inside) = inside {
-            put(inside, Kind::WorkerStart, &[runtime, worker as u64, tenure]);
-        }
-        place.tenure.store(tenure, Ordering::Relaxed);
-    }
     place.who.store(who, Ordering::Relaxed);
 }
 

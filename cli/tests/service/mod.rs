@@ -64,6 +64,7 @@ pub fn serve() {
         "forks" => forks(),
         "losses" => losses(&recorder),
         "flood" => flood(&recorder),
+        "tasks" => tasks(),
         "signal" => on_signal(),
         _ => hang(),
     }
@@ -192,18 +193,66 @@ fn losses(recorder: &Recorder) {
 fn flood(recorder: &Recorder) {
     let text = "x".repeat(1000);
     let lost = || recorder.stats().lost_in_all();
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while lost() == 0 {
-                    (0..2000).for_each(|_| lookback::event!("flood", text = &*text));
-                }
-            });
+    let until_lost = || {
+        while lost() == 0 {
+            (0..2000).for_each(|_| lookback::event!("flood", text = &*text));
         }
+    };
+    thread::scope(|scope| {
+        // Joined one by one: the end of the scope does not wait until their ends are recorded, or lost.
+        let threads = [scope.spawn(until_lost), scope.spawn(until_lost)];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     lookback::log!(INFO, "service", "it works");
     println!("\nlost {}", lost());
     hang();
+}
+
+/// Tasks that go from thread to thread and wake each other, for ever, with more recorded than there is
+/// room for.
+fn tasks() {
+    use lookback::RecordExt;
+    use std::collections::VecDeque;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+    type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+    static TASKS: Mutex<VecDeque<Task>> = Mutex::new(VecDeque::new());
+    static WAKERS: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+    let text = "x".repeat(1000);
+    let flood = || {
+        let text = &*text;
+        loop {
+            let task = TASKS.lock().unwrap().pop_front();
+            let mut left = 20;
+            let new = || -> Task {
+                Box::pin(
+                    std::future::poll_fn(move |context| {
+                        WAKERS.lock().unwrap().push(context.waker().clone());
+                        left -= 1;
+                        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .recorded("task"),
+                )
+            };
+            let mut task = task.unwrap_or_else(new);
+            let _region = lookback::region!("turn");
+            (0..50).for_each(|_| lookback::event!("flood", text = text));
+            if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                let mut tasks = TASKS.lock().unwrap();
+                if tasks.len() < 50 {
+                    tasks.push_back(task);
+                }
+                let more = if tasks.len() < 20 { Some(new()) } else { None };
+                tasks.extend(more);
+            }
+            let wakers = std::mem::take(&mut *WAKERS.lock().unwrap());
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    };
+    println!("\n{READY}{}", std::process::id());
+    thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(flood))));
 }
 
 /// Exits with 7 on SIGTERM, 8 on SIGUSR1; counts each.

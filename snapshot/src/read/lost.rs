@@ -36,6 +36,12 @@ impl Lost {
         }
     }
 
+    /// Takes a cause out.
+    fn take(list: &mut Vec<Self>, code: u64) -> u64 {
+        let at = list.iter().position(|lost| lost.code == code);
+        at.map_or(0, |at| list.remove(at).count)
+    }
+
     pub(super) fn list(pairs: &[(u64, u64)]) -> Vec<Self> {
         let mut list = Vec::new();
         for (code, count) in pairs {
@@ -45,16 +51,21 @@ impl Lost {
     }
 }
 
-/// A generation's end record tells what was lost in it. Of those that have none because the process died,
-/// the metadata tells; what their streams do not have of it stands with the last of them.
-pub(super) fn add_untold(infos: &mut [GenerationInfo], metadata: &Metadata) {
+/// A generation's end record tells what was lost in it. Of those at the end that have none, because the
+/// process died, the metadata tells, and is right: their streams lack what was lost last, and begin with
+/// what a thread lost in the generation before, whose end record has told of it. `told` is how many
+/// generations there are up to the last one with an end record.
+pub(super) fn add_untold(infos: &mut [GenerationInfo], told: usize, metadata: &Metadata) {
     for cause in Loss::ALL {
-        let Some(untold) = metadata.number(&format!("{}{cause}", key::LOST_UNTOLD)) else {
+        let Some(mut rest) = metadata.number(&format!("{}{cause}", key::LOST_UNTOLD)) else {
             continue;
         };
-        let cut = infos.iter().filter(|info| !info.complete).flat_map(|info| &info.lost);
-        let known = cut.filter(|lost| lost.code == cause as u64);
-        let rest = known.fold(untold, |rest, lost| rest.saturating_sub(lost.count));
+        // The newer a generation is, the less of what it says is of an earlier one.
+        for info in infos[told..].iter_mut().rev() {
+            let said = Lost::take(&mut info.lost, cause as u64).min(rest);
+            Lost::add(&mut info.lost, cause as u64, said);
+            rest -= said;
+        }
         if let Some(last) = infos.last_mut() {
             Lost::add(&mut last.lost, cause as u64, rest);
         }
@@ -91,10 +102,33 @@ mod tests {
         metadata.add("lost_untold.arena_full", 10_u64);
         metadata.add("lost_untold.no_place", 3_u64);
         let mut infos = [info(true, &[(1, 99)]), info(false, &[(1, 4)]), info(false, &[(1, 1)])];
-        add_untold(&mut infos, &metadata);
+        add_untold(&mut infos, 1, &metadata);
         let lost = infos.map(|info| info.lost);
         assert_eq!(lost[..2], [Lost::list(&[(1, 99)]), Lost::list(&[(1, 4)])]);
         assert_eq!(lost[2], Lost::list(&[(1, 6), (5, 3)]));
-        add_untold(&mut [], &metadata);
+        add_untold(&mut [], 0, &metadata);
+    }
+
+    #[test]
+    fn what_an_end_record_has_told_is_not_told_again() {
+        let lost_after = |untold: u64, told: usize, infos: &mut [GenerationInfo]| {
+            let mut metadata = Metadata::default();
+            metadata.add("lost_untold.arena_full", untold);
+            add_untold(infos, told, &metadata);
+            infos.iter().map(|info| info.lost.clone()).collect::<Vec<_>>()
+        };
+        let list = |count| Lost::list(&[(1, count)]);
+        // A thread that has lost events says so in its next block, which may be of the next generation.
+        let mut infos = [info(true, &[(1, 99)]), info(false, &[(1, 99)])];
+        assert_eq!(lost_after(10, 1, &mut infos), [list(99), list(10)]);
+        assert_eq!(lost_after(0, 1, &mut infos), [list(99), list(0)]);
+        let mut infos = [info(true, &[]), info(false, &[(1, 99)]), info(false, &[(1, 4)])];
+        assert_eq!(lost_after(10, 1, &mut infos), [list(0), list(6), list(4)]);
+        // For one that has no end record, because there was no room for it, the next one tells.
+        let mut infos = [info(false, &[(1, 7)]), info(true, &[(1, 9)]), info(false, &[(1, 2)])];
+        assert_eq!(lost_after(5, 2, &mut infos), [list(7), list(9), list(5)]);
+        // There was no room for anything of the last one.
+        let mut infos = [info(false, &[]), info(true, &[(1, 9)])];
+        assert_eq!(lost_after(5, 2, &mut infos), [list(0), list(14)]);
     }
 }

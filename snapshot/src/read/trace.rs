@@ -116,12 +116,18 @@ impl Trace {
     pub fn generations(&self) -> &[GenerationInfo] {
         self.generations.get_or_init(|| {
             let spots = self.catalog.frames.iter().filter_map(|frame| frame.as_ref().ok());
-            let infos = spots.map(|spot| match self.contents(spot, None) {
-                Ok(contents) => contents.info,
-                Err(error) => unreadable(spot, error),
-            });
-            let mut infos: Vec<_> = infos.collect();
-            add_untold(&mut infos, self.metadata());
+            let (mut infos, mut told) = (Vec::new(), 0);
+            for spot in spots {
+                let (info, has_end) = match self.contents(spot, None) {
+                    Ok(contents) => (contents.info, contents.end.is_some()),
+                    Err(error) => (unreadable(spot, error), spot.complete),
+                };
+                infos.push(info);
+                if has_end {
+                    told = infos.len();
+                }
+            }
+            add_untold(&mut infos, told, self.metadata());
             infos
         })
     }

@@ -55,7 +55,7 @@ pub struct Recovered<'a> {
 /// Nothing can be recovered from it, and why. Damage is no error: see [`Recovered::damage`].
 pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
     let mut damage = Vec::new();
-    let header = ArenaHeader::parse_damaged(arena, |what| damage.push(what.to_owned()))
+    let mut header = ArenaHeader::parse_damaged(arena, |what| damage.push(what.to_owned()))
         .map_err(RecoverError::NoArena)?;
     let data = &arena[offset::DATA..];
     let capacity = scan::capacity(data, header.capacity).ok_or(RecoverError::Empty)?;
@@ -67,6 +67,11 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
     }
     let mut blocks = scan::blocks(data, capacity);
     let bounds = Bounds::of(&header, &blocks, &mut damage);
+    if bounds.are_unknown() {
+        // Nor are its counts believed.
+        header.lost.clear();
+        header.lost_untold.clear();
+    }
     blocks.retain(|block| bounds.hold(block));
     let mut found = BTreeMap::<Generation, Vec<Block<'_>>>::new();
     for block in blocks {
@@ -78,6 +83,10 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
         .collect();
     finish(&mut generations, &header);
     let generations: Vec<_> = generations.into_iter().map(|part| part.frame).collect();
+    if generations.iter().any(|frame| frame.complete && frame.number > header.complete) {
+        // It died between a generation's end record and the note of what that tells.
+        header.lost_untold.clear();
+    }
     if generations.is_empty() {
         return Err(RecoverError::Empty);
     }
@@ -177,13 +186,14 @@ struct Bounds {
 }
 
 impl Bounds {
+    const NONE: Self = Self {
+        tail: Position(0),
+        head: Position(u64::MAX),
+        oldest: Generation(0),
+        newest: Generation(u64::MAX),
+    };
+
     fn of(header: &ArenaHeader, blocks: &[Block<'_>], damage: &mut Vec<String>) -> Self {
-        let everything = Self {
-            tail: Position(0),
-            head: Position(u64::MAX),
-            oldest: Generation(0),
-            newest: Generation(u64::MAX),
-        };
         let newest = header.running.max(header.complete);
         let sane = header.tail <= header.head
             && header.head - header.tail <= header.capacity
@@ -196,9 +206,13 @@ impl Bounds {
         };
         if !sane || blocks.iter().any(later) {
             damage.push("its header does not fit its blocks, and is not believed".to_owned());
-            return everything;
+            return Self::NONE;
         }
         Self { tail: header.tail, head: header.head, oldest: header.oldest, newest }
+    }
+
+    fn are_unknown(&self) -> bool {
+        self.newest == Self::NONE.newest
     }
 
     fn hold(&self, block: &Block<'_>) -> bool {

@@ -106,7 +106,7 @@ pub struct ArenaHeader {
     pub crash: Option<CrashNote>,
     /// Events lost since the recording began, by cause; causes that did not occur are left out.
     pub lost: Vec<(Loss, u64)>,
-    /// Of those, the ones that no generation's end record tells of.
+    /// Of each of these causes, how many no generation's end record tells of. That may be none.
     pub lost_untold: Vec<(Loss, u64)>,
     /// Where the next block is carved.
     pub head: Position,
@@ -192,10 +192,12 @@ impl ArenaHeader {
             &[]
         });
         let lost = Loss::ALL.map(|cause| (cause, u64_at(offset::LOST + 8 * cause as usize)));
-        let lost_untold = lost.map(|(cause, count)| {
-            let told = u64_at(offset::LOST_AND_TOLD + 8 * cause as usize);
-            (cause, count.saturating_sub(told))
-        });
+        let lost: Vec<_> = lost.into_iter().filter(|(_, count)| *count > 0).collect();
+        let untold = |(cause, count): &(Loss, u64)| {
+            let told = u64_at(offset::LOST_AND_TOLD + 8 * *cause as usize);
+            (*cause, count.saturating_sub(told))
+        };
+        let lost_untold = lost.iter().map(untold).collect();
         Ok(Self {
             capacity,
             pid: u32_at(offset::PID),
@@ -206,8 +208,8 @@ impl ArenaHeader {
             window: Nanos(u64_at(offset::WINDOW)),
             ended: u64_at(offset::ENDED) == 1,
             crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::LOST]),
-            lost: lost.into_iter().filter(|(_, count)| *count > 0).collect(),
-            lost_untold: lost_untold.into_iter().filter(|(_, count)| *count > 0).collect(),
+            lost,
+            lost_untold,
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
             oldest: Generation(u64_at(offset::OLDEST)),
@@ -259,11 +261,12 @@ mod tests {
         bytes[offset::LOST_AND_TOLD + 8 * Loss::NoPlace as usize] = 2;
         let header = ArenaHeader::parse_damaged(&bytes, |_| ()).unwrap();
         assert_eq!(header.lost, [(Loss::ArenaFull, 9), (Loss::NoPlace, 1)]);
-        assert_eq!(header.lost_untold, [(Loss::ArenaFull, 2)]);
+        assert_eq!(header.lost_untold, [(Loss::ArenaFull, 2), (Loss::NoPlace, 0)]);
         let mut metadata = Metadata::default();
         header.add_losses_to(&mut metadata);
         assert_eq!(metadata.number("lost.arena_full"), Some(9));
         assert_eq!(metadata.number("lost_untold.arena_full"), Some(2));
+        assert_eq!(metadata.number("lost_untold.no_place"), Some(0));
     }
 
     proptest! {

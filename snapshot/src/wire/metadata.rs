@@ -61,7 +61,7 @@ pub mod key {
     /// Number, with the name of a cause after it: events lost since the start.
     pub const LOST: &str = "lost.";
     /// Number, with the name of a cause after it: events lost since the last generation that has an end
-    /// record.
+    /// record. It stands there for each cause that has lost any events, be it 0.
     pub const LOST_UNTOLD: &str = "lost_untold.";
     /// Number: the fatal signal that the process died of.
     pub const CRASH_SIGNAL: &str = "crash.signal";
