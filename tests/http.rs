@@ -186,13 +186,16 @@ fn a_request_inside_of_a_recorded_task_is_exported_soundly() {
         let all = || async { (ask("/done").await, ask("/never").await, ask("/panics").await) };
         let recorder = start(place.path());
         assert_eq!(runtime.block_on(all()), (true, false, true));
-        // The recording ends in the middle of one, which goes on in the next recording.
+        // The recording ends in the middle of one, and begins in the middle of another.
         let unfinished = ask("/never");
-        let mut unfinished = Box::pin(unfinished);
+        let mut unfinished = std::pin::pin!(unfinished);
         assert!(runtime.block_on(async { unfinished.as_mut().now_or_never() }).is_none());
         let before = common::stop(recorder);
+        let unseen = ask("/never");
+        let mut unseen = std::pin::pin!(unseen);
+        assert!(runtime.block_on(async { unseen.as_mut().now_or_never() }).is_none());
         let recorder = start(place.path());
-        assert!(!runtime.block_on(unfinished));
+        assert_eq!(runtime.block_on(async { (unfinished.await, unseen.await) }), (false, false));
         assert_eq!(runtime.block_on(all()), (true, false, true));
         let after = common::stop(recorder);
         for trace in [before, after] {

@@ -231,6 +231,25 @@ fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
     });
 }
 
+/// No event tells that the place of a task is another one's, if that was not seen to begin.
+#[test]
+fn a_task_that_is_taken_up_gets_no_place_that_another_has_just_left() {
+    alone("a_task_that_is_taken_up_gets_no_place_that_another_has_just_left", || {
+        use futures::FutureExt;
+        let unseen = || Box::pin(async { tokio::task::yield_now().await }.recorded("unseen"));
+        let mut all: Vec<_> = (0..3).map(|_| unseen()).collect();
+        let recorder = start(1 << 20, Duration::from_secs(3600));
+        for unseen in &mut all {
+            assert!(async {}.recorded("seen").now_or_never().is_some());
+            let _ = unseen.now_or_never();
+            let trace = common::read(&recorder.snapshot().expect("a snapshot is taken"));
+            common::assert_sound(&trace);
+        }
+        drop(all);
+        common::assert_sound(&common::stop(recorder));
+    });
+}
+
 #[test]
 fn a_storm_of_tasks_is_recorded_soundly() {
     alone("a_storm_of_tasks_is_recorded_soundly", || {

@@ -38,6 +38,7 @@ real! {
     mod listing;
     mod macros;
     mod mapping;
+    mod observed;
     mod ordinary;
     #[cfg(target_os = "linux")]
     mod outside;
@@ -113,7 +114,8 @@ real! {
                 add_reference, create, current, enter, exit, follows, give_up, log, record, site_of,
             };
         }
-        pub use crate::task::{Errand, Observed};
+        pub use crate::observed::Observed;
+        pub use crate::task::Errand;
         pub use crate::text::{StackText, TextRoom};
         pub use crate::worker::Runtime;
     }

@@ -99,7 +99,7 @@ impl Task {
     pub(crate) fn create(site: &'static Site) -> Option<Self> {
         let writer = Writer::enter()?;
         let inside = writer.inside();
-        let (place, sequence) = take_place(inside, site)?;
+        let (place, sequence) = take_place(inside, site, |_| true)?;
         let (_, _, generation) = inside.parts();
         let incarnation = place.wakers.incarnation.load(Ordering::Relaxed);
         place.words.take_place();
@@ -124,8 +124,10 @@ impl Task {
     pub(crate) fn adopt(site: &'static Site) -> Option<Self> {
         let writer = Writer::enter()?;
         let inside = writer.inside();
-        let (place, sequence) = take_place(inside, site)?;
         let (_, _, generation) = inside.parts();
+        // No event says that the place is another task's from now on: it is its own for the whole generation.
+        let is_fit = |place: &Place| place.words.is_unmentioned_in(generation);
+        let (place, sequence) = take_place(inside, site, is_fit)?;
         place.words.adopt(generation, sequence);
         Some(Self(place))
     }
@@ -162,39 +164,6 @@ impl Drop for Task {
         end_unpolled(self.0);
         self.0.wakers.end();
         give_up(self.0);
-    }
-}
-
-/// A task that is seen from outside alone, by its executor's hooks: nobody wraps its future, so who
-/// wakes it is not known. To be ended once.
-#[derive(Clone, Copy, Debug)]
-pub struct Observed(&'static Place);
-
-impl Observed {
-    /// Begins now, with this name. `None` if nothing is recorded.
-    #[must_use]
-    pub fn new(name: &'static str, place: &'static Location<'static>) -> Option<Self> {
-        Some(Self(Task::create(crate::places::site_of(name, place))?.into_place()))
-    }
-
-    /// A poll begins on this thread. Says whether it is recorded; only then does it have an end.
-    pub fn begin_poll(self) -> bool {
-        begin_poll(self.0)
-    }
-
-    /// The poll ends that [`begin_poll`](Self::begin_poll) said is recorded.
-    pub fn end_poll(self) {
-        end_poll(self.0, Outcome::Pending);
-    }
-
-    /// The task is over: in the poll that is going on (`polled`), or because it was dropped.
-    pub fn end(self, polled: bool) {
-        if polled {
-            end_poll(self.0, Outcome::Ready);
-            Task(self.0).finish();
-        } else {
-            drop(Task(self.0));
-        }
     }
 }
 
@@ -238,10 +207,15 @@ impl Errand {
 
 /// Takes a place for a task of this name, with one reference to it, and the sequence number that it
 /// begins with.
-fn take_place(inside: Inside, site: &'static Site) -> Option<(&'static Place, u64)> {
+fn take_place(
+    inside: Inside,
+    site: &'static Site,
+    is_fit: impl Fn(&Place) -> bool,
+) -> Option<(&'static Place, u64)> {
     let (slot, control, _) = inside.parts();
     let complete = control.complete.load(Ordering::Acquire);
-    let taken = TASKS.take(&slot.free_tasks, |place| place.words.is_free_for(complete));
+    let is_free = |place: &Place| place.words.is_free_for(complete) && is_fit(place);
+    let taken = TASKS.take(&slot.free_tasks, is_free);
     let Some(place) = taken else {
         // The thread's own state is as it was: nothing has to be stated again.
         inside.count_lost(Loss::NoPlace);

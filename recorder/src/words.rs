@@ -330,6 +330,12 @@ impl Words {
         // One that was never used has no generation, and is as old as any.
         !word.is_alive() && (word.0 == 0 || word.age(complete) >= -1)
     }
+
+    /// Whether no task of this place has been mentioned in `generation`.
+    pub(crate) fn is_unmentioned_in(&self, generation: u64) -> bool {
+        let word = self.own();
+        word.0 == 0 || word.age(generation) > 0
+    }
 }
 
 #[cfg(all(test, not(loom)))]
