@@ -20,14 +20,9 @@ fn builder(path: &Path) -> Builder {
     Recorder::builder().max_bytes(BYTES).black_box(path)
 }
 
-/// A place for boxes: in memory where that can be had.
+/// A place for boxes: in memory where that can be had, and written to.
 fn directory() -> tempfile::TempDir {
-    let shared = Path::new("/dev/shm");
-    if shared.is_dir() {
-        tempfile::tempdir_in(shared).unwrap()
-    } else {
-        tempfile::tempdir().unwrap()
-    }
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn names(directory: &Path) -> Vec<String> {

@@ -93,7 +93,8 @@ fn nothing_starts_with_what_is_not_understood() {
             error.to_string(),
             "as a service prints it that ends with it"
         );
-        return println!("error: {error}");
+        // On a line of its own: with one processor the test's name stands before it, unended.
+        return println!("\nerror: {error}");
     }
     let expected = [
         (

@@ -321,19 +321,38 @@ fn no_arena_is_handed_over_to_another_user() {
     if unsafe { libc::geteuid() } != 0 {
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let (test, socket) = (place.path().join("test"), place.path().join("socket"));
-    // By another process: while this one has it open, a test that forks keeps it from being run.
-    let mut copy = Command::new("cp");
-    assert!(copy.arg(std::env::current_exe().unwrap()).arg(&test).status().unwrap().success());
-    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    for path in [place.path(), &test, &socket] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
-    }
+    let as_user = |test: &Path, user| {
+        let mut command = Command::new(test);
+        command.args(["service", "--exact", "--nocapture"]).uid(user).current_dir("/");
+        command
+    };
+    // The path of a socket must be short, and the other user must be able to reach the program, and
+    // to run it: not every TMPDIR is such a place, and nor is every /dev/shm.
+    let places = [std::env::temp_dir(), "/dev/shm".into(), "/tmp".into(), "/var/tmp".into()];
+    let found = places.iter().find_map(|place| {
+        let place = tempfile::tempdir_in(place).ok()?;
+        let (test, socket) = (place.path().join("test"), place.path().join("socket"));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).ok()?;
+        // By another process: while this one has it open, a test that forks keeps it from being run.
+        let mut copy = Command::new("cp");
+        copy.arg(std::env::current_exe().unwrap())
+            .arg(&test)
+            .status()
+            .ok()?
+            .success()
+            .then_some(())?;
+        for path in [place.path(), &test, &socket] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).ok()?;
+        }
+        // With nothing to do, it ends.
+        let runs = as_user(&test, 65534).output().is_ok_and(|output| output.status.success());
+        runs.then_some((place, test, socket, listener))
+    });
+    let (_place, test, socket, listener) =
+        found.unwrap_or_else(|| panic!("another user can run nothing in any of {places:?}"));
     for (user, bytes) in [(65534, 0), (0, 1)] {
-        let mut command = Command::new(&test);
-        command.args(["service", "--exact", "--nocapture"]).env("LOOKBACK_TEST_SERVICE", "hang");
-        command.env(lookback::RUN_SOCKET, &socket).uid(user).current_dir("/");
+        let mut command = as_user(&test, user);
+        command.env("LOOKBACK_TEST_SERVICE", "hang").env(lookback::RUN_SOCKET, &socket);
         let service = Service::run(&mut command);
         let mut handed_over = Vec::new();
         listener.accept().unwrap().0.read_to_end(&mut handed_over).unwrap();

@@ -102,7 +102,9 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     #[test]
     fn only_regular_files_of_the_directory_itself_are_snapshots() {
@@ -117,7 +119,11 @@ mod tests {
         fs::write(directory.join("notes.txt"), "x").unwrap();
         symlink(place.path().join("secret.lbk"), directory.join("link.lbk")).unwrap();
         symlink("nowhere", directory.join("dangling.lbk")).unwrap();
-        let socket = std::os::unix::net::UnixListener::bind(directory.join("socket.lbk")).unwrap();
+        // Through its descriptor where there is one: the path itself may be too long for a socket.
+        let opened = File::open(&directory).unwrap();
+        let through = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        let short = if through.is_dir() { &through } else { &directory };
+        let socket = std::os::unix::net::UnixListener::bind(short.join("socket.lbk")).unwrap();
         let pipe = directory.join("pipe.lbk");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let names: Vec<_> = list(&directory).unwrap().into_iter().map(|s| s.name).collect();

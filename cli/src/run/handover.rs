@@ -187,21 +187,27 @@ fn receive(stream: &UnixStream) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_socket_that_others_may_have_made_is_not_asked_at() {
         let place = tempfile::tempdir().unwrap();
-        let (directory, socket) = (place.path().join("lookback-run-1-0"), "socket");
-        DirBuilder::new().mode(0o755).create(&directory).unwrap();
-        let listener = UnixListener::bind(directory.join(socket)).unwrap();
+        let directory = place.path().join("lookback-run-1-0");
+        fs::create_dir(&directory).unwrap();
+        // Whatever the umask is.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        // Through its descriptor: the path itself may be too long for a socket.
+        let opened = File::open(&directory).unwrap();
+        let socket = PathBuf::from(format!("/proc/self/fd/{}/socket", opened.as_raw_fd()));
+        let listener = UnixListener::bind(&socket).unwrap();
         listener.set_nonblocking(true).unwrap();
-        assert!(!is_left_over(&directory, &directory.join(socket)));
+        assert!(!is_left_over(&directory, &socket));
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         // Nor is one that lives, and is ours, taken away; when it is no more, it is.
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(!is_left_over(&directory, &directory.join(socket)));
+        assert!(!is_left_over(&directory, &socket));
         drop(listener);
-        assert!(is_left_over(&directory, &directory.join(socket)));
+        assert!(is_left_over(&directory, &socket));
     }
 }

@@ -75,7 +75,7 @@ fn the_last_event_of_every_writer_outlives_every_end() {
         let keeper = Keeper::ALL[kill as usize / End::ALL.len() % Keeper::ALL.len()];
         let moment = Duration::from_micros(random.below(60_000));
         let what = format!("kill {kill} (seed {seed}): {end:?}, {keeper:?}, after {moment:?}");
-        let directory = tempfile::tempdir_in(service::shared_memory()).unwrap();
+        let directory = service::directory();
         let child = Child::start(directory.path(), keeper.has_box(), keeper.has_run(), end);
         std::thread::sleep(moment);
         end.bring_about(&child);

@@ -27,10 +27,9 @@ pub fn is_child() -> bool {
     std::env::var_os(DIRECTORY).is_some()
 }
 
-/// Where boxes belong.
-pub fn shared_memory() -> PathBuf {
-    let shared = Path::new("/dev/shm");
-    if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
+/// A directory where boxes belong: in memory where that can be had, and written to.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// The last event that a writer has told of.
