@@ -366,7 +366,7 @@ impl Advancer {
         let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
         let mut out =
             Statuses::new(self.control, generation, reserved.base, room).write(silent);
-        let lost = self.put_end(&mut out, tally);
+        let lost = self.put_end(&mut out, generation, tally);
         let length = out.len().min(reserved.room);
         // SAFETY: the block was reserved for this, has `room` bytes behind its header, and its
         // generation is not complete.
@@ -380,15 +380,16 @@ impl Advancer {
         length
     }
 
-    fn put_end(&mut self, out: &mut Vec<u8>, tally: &Tally) -> Vec<(Loss, u64)> {
+    fn put_end(&mut self, out: &mut Vec<u8>, generation: u64, tally: &Tally) -> Vec<(Loss, u64)> {
         out.push(Kind::End as u8);
         put_varint(out, tally.events);
         put_varint(out, tally.bytes);
         put_varint(out, tally.blocks);
         let mut lost = Vec::new();
         for cause in Loss::ALL {
-            let total = self.control.lost(cause);
-            let new = total - std::mem::replace(&mut self.told[cause as usize], total);
+            let total = self.control.lost_until(generation, cause);
+            let told = std::mem::replace(&mut self.told[cause as usize], total);
+            let new = total.saturating_sub(told);
             if new > 0 {
                 lost.push((cause, new));
             }

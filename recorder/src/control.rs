@@ -226,6 +226,13 @@ impl Control {
         of_slots + self.lost[cause as usize].load(Ordering::Relaxed)
     }
 
+    /// As [`lost`](Self::lost), up to the end of `generation`, as far as it is known: what is counted
+    /// without an event's number may be of the next one.
+    pub(crate) fn lost_until(&self, generation: u64, cause: Loss) -> u64 {
+        let of_slots: u64 = self.slots().map(|slot| slot.lost_until(generation, cause)).sum();
+        of_slots + self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
     /// Asks the collector for an early advance. Safe in a signal handler: one futex call at most.
     #[cold]
     pub(crate) fn request_advance(&self) {

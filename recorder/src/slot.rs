@@ -23,7 +23,7 @@ use crate::task::Place;
 use crate::worker::WorkerPlace;
 use lookback_snapshot::wire::Loss;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many open regions of a thread are restated; deeper ones are counted.
 pub(crate) const MAX_REGIONS: usize = 64;
@@ -78,6 +78,8 @@ pub(crate) struct Slot {
     /// Events lost since the last block, not yet told in the stream.
     pub(crate) lost_here: Cell<u64>,
     lost: [AtomicU64; Loss::ALL.len() + 1],
+    /// As `lost`, before the newest generation that the owner adopted.
+    lost_before: [AtomicU64; Loss::ALL.len() + 1],
 
     /// The thread's number, 0 while the slot is free.
     pub(crate) thread: AtomicU64,
@@ -115,6 +117,25 @@ impl Slot {
 
     pub(crate) fn lost(&self, cause: Loss) -> u64 {
         self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The owner is about to adopt a new generation: what it has lost until now was lost before that.
+    pub(crate) fn mark_losses(&self) {
+        for (before, lost) in self.lost_before.iter().zip(&self.lost) {
+            before.store(lost.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// What was lost up to the end of `generation`; asked when no newer one but the next can be.
+    pub(crate) fn lost_until(&self, generation: u64, cause: Loss) -> u64 {
+        let lost = self.lost(cause);
+        // As with a note of the slot's state: if the owner is still not seen in the next generation,
+        // it has lost nothing of this in it.
+        fence(Ordering::Acquire);
+        if self.gate.entered() <= generation {
+            return lost;
+        }
+        self.lost_before[cause as usize].load(Ordering::Relaxed)
     }
 
     /// The base time of the block that is being filled; there must be one.

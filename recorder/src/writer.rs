@@ -278,6 +278,7 @@ impl Inside {
             return;
         }
         self.retire_block();
+        slot.mark_losses();
         slot.gate.adopt(self.generation);
         slot.sequence.set(0);
         slot.forget_last();
@@ -363,8 +364,9 @@ impl Inside {
 
     fn use_up_number(self, cause: Loss) {
         let slot = self.slot;
-        self.count_lost(cause);
+        // First, so that it counts among the losses of this generation.
         self.adopt();
+        self.count_lost(cause);
         self.retire_block();
         slot.next_event.set(slot.next_event.get() + 1);
         slot.lost_here.set(slot.lost_here.get() + 1);

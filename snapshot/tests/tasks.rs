@@ -148,6 +148,13 @@ fn a_task_that_nobody_stated_does_not_exist() {
         ),
         &["task 7.2 is listed as not mentioned, and it is mentioned"],
     );
+    // One whose begin was lost, and so was the end of the one before it.
+    let before = "task_status task=7 incarnation=1 sequence=4 state=1 site=1\n@20 task_poll task=7 sequence=5";
+    assert_task(
+        &format!("{before}{listed}"),
+        &["task 7.2 is listed as not mentioned, and its place is another's"],
+    );
+    assert_found(&lossy(1, &on_thread(&format!("{before}{listed}")), "[1:2]"), &[]);
 }
 
 #[test]

@@ -79,6 +79,9 @@ pub(super) struct Begin {
     pub(super) differs: Option<SpanId>,
     /// Tasks that are both listed and mentioned by who owns them.
     pub(super) twice: Option<TaskId>,
+    /// Tasks that are listed, and in whose place another one was before: its end, and their begin, must
+    /// have been lost.
+    pub(super) succeeds: Option<TaskId>,
 }
 
 /// What a block says of the stream that it is a part of: a record may refer to one in an earlier
@@ -297,7 +300,8 @@ impl Begin {
         self.tasks.dedup_by(|later, first| {
             let same = later.id.index == first.id.index;
             if same && later.sequence.is_none() {
-                self.twice.get_or_insert(later.id);
+                let found = if later.id == first.id { &mut self.twice } else { &mut self.succeeds };
+                found.get_or_insert(later.id);
             }
             same
         });

@@ -371,6 +371,9 @@ impl Check<'_> {
         if let Some(task) = of.begin.twice {
             self.say(format!("task {task} is listed as not mentioned, and it is mentioned"));
         }
+        if let Some(task) = of.begin.succeeds.filter(|_| !self.lost) {
+            self.say(format!("task {task} is listed as not mentioned, and its place is another's"));
+        }
         if let Some(span) = of.begin.differs {
             self.say(format!("span {span} has two statuses that differ"));
         }
