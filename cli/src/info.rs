@@ -1,5 +1,6 @@
 //! `lookback info`: what is in a snapshot.
 
+use crate::losses;
 use crate::outcome::{Damage, Verdict, open};
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
 use crate::text::{bar, bytes, count, counted, duration, escape, without_fraction};
@@ -119,12 +120,7 @@ impl<'a> Summary<'a> {
 
     /// Events that were lost in its time, by cause.
     fn lost(&self) -> BTreeMap<String, u64> {
-        let mut lost = BTreeMap::new();
-        for cause in self.generations.iter().flat_map(|generation| &generation.lost) {
-            let sum: &mut u64 = lost.entry(cause.name().into_owned()).or_default();
-            *sum = sum.saturating_add(cause.count);
-        }
-        lost
+        losses::by_cause(self.generations)
     }
 
     /// The time that it covers; of a damaged one, that of the generations that are left.
@@ -307,7 +303,7 @@ impl<'a> Summary<'a> {
             good().apply_to("none lost".to_owned())
         } else {
             let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
-            let all = count(sum(lost.values().copied()));
+            let all = count(losses::sum(lost.values().copied()));
             bad().apply_to(format!("{all} lost ({})", causes.collect::<Vec<_>>().join(", ")))
         };
         let threads = counted(self.threads.len() as u64, "thread");
@@ -421,10 +417,5 @@ impl<'a> Summary<'a> {
 const MOST_ROWS: usize = 40;
 
 fn lost(generation: &GenerationInfo) -> u64 {
-    sum(generation.lost.iter().map(|lost| lost.count))
-}
-
-/// Of what a damaged file may say: any number.
-pub fn sum(counts: impl Iterator<Item = u64>) -> u64 {
-    counts.fold(0, u64::saturating_add)
+    losses::sum(generation.lost.iter().map(|lost| lost.count))
 }

@@ -12,6 +12,7 @@ mod export;
 mod glob;
 mod info;
 mod last_events;
+mod losses;
 mod open_regions;
 mod outcome;
 mod output;

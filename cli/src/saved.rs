@@ -2,6 +2,7 @@
 
 use crate::demo::shell_word;
 use crate::last_events::{LastEvents, amount};
+use crate::losses;
 use crate::outcome::Damage;
 use crate::output::{Output, write_new};
 use crate::terminal::{bad, dim, good, name, odd, strong};
@@ -72,12 +73,7 @@ impl Saved {
     }
 
     fn lost(&self) -> BTreeMap<String, u64> {
-        let mut lost = BTreeMap::new();
-        for cause in self.trace.generations().iter().flat_map(|generation| &generation.lost) {
-            let sum: &mut u64 = lost.entry(cause.name().into_owned()).or_default();
-            *sum = sum.saturating_add(cause.count);
-        }
-        lost
+        losses::by_cause(self.trace.generations())
     }
 
     /// How far back it goes.
@@ -129,10 +125,8 @@ impl Saved {
         } else {
             let causes = lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
             let causes = causes.collect::<Vec<_>>().join(", ");
-            bad().apply_to(format!(
-                "{} lost ({causes})",
-                count(crate::info::sum(lost.values().copied()))
-            ))
+            bad()
+                .apply_to(format!("{} lost ({causes})", count(losses::sum(lost.values().copied()))))
         };
         row("events", format!("{}, {lost}", amount(self.events(), self.last.threads())))?;
         self.last.print(crash.map(|crash| crash.os_thread), &mut out)?;

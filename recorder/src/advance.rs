@@ -27,7 +27,7 @@ use crate::timing::{Timings, put_pairs};
 
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, ClockRecord, Generation, Kind, Loss,
-    Position, ThreadNumber, pack_committed, offset, put_varint,
+    Position, ThreadNumber, offset, pack_committed, put_varint,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -83,7 +83,7 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
     row("covered", &plain, &covered(coverage), out)?;
     row("events", &plain, &events(coverage), out)?;
     let losses = &report.losses.table;
-    let lost = crate::info::sum(losses.lost.values().copied());
+    let lost = crate::losses::sum(losses.lost.values().copied());
     match lost {
         0 => row("lost", &good(), "none", out)?,
         lost => {

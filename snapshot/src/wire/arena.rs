@@ -65,7 +65,8 @@ pub mod offset {
     /// Where the data begins in this version.
     pub const DATA: usize = GENERATIONS + ENTRY * super::GENERATION_SLOTS;
 
-    const _: () = assert!(LOST + 8 * (super::Loss::ALL.len() + 1) <= LOST_AND_TOLD);
+    const COUNTS: usize = 8 * (super::Loss::ALL.len() + 1);
+    const _: () = assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= METADATA);
 }
 
 /// An entry of the generation table: eight u64, in the order of the fields.
