@@ -219,7 +219,7 @@ fn a_future_version_is_refused_in_words() {
     let said = message(&frame(&content));
     assert_eq!(
         said,
-        "<memory>: at byte 0: format version 7; this program reads up to 2: use a newer lookback"
+        "<memory>: at byte 0: format version 7; this program reads up to 3: use a newer lookback"
     );
 }
 

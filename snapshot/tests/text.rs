@@ -32,7 +32,7 @@ fn assert_survives(bytes: Vec<u8>) {
 fn a_file_survives_being_text() {
     assert_survives(file(&service(3)));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/");
-    for version in ["v1.lbk", "v2.lbk"] {
+    for version in ["v1.lbk", "v2.lbk", "v3.lbk"] {
         assert_survives(std::fs::read(format!("{path}{version}")).unwrap());
     }
 }

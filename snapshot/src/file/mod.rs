@@ -24,7 +24,7 @@ pub(crate) use index::{
 };
 
 /// The newest version of the file format, which is the one that is written.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 /// The first eight bytes of the metadata frame's content.
 pub(crate) const FILE_MAGIC: [u8; 8] = *b"LOOKBACK";
