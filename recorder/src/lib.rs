@@ -45,6 +45,7 @@ real! {
     mod places;
     mod polls;
     mod process;
+    mod reasons;
     mod recorded;
     mod recorder;
     mod settings;

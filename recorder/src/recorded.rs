@@ -4,7 +4,7 @@
 //! by whom its waker was woken.
 
 use crate::life::Life;
-use crate::site::Site;
+use crate::reasons::Reason;
 use crate::task::{Outcome, Place, begin_poll, end_poll};
 use crate::waker::Lent;
 use std::future::Future;
@@ -96,7 +96,8 @@ impl Drop for Polled<'_> {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub struct WaitingFor<F> {
-    site: &'static Site,
+    /// Dropped first: what the future's destructors wait for is another matter.
+    reason: Reason,
     future: F,
 }
 
@@ -109,12 +110,9 @@ impl<F: Future> Future for WaitingFor<F> {
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
         let result = unsafe { Pin::new_unchecked(&mut this.future) }.poll(context);
-        if result.is_pending()
-            && let Some(slot) = crate::thread::present_slot()
-            && slot.waits_for.get().is_none()
-        {
-            // The innermost one is set first, and stands.
-            slot.waits_for.set(Some(this.site));
+        match result {
+            Poll::Pending => this.reason.stands(),
+            Poll::Ready(_) => this.reason.is_over(),
         }
         result
     }
@@ -136,8 +134,11 @@ pub trait RecordExt: Future + Sized {
     }
 
     /// Says what the task waits for while this future is pending: it stands in the trace as the
-    /// reason of its block. Where a task waits for several futures at once, the one that was polled
-    /// first is the reason.
+    /// reason of its block, if the future still waits when the task's poll ends: not if it was done
+    /// or dropped in that poll. Where a task waits for several such futures at once, the one that was
+    /// polled first is the reason, of one around another the inner one. A future that was not polled
+    /// in the task's last poll is no reason; one that is kept though nobody polls it any more is one
+    /// up to the end of the poll.
     ///
     /// ```
     /// use lookback_recorder::RecordExt;
@@ -149,7 +150,8 @@ pub trait RecordExt: Future + Sized {
     /// ```
     #[track_caller]
     fn waiting_for(self, what: &'static str) -> WaitingFor<Self> {
-        WaitingFor { site: crate::places::site_of(what, Location::caller()), future: self }
+        let site = crate::places::site_of(what, Location::caller());
+        WaitingFor { reason: Reason::new(site), future: self }
     }
 }
 

@@ -18,6 +18,7 @@
 use crate::control::{Control, MAX_SLOTS};
 use crate::gate::Gate;
 use crate::groups::Cache;
+use crate::reasons::Reasons;
 use crate::site::Site;
 use crate::task::Place;
 use crate::worker::WorkerPlace;
@@ -58,10 +59,8 @@ pub(crate) struct Slot {
     pub(crate) span_depth: AtomicU32,
     /// How many polls the thread is in.
     pub(crate) poll_depth: AtomicU32,
-    /// What was committed when the last poll ended, or a number that never is.
-    pub(crate) poll_ended: Cell<u64>,
-    /// What the task being polled is about to wait for, if that is known.
-    pub(crate) waits_for: Cell<Option<&'static Site>>,
+    /// What the tasks being polled are about to wait for, as far as that is known.
+    pub(crate) reasons: Reasons,
     /// Which worker the thread is.
     pub(crate) worker: WorkerPlace,
     pub(crate) free_tasks: Cache,
@@ -150,6 +149,7 @@ impl Slot {
         self.depth.store(0, Ordering::Relaxed);
         self.poll_depth.store(0, Ordering::Relaxed);
         self.errands.store(0, Ordering::Relaxed);
+        self.reasons.forget_from(0);
         self.span_depth.store(0, Ordering::Relaxed);
         self.worker.clear();
         self.forget_last();
@@ -160,7 +160,6 @@ impl Slot {
         self.created_last.set(0);
         self.exited_last.set(0);
         self.exited_at.set(u64::MAX);
-        self.poll_ended.set(u64::MAX);
     }
 
     /// The thread's name, as the operating system has it: at most 15 bytes.

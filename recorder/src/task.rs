@@ -286,11 +286,8 @@ fn begin_recorded_poll(place: &'static Place) -> bool {
         ready.leave();
         return begin_poll_slowly(place);
     }
-    // A worker that has done nothing since its last poll began this one right behind it.
-    let follows = slot.poll_ended.get() == slot.committed.get();
-    let now = if follows { slot.last.get() } else { ready.now() };
     let sequence = word.sequence() + 1;
-    ready.write(Kind::TaskPoll, now, |cursor| {
+    ready.write(Kind::TaskPoll, ready.now(), |cursor| {
         // SAFETY: there is room for a record of a task.
         unsafe { put_two(cursor, u64::from(TASKS.index_of(place)), sequence) };
     });
@@ -322,7 +319,6 @@ fn push(slot: &Slot, place: &'static Place, depth: u32) {
         poll.store(std::ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
     }
     slot.poll_depth.store(depth + 1, Ordering::Relaxed);
-    slot.waits_for.set(None);
 }
 
 #[inline(always)]
@@ -336,7 +332,7 @@ fn pop(slot: &Slot) {
 pub(crate) fn end_poll(place: &'static Place, outcome: Outcome) {
     let Some(ready) = Ready::enter(RECORD) else { return end_poll_slowly(place, outcome) };
     let (slot, word) = (ready.slot, place.words.own());
-    let plain = Words::is_plain(word, ready.generation) && slot.waits_for.get().is_none();
+    let plain = Words::is_plain(word, ready.generation) && slot.reasons.is_empty();
     let (kind, status) = match outcome {
         Outcome::Pending if plain => (Kind::TaskPending, Status::Idle),
         Outcome::Ready if plain => (Kind::TaskReady, Status::Dead),
@@ -348,9 +344,6 @@ pub(crate) fn end_poll(place: &'static Place, outcome: Outcome) {
     ready.write(kind, ready.now(), |_| {});
     place.words.written(ready.generation, status, word.sequence() + 1);
     pop(slot);
-    if slot.worker.sleeps_seen() {
-        slot.poll_ended.set(slot.committed.get());
-    }
     ready.leave();
 }
 
@@ -361,8 +354,11 @@ fn end_poll_slowly(place: &'static Place, outcome: Outcome) {
     // Inside the gate even if tracing was turned off: the stack is only touched there.
     let Some(writer) = Writer::enter_slot(control(), slot) else { return };
     let inside = writer.inside();
+    let depth = slot.poll_depth.load(Ordering::Relaxed);
     let (kind, status) = match outcome {
-        Outcome::Pending if slot.waits_for.get().is_some() => (Kind::TaskWaits, Status::Idle),
+        Outcome::Pending if slot.reasons.first_of(depth).is_some() => {
+            (Kind::TaskWaits, Status::Idle)
+        }
         Outcome::Pending => (Kind::TaskPending, Status::Idle),
         Outcome::Ready => (Kind::TaskReady, Status::Dead),
         Outcome::Panicked => (Kind::TaskPanic, Status::Dead),
@@ -372,7 +368,7 @@ fn end_poll_slowly(place: &'static Place, outcome: Outcome) {
     } else {
         place.words.unrecorded(status, place.words.own().sequence() + 1);
     }
-    slot.waits_for.set(None);
+    slot.reasons.forget_from(depth);
     pop(slot);
 }
 
@@ -393,7 +389,7 @@ fn end_unpolled(place: &'static Place) {
 
 /// Writes the owner's transition to `status`, and what has to be stated before it; or loses it.
 fn transition(inside: Inside, place: &'static Place, kind: Kind, status: Status) {
-    let (slot, _, generation) = inside.parts();
+    let (_, _, generation) = inside.parts();
     let word = place.words.own();
     let sequence = word.sequence() + 1;
     let written = write_transition(inside, place, kind, sequence);
@@ -406,7 +402,6 @@ fn transition(inside: Inside, place: &'static Place, kind: Kind, status: Status)
             place.words.lost(generation, status, sequence);
         }
     }
-    slot.poll_ended.set(u64::MAX);
 }
 
 fn write_transition(
@@ -416,8 +411,11 @@ fn write_transition(
     sequence: u64,
 ) -> Result<(), Loss> {
     let (slot, _, generation) = inside.parts();
-    let waits_for = match slot.waits_for.get() {
-        Some(site) if kind == Kind::TaskWaits => Some(site.id(inside)?),
+    let waits_for = match kind {
+        Kind::TaskWaits => {
+            let depth = slot.poll_depth.load(Ordering::Relaxed);
+            slot.reasons.first_of(depth).map(|site| site.id(inside)).transpose()?
+        }
         _ => None,
     };
     // Making room may begin a new block, or a new generation, which states what this thread polls.
@@ -509,11 +507,6 @@ pub(crate) fn wake(place: &'static Place) -> Woke {
                 // SAFETY: there is room for a record of a task.
                 unsafe { put_two(cursor, u64::from(TASKS.index_of(place)), word.sequence()) };
             });
-            let slot = ready.slot;
-            if slot.worker.sleeps_seen() && slot.poll_depth.load(Ordering::Relaxed) == 0 {
-                // The executor itself wakes, between two polls: the next one follows at once, too.
-                slot.poll_ended.set(slot.committed.get());
-            }
             ready.leave();
             Woke::Told
         }

@@ -21,9 +21,6 @@ pub(crate) struct WorkerPlace {
     who: AtomicU64,
     tenure: AtomicU64,
     parked: AtomicU32,
-    /// Which of its hooks were called on the thread, of a runtime all of whose tasks are recorded:
-    /// [`PARKS`], [`UNPARKS`].
-    seen: AtomicU32,
     /// The runtime + 1 whose pool the thread is of, 0 for none.
     pool: AtomicU32,
 }
@@ -37,18 +34,7 @@ pub(crate) struct Held {
     pub(crate) pool: u32,
 }
 
-/// The hook for parks was called, and that for their ends.
-const PARKS: u32 = 1;
-const UNPARKS: u32 = 2;
-
 impl WorkerPlace {
-    /// Whether the thread is a worker that neither sleeps nor polls unseen: then what it does next after
-    /// a poll, it does at once.
-    #[inline(always)]
-    pub(crate) fn sleeps_seen(&self) -> bool {
-        self.seen.load(Ordering::Relaxed) == PARKS | UNPARKS
-    }
-
     pub(crate) fn held(&self) -> Held {
         Held {
             who: self.who.load(Ordering::Relaxed),
@@ -62,7 +48,6 @@ impl WorkerPlace {
     pub(crate) fn clear(&self) {
         self.who.store(0, Ordering::Relaxed);
         self.parked.store(0, Ordering::Relaxed);
-        self.seen.store(0, Ordering::Relaxed);
         self.pool.store(0, Ordering::Relaxed);
     }
 }
@@ -89,17 +74,14 @@ static ASK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runtime {
     number: u32,
-    /// Whether no task of it goes unrecorded.
-    all: bool,
 }
 
 impl Runtime {
-    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is;
-    /// `all`, that every task of it is recorded.
+    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is.
     #[must_use]
-    pub fn new(ask: fn() -> Option<usize>, all: bool) -> Self {
+    pub fn new(ask: fn() -> Option<usize>) -> Self {
         ASK.store(ask as *mut (), Ordering::Release);
-        Self { number: RUNTIMES.fetch_add(1, Ordering::Relaxed), all }
+        Self { number: RUNTIMES.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Its number, from 0.
@@ -155,10 +137,6 @@ impl Runtime {
         let turn = |slot: &'static Slot, inside: Option<Inside>| {
             self.take_in(slot, inside);
             become_worker(slot, inside, Some(worker));
-            let seen = slot.worker.seen.load(Ordering::Relaxed);
-            let hook = if parked { PARKS } else { UNPARKS };
-            let seen = if self.all { seen | hook } else { 0 };
-            slot.worker.seen.store(seen, Ordering::Relaxed);
             let was = slot.worker.parked.load(Ordering::Relaxed) != 0;
             if was != parked {
                 if let Some(inside) = inside {
@@ -232,7 +210,6 @@ fn become_worker(slot: &'static Slot, inside: Option<Inside>, worker: Option<usi
         None => said(Kind::WorkerStop, &[]),
     }
     place.parked.store(0, Ordering::Relaxed);
-    place.seen.store(0, Ordering::Relaxed);
     place.who.store(who, Ordering::Relaxed);
 }
 

@@ -432,7 +432,6 @@ impl Inside {
         slot.block.set(block);
         slot.room.set(length - BLOCK_HEADER as u32);
         slot.committed.set(0);
-        slot.poll_ended.set(u64::MAX);
         slot.exited_at.set(u64::MAX);
         slot.last.set(now);
         true

@@ -22,7 +22,6 @@ pub struct Hooks {
     thread_stop: Option<Hook>,
     thread_park: Option<Hook>,
     thread_unpark: Option<Hook>,
-    all_tasks: bool,
 }
 
 impl fmt::Debug for Hooks {
@@ -32,7 +31,6 @@ impl fmt::Debug for Hooks {
             .field("thread_stop", &self.thread_stop.is_some())
             .field("thread_park", &self.thread_park.is_some())
             .field("thread_unpark", &self.thread_unpark.is_some())
-            .field("all_tasks", &self.all_tasks)
             .finish()
     }
 }
@@ -64,16 +62,6 @@ impl Hooks {
         on_thread_park thread_park;
         /// To be called when a worker goes on.
         on_thread_unpark thread_unpark;
-    }
-
-    /// Promises that every task of the runtime is recorded: none is spawned by Tokio itself, as
-    /// libraries do. Then a poll that follows upon another one on the same worker begins where that
-    /// one ended, and saves the clock a reading. With an unrecorded task between them, its time would be
-    /// put down to the next one, so this is not assumed.
-    #[must_use]
-    pub fn all_tasks_are_recorded(mut self) -> Self {
-        self.all_tasks = true;
-        self
     }
 }
 
@@ -119,9 +107,8 @@ pub fn instrument(builder: &mut Builder) -> Instrumented {
 
 /// As [`instrument`], and calls these hooks as well.
 pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
-    let Hooks { thread_start, thread_stop, thread_park, thread_unpark, all_tasks } = hooks;
-    // The hooks of an unstable Tokio see every task.
-    let runtime = Runtime::new(worker_index, all_tasks || cfg!(tokio_unstable));
+    let Hooks { thread_start, thread_stop, thread_park, thread_unpark } = hooks;
+    let runtime = Runtime::new(worker_index);
     let both = |ours: fn(Runtime), theirs: Option<Hook>, theirs_first: bool| {
         move || match &theirs {
             None => ours(runtime),

@@ -35,9 +35,7 @@ fn main() -> Result<()> {
         Some("bare") => measure(Bare, &options),
         Some("dial9") => measure(Dial9, &options),
         #[cfg(feature = "lookback")]
-        Some("lookback") => measure(Lookback::Default, &options),
-        #[cfg(feature = "lookback")]
-        Some("lookback-all") => measure(Lookback::AllTasksAreRecorded, &options),
+        Some("lookback") => measure(Lookback, &options),
         Some(name) => bail!("no candidate {name}"),
     }
 }
@@ -88,10 +86,7 @@ fn candidates(options: &Options) -> Result<Vec<Candidate>> {
     };
     let mut candidates = vec![candidate("bare", "bare", 0), candidate("bare, again", "bare", 0)];
     #[cfg(feature = "lookback")]
-    candidates.extend([
-        candidate("lookback", "lookback", 0),
-        candidate("lookback, all tasks are recorded", "lookback-all", 0),
-    ]);
+    candidates.push(candidate("lookback", "lookback", 0));
     candidates.push(candidate("dial9", "dial9", 0));
     if let Some(program) = options.unstable_program("tasks")? {
         let base = candidates.len();

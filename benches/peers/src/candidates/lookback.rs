@@ -3,18 +3,12 @@
 use super::{BYTES, Tasks};
 use anyhow::ensure;
 use lookback::Recorder;
-use lookback::tokio::Hooks;
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 
 /// Recorded by lookback.
 #[derive(Clone, Copy, Debug)]
-pub enum Lookback {
-    /// As it is by default: Tokio may have tasks that nobody records.
-    Default,
-    /// With the promise that there are none, which saves the clock a reading at most polls.
-    AllTasksAreRecorded,
-}
+pub struct Lookback;
 
 impl Tasks for Lookback {
     type Recorder = Recorder;
@@ -24,11 +18,7 @@ impl Tasks for Lookback {
     }
 
     fn runtime(self, _recorder: &Recorder, mut builder: Builder) -> anyhow::Result<Runtime> {
-        let hooks = match self {
-            Lookback::Default => Hooks::new(),
-            Lookback::AllTasksAreRecorded => Hooks::new().all_tasks_are_recorded(),
-        };
-        let _ = lookback::tokio::instrument_with(&mut builder, hooks);
+        let _ = lookback::tokio::instrument(&mut builder);
         Ok(builder.build()?)
     }
 

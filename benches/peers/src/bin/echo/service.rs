@@ -33,11 +33,11 @@ pub fn run(name: &str) -> Result<()> {
             serve(Bare)
         }
         #[cfg(feature = "lookback")]
-        "lookback" => serve(lookback_peers::candidates::Lookback::Default),
+        "lookback" => serve(lookback_peers::candidates::Lookback),
         #[cfg(feature = "lookback")]
         "lookback-spans" => {
             set_global_default(lookback::tracing::subscriber())?;
-            serve(lookback_peers::candidates::Lookback::Default)
+            serve(lookback_peers::candidates::Lookback)
         }
         "dial9" => serve(Dial9),
         "dial9-spans" => {

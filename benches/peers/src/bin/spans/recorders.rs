@@ -61,10 +61,10 @@ fn lookback(
     measure: impl FnOnce(&Shapes, &mut dyn FnMut()),
 ) -> Result<()> {
     use lookback_peers::candidates::Lookback;
-    let recorder = Lookback::Default.start()?;
+    let recorder = Lookback.start()?;
     set_global_default(subscriber)?;
     measure(&TRACING, &mut || ());
-    Lookback::Default.stop(recorder)
+    Lookback.stop(recorder)
 }
 
 /// dial9's layer records on threads that have a handle of it, as those of its runtime do. It does

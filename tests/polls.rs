@@ -1,0 +1,253 @@
+//! What is said of a poll is of that poll: when it began, what its task waits for when it is over.
+//! What is right is found out by the program itself, with its own clock.
+
+mod common;
+
+use common::alone;
+use lookback::read::{EventKind, TaskId, Trace};
+use lookback::tokio::instrument;
+use lookback::{RecordExt, Recorder};
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+fn start() -> Recorder {
+    common::start_with(4 << 20, Duration::from_secs(3600))
+}
+
+fn current_thread() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    assert!(instrument(&mut builder).is_whole());
+    builder.build().expect("a runtime")
+}
+
+/// Keeps the thread busy.
+fn spin(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// How long the longest poll of each name took.
+fn longest(trace: &Trace) -> HashMap<String, Duration> {
+    let mut begun: HashMap<TaskId, u64> = HashMap::new();
+    let mut longest: HashMap<String, Duration> = HashMap::new();
+    for event in common::events(trace) {
+        match event.kind() {
+            EventKind::TaskPoll { task } => drop(begun.insert(task, event.time().0)),
+            EventKind::TaskPending { task, .. } | EventKind::TaskReady { task } => {
+                let Some(began) = begun.remove(&task) else { continue };
+                let took = Duration::from_nanos(event.time().0 - began);
+                let entry = longest.entry(event.name().to_owned()).or_default();
+                *entry = took.max(*entry);
+            }
+            _ => {}
+        }
+    }
+    longest
+}
+
+/// A task that says by its own clock how long its longest poll took, and yields a few times.
+async fn brief(took: &mut Duration) {
+    for _ in 0..3 {
+        let mut first = true;
+        std::future::poll_fn(|context| {
+            let began = Instant::now();
+            let again = std::mem::replace(&mut first, false);
+            if again {
+                context.waker().wake_by_ref();
+            }
+            *took = began.elapsed().max(*took);
+            if again { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+    }
+}
+
+/// Whatever takes long between two polls, and is not recorded, is no part of the next one: an
+/// unrecorded root future, an unrecorded task, one on a `LocalSet`, what is outside of `block_on`.
+#[test]
+fn a_poll_takes_no_blame_for_what_ran_before_it() {
+    alone("a_poll_takes_no_blame_for_what_ran_before_it", || {
+        let recorder = start();
+        let long = Duration::from_millis(60);
+        let runtime = current_thread();
+        let mut judged = Duration::ZERO;
+        // The root future is nobody's task.
+        runtime.block_on(async {
+            let task = tokio::spawn(
+                async {
+                    let mut took = Duration::ZERO;
+                    brief(&mut took).await;
+                    took
+                }
+                .recorded("behind the root"),
+            );
+            tokio::task::yield_now().await;
+            spin(long);
+            judged = judged.max(task.await.unwrap());
+        });
+        // A task that nobody recorded.
+        runtime.block_on(async {
+            let first = tokio::spawn(async {}.recorded("first"));
+            let long = tokio::spawn(async move { spin(long) });
+            let last = tokio::spawn(
+                async {
+                    let mut took = Duration::ZERO;
+                    brief(&mut took).await;
+                    took
+                }
+                .recorded("behind a task"),
+            );
+            first.await.unwrap();
+            long.await.unwrap();
+            judged = judged.max(last.await.unwrap());
+        });
+        // One on a `LocalSet`.
+        let set = tokio::task::LocalSet::new();
+        set.block_on(&runtime, async {
+            let first = tokio::task::spawn_local(async {}.recorded("first"));
+            let long = tokio::task::spawn_local(async move { spin(long) });
+            let last = tokio::task::spawn_local(
+                async {
+                    let mut took = Duration::ZERO;
+                    brief(&mut took).await;
+                    took
+                }
+                .recorded("on a set"),
+            );
+            first.await.unwrap();
+            long.await.unwrap();
+            judged = judged.max(last.await.unwrap());
+        });
+        // What is between two calls of `block_on`.
+        runtime.block_on(async {}.recorded("first"));
+        spin(long);
+        runtime.block_on(
+            async {
+                let mut took = Duration::ZERO;
+                brief(&mut took).await;
+                judged = judged.max(took);
+            }
+            .recorded("behind the outside"),
+        );
+        let trace = common::stop(recorder);
+        let longest = longest(&trace);
+        for name in ["behind the root", "behind a task", "on a set", "behind the outside"] {
+            // The machine may have taken the core away in a poll; then the judge has seen it too.
+            let took = longest[name];
+            assert!(took < long / 2 + judged, "{name}: {took:?}, judged {judged:?}");
+        }
+    });
+}
+
+/// The reasons of the polls of the task of this name, `-` for none.
+fn reasons(trace: &Trace, name: &str) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for event in common::events(trace).filter(|event| event.name() == name) {
+        if let EventKind::TaskPending { waits_for, .. } = event.kind() {
+            reasons.push(waits_for.map_or_else(|| "-".to_owned(), |site| site.name.to_owned()));
+        }
+    }
+    reasons
+}
+
+/// Pending at the first poll, done at the second, which it asks for at once.
+async fn once() {
+    tokio::task::yield_now().await;
+}
+
+#[test]
+fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
+    alone("the_reason_is_that_of_what_still_waits_when_the_poll_ends", || {
+        let recorder = start();
+        let runtime = current_thread();
+        let run = |name: &'static str, future: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+            runtime.block_on(future.recorded(name));
+        };
+        // The time is up: what was waited for is dropped, and then something else is waited for.
+        run(
+            "timeout",
+            Box::pin(async {
+                let wait = std::future::pending::<()>().waiting_for("database");
+                let _ = tokio::time::timeout(Duration::from_millis(2), wait).await;
+                once().waiting_for("cache").await;
+                once().await;
+            }),
+        );
+        // A branch that loses is dropped in the poll in which the other one wins.
+        run(
+            "select",
+            Box::pin(async {
+                let (send, receive) = oneshot::channel::<()>();
+                let mut send = Some(send);
+                tokio::select! {
+                    biased;
+                    _ = receive.waiting_for("loser") => unreachable!("its sender is here"),
+                    () = std::future::ready(()).waiting_for("winner") => {}
+                }
+                once().await;
+                drop(send.take());
+            }),
+        );
+        // What is done is not waited for any more.
+        run(
+            "join",
+            Box::pin(async {
+                let mut sooner = Box::pin(once().waiting_for("sooner"));
+                let mut later = Box::pin(std::future::pending::<()>().waiting_for("later"));
+                // Polled twice in one poll: pending, then done.
+                std::future::poll_fn(|context| {
+                    assert!(sooner.as_mut().poll(context).is_pending());
+                    assert!(later.as_mut().poll(context).is_pending());
+                    std::task::Poll::Ready(())
+                })
+                .await;
+                let mut seen = false;
+                std::future::poll_fn(|context| {
+                    let _ = later.as_mut().poll(context);
+                    let first = !std::mem::replace(&mut seen, true);
+                    assert!(!first || sooner.as_mut().poll(context).is_ready());
+                    context.waker().wake_by_ref();
+                    if first { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+                })
+                .await;
+            }),
+        );
+        // A poll inside of a poll has reasons of its own, and leaves the others alone.
+        run(
+            "outer",
+            Box::pin(async {
+                let inner = once().waiting_for("inner's").recorded("inner");
+                let outer = std::future::pending::<()>().waiting_for("outer's");
+                tokio::select! {
+                    biased;
+                    () = outer => {}
+                    () = inner => {}
+                }
+            }),
+        );
+        // The innermost of several around each other; the outer one when the inner one is over.
+        run(
+            "nested",
+            Box::pin(
+                async {
+                    once().waiting_for("inside").await;
+                    once().await;
+                }
+                .waiting_for("around"),
+            ),
+        );
+        let trace = common::stop(recorder);
+        assert_eq!(reasons(&trace, "timeout"), ["database", "cache", "-"]);
+        assert_eq!(reasons(&trace, "select"), ["-"]);
+        assert_eq!(reasons(&trace, "join"), ["later"]);
+        assert_eq!(reasons(&trace, "outer"), ["outer's"]);
+        assert_eq!(reasons(&trace, "inner"), ["inner's"]);
+        assert_eq!(reasons(&trace, "nested"), ["inside", "around"]);
+    });
+}
