@@ -1,10 +1,10 @@
 //! `lookback events`: every event of a snapshot, in order, a line each.
 
-use crate::glob::Pattern;
 use crate::open_regions::OpenRegions;
-use crate::outcome::{Damage, Verdict, open};
+use crate::outcome::{Damage, Verdict, complain, open};
 use crate::terminal::{bad, dim, name, odd, strong};
 use crate::text::{duration, escape, parse_duration, quote, seconds};
+use crate::wanted::{Filters, Wanted};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use lookback::read::read::text::write_text;
@@ -29,6 +29,9 @@ region; of a task, a worker or a span which it is (`task`, `span`, `worker`), an
 place 7. Numbers that JSON does not have (NaN) are null; `cut` names \
 the fields that were too long to be recorded as a whole.
 
+A thread, task, span, kind, generation or name of which there is no event is an error, which says what \
+there is; the exit code is 1 then.
+
 With --records it prints the text form of the file, which says all that is in it, record by record.
 
 Examples:
@@ -44,11 +47,20 @@ pub struct Events {
     #[arg(long)]
     json: bool,
     /// Print every record as it stands in the file, definitions and statuses included
-    #[arg(long, conflicts_with_all = ["json", "thread", "kind", "name", "last", "limit"])]
+    #[arg(long, conflicts_with_all = ["json", "thread", "task", "span", "kind", "generation", "name", "last", "limit"])]
     records: bool,
     /// Only of this thread, by name or number; may be given more than once
     #[arg(long, value_name = "NAME|NUMBER")]
     thread: Vec<String>,
+    /// Only of this task, by its id (7, 7.2), or while it was polled; may be given more than once
+    #[arg(long, value_name = "ID")]
+    task: Vec<String>,
+    /// Only of this span, by its id, or directly inside of it; may be given more than once
+    #[arg(long, value_name = "ID")]
+    span: Vec<String>,
+    /// Only of this generation; may be given more than once
+    #[arg(long, value_name = "NUMBER")]
+    generation: Vec<u64>,
     /// Only of this kind; may be given more than once
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
@@ -64,9 +76,13 @@ pub struct Events {
 }
 
 fn kinds() -> PossibleValuesParser {
-    let mut names: Vec<_> =
-        EVENT_TABLE.iter().filter(|row| row.class == Class::Event).map(|row| row.name).collect();
-    names.dedup();
+    // Several kinds of records may have one name. They stay in the order of the table.
+    let mut names: Vec<&str> = Vec::new();
+    for row in EVENT_TABLE.iter().filter(|row| row.class == Class::Event) {
+        if !names.contains(&row.name) {
+            names.push(row.name);
+        }
+    }
     PossibleValuesParser::new(names)
 }
 
@@ -81,6 +97,13 @@ impl Events {
             self.print(&trace, &mut damage, out)
         };
         match printed {
+            Ok(missing) if !missing.is_empty() => {
+                damage.tell();
+                missing
+                    .iter()
+                    .for_each(|what| complain(&format!("{}: {what}", self.file.display())));
+                Ok(Verdict::Bad)
+            }
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
             _ => Ok(damage.tell()),
         }
@@ -91,7 +114,7 @@ impl Events {
         trace: &Trace,
         damage: &mut Damage,
         out: &mut impl Write,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<String>> {
         let mut out = io::BufWriter::with_capacity(CHUNK, out);
         write_text(trace, &mut out)?;
         for generation in trace.generations() {
@@ -99,11 +122,19 @@ impl Events {
                 damage.note(error);
             }
         }
-        out.flush()
+        out.flush()?;
+        Ok(Vec::new())
     }
 
-    fn print(&self, trace: &Trace, damage: &mut Damage, out: &mut impl Write) -> io::Result<()> {
-        let wanted = Wanted::new(self, trace);
+    /// Says what was asked for and is not there.
+    fn print(
+        &self,
+        trace: &Trace,
+        damage: &mut Damage,
+        out: &mut impl Write,
+    ) -> io::Result<Vec<String>> {
+        let mut wanted = Wanted::new(&self.filters(trace));
+        let mut all = true;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut first = None;
         let mut regions = OpenRegions::new(trace);
@@ -123,6 +154,7 @@ impl Events {
                 continue;
             }
             if left == 0 {
+                all = false;
                 break;
             }
             left -= 1;
@@ -137,44 +169,35 @@ impl Events {
             }
         }
         out.write_all(&lines)?;
-        out.flush()
+        out.flush()?;
+        // What was not read may have what is missing.
+        let missing = if all { wanted.missing(trace) } else { Vec::new() };
+        if all && missing.is_empty() && wanted.is_empty() && trace.events().next().is_some() {
+            complain(&format!("{}: no event is all of what was asked for", self.file.display()));
+        }
+        Ok(missing)
+    }
+
+    fn filters(&self, trace: &Trace) -> Filters<'_> {
+        let since = self.last.map_or(0, |last| {
+            let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
+            let nanos = u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
+            ends.max().unwrap_or_default().saturating_sub(nanos)
+        });
+        Filters {
+            threads: &self.thread,
+            tasks: &self.task,
+            spans: &self.span,
+            kinds: &self.kind,
+            generations: &self.generation,
+            name: self.name.as_deref(),
+            since,
+        }
     }
 }
 
 /// So many bytes of lines are written at once.
 const CHUNK: usize = 64 << 10;
-
-/// Which events are asked for.
-struct Wanted<'a> {
-    threads: &'a [String],
-    kinds: &'a [String],
-    name: Option<Pattern>,
-    since: u64,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(asked: &'a Events, trace: &Trace) -> Self {
-        let since = asked.last.map_or(0, |last| {
-            let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
-            let nanos = u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
-            ends.max().unwrap_or_default().saturating_sub(nanos)
-        });
-        let name = asked.name.as_deref().map(Pattern::new);
-        Self { threads: &asked.thread, kinds: &asked.kind, name, since }
-    }
-
-    fn includes(&self, event: &Event) -> bool {
-        let is_thread = |wanted: &String| {
-            event.thread().is_some_and(|thread| {
-                *thread.name == **wanted || wanted.parse() == Ok(thread.number.0)
-            })
-        };
-        event.time().0 >= self.since
-            && (self.kinds.is_empty() || self.kinds.iter().any(|k| k == event.kind_name()))
-            && (self.threads.is_empty() || self.threads.iter().any(is_thread))
-            && self.name.as_ref().is_none_or(|pattern| pattern.matches(event.name()))
-    }
-}
 
 /// A line for people.
 fn print_line(event: &Event, since: u64, depth: usize, out: &mut Vec<u8>) -> io::Result<()> {

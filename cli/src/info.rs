@@ -2,11 +2,12 @@
 
 use crate::losses;
 use crate::outcome::{Damage, Verdict, open};
+use crate::summary::fit;
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{bar, bytes, count, counted, duration, escape, without_fraction};
+use crate::text::{bar, bytes, count, counted, duration, escape, first_line, without_fraction};
 use clap::Args;
-use console::{measure_text_width, truncate_str};
-use lookback::read::wire::{Metadata, ThreadNumber, Value, key};
+use console::truncate_str;
+use lookback::read::wire::{ClockKind, Metadata, ThreadNumber, Value, key};
 use lookback::read::{Event, GenerationInfo, Trace};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -235,6 +236,7 @@ impl<'a> Summary<'a> {
             "clock": {
                 "kind": text(key::CLOCK),
                 "frequency": number(key::CLOCK_FREQUENCY),
+                "divisor": text(key::CLOCK).and_then(ClockKind::from_name).map(ClockKind::divisor),
             },
             "generations": generations.collect::<Vec<_>>(),
             "threads": threads.collect::<Vec<_>>(),
@@ -264,9 +266,10 @@ impl<'a> Summary<'a> {
 
         let mut row =
             |label: &str, value: &str| writeln!(out, "  {:<9} {value}", dim().apply_to(label));
-        let reason = text(key::REASON).unwrap_or_else(unknown);
+        let line = |reason: &str| escape(&first_line(reason)).into_owned();
+        let reason = self.metadata.text(key::REASON).map_or_else(unknown, line);
         row("reason", &strong().apply_to(reason).to_string())?;
-        let reasons: Vec<_> = self.metadata.texts(key::REASON).map(escape).collect();
+        let reasons: Vec<_> = self.metadata.texts(key::REASON).map(line).collect();
         for more in reasons.iter().skip(1) {
             row("and", more)?;
         }
@@ -313,6 +316,9 @@ impl<'a> Summary<'a> {
             recorder += &format!(", clock {clock}");
         }
         if let Some(frequency) = self.metadata.number(key::CLOCK_FREQUENCY) {
+            // Of the counter itself: the recorder leaves its lowest bits out.
+            let kind = self.metadata.text(key::CLOCK).and_then(ClockKind::from_name);
+            let frequency = frequency.saturating_mul(kind.map_or(1, ClockKind::divisor));
             recorder += &format!(" at {} MHz", count(frequency / 1_000_000));
         }
         if let Some(bound) = self.metadata.number(key::MAX_BYTES) {
@@ -391,14 +397,11 @@ impl<'a> Summary<'a> {
         let hidden: u64 = shown.drain(shown.len().min(MOST_ROWS)..).map(|(_, t)| t.events).sum();
         shown.sort_by_key(|(number, _)| **number);
         for (number, thread) in &shown {
-            let called = escape(&thread.name);
-            let called = truncate_str(&called, 20, "…");
-            let pad = " ".repeat(20_usize.saturating_sub(measure_text_width(&called)));
             writeln!(
                 out,
-                "  {:>10} {}{pad} {:>9} {:>11}  {}",
+                "  {:>10} {} {:>9} {:>11}  {}",
                 number.0,
-                strong().apply_to(&called),
+                strong().apply_to(fit(&thread.name, 20)),
                 thread.os_thread,
                 count(thread.events),
                 name().apply_to(bar(thread.events as f64 / most.max(1) as f64, room)),

@@ -194,7 +194,7 @@ impl ThreadEnd {
             "" => format!("#{}", self.os_thread),
             called => escape(called).into_owned(),
         };
-        let thread = format!("{:<15}", truncate_str(&called, 15, "…"));
+        let thread = crate::summary::fit(&called, 15);
         let style = if crashed { bad() } else { name() };
         let thread = style.apply_to(thread);
         let mut rows: Vec<_> = self

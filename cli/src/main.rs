@@ -26,6 +26,7 @@ mod summary;
 mod terminal;
 mod text;
 mod validate;
+mod wanted;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;

@@ -98,10 +98,8 @@ fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
             "pid", "name", "running", "in use", "events/s", "covers"
         );
         writeln!(out, "{}", dim().apply_to(header))?;
-        // Who reads it from a pipe wants all of a path.
-        let room = if console::Term::stdout().is_term() { width() } else { usize::MAX };
         for row in rows {
-            writeln!(out, "{}", truncate_str(&row.line(), room, "…"))?;
+            writeln!(out, "{}", truncate_str(&row.line(), width(), "…"))?;
         }
     }
     if !closed.is_empty() {

@@ -57,13 +57,26 @@ impl From<Colour> for clap::ColorChoice {
     }
 }
 
-/// How wide the output may be: that of the terminal, if it is one.
+/// How wide the output may be: what `COLUMNS` says, or else the terminal. What is written to a pipe or
+/// a file is for whoever reads that, and not cut at all.
 pub fn width() -> usize {
-    match Term::stdout().size_checked() {
-        Some((_, columns)) => usize::from(columns).clamp(40, 160),
-        None => 100,
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+    match asked.filter(|columns| *columns > 0) {
+        Some(columns) => columns.clamp(40, UNLIMITED),
+        None => match Term::stdout().size_checked() {
+            Some((_, columns)) => usize::from(columns).clamp(40, 160),
+            None => UNLIMITED,
+        },
     }
 }
+
+/// Whether there is no limit to how wide it may be.
+pub fn is_unlimited() -> bool {
+    width() == UNLIMITED
+}
+
+/// Wider than any line.
+const UNLIMITED: usize = 1 << 30;
 
 /// What is said beside the point.
 pub fn dim() -> Style {

@@ -1,7 +1,8 @@
 //! Numbers and texts as people read them, and texts that no terminal takes for commands.
 
+use lookback::read::wire::Nanos;
+use lookback::read::words;
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::Duration;
 
 /// The text, on one line, and harmless to a terminal: control characters are spelled out.
@@ -47,70 +48,35 @@ fn is_harmful(character: char) -> bool {
             | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// `12,345`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 thread`, `2 threads`, `2 processes`.
-pub fn counted(number: u64, what: &str) -> String {
-    let ending = match what.ends_with('s') {
-        _ if number == 1 => "",
-        true => "es",
-        false => "s",
-    };
-    format!("{} {what}{ending}", count(number))
-}
-
-/// `412 B`, `1.5 KiB`, `33 MiB`.
-pub fn bytes(number: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut unit = 0;
-    let mut value = number as f64;
-    while value >= 1023.5 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{} {}", three_digits(value, unit > 0), units[unit])
-}
+pub use lookback::read::words::{bytes, count, counted};
 
 /// `203 ms`, `1.25 s`, `840 ns`.
 pub fn duration(nanos: u64) -> String {
-    let (value, unit) = match nanos {
-        0..1_000 => (nanos as f64, "ns"),
-        1_000..1_000_000 => (nanos as f64 / 1e3, "µs"),
-        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
-        _ => (nanos as f64 / 1e9, "s"),
-    };
-    format!("{} {unit}", three_digits(value, nanos >= 1_000))
-}
-
-fn three_digits(value: f64, fraction: bool) -> String {
-    let places = match value {
-        _ if !fraction => 0,
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    };
-    let mut text = String::new();
-    let _ = write!(text, "{value:.places$}");
-    if text.contains('.') {
-        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    }
-    text
+    words::duration(Nanos(nanos))
 }
 
 /// `1.234567`: seconds, to the microsecond.
 pub fn seconds(nanos: u64) -> String {
-    format!("{}.{:06}", nanos / 1_000_000_000, nanos / 1_000 % 1_000_000)
+    words::seconds(Nanos(nanos))
+}
+
+/// The first line of a text that has something on it, no longer than a few lines of a terminal, and how
+/// much there is beside it: the rest is for whoever asks.
+pub fn first_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let text = text.trim();
+    let (line, rest) =
+        text.split_once(['\n', '\r']).map_or((text, ""), |(line, rest)| (line.trim_end(), rest));
+    let cut = line.char_indices().nth(MOST).map_or(line.len(), |(at, _)| at);
+    let mut out = line[..cut].to_owned();
+    if cut < line.len() {
+        out.push('…');
+    }
+    match rest.lines().filter(|line| !line.trim().is_empty()).count() as u64 {
+        0 => {}
+        more => out += &format!(" … ({}, see --json)", counted(more, "more line")),
+    }
+    out
 }
 
 /// Reads `500ms`, `2s`, `1.5m`.
@@ -140,10 +106,14 @@ pub fn bar(part: f64, width: usize) -> String {
     out
 }
 
-/// A time as RFC 3339 has it, to the second.
+/// A time as RFC 3339 has it, to the second. Universal time is `Z`, whoever wrote it.
 pub fn without_fraction(time: &str) -> String {
-    let Some((seconds, rest)) = time.split_once('.') else { return time.to_owned() };
-    format!("{seconds}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+    let (seconds, zone) = match time.split_once('.') {
+        Some((seconds, rest)) => (seconds, rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => time.strip_suffix("+00:00").map_or((time, ""), |seconds| (seconds, "Z")),
+    };
+    let zone = if zone == "+00:00" { "Z" } else { zone };
+    format!("{seconds}{zone}")
 }
 
 #[cfg(test)]
@@ -166,20 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_short() {
-        assert_eq!(
-            (count(0), count(999), count(1_234_567)),
-            ("0".into(), "999".into(), "1,234,567".into())
-        );
-        assert_eq!(
-            (bytes(0), bytes(1023), bytes(1024)),
-            ("0 B".into(), "1023 B".into(), "1 KiB".into())
-        );
-        assert_eq!((bytes(1536), bytes(33 << 20)), ("1.5 KiB".into(), "33 MiB".into()));
-        assert_eq!((duration(7), duration(1_250_000_000)), ("7 ns".into(), "1.25 s".into()));
-        assert_eq!(duration(203_400_000), "203 ms");
-        assert_eq!(seconds(2_043_118_204), "2.043118");
-        assert_eq!(bytes(u64::MAX), "16384 PiB");
+    fn of_a_text_of_many_lines_the_first_is_shown_and_the_others_are_counted() {
+        assert_eq!(first_line("panic at x: no room"), "panic at x: no room");
+        assert_eq!(first_line("\nleft\r\n  right\n\nend\n"), "left … (2 more lines, see --json)");
+        assert_eq!(first_line("a\nb"), "a … (1 more line, see --json)");
+        assert_eq!(first_line(&"ü".repeat(1000)).chars().count(), 401);
+        assert_eq!(first_line(""), "");
+    }
+
+    #[test]
+    fn universal_time_has_one_form() {
+        for time in ["2026-11-24T15:41:17Z", "2026-11-24T15:41:17.5Z", "2026-11-24T15:41:17+00:00"]
+        {
+            assert_eq!(without_fraction(time), "2026-11-24T15:41:17Z");
+        }
+        assert_eq!(without_fraction("2026-11-24T15:41:17.123+00:00"), "2026-11-24T15:41:17Z");
+        assert_eq!(without_fraction("2026-11-24T15:41:17.1+01:00"), "2026-11-24T15:41:17+01:00");
     }
 
     #[test]

@@ -326,7 +326,8 @@ fn filters_choose(path: &str, events: &[Value]) {
     assert_eq!(count(&["--last", "1h"]), events.len());
     let last = count(&["--last", "300ms"]);
     assert!(0 < last && last < events.len(), "{last}");
-    assert_eq!(count(&["--name", "no such name"]), 0);
+    let none = lookback(&["events", path, "--name", "no such name"]);
+    assert_eq!((none.code, none.stdout.as_str()), (1, ""));
 }
 
 fn nobody_has_to_read_it_all(path: &str) {

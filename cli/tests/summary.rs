@@ -57,9 +57,6 @@ fn what_stands_out_comes_first_and_can_be_looked_at() {
     let once = "Spans  none recorded\n";
     assert!(text.contains(once) && text.contains("Workers  none recorded"), "{text}");
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "what is recorded commands no terminal");
-    for line in text.lines().filter(|line| !line.contains(path)) {
-        assert!(line.chars().count() <= 100, "{line}");
-    }
 
     // The command that it names shows the events there.
     let shown = text.lines().find(|line| line.trim().starts_with("lookback events")).unwrap();

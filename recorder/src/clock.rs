@@ -5,11 +5,6 @@ use crate::control::Mode;
 use lookback_snapshot::wire::{ClockKind, ClockRecord, Nanos, Ticks};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time stamp counter is shifted right by this much: a unit of 4 to 8 ns is as fine as the
-/// instruction itself is long, and the bits below are noise that no compressor takes out.
-#[cfg(target_arch = "x86_64")]
-const TSC_SHIFT: u32 = 4;
-
 /// The present, in the clock's unit.
 #[inline(always)]
 pub(crate) fn now(mode: Mode) -> u64 {
@@ -24,7 +19,7 @@ pub fn counter() -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
-        (unsafe { core::arch::x86_64::_rdtsc() }) >> TSC_SHIFT
+        (unsafe { core::arch::x86_64::_rdtsc() }) >> ClockKind::TSC_SHIFT
     }
     #[cfg(target_arch = "aarch64")]
     {

@@ -258,7 +258,7 @@ impl OutsideArena {
         }
         metadata.add(key::REASON, reason);
         metadata.add(key::TRIGGER, trigger);
-        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
+        metadata.add(key::TAKEN, crate::process::local_time());
         metadata.add(key::WINDOW, header.window.0);
         metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
         metadata.add(key::CLOCK, self.clock.name());

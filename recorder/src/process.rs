@@ -13,6 +13,11 @@ const MAX_COMMAND: usize = 1024;
 /// So many bytes of a path are kept.
 const MAX_PATH: usize = 512;
 
+/// Now, by the wall clock where the process is, as RFC 3339 has it; universal time ends in `Z`.
+pub(crate) fn local_time() -> String {
+    chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
 /// What is known of the process when recording starts. Small: it must fit the arena's header.
 pub(crate) fn describe(name: Option<&str>) -> Metadata {
     let mut metadata = Metadata::default();

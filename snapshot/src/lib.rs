@@ -11,6 +11,7 @@ pub mod read;
 #[cfg(feature = "read")]
 pub mod recover;
 pub mod wire;
+pub mod words;
 
 #[cfg(feature = "read")]
 pub use read::{

@@ -3,7 +3,7 @@
 use super::lines::{fit, moment, wrap};
 use crate::demo::shell_word;
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{count, counted, duration, escape, without_fraction};
+use crate::text::{count, counted, duration, escape, first_line, without_fraction};
 use console::{Style, measure_text_width};
 use lookback::read::analysis::{Coverage, Evidence, Finding, Report, Score, Unit};
 use std::io::{self, Write};
@@ -66,7 +66,8 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
         row("reason", &strong(), "not known", out)?;
     }
     for (at, cause) in causes.iter().enumerate() {
-        row(if at == 0 { "reason" } else { "and" }, &strong(), &cause.reason, out)?;
+        let reason = first_line(&cause.reason);
+        row(if at == 0 { "reason" } else { "and" }, &strong(), &reason, out)?;
         if let Some(evidence) = &cause.evidence {
             let thread = evidence.thread.as_ref().map(|thread| thread.label());
             let thread = thread.map_or(String::new(), |thread| format!(" on {thread}"));
@@ -149,7 +150,7 @@ fn events(coverage: &Coverage) -> String {
 fn one(finding: &Finding, file: &Path, out: &mut impl Write) -> io::Result<()> {
     let number = finding.score.number();
     let style = if number >= 0.8 { bad() } else { odd() };
-    let lines = wrap(&escape(&finding.title), width().saturating_sub(9));
+    let lines = wrap(&escape(&first_line(&finding.title)), width().saturating_sub(9));
     for (at, line) in lines.iter().enumerate() {
         let score = if at == 0 { format!("{number:.2}") } else { String::new() };
         writeln!(out, "  {:<4}  {}", style.apply_to(score), strong().apply_to(line))?;

@@ -1,5 +1,6 @@
 //! Lines that fit the terminal.
 
+use crate::terminal::is_unlimited;
 use crate::text::{escape, seconds};
 use console::{measure_text_width, truncate_str};
 use lookback::read::analysis::Moment;
@@ -48,9 +49,10 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The text, as wide as this.
+/// The text, as wide as this; or wider, where there is no limit to that.
 pub fn fit(text: &str, wide: usize) -> String {
-    let text = truncate_str(&escape(text), wide, "…").into_owned();
+    let most = if is_unlimited() { usize::MAX } else { wide };
+    let text = truncate_str(&escape(text), most, "…").into_owned();
     let pad = wide.saturating_sub(measure_text_width(&text));
     format!("{text}{:pad$}", "")
 }

@@ -5,7 +5,7 @@ mod json;
 mod lines;
 mod tables;
 
-pub use lines::wrap;
+pub use lines::{fit, wrap};
 
 use crate::outcome::{Damage, Verdict, open};
 use crate::terminal::width;

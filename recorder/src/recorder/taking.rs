@@ -99,7 +99,7 @@ impl Shared {
     pub(super) fn add_settings(&self, metadata: &mut Metadata, reason: &str, trigger: &str) {
         metadata.add(key::REASON, reason);
         metadata.add(key::TRIGGER, trigger);
-        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
+        metadata.add(key::TAKEN, crate::process::local_time());
         metadata.add(key::WINDOW, self.settings.window.as_nanos() as u64);
         metadata.add(key::MAX_BYTES, self.settings.max_bytes as u64);
         metadata.add(key::CLOCK, self.clock.name());

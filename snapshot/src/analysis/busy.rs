@@ -5,9 +5,9 @@ use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Poll, World};
 use super::top::Top;
-use super::words::{count, duration};
 use super::{Finding, Moment, Score, Section, TaskRef, Unit};
 use crate::wire::{Nanos, TaskId};
+use crate::words::{count, duration};
 use std::collections::HashSet;
 
 /// A task should not wake itself more often than this without ever waiting for somebody else.

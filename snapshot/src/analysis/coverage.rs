@@ -1,9 +1,9 @@
 //! What fired, and what the snapshot covers.
 
-use super::words::{duration, percent};
 use super::{Finding, Score, Section, Unit};
 use crate::read::{GenerationInfo, Trace};
 use crate::wire::{Generation, Nanos, key};
+use crate::words::{duration, percent};
 
 /// Not more than this part of the window that was asked for should be missing.
 pub const MISSING: f64 = 0.5;

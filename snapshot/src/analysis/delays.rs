@@ -5,11 +5,11 @@ use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Gap, TaskNow, World};
 use super::top::Top;
-use super::words::duration;
 use super::{
     BlockerRef, Finding, Histogram, Moment, Score, Section, TaskRef, ThreadRef, Unit, WakeRef,
 };
 use crate::wire::Nanos;
+use crate::words::duration;
 use std::collections::HashSet;
 
 /// A task that was woken should not wait longer than this.

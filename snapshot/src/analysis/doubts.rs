@@ -3,9 +3,9 @@
 //! Losses are known by generation. What lies in generations without any is certain; what touches
 //! another one is not, unless the numbers of the events themselves prove it.
 
-use super::words::counted;
 use crate::read::GenerationInfo;
 use crate::wire::{Generation, Loss};
+use crate::words::counted;
 use std::collections::BTreeMap;
 
 /// See the module.

@@ -3,9 +3,9 @@
 use super::names::Name;
 use super::scribe::Scribe;
 use super::step::Step;
-use super::words::counted;
 use super::{Finding, Moment, Score, Section, TaskRef, ThreadRef, Unit};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
+use crate::words::counted;
 
 const LISTED: usize = 10;
 

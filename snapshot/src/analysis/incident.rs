@@ -7,10 +7,10 @@
 use super::scribe::Scribe;
 use super::state::{Here, World};
 use super::step::Step;
-use super::words::counted;
 use super::{Evidence, Finding, Score, Section, Unit};
 use crate::read::{Trace, Value};
 use crate::wire::{Metadata, Nanos, ThreadNumber, key};
+use crate::words::counted;
 use std::collections::VecDeque;
 
 /// So many panics are kept.

@@ -1,10 +1,10 @@
 //! Losses: what happened and is not in the snapshot.
 
 use super::scribe::Scribe;
-use super::words::{count, counted, percent};
 use super::{Finding, Score, Section, Unit};
 use crate::read::GenerationInfo;
 use crate::wire::{Generation, Nanos};
+use crate::words::{count, counted, percent};
 use std::collections::BTreeMap;
 
 /// Not more than this part of the events should be lost.

@@ -36,7 +36,6 @@ mod state;
 mod step;
 mod stuck;
 mod top;
-mod words;
 mod workers;
 
 #[cfg(test)]

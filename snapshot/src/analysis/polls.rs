@@ -7,12 +7,12 @@ use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Gap, Poll, World};
 use super::top::Top;
-use super::words::{count, counted, duration};
 use super::{
     Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
 };
 use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
+use crate::words::{count, counted, duration};
 use std::collections::{HashSet, VecDeque};
 
 /// A poll should not take longer than this.

@@ -3,12 +3,12 @@
 use super::by_name::{ByName, OfName};
 use super::scribe::Scribe;
 use super::state::RegionDone;
-use super::words::{count, counted, duration};
 use super::{
     Evidence, FEWEST_SPANS, Finding, Histogram, Moment, SLOW_SPAN, SLOW_SPAN_LEAST, Score, Section,
     ThreadRef, Unit,
 };
 use crate::wire::Nanos;
+use crate::words::{count, counted, duration};
 
 /// Regions, by name, those first that took most time in all.
 #[derive(Clone, Debug, Default)]

@@ -5,12 +5,12 @@ use super::by_name::ByName;
 use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Gap, SpanDone};
-use super::words::{count, counted, duration};
 use super::{
     BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
     Unit, WakeRef,
 };
 use crate::wire::Nanos;
+use crate::words::{count, counted, duration};
 
 /// A span is slow if it takes longer than so many times the median of its name, …
 pub const SLOW_SPAN: u64 = 10;

@@ -11,9 +11,9 @@ use super::names::Name;
 use super::scribe::Scribe;
 use super::spans::SpanWatch;
 use super::state::{Gap, TaskNow};
-use super::words::{counted, duration};
 use super::{FEWEST_SPANS, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, Unit};
 use crate::wire::{Nanos, TaskId};
+use crate::words::{counted, duration};
 
 /// A task that was not polled for less than this is not called stuck.
 pub const STUCK: Nanos = Nanos(1_000_000_000);

@@ -3,10 +3,10 @@
 use super::length::Length;
 use super::scribe::Scribe;
 use super::state::WorkerNow;
-use super::words::{duration, percent};
 use super::{Finding, Score, Section, ThreadRef, Unit};
 use crate::read::WorkerId;
 use crate::wire::Nanos;
+use crate::words::{duration, percent};
 
 /// A worker should not be at work for more of its time than this.
 pub const BUSY_WORKER: f64 = 0.9;

@@ -30,6 +30,29 @@ impl ClockKind {
             Self::CounterTimer => "cntvct",
         }
     }
+
+    /// The clock of this [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Monotonic, Self::Tsc, Self::CounterTimer].into_iter().find(|k| k.name() == name)
+    }
+
+    /// How many units of the counter itself a tick is: its frequency is so many times that of the ticks.
+    ///
+    /// ```
+    /// assert_eq!(lookback_snapshot::wire::ClockKind::Tsc.divisor(), 16);
+    /// ```
+    #[must_use]
+    pub const fn divisor(self) -> u64 {
+        match self {
+            Self::Tsc => 1 << Self::TSC_SHIFT,
+            Self::Monotonic | Self::CounterTimer => 1,
+        }
+    }
+
+    /// The time stamp counter is shifted right by so much: a unit of 4 to 8 ns is as fine as the
+    /// instruction itself is long, and the bits below are noise that no compressor takes out.
+    pub const TSC_SHIFT: u32 = 4;
 }
 
 /// The same instant by three clocks. A generation holds two of them, for its begin and its end, and

@@ -1,0 +1,208 @@
+//! Which events `lookback events` is asked for, and whether there is anything of what was named.
+//!
+//! A name that nothing has is a mistake of who typed it, and not an empty answer: what there is
+//! instead is said.
+
+use crate::glob::Pattern;
+use crate::text::{count, quote};
+use lookback::read::wire::{Generation, SpanId, TaskId, ThreadNumber};
+use lookback::read::{Event, EventKind, Trace};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// So many of those that there are, are named.
+const NAMED: usize = 12;
+
+/// What the command line asks for; an empty list asks for all.
+pub struct Filters<'a> {
+    pub threads: &'a [String],
+    pub tasks: &'a [String],
+    pub spans: &'a [String],
+    pub kinds: &'a [String],
+    pub generations: &'a [u64],
+    pub name: Option<&'a str>,
+    /// The time of the first one that is not too old.
+    pub since: u64,
+}
+
+/// See the module.
+pub struct Wanted<'a> {
+    threads: Vec<Asked<&'a str>>,
+    tasks: Vec<Asked<&'a str>>,
+    spans: Vec<Asked<&'a str>>,
+    kinds: Vec<Asked<&'a str>>,
+    generations: Vec<Asked<u64>>,
+    name: Option<(&'a str, Pattern, bool)>,
+    since: u64,
+    known_threads: BTreeMap<ThreadNumber, String>,
+    known_kinds: BTreeSet<String>,
+    shown: u64,
+}
+
+/// One of several, and whether there was any event of it.
+struct Asked<T> {
+    what: T,
+    met: bool,
+}
+
+fn asked<T>(all: impl Iterator<Item = T>) -> Vec<Asked<T>> {
+    all.map(|what| Asked { what, met: false }).collect()
+}
+
+/// Whether any of them is met; all that are, are marked.
+fn meets<T>(all: &mut [Asked<T>], mut is_it: impl FnMut(&T) -> bool) -> bool {
+    let mut any = all.is_empty();
+    for one in all {
+        let met = is_it(&one.what);
+        one.met |= met;
+        any |= met;
+    }
+    any
+}
+
+impl<'a> Wanted<'a> {
+    pub fn new(filters: &Filters<'a>) -> Self {
+        let texts = |list: &'a [String]| asked(list.iter().map(String::as_str));
+        Self {
+            threads: texts(filters.threads),
+            tasks: texts(filters.tasks),
+            spans: texts(filters.spans),
+            kinds: texts(filters.kinds),
+            generations: asked(filters.generations.iter().copied()),
+            name: filters.name.map(|name| (name, Pattern::new(name), false)),
+            since: filters.since,
+            known_threads: BTreeMap::new(),
+            known_kinds: BTreeSet::new(),
+            shown: 0,
+        }
+    }
+
+    pub fn includes(&mut self, event: &Event) -> bool {
+        let mut all = event.time().0 >= self.since;
+        if !self.threads.is_empty() {
+            let thread = event.thread();
+            if let Some(thread) = thread
+                && !self.known_threads.contains_key(&thread.number)
+            {
+                self.known_threads.insert(thread.number, thread.name.to_string());
+            }
+            all &= meets(&mut self.threads, |wanted| {
+                thread.is_some_and(|thread| {
+                    *thread.name == **wanted || wanted.parse() == Ok(thread.number.0)
+                })
+            });
+        }
+        if !self.kinds.is_empty() {
+            if !self.known_kinds.contains(event.kind_name()) {
+                self.known_kinds.insert(event.kind_name().to_owned());
+            }
+            all &= meets(&mut self.kinds, |kind| *kind == event.kind_name());
+        }
+        if !self.tasks.is_empty() {
+            let of = [event.task(), task_of(&event.kind())].map(|id| id.map(|id| id.to_string()));
+            all &= meets(&mut self.tasks, |id| of.iter().flatten().any(|of| of == id));
+        }
+        if !self.spans.is_empty() {
+            let of = [event.span(), span_of(&event.kind())].map(|id| id.map(|id| id.to_string()));
+            all &= meets(&mut self.spans, |id| of.iter().flatten().any(|of| of == id));
+        }
+        all &= meets(&mut self.generations, |number| Generation(*number) == event.generation());
+        if let Some((_, pattern, met)) = &mut self.name {
+            let matches = pattern.matches(event.name());
+            *met |= matches;
+            all &= matches;
+        }
+        self.shown += u64::from(all);
+        all
+    }
+
+    /// Once all events have been read: what was asked for and is not there, and what there is instead.
+    pub fn missing(&self, trace: &Trace) -> Vec<String> {
+        let mut missing = Vec::new();
+        let threads = self.known_threads.iter().map(|(number, name)| match &**name {
+            "" => number.to_string(),
+            name => quote(name).into_owned(),
+        });
+        let threads: BTreeSet<_> = threads.collect();
+        for thread in self.threads.iter().filter(|thread| !thread.met) {
+            let there = several(threads.iter().cloned());
+            missing.push(format!("no event of a thread {}; there are {there}", quote(thread.what)));
+        }
+        for kind in self.kinds.iter().filter(|kind| !kind.met) {
+            let there = several(self.known_kinds.iter().cloned());
+            missing.push(format!("no event of kind {}; there are {there}", kind.what));
+        }
+        for task in self.tasks.iter().filter(|task| !task.met) {
+            missing.push(format!(
+                "no event of a task {}; `--kind task_create` lists those that were spawned, `--kind task_poll` \
+                 those that were polled",
+                quote(task.what)
+            ));
+        }
+        for span in self.spans.iter().filter(|span| !span.met) {
+            missing.push(format!(
+                "no event of a span {}; `--kind span_create` lists those that were created",
+                quote(span.what)
+            ));
+        }
+        let numbers = trace.generations().iter().map(|info| info.number.0);
+        for number in self.generations.iter().filter(|number| !number.met).map(|one| one.what) {
+            let there = match (numbers.clone().min(), numbers.clone().max()) {
+                (Some(first), Some(last)) => format!("there are {first} to {last}"),
+                _ => "there is none".to_owned(),
+            };
+            let what = if numbers.clone().any(|there| there == number) {
+                format!("no event in generation {number}")
+            } else {
+                format!("no generation {number}; {there}")
+            };
+            missing.push(what);
+        }
+        if let Some((name, _, false)) = &self.name {
+            missing.push(format!("no event has {} in its name", quote(name)));
+        }
+        missing
+    }
+
+    /// Nothing was shown, although there is some of each that was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.shown == 0
+    }
+}
+
+fn several(names: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<_> = names.collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    match (names.as_slice(), more) {
+        ([], _) => "none".to_owned(),
+        (names, 0) => names.join(", "),
+        (names, more) => format!("{} and {} more", names.join(", "), count(more as u64)),
+    }
+}
+
+/// The task that an event is about.
+fn task_of(kind: &EventKind<'_>) -> Option<TaskId> {
+    match *kind {
+        EventKind::TaskCreate { task, .. }
+        | EventKind::TaskPending { task, .. }
+        | EventKind::TaskPoll { task }
+        | EventKind::TaskReady { task }
+        | EventKind::TaskPanic { task }
+        | EventKind::TaskDrop { task }
+        | EventKind::TaskWake { task } => Some(task),
+        _ => None,
+    }
+}
+
+/// The span that an event is about.
+fn span_of(kind: &EventKind<'_>) -> Option<SpanId> {
+    match *kind {
+        EventKind::SpanCreate { span, .. }
+        | EventKind::SpanEnter { span }
+        | EventKind::SpanExit { span }
+        | EventKind::SpanClose { span }
+        | EventKind::SpanRecord { span }
+        | EventKind::SpanFollows { span, .. } => Some(span),
+        _ => None,
+    }
+}
