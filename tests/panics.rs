@@ -319,7 +319,7 @@ fn a_panic_in_the_saver_gets_its_snapshot_and_the_saver_goes_on() {
         recorder.panic_in_saver();
         let lost = trigger.fire(|| "this one is lost".to_owned()).expect("it fires");
         let error = lost.wait(EVER).expect("it is told").unwrap_err();
-        assert_eq!(error, "the saver panicked");
+        assert_eq!(error, "the snapshot was not saved: the saver panicked");
         assert!(reason(&only(place.path())).contains("the saver panics"));
         let next = trigger.fire(|| "the next one".to_owned()).expect("it fires");
         let path = next.wait(EVER).expect("the saver is alive").expect("it can save");

@@ -1,10 +1,10 @@
 //! A file that a command makes: there whole, or not at all.
 
 use anyhow::{Context, bail};
-use std::fs::{self, File, OpenOptions};
+use lookback::read::file::{Temporary, write_whole};
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where to write to: a path, or `-` for the standard output.
 pub struct Output<'a> {
@@ -56,23 +56,13 @@ impl<'a> Output<'a> {
             out.flush()?;
             return Ok(written);
         }
-        let written = match fs::metadata(self.path) {
-            Ok(there) if !there.is_file() => {
-                OpenOptions::new().write(true).open(self.path).and_then(|file| fill(file, write))
-            }
-            _ => self.replace(write),
-        };
+        let written: io::Result<T> = write_whole(self.path, |file| {
+            let mut out = BufWriter::with_capacity(256 << 10, file);
+            let written = write(&mut out)?;
+            out.flush()?;
+            Ok(written)
+        });
         written.with_context(|| format!("{}: cannot be written", self.path.display()))
-    }
-
-    fn replace<T>(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
-        // Behind a link, what it leads to is replaced.
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.to_owned());
-        let (temporary, file) = Temporary::beside(&path)?;
-        let written = fill(file, write)?;
-        fs::rename(&temporary.0, &path)?;
-        std::mem::forget(temporary);
-        Ok(written)
     }
 }
 
@@ -89,13 +79,9 @@ pub fn write_new(directory: &Path, stem: &str, bytes: &[u8]) -> anyhow::Result<P
                 1 => first.clone(),
                 _ => directory.join(format!("{stem}-{number}.lbk")),
             };
-            match rename_to_new(&temporary.0, &path) {
+            match rename_to_new(temporary.path(), &path) {
                 Ok(()) => {
-                    std::mem::forget(temporary);
-                    // So that the name outlives a power cut, too.
-                    let within =
-                        if directory == Path::new("") { Path::new(".") } else { directory };
-                    File::open(within)?.sync_all()?;
+                    temporary.has_become(&path)?;
                     return Ok(path);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -122,46 +108,6 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn fill<T>(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
-    let mut out = BufWriter::with_capacity(256 << 10, file);
-    let written = write(&mut out)?;
-    out.flush()?;
-    Ok(written)
-}
-
-/// A file that is taken away again, unless it was given its name.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    /// Only its owner may read it: it tells as much as the snapshot.
-    fn beside(path: &Path) -> io::Result<(Self, File)> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        for _ in 0..MOST_OF_A_NAME {
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".lookback-{}-{number}.tmp", std::process::id());
-            let temporary = path.with_file_name(name);
-            match options.open(&temporary) {
-                Ok(file) => return Ok((Self(temporary), file)),
-                // One that was killed has left it: process 1 of a container has the same number each
-                // time.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::Error::other("all temporary names are taken"))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +117,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pid = std::process::id();
         for number in 0..100 {
-            File::create(directory.path().join(format!(".lookback-{pid}-{number}.tmp"))).unwrap();
+            fs::File::create(directory.path().join(format!(".lookback-{pid}-{number}.tmp")))
+                .unwrap();
         }
         let path = write_new(directory.path(), "shop", b"whole").unwrap();
         assert_eq!(fs::read(path).unwrap(), b"whole");

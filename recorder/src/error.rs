@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a recorder could not start, or a snapshot could not be taken or saved.
@@ -85,7 +85,61 @@ pub enum Error {
     },
     /// A writer that was given failed.
     #[error("writing the snapshot: {0}")]
-    Write(#[from] io::Error),
+    Write(io::Error),
+    /// The arena could not be copied.
+    #[error("the arena{} cannot be read: {error}", in_box(path.as_deref()))]
+    Read {
+        /// The black box that it lies in, if it does not lie in memory alone.
+        path: Option<PathBuf>,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
+fn in_box(path: Option<&Path>) -> String {
+    path.map_or(String::new(), |path| format!(" in the black box {}", path.display()))
+}
+
+impl Error {
+    /// What a writer says, which is that of this file.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Write(error) => Self::File { path: path.to_owned(), error },
+            other => other,
+        }
+    }
+
+    /// The same once more, for everybody who waits for one snapshot.
+    pub(crate) fn again(&self) -> Self {
+        let again = |error: &io::Error| match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        };
+        match self {
+            Self::Setting { name, value, reason } => {
+                Self::Setting { name, value: value.clone(), reason }
+            }
+            Self::Environment { variable, value, reason } => Self::Environment {
+                variable: variable.clone(),
+                value: value.clone(),
+                reason: reason.clone(),
+            },
+            Self::AlreadyRecording => Self::AlreadyRecording,
+            Self::NotRecording => Self::NotRecording,
+            Self::Forked => Self::Forked,
+            Self::Arena { length, error } => Self::Arena { length: *length, error: again(error) },
+            Self::BlackBox { path, error } => {
+                Self::BlackBox { path: path.clone(), error: again(error) }
+            }
+            Self::System { what, error } => Self::System { what, error: again(error) },
+            Self::Stuck(patience) => Self::Stuck(*patience),
+            Self::Overtaken => Self::Overtaken,
+            Self::Broken(reason) => Self::Broken(reason.clone()),
+            Self::File { path, error } => Self::File { path: path.clone(), error: again(error) },
+            Self::Write(error) => Self::Write(again(error)),
+            Self::Read { path, error } => Self::Read { path: path.clone(), error: again(error) },
+        }
+    }
 }
 
 impl fmt::Debug for Error {

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
-use crate::recorder;
+use crate::{file, recorder};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -68,7 +68,7 @@ fn list(directory: &Path) -> Result<Vec<Shelved>, Error> {
         Some(Shelved { name, bytes: metadata.len(), when: metadata.modified().ok()? })
     };
     let mut all: Vec<_> = entries.flatten().filter_map(shelved).collect();
-    all.sort_by(|a, b| (b.when, &b.name).cmp(&(a.when, &a.name)));
+    all.sort_by_cached_key(|shelved| std::cmp::Reverse((order(shelved), shelved.name.clone())));
     Ok(all)
 }
 
@@ -90,6 +90,14 @@ fn open(directory: &Path, name: &str) -> Result<Option<(File, u64)>, Error> {
     }
 }
 
+/// The place in the order in which they were made: as the name tells it, if the recorder has made it, or
+/// by when it was written.
+fn order(shelved: &Shelved) -> u64 {
+    let since = shelved.when.duration_since(SystemTime::UNIX_EPOCH);
+    let written = since.map_or(0, |since| since.as_millis() as u64);
+    file::place_in(&shelved.name).unwrap_or(written)
+}
+
 /// Whether this is the plain name of a snapshot.
 fn is_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME
@@ -105,6 +113,26 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
+
+    #[test]
+    fn the_newest_is_listed_first_wherever_the_clock_was_set_to() {
+        let place = tempfile::tempdir().unwrap();
+        // In the order in which they were made; written as the file system has it in the other order.
+        let names = [
+            "a-1-20990101T000000.000Z-panic.lbk",
+            "a-2-20200101T000000.000Z.1-panic.lbk",
+            "a-2-20200101T000001.000Z.1-checkout-7-failed.lbk",
+            "a-b-3-20200101T000002.000Z.1-panic.lbk",
+        ];
+        for (age, name) in names.iter().enumerate() {
+            let path = place.path().join(name);
+            fs::write(&path, "x").unwrap();
+            let when = SystemTime::now() - std::time::Duration::from_secs(age as u64 * 100);
+            File::options().append(true).open(&path).unwrap().set_modified(when).unwrap();
+        }
+        let listed: Vec<_> = list(place.path()).unwrap().into_iter().map(|s| s.name).collect();
+        assert_eq!(listed, names.iter().rev().copied().collect::<Vec<_>>());
+    }
 
     #[test]
     fn only_regular_files_of_the_directory_itself_are_snapshots() {

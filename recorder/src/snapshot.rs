@@ -43,22 +43,28 @@ impl Snapshot {
     /// # Errors
     /// Those of `out`.
     pub fn write_to<W: Write>(&self, out: W) -> Result<u64, Error> {
-        let mut writer = FileWriter::new(Counting { out, bytes: 0 }, &self.metadata)?;
-        for mut frame in self.window.frames() {
-            writer.generation(&mut frame)?;
-        }
-        let mut out = writer.finish()?;
-        out.out.flush()?;
-        Ok(out.bytes)
+        let written = (|| {
+            let mut writer = FileWriter::new(Counting { out, bytes: 0 }, &self.metadata)?;
+            for mut frame in self.window.frames() {
+                writer.generation(&mut frame)?;
+            }
+            let mut out = writer.finish()?;
+            out.out.flush()?;
+            Ok(out.bytes)
+        })();
+        written.map_err(Error::Write)
     }
 
     /// Saves the snapshot to a file, which is there whole or not at all: it is written under
-    /// another name, synced, and renamed. Only the owner may read it.
+    /// another name, synced, and renamed. Only the owner may read a new one; one that is there is
+    /// replaced, and keeps its mode, and its owner where this process may give files away. Links are
+    /// followed. What is no file is written to as it is: a device, or a pipe, whose reader is waited for.
     ///
     /// # Errors
-    /// Names the file, and says what the operating system refused.
+    /// Names the file, and says what the operating system refused. A directory is no place for it, and
+    /// a file that this process must not write to is not replaced.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        file::atomically(path.as_ref(), |out| self.write_to(out).map(drop))
+        file::save(path.as_ref(), |out| self.write_to(out).map(drop))
     }
 
     /// How far back the snapshot really goes.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::sink::SinkThread;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::trigger::saver::Saver;
 use crate::trigger::ticket::Why;
 use crate::window::{Wanted, Window};
 use lookback_snapshot::wire::{Loss, Metadata, Nanos, encode_event_table, key};
@@ -76,7 +77,9 @@ impl Shared {
     fn copy_window(&self) -> Result<Window, Error> {
         let began = Instant::now();
         let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
-        let window = Window::copy(&*self.arena, self.mode, wanted)?.ok_or(Error::Overtaken)?;
+        let window = Window::copy(&*self.arena, self.mode, wanted)
+            .map_err(|error| Error::Read { path: self.settings.black_box.clone(), error })?
+            .ok_or(Error::Overtaken)?;
         if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
             timings.snapshots.record(began.elapsed());
         }
@@ -110,14 +113,11 @@ impl Shared {
         metadata.add(key::EVENT_TABLE, encode_event_table());
     }
 
-    pub(super) fn save(&self, reason: &str) -> Result<PathBuf, Error> {
-        let snapshot = self.snapshot(reason, "request")?;
-        let directory = &self.saver.directory;
-        directory.make()?;
-        let path = directory.path.join(directory.name("request"));
-        snapshot.save(&path)?;
-        directory.prune();
-        Ok(path)
+    pub(super) fn save(self: &Arc<Self>, reason: &str) -> Result<PathBuf, Error> {
+        if self.control.is_foreign() {
+            return Err(Error::Forked);
+        }
+        Saver::request(self, reason)
     }
 
     fn lost(&self) -> Vec<(Loss, u64)> {

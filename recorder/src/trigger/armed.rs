@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::limiter::Limiter;
-use super::saver::Saver;
+use super::saver::{Saver, Slot};
 use super::ticket::{Due, Ticket, Why};
 use super::{Limits, SUPPRESSED};
 use crate::clock;
@@ -99,7 +99,8 @@ impl Armed {
         let latest = now + (window / 2).as_nanos() as u64;
         details.push((key::TRIGGER_THREAD, crate::thread::describe_self().into()));
         let why = Why { trigger: self.0.name.clone(), reason, details };
-        let ticket = Saver::ask(&shared, why, due, latest, |ticket, why| {
+        shared.saver.counts.fired.fetch_add(1, Ordering::Relaxed);
+        let ticket = Saver::ask(&shared, Slot::Triggers, why, due, latest, |ticket, why| {
             let (name, reason) = (why.trigger.as_str(), why.reason.as_str());
             let values = (encoded(name), encoded(reason), encoded(ticket.file_name()));
             typed_event(&TRIGGER, values);
@@ -128,6 +129,7 @@ impl Fired {
     /// not known after `patience`.
     #[must_use]
     pub fn wait(&self, patience: Duration) -> Option<Result<PathBuf, String>> {
-        self.0.wait(patience)
+        let outcome = self.0.wait(patience)?;
+        Some(outcome.map_err(|error| error.to_string()))
     }
 }

@@ -1,8 +1,11 @@
 //! The saver: a thread that copies, compresses and writes the snapshots that triggers ask for, so that
-//! neither who fires nor the collector does. It sleeps until somebody fires.
+//! neither who fires nor the collector does, and those that go to the snapshot directory because the
+//! program asks for them. It sleeps until somebody does.
 //!
-//! There is at most one [ticket](super::ticket) that gathers reasons, and one that is being saved: so
-//! what is waiting is bounded by itself.
+//! There is at most one [ticket](super::ticket) that gathers what triggers, one that gathers who asks and
+//! waits, and one that is being saved: so however many ask at once, there is one copy of the arena in
+//! memory, one file that is being written, and room is made for it first. Those who ask have a ticket of
+//! their own, because one that triggers share may be waiting for what comes of the condition.
 //!
 //! # What it waits for
 //!
@@ -34,14 +37,24 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
-/// What stands in a ticket that nobody will save.
-const STOPPED: &str = "the recorder was stopped";
+/// What is asked for by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slot {
+    /// By triggers.
+    Triggers,
+    /// By the program, which waits for it.
+    Requests,
+}
+
+/// What a snapshot that the program asks for is said to be triggered by.
+const REQUEST: &str = "request";
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Saver {
     pub(crate) directory: Directory,
-    open: ArcSwapOption<Ticket>,
+    /// By [`Slot`].
+    open: [ArcSwapOption<Ticket>; 2],
     /// Somebody has begun to start the thread.
     started: AtomicBool,
     thread: OnceLock<Thread>,
@@ -72,7 +85,7 @@ impl Saver {
         let suppressed_before = super::SUPPRESSED.load(Ordering::Relaxed);
         Self {
             directory,
-            open: ArcSwapOption::empty(),
+            open: [ArcSwapOption::empty(), ArcSwapOption::empty()],
             started: AtomicBool::new(false),
             thread: OnceLock::new(),
             handle: Mutex::new(None),
@@ -112,19 +125,20 @@ impl Saver {
     /// it.
     pub(crate) fn ask(
         shared: &Arc<Shared>,
+        slot: Slot,
         why: Why,
         due: Due,
         latest: u64,
         told: impl FnOnce(&Ticket, &Why),
     ) -> Arc<Ticket> {
         let saver = &shared.saver;
-        saver.counts.fired.fetch_add(1, Ordering::Relaxed);
+        let open = &saver.open[slot as usize];
         let trigger = why.trigger.clone();
         let finish = |joining: Joining<'_>, ticket: &Ticket| {
             told(ticket, &why);
             joining.add(why);
         };
-        let mut current = saver.open.load_full();
+        let mut current = open.load_full();
         let mut fresh: Option<Arc<Ticket>> = None;
         let ticket = loop {
             if let Some(ticket) = &current
@@ -136,7 +150,7 @@ impl Saver {
             let ticket = fresh.get_or_insert_with(|| {
                 Arc::new(Ticket::open(saver.directory.name(&trigger), due, latest))
             });
-            let there = saver.open.compare_and_swap(&current, Some(Arc::clone(ticket)));
+            let there = open.compare_and_swap(&current, Some(Arc::clone(ticket)));
             let there = arc_swap::Guard::into_inner(there);
             let same = match (&there, &current) {
                 (None, None) => true,
@@ -152,14 +166,35 @@ impl Saver {
         };
         fence(Ordering::SeqCst);
         if saver.over.load(Ordering::SeqCst) {
-            saver.give_up(&ticket, STOPPED);
+            saver.give_up(&ticket, Error::NotRecording);
         } else {
             if let Err(error) = Self::start(shared) {
-                saver.give_up(&ticket, &format!("no thread to save it: {error}"));
+                saver.give_up(&ticket, Error::System { what: "no thread to save it", error });
             }
             saver.wake();
         }
         ticket
+    }
+
+    /// Saves a snapshot because the program asks for it, and waits for that. All who ask before the copy
+    /// begins get the same one.
+    pub(crate) fn request(shared: &Arc<Shared>, reason: &str) -> Result<PathBuf, Error> {
+        let (trigger, reason) = (REQUEST.to_owned(), reason.to_owned());
+        let why = Why { trigger, reason, details: Vec::new() };
+        if shared.is_own_thread(crate::thread::os_thread()) || Self::start(shared).is_err() {
+            // There is no thread to be had; or this is it, in a hook for panics, say, and must not wait
+            // for itself.
+            let snapshot = shared.snapshot_for(&[&why], 0, false)?;
+            let directory = &shared.saver.directory;
+            return directory.save(&directory.name(REQUEST), &snapshot);
+        }
+        let ticket = Self::ask(shared, Slot::Requests, why, Due::Urgent, 0, |_, _| {});
+        ticket.wait_for_it().map_err(|error| error.again())
+    }
+
+    /// Nobody joins this ticket any more.
+    fn take_down(&self, ticket: &Arc<Ticket>) {
+        self.open.iter().for_each(|open| drop(open.compare_and_swap(ticket, None)));
     }
 
     fn wake(&self) {
@@ -169,15 +204,15 @@ impl Saver {
     }
 
     /// Nobody will save this ticket, unless somebody has begun to.
-    fn give_up(&self, ticket: &Arc<Ticket>, reason: &str) {
+    fn give_up(&self, ticket: &Arc<Ticket>, reason: Error) {
         while let Err(soon) = ticket.close(u64::MAX, true) {
             if ticket.is_closed() {
                 return;
             }
             std::thread::sleep(soon);
         }
-        self.open.compare_and_swap(ticket, None);
-        self.note(ticket, Err(reason.to_owned()));
+        self.take_down(ticket);
+        self.note(ticket, Err(reason));
     }
 
     fn run(&self, shared: &Arc<Shared>) {
@@ -186,16 +221,28 @@ impl Saver {
         loop {
             let ending = self.ending.load(Ordering::SeqCst);
             fence(Ordering::SeqCst);
-            match self.open.load_full() {
-                Some(ticket) => match ticket.close(clock::monotonic().0, ending) {
+            // Those who wait come first.
+            let open: Vec<_> = self.open.iter().rev().filter_map(ArcSwapOption::load_full).collect();
+            if open.is_empty() {
+                if ending {
+                    break;
+                }
+                std::thread::park();
+                continue;
+            }
+            let mut wait = None;
+            for ticket in &open {
+                match ticket.close(clock::monotonic().0, ending) {
                     Ok(()) => {
-                        self.open.compare_and_swap(&ticket, None);
-                        self.serve(shared, &ticket);
+                        self.take_down(ticket);
+                        self.serve(shared, ticket);
+                        wait = Some(Duration::ZERO);
                     }
-                    Err(wait) => std::thread::park_timeout(wait),
-                },
-                None if ending => break,
-                None => std::thread::park(),
+                    Err(soon) => wait = Some(wait.map_or(soon, |wait: Duration| wait.min(soon))),
+                }
+            }
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                std::thread::park_timeout(wait);
             }
         }
         self.over.store(true, Ordering::SeqCst);
@@ -203,8 +250,8 @@ impl Saver {
         self.end.1.notify_all();
         // Somebody may have opened one after the last look, and not yet have seen that it is over.
         fence(Ordering::SeqCst);
-        if let Some(ticket) = self.open.load_full() {
-            self.give_up(&ticket, STOPPED);
+        for ticket in self.open.iter().filter_map(ArcSwapOption::load_full) {
+            self.give_up(&ticket, Error::NotRecording);
         }
     }
 
@@ -212,11 +259,11 @@ impl Saver {
     /// is resolved by who handles that, or here.
     fn serve(&self, shared: &Shared, ticket: &Arc<Ticket>) {
         let saved = catch_unwind(AssertUnwindSafe(|| self.save(shared, ticket, true)));
-        let outcome = match saved {
-            Ok(saved) => saved.map_err(|error| error.to_string()),
-            Err(_) => Err("the saver panicked".to_owned()),
+        let panicked = |_| {
+            let (what, error) = ("the snapshot was not saved", io::Error::other("the saver panicked"));
+            Err(Error::System { what, error })
         };
-        self.note(ticket, outcome);
+        self.note(ticket, saved.unwrap_or_else(panicked));
     }
 
     /// Saves the ticket in the place of the recorder's own thread that panics: what this leaves out is
@@ -229,22 +276,25 @@ impl Saver {
             }
             std::thread::sleep(soon);
         }
-        saver.open.compare_and_swap(ticket, None);
+        saver.take_down(ticket);
         let saved = saver.save(shared, ticket, false);
-        saver.note(ticket, saved.map_err(|error| error.to_string()));
+        saver.note(ticket, saved);
     }
 
-    fn note(&self, ticket: &Ticket, outcome: Result<PathBuf, String>) {
+    fn note(&self, ticket: &Ticket, outcome: Result<PathBuf, Error>) {
+        // Who asked is told; what triggers is counted.
+        let is_asked = ticket.whys().0.first().is_some_and(|why| why.details.is_empty() && why.trigger == REQUEST);
         match &outcome {
+            _ if is_asked => {}
             Ok(_) => drop(self.counts.saved.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 if let Some(mut last) = self.counts.last_error.try_lock() {
-                    *last = Some(error.clone());
+                    *last = Some(error.to_string());
                 }
             }
         }
-        ticket.resolve(outcome);
+        ticket.resolve(outcome.map_err(Arc::new));
     }
 
     /// Takes the snapshot and writes its file, on this thread. `advance` says whether it may end the
@@ -255,12 +305,7 @@ impl Saver {
         }
         let (whys, more) = ticket.whys();
         let snapshot = shared.snapshot_for(&whys, more, advance)?;
-        let path = self.directory.path.join(ticket.file_name());
-        self.directory.make()?;
-        snapshot.save(&path)?;
-        drop(snapshot);
-        self.directory.prune();
-        Ok(path)
+        self.directory.save(ticket.file_name(), &snapshot)
     }
 
     /// Lets it save what is open, for as long as `patience`.

@@ -14,10 +14,11 @@
 
 #![forbid(unsafe_code)]
 
+use crate::error::Error;
 use lookback_snapshot::wire::Value;
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const URGENT: u64 = 1 << 1;
 const JOINING: u64 = 1 << 2;
 const JOINING_ALL: u64 = (1 << 32) - JOINING;
 const JOINED: u64 = 1 << 32;
+
+/// What became of a ticket: the file, or why there is none.
+pub(crate) type Outcome = Result<PathBuf, Arc<Error>>;
 
 /// Why a snapshot is taken.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub(crate) struct Ticket {
     latest: u64,
     whys: [OnceLock<Why>; MAX_REASONS],
     next: AtomicU32,
-    outcome: Mutex<Option<Result<PathBuf, String>>>,
+    outcome: Mutex<Option<Outcome>>,
     resolved: Condvar,
 }
 
@@ -147,13 +151,22 @@ impl Ticket {
     }
 
     /// Says what became of it; what was said first stands.
-    pub(crate) fn resolve(&self, outcome: Result<PathBuf, String>) {
+    pub(crate) fn resolve(&self, outcome: Outcome) {
         self.outcome.lock().get_or_insert(outcome);
         self.resolved.notify_all();
     }
 
     /// Waits until it is known what became of it.
-    pub(crate) fn wait(&self, patience: Duration) -> Option<Result<PathBuf, String>> {
+    pub(crate) fn wait_for_it(&self) -> Outcome {
+        loop {
+            if let Some(outcome) = self.wait(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Waits until it is known what became of it, or patience is over.
+    pub(crate) fn wait(&self, patience: Duration) -> Option<Outcome> {
         let mut outcome = self.outcome.lock();
         if outcome.is_none() {
             let pending = |outcome: &mut Option<_>| outcome.is_none();

@@ -10,9 +10,11 @@
 
 mod frame;
 mod index;
+mod place;
 mod writer;
 
 pub use frame::{FileBlock, GenerationFrame};
+pub use place::{Temporary, write_own, write_whole};
 pub use writer::FileWriter;
 
 #[cfg(feature = "read")]

@@ -1,0 +1,264 @@
+//! Where a file goes, and how it gets there: whole or not at all, and never in the place of what is no
+//! file.
+//!
+//! The library and the command save in the same way. A file that is there is replaced when the new one is
+//! whole, and the new one has its mode and its owner. A link is followed, also one that leads to
+//! nothing yet. A device, a pipe, a descriptor under `/proc` or `/dev` is written to as it is: to replace
+//! `/dev/null` by a file would break the machine.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many links may lead to one another, as on Linux.
+const MOST_LINKS: u32 = 40;
+/// So many temporary names are tried.
+const MOST_TRIES: u32 = 1000;
+
+/// Writes `path`. A regular file, or one that is not there yet, is written under a temporary name beside
+/// it, synced and renamed: on an error nothing is left behind, and what was there before still is. A new
+/// one may be read by its owner alone; one that is there keeps its mode, its owner and its group. What is
+/// no file is opened and written to; that of a pipe waits for its reader.
+///
+/// # Errors
+/// Those of `write`, or of the operating system: `path` is a directory, or must not be written, say.
+///
+/// # Examples
+/// ```
+/// use std::io::{self, Write};
+/// # let directory = std::env::temp_dir().join(format!("lookback-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let path = directory.join("incident.lbk");
+/// lookback_snapshot::file::write_whole(&path, |mut file| file.write_all(b"all of it"))?;
+/// assert_eq!(std::fs::read(&path)?, b"all of it");
+/// let failed = lookback_snapshot::file::write_whole(&path, |mut file| {
+///     file.write_all(b"half of")?;
+///     Err::<(), _>(io::Error::other("no more"))
+/// });
+/// assert!(failed.is_err());
+/// assert_eq!(std::fs::read(&path)?, b"all of it");
+/// # std::fs::remove_dir_all(directory)?;
+/// # Ok::<(), io::Error>(())
+/// ```
+pub fn write_whole<T, E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&File) -> Result<T, E>,
+) -> Result<T, E> {
+    let (target, before) = match Target::of(path)? {
+        Target::Stream => {
+            // Behind a descriptor there may be a file, in which something stands already.
+            let file = OpenOptions::new().append(true).open(path)?;
+            return write(&file);
+        }
+        Target::File(target, before) => (target, before),
+    };
+    let (temporary, file) = Temporary::beside(&target)?;
+    let written = write(&file)?;
+    if let Some(before) = before {
+        before.pass_on(&file)?;
+    }
+    file.sync_all()?;
+    temporary.become_file(&target)?;
+    Ok(written)
+}
+
+/// Writes a file of this name into `directory`, as [`write_whole`] does, but follows no link: what has
+/// the name is replaced, whatever it is. For names that a program makes itself, in a directory that others
+/// may write to.
+///
+/// # Errors
+/// Those of `write`, or of the operating system.
+pub fn write_own<T, E: From<io::Error>>(
+    directory: &Path,
+    name: impl AsRef<OsStr>,
+    write: impl FnOnce(&File) -> Result<T, E>,
+) -> Result<T, E> {
+    let target = directory.join(name.as_ref());
+    let (temporary, file) = Temporary::beside(&target)?;
+    let written = write(&file)?;
+    file.sync_all()?;
+    temporary.become_file(&target)?;
+    Ok(written)
+}
+
+/// What a path leads to.
+enum Target {
+    /// What is no file: written to as it is.
+    Stream,
+    /// A file, and what it must keep if it is there.
+    File(PathBuf, Option<Kept>),
+}
+
+impl Target {
+    fn of(path: &Path) -> io::Result<Self> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            if path.file_name().is_none() {
+                return Err(io::Error::new(
+                    io::ErrorKind::IsADirectory,
+                    "this is a directory; name a file in it",
+                ));
+            }
+            let there = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self::File(path, None));
+                }
+                there => there?,
+            };
+            let kind = there.file_type();
+            if kind.is_symlink() {
+                if is_descriptor(&path) {
+                    return Ok(Self::Stream);
+                }
+                let next = fs::read_link(&path)?;
+                path = path.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
+                continue;
+            }
+            if kind.is_dir() {
+                return Err(io::Error::new(
+                    io::ErrorKind::IsADirectory,
+                    "this is a directory; name a file in it",
+                ));
+            }
+            if !kind.is_file() {
+                return Ok(Self::Stream);
+            }
+            // Who must not write to a file must not replace it either, though its directory would let
+            // him.
+            OpenOptions::new().write(true).open(&path)?;
+            return Ok(Self::File(path, Some(Kept::of(&there))));
+        }
+        Err(io::Error::other("too many symbolic links lead to one another"))
+    }
+}
+
+/// Whether this link stands for an open descriptor: what it says may be the name of a file that is to be
+/// appended to, or has been deleted.
+fn is_descriptor(path: &Path) -> bool {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    parent.canonicalize().is_ok_and(|parent| parent.starts_with("/proc"))
+}
+
+/// What the new file has of the one before.
+#[cfg(unix)]
+struct Kept {
+    mode: u32,
+    owner: (u32, u32),
+}
+
+#[cfg(unix)]
+impl Kept {
+    fn of(there: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { mode: there.mode() & 0o777, owner: (there.uid(), there.gid()) }
+    }
+
+    fn pass_on(&self, file: &File) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let ours = file.metadata()?;
+        let mut mode = self.mode;
+        if (ours.uid(), ours.gid()) != self.owner {
+            let (owner, group) = (Some(self.owner.0), Some(self.owner.1));
+            // Only the superuser gives files away; a group of one's own can be set.
+            if fchown(file, owner, group).is_err() && fchown(file, None, group).is_err() {
+                // What was granted to another group is not to be granted to this one.
+                mode &= !0o070;
+            }
+        }
+        file.set_permissions(fs::Permissions::from_mode(mode))
+    }
+}
+
+#[cfg(not(unix))]
+struct Kept(fs::Permissions);
+
+#[cfg(not(unix))]
+impl Kept {
+    fn of(there: &fs::Metadata) -> Self {
+        Self(there.permissions())
+    }
+
+    fn pass_on(&self, file: &File) -> io::Result<()> {
+        file.set_permissions(self.0.clone())
+    }
+}
+
+/// A file under a temporary name, which is taken away again unless it gets its own.
+#[derive(Debug)]
+#[must_use = "it is deleted when it is dropped"]
+pub struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    /// A new file beside `path`, which its owner alone may read.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn beside(path: &Path) -> io::Result<(Self, File)> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        for _ in 0..MOST_TRIES {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            // Short, whatever the name is: that may be as long as names can be.
+            let name = format!(".lookback-{}-{number}.tmp", std::process::id());
+            let temporary = path.with_file_name(name);
+            match options.open(&temporary) {
+                Ok(file) => return Ok((Self(Some(temporary)), file)),
+                // One that was killed has left it: process 1 of a container has the same number each
+                // time.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("all temporary names are taken"))
+    }
+
+    /// Its name as it is now.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Gives it its name; what has that name is replaced.
+    ///
+    /// # Errors
+    /// The operating system's; then it is deleted.
+    pub fn become_file(self, path: &Path) -> io::Result<()> {
+        fs::rename(self.path(), path)?;
+        self.has_become(path)
+    }
+
+    /// It has its name by other means, and stays.
+    ///
+    /// # Errors
+    /// The directory could not be synced, so a power cut may take the name away.
+    pub fn has_become(mut self, path: &Path) -> io::Result<()> {
+        self.0 = None;
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        // So that the name outlives a power cut, too. One may be allowed to write to a directory, and not
+        // to read it; and not every file system can sync one.
+        let Ok(directory) = File::open(directory) else { return Ok(()) };
+        match directory.sync_all() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
