@@ -234,7 +234,9 @@ impl Recorder {
     }
 
     /// Takes a snapshot and saves it in the [`snapshot_dir`](Builder::snapshot_dir), under a name
-    /// that says which process it is of and when it was taken (UTC). Returns the path.
+    /// that says which process it is of and when it was taken (UTC). Returns the path. One thread of
+    /// the recorder does the work, and this one waits for it. All who call this before the copy begins
+    /// share one file, which says the reasons of all (16; more are counted).
     ///
     /// # Errors
     /// As for [`snapshot`](Self::snapshot) and [`Snapshot::save`].

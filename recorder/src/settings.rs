@@ -125,8 +125,9 @@ impl Builder {
     }
 
     /// How many snapshots of this process's name the directory may hold, and how many bytes they may
-    /// have: 32 and 1 GiB unless set. When there are more, the oldest are deleted; the newest never
-    /// is. Files that the recorder has not named are left alone.
+    /// have: 32 and 1 GiB unless set. What is being written counts. When there are more, the oldest are
+    /// deleted, by their names; the one that is being saved never is. Files that the recorder has not
+    /// named are left alone.
     pub fn snapshot_limits(mut self, files: usize, bytes: u64) -> Self {
         self.snapshot_bounds = Bounds { files, bytes };
         self
