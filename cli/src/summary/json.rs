@@ -4,8 +4,9 @@ use super::findings::events_at;
 use lookback::read::Trace;
 use lookback::read::analysis::{
     BlockerRef, Delay, Evidence, Finding, Histogram, LogLine, LongPoll, Report, SlowSpan, SpanGap,
-    SpanRef, TaskRef, ThreadRef, WakeRef,
+    SpanRef, Stand, TaskRef, ThreadRef, WakeRef,
 };
+use lookback::read::wire::Nanos;
 use serde_json::{Map, Value, json};
 
 pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
@@ -25,7 +26,9 @@ pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
         "delays": delays(report),
         "spans": spans(report),
         "regions": regions(report),
+        "standing": standing(report),
         "stuck": stuck(report),
+        "waits": waits(report),
         "busy": busy(report),
         "endings": endings(report),
         "workers": workers(report),
@@ -181,6 +184,7 @@ fn long_poll(poll: &LongPoll) -> Value {
         span(poll.span.as_ref()),
         json!({
             "region": poll.region,
+            "route": poll.route.as_ref().map(SpanRef::label),
             "t_ns": poll.began.0,
             "length_ns": poll.length.0,
             "before": poll.before,
@@ -234,7 +238,7 @@ fn spans(report: &Report) -> Value {
     let names = report.spans.table.names.iter().map(|of| {
         let slowest: Vec<_> = of.slowest.iter().map(slow_span).collect();
         all([
-            json!({ "name": of.name, "open": of.open }),
+            json!({ "name": of.name, "group": of.group, "open": of.open }),
             lengths(&of.lengths),
             json!({ "slowest": slowest }),
         ])
@@ -249,6 +253,7 @@ fn slow_span(slow: &SlowSpan) -> Value {
             "waiting_ns": spent.waiting.0,
             "runnable_ns": spent.runnable.0,
             "unknown_ns": spent.unknown.0,
+            "reasons": spent.reasons.iter().map(reason).collect::<Vec<_>>(),
             "shared": spent.shared,
             "gaps": spent.gaps.iter().map(gap).collect::<Vec<_>>(),
         })
@@ -262,10 +267,15 @@ fn slow_span(slow: &SlowSpan) -> Value {
     ])
 }
 
+fn reason((waits_for, length): &(String, Nanos)) -> Value {
+    json!({ "waits_for": waits_for, "waiting_ns": length.0 })
+}
+
 fn gap(gap: &SpanGap) -> Value {
     json!({
         "t_ns": gap.began.0,
         "waiting_ns": gap.waiting.0,
+        "waits_for": gap.waits_for,
         "runnable_ns": gap.runnable.0,
         "wakes": gap.wakes.iter().map(wake).collect::<Vec<_>>(),
         "polled_by": gap.polled_by.as_ref().map(|thread| thread.number.0),
@@ -292,6 +302,49 @@ fn regions(report: &Report) -> Value {
         ])
     });
     json!({ "names": names.collect::<Vec<_>>(), "others": report.regions.table.others })
+}
+
+fn standing(report: &Report) -> Value {
+    let stand = |stand: &Stand| {
+        all([
+            thread(stand.thread.as_ref()),
+            task(stand.task.as_ref()),
+            json!({
+                "what": stand.what,
+                "within": stand.within,
+                "since_ns": stand.since.0,
+                "length_ns": stand.length.0,
+            }),
+        ])
+    };
+    let standing = &report.standing.table;
+    json!({
+        "locks": standing.locks.iter().map(stand).collect::<Vec<_>>(),
+        "others": standing.others.iter().map(stand).collect::<Vec<_>>(),
+    })
+}
+
+fn waits(report: &Report) -> Value {
+    let reasons = report.waits.table.reasons.iter().map(|of| {
+        let longest = of.longest.iter().map(|wait| {
+            let times = json!({
+                "t_ns": wait.began.0,
+                "length_ns": wait.length.0,
+                "open": wait.open,
+            });
+            all([task(Some(&wait.task)), times])
+        });
+        all([
+            json!({ "reason": of.reason, "open": of.open, "most_at_once": of.most_at_once }),
+            lengths(&of.lengths),
+            json!({
+                "count": of.count(),
+                "total_ns": of.total.0,
+                "longest": longest.collect::<Vec<_>>(),
+            }),
+        ])
+    });
+    json!({ "reasons": reasons.collect::<Vec<_>>(), "others": report.waits.table.others })
 }
 
 fn stuck(report: &Report) -> Value {

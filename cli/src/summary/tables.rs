@@ -8,7 +8,7 @@ use console::truncate_str;
 use lookback::read::Level;
 use lookback::read::analysis::{
     BusyLoops, Changes, CounterRange, Delays, Endings, Histogram, LogLine, Polls, Report, Section,
-    SlowSpan, Spans, StuckTasks, Workers,
+    SlowSpan, Spans, StuckTasks, WaitReason, Workers,
 };
 use std::io::{self, Write};
 
@@ -17,13 +17,14 @@ const MOST_ROWS: usize = 12;
 
 pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let spans = report.spans.table.names.iter();
-    let spans: Vec<_> = spans.map(|of| (&*of.name, &of.lengths, of.open)).collect();
+    let spans: Vec<_> = spans.map(|of| (&*of.group, &of.lengths, of.open)).collect();
     names("Spans", &spans, out)?;
     slowest(&report.spans.table, out)?;
     let regions = report.regions.table.names.iter();
     let regions: Vec<_> = regions.map(|of| (&*of.name, &of.lengths, of.open)).collect();
     names("Regions", &regions, out)?;
     polls(&report.polls.table, &report.delays.table, out)?;
+    waits(&report.waits.table.reasons, out)?;
     tasks(&report.endings.table, &report.stuck.table, &report.busy.table, out)?;
     workers(&report.workers.table, out)?;
     counters(&report.counters.table.counters, out)?;
@@ -70,6 +71,33 @@ const LENGTHS_WIDE: usize = 11 + 4 * 9;
 
 fn name_wide(columns: usize) -> usize {
     width().saturating_sub(2 + columns).clamp(8, 60)
+}
+
+/// What tasks waited for, as they said.
+fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
+    const TITLE: &str = "What tasks waited for";
+    if reasons.is_empty() {
+        let line = "no task said what it waits for";
+        return writeln!(out, "\n{}  {}", strong().apply_to(TITLE), dim().apply_to(line));
+    }
+    section(TITLE, out)?;
+    let wide = name_wide(11 + 9 + 9 + 9 + 9 + 7);
+    head("reason", wide, "      count    total     99 %  longest  at once   open", out)?;
+    for of in reasons.iter().take(MOST_ROWS) {
+        let longest = of.longest.first().map_or(0, |wait| wait.length.0);
+        writeln!(
+            out,
+            "  {} {:>10} {:>8} {:>8} {:>8} {:>8} {:>6}",
+            name().apply_to(fit(&of.reason, wide)),
+            count(of.count()),
+            duration(of.total.0),
+            duration(of.lengths.percentile(0.99).0),
+            duration(longest),
+            count(of.most_at_once),
+            if of.open > 0 { count(of.open) } else { String::new() },
+        )?;
+    }
+    more(MOST_ROWS, reasons.len(), out)
 }
 
 /// A row of spans or regions of one name.

@@ -1,7 +1,6 @@
 //! What lives when the snapshot begins, or begins again behind a gap: from a generation's statuses.
 
 use super::state::{WorkerNow, World};
-use super::step::fields;
 use crate::read::DecodedGeneration;
 
 impl World {
@@ -13,7 +12,7 @@ impl World {
             self.had_task(task.task, task.site.name, (task.sequence, task.woken), at);
         }
         for span in generation.spans() {
-            self.had_span(span.span, span.site.name, fields(span.fields()), span.began);
+            self.had_span(&span);
         }
         for state in generation.statuses() {
             let Some(thread) = state.thread() else { continue };

@@ -1,15 +1,20 @@
-//! What is watched by its name: how long it took, how many are still open, and the slowest.
+//! What is watched by its name: how long it took, how many are still open, and the slowest, those apart
+//! that were slow because of something inside of them.
 
 use super::Histogram;
+use super::inner::Part;
+use super::length::Length;
 use super::map::Map;
 use super::names::Name;
 use super::top::Top;
 use crate::wire::Nanos;
 
-/// How many of the slowest are kept of a name.
+/// How many of the slowest are kept of a name, and of those that have the same in them.
 const SLOWEST: usize = 3;
 /// Names beyond this many are not told apart.
 const MOST_NAMES: usize = 1024;
+/// So many things that may be inside of those of a name are told apart.
+const MOST_CAUSES: usize = 6;
 
 /// Each name, and how many were of further ones.
 pub(super) struct ByName<T> {
@@ -23,6 +28,24 @@ pub(super) struct OfName<T> {
     pub(super) lengths: Histogram,
     pub(super) open: u64,
     pub(super) slowest: Top<T, SLOWEST>,
+    pub(super) causes: Vec<Cause<T>>,
+}
+
+/// Those of a name of which most was the same.
+pub(super) struct Cause<T> {
+    /// What was inside of them for at least half of their time.
+    pub(super) inside: Option<Name>,
+    /// The longest of those.
+    pub(super) longest_inside: Nanos,
+    lengths: Histogram,
+    pub(super) slowest: Top<T, SLOWEST>,
+}
+
+/// How many were too long, and how much time was lost by that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Slow {
+    pub(super) many: u64,
+    pub(super) lost: Nanos,
 }
 
 impl<T> Default for ByName<T> {
@@ -33,13 +56,22 @@ impl<T> Default for ByName<T> {
 
 impl<T> Default for OfName<T> {
     fn default() -> Self {
-        Self { lengths: Histogram::default(), open: 0, slowest: Top::default() }
+        let (lengths, open, slowest, causes) = Default::default();
+        Self { lengths, open, slowest, causes }
     }
 }
 
-impl<T> ByName<T> {
-    /// One that is over, or that is still open where the snapshot ends.
-    pub(super) fn add(&mut self, name: Name, length: Nanos, open: bool, what: T) {
+impl<T: Clone> ByName<T> {
+    /// One that is over, or that is still open where the snapshot ends, with what it was inside of for
+    /// most of the time.
+    pub(super) fn add(
+        &mut self,
+        name: Name,
+        length: Nanos,
+        open: bool,
+        inside: Option<Part>,
+        what: T,
+    ) {
         if self.names.len() >= MOST_NAMES && !self.names.contains_key(&name) {
             self.others += 1;
             return;
@@ -50,11 +82,62 @@ impl<T> ByName<T> {
         } else {
             of.lengths.add(length);
         }
+        of.because(length, inside, &what);
         of.slowest.add(length.0, what);
+    }
+
+    /// One that is open, and of which nothing more is to be said.
+    pub(super) fn only_open(&mut self, name: Name, length: Nanos, what: T) {
+        if self.names.len() < MOST_NAMES || self.names.contains_key(&name) {
+            let of = self.names.entry(name).or_default();
+            of.open += 1;
+            of.slowest.add(length.0, what);
+        }
     }
 
     /// How many of this name are over.
     pub(super) fn ended(&self, name: Name) -> u64 {
         self.names.get(&name).map_or(0, |of| of.lengths.count())
+    }
+}
+
+impl<T: Clone> OfName<T> {
+    fn because(&mut self, length: Nanos, part: Option<Part>, what: &T) {
+        let mut inside = part.map(|part| part.name);
+        // Those that are one too many are told as if there were nothing inside of them.
+        if self.causes.len() >= MOST_CAUSES && !self.causes.iter().any(|c| c.inside == inside) {
+            inside = None;
+        }
+        let at = self.causes.iter().position(|cause| cause.inside == inside);
+        let at = at.unwrap_or_else(|| {
+            let (lengths, slowest) = Default::default();
+            self.causes.push(Cause { inside, longest_inside: Nanos(0), lengths, slowest });
+            self.causes.len() - 1
+        });
+        let cause = &mut self.causes[at];
+        cause.lengths.add(length);
+        if let Some(part) = part.filter(|_| inside.is_some()) {
+            cause.longest_inside = cause.longest_inside.max(part.longest);
+        }
+        if cause.slowest.wants(length.0) {
+            cause.slowest.add(length.0, what.clone());
+        }
+    }
+}
+
+impl<T> Cause<T> {
+    /// Those that took longer than `limit`, where `usual` is what others take.
+    pub(super) fn slow(&self, limit: Nanos, usual: Nanos, length: impl Fn(&T) -> Nanos) -> Slow {
+        let known: Vec<_> = self.slowest.iter().map(length).filter(|took| *took > limit).collect();
+        let lost =
+            |all: &[Nanos]| all.iter().fold(Nanos(0), |sum, took| sum.plus(took.since(usual)));
+        // The few that are known are exact.
+        if known.len() < SLOWEST || self.lengths.count() <= SLOWEST as u64 {
+            return Slow { many: known.len() as u64, lost: lost(&known) };
+        }
+        let (many, total) = self.lengths.beyond(limit);
+        let usually = u128::from(usual.0) * u128::from(many);
+        let all = u64::try_from(total.saturating_sub(usually)).unwrap_or(u64::MAX);
+        Slow { many: many.max(known.len() as u64), lost: Nanos(all).max(lost(&known)) }
     }
 }

@@ -54,6 +54,17 @@ impl Histogram {
         Nanos(self.most)
     }
 
+    /// How many are longer than this, and all of those together: by their buckets, so 3.2 % too long at
+    /// most, and those apart that are in the bucket of the limit itself.
+    pub(super) fn beyond(&self, limit: Nanos) -> (u64, u128) {
+        let (mut many, mut total) = (0_u64, 0_u128);
+        for (at, count) in self.buckets.iter().enumerate().skip(bucket(limit.0) + 1) {
+            many += u64::from(*count);
+            total += u128::from(*count) * u128::from(upper(at).min(self.most));
+        }
+        (many, total)
+    }
+
     /// What this part of them (0 to 1) does not exceed; zero if there is none.
     #[must_use]
     pub fn percentile(&self, part: f64) -> Nanos {
@@ -100,6 +111,18 @@ mod tests {
         assert_eq!((histogram.least(), histogram.most()), (Nanos(1000), Nanos(1_000_000)));
         assert_eq!(histogram.percentile(1.0), Nanos(1_000_000));
         assert_eq!(histogram.percentile(0.0).0 / 100, 10);
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_is_counted_and_added_up() {
+        let mut histogram = Histogram::default();
+        (1..=1000).for_each(|value| histogram.add(Nanos(value * 1000)));
+        let (many, total) = histogram.beyond(Nanos(900_000));
+        let right: u128 = (901..=1000).map(|value| value * 1000).sum();
+        assert!((70..=100).contains(&many), "{many}");
+        assert!(total <= right + right / 31 && total >= right * 7 / 10, "{total} of {right}");
+        assert_eq!(histogram.beyond(Nanos(1_000_000)), (0, 0));
+        assert_eq!(histogram.beyond(Nanos(0)).0, 1000);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod endings;
 mod finding;
 mod histogram;
 mod incident;
+mod inner;
 mod length;
 mod logs;
 mod losses;
@@ -32,12 +33,16 @@ mod regions;
 mod score;
 mod scribe;
 mod spans;
+mod standing;
 mod state;
 mod step;
 mod stuck;
 mod top;
+mod waits;
 mod workers;
 
+#[cfg(test)]
+mod causes_tests;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
@@ -61,7 +66,9 @@ pub use score::{Score, Unit};
 pub use spans::{
     FEWEST_SPANS, SLOW_SPAN, SLOW_SPAN_LEAST, SlowSpan, SpanGap, SpanName, SpanTime, Spans,
 };
+pub use standing::{STANDS, Stand, StandingStill};
 pub use stuck::{FEWEST_WAITS, IdleTask, STUCK, StuckTasks};
+pub use waits::{LongWait, WaitReason, Waits};
 pub use workers::{BUSY_WORKER, UNINSTRUMENTED, WorkerTime, Workers};
 
 use crate::read::{ReadError, Trace};
@@ -83,8 +90,12 @@ pub struct Report {
     pub spans: Section<Spans>,
     /// Regions by name.
     pub regions: Section<Regions>,
+    /// Threads and tasks that stand still in a lock at the end.
+    pub standing: Section<StandingStill>,
     /// Tasks that nobody polls or wakes.
     pub stuck: Section<StuckTasks>,
+    /// What tasks waited for.
+    pub waits: Section<Waits>,
     /// Tasks that wake themselves all the time.
     pub busy: Section<BusyLoops>,
     /// How tasks ended.
@@ -121,29 +132,44 @@ impl Report {
         pass::report(trace)
     }
 
-    /// All findings, by descending score.
+    /// All findings, by descending score; those of one analysis in its own order, which is by the time
+    /// that they cost where that is known.
     #[must_use]
     pub fn findings(&self) -> Vec<&Finding> {
-        let mut findings: Vec<_> = [
+        let sections = [
             &self.incident.findings,
             &self.coverage.findings,
             &self.polls.findings,
             &self.delays.findings,
             &self.spans.findings,
             &self.regions.findings,
+            &self.standing.findings,
             &self.stuck.findings,
+            &self.waits.findings,
             &self.busy.findings,
             &self.endings.findings,
             &self.workers.findings,
             &self.counters.findings,
             &self.losses.findings,
             &self.logs.findings,
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        findings.sort_by(|a, b| b.score.number().total_cmp(&a.score.number()));
-        findings
+        ];
+        let mut ranked = Vec::new();
+        for section in sections {
+            // What comes before another one of its section is as bad as that.
+            let mut rank = 0.0_f64;
+            let mut of_section: Vec<_> = section
+                .iter()
+                .rev()
+                .map(|finding| {
+                    rank = rank.max(finding.score.number());
+                    (rank, finding)
+                })
+                .collect();
+            of_section.reverse();
+            ranked.extend(of_section);
+        }
+        ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        ranked.into_iter().map(|(_, finding)| finding).collect()
     }
 
     /// What could not be assessed: the analysis, and why.
@@ -155,7 +181,9 @@ impl Report {
             ("delays", &self.delays.not_assessed),
             ("spans", &self.spans.not_assessed),
             ("regions", &self.regions.not_assessed),
+            ("standing", &self.standing.not_assessed),
             ("stuck", &self.stuck.not_assessed),
+            ("waits", &self.waits.not_assessed),
             ("busy", &self.busy.not_assessed),
             ("endings", &self.endings.not_assessed),
             ("workers", &self.workers.not_assessed),

@@ -38,6 +38,11 @@ impl Names {
         name
     }
 
+    /// A text that is kept already.
+    pub(super) fn known(&self, text: &str) -> Option<Name> {
+        self.by_text.get(text).copied()
+    }
+
     /// The text.
     pub(super) fn text(&self, name: Name) -> &str {
         &self.texts[name.0 as usize]

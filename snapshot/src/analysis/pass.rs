@@ -10,6 +10,8 @@ use super::endings::EndingWatch;
 use super::incident::IncidentWatch;
 use super::length::Length;
 use super::logs::LogWatch;
+use super::map::Map;
+use super::names::Name;
 use super::polls::PollWatch;
 use super::regions::RegionWatch;
 use super::scribe::Scribe;
@@ -17,7 +19,7 @@ use super::spans::SpanWatch;
 use super::state::{Poll, PollEnd, WorkerNow, World};
 use super::step::Step;
 use super::stuck::WaitWatch;
-use super::{Report, Section, end, losses, workers};
+use super::{Finding, Report, Section, end, losses, standing, workers};
 use crate::read::{EventKind, GenerationInfo, Level, Trace};
 use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
 use std::collections::HashMap;
@@ -141,6 +143,7 @@ impl Pass {
         if !self.just_ended.is_empty() {
             self.after_poll(step);
         }
+        self.world.seen(step.thread, step.at);
         self.world.called(step.thread, step.thread_name);
         if let Some(kind) = counted(&step.kind) {
             let name = self.world.names.name(step.name);
@@ -220,7 +223,7 @@ impl Pass {
             EventKind::TaskDrop { task } => {
                 self.endings.dropped += 1;
                 self.busy.leaves(task, &self.world, step.at);
-                self.world.task_drop(task);
+                self.world.task_drop(task, step.at);
             }
             EventKind::TaskWake { task } => self.world.task_wake(step, task),
             _ => return,
@@ -272,6 +275,7 @@ impl Pass {
             EventKind::SpanCreate { span, .. } => self.world.span_create(step, span),
             EventKind::SpanEnter { span } => self.world.span_enter(step, span),
             EventKind::SpanExit { span } => self.world.span_exit(step, span),
+            EventKind::SpanRecord { span } => self.world.span_record(step, span),
             EventKind::SpanClose { span } => {
                 if let Some(done) = self.world.span_close(step.at, span) {
                     self.spans.done(done);
@@ -309,17 +313,27 @@ impl Pass {
         // While it is still known what is open.
         let incident = self.incident.finish(&scribe);
         let stuck = self.waits.finish(&scribe, has_spans.then_some(&self.spans));
+        self.world.open_waits(end);
         for span in self.world.open_spans(end) {
             self.spans.done(span);
         }
         let scribe = Scribe { world: &self.world, first, end };
+        let ended: Map<Name, u64> =
+            self.world.standing().map(|on| (on.what, self.regions.ended(on.what))).collect();
+        let (polls, regions) = (self.polls.finish(&scribe), self.regions.finish(&scribe));
+        let told = [&polls.findings, &regions.findings, &stuck.findings];
+        let told: Vec<&Finding> = told.into_iter().flatten().collect();
+        let standing =
+            standing::finish(&scribe, &told, |name| ended.get(&name).copied().unwrap_or_default());
         let mut report = Report {
             incident,
-            polls: self.polls.finish(&scribe),
+            polls,
             delays: self.delays.finish(&scribe),
             spans: self.spans.finish(&scribe),
-            regions: self.regions.finish(&scribe),
+            regions,
+            standing,
             stuck,
+            waits: self.world.waits.finish(&scribe),
             busy: self.busy.finish(&scribe),
             endings: self.endings.finish(&scribe),
             workers: workers::finish(&scribe, has_tasks),
@@ -341,6 +355,7 @@ impl Pass {
             report.polls = Section::nothing(because);
             report.delays = Section::nothing(because);
             report.stuck = Section::nothing(because);
+            report.waits = Section::nothing(because);
             report.busy = Section::nothing(because);
             report.endings = Section::nothing(because);
         } else {

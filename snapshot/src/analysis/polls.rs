@@ -5,7 +5,7 @@ use super::length::Length;
 use super::map::Map;
 use super::names::Name;
 use super::scribe::Scribe;
-use super::state::{Gap, Poll, World};
+use super::state::{Gap, Label, Poll, World};
 use super::top::Top;
 use super::{
     Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
@@ -13,7 +13,7 @@ use super::{
 use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 use crate::words::{count, counted, duration};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 /// A poll should not take longer than this.
 pub const LONG_POLL: Nanos = Nanos(10_000_000);
@@ -21,6 +21,9 @@ pub const LONG_POLL: Nanos = Nanos(10_000_000);
 const VICTIM: u64 = 1_000_000;
 
 const LONGEST: usize = 10;
+/// So many groups of long polls are told apart, and of each so many polls are kept.
+const GROUPS: usize = 128;
+const ALIKE: usize = 3;
 const VICTIMS: usize = 64;
 const LATE: usize = 256;
 
@@ -50,6 +53,8 @@ pub struct LongPoll {
     pub span: Option<SpanRef>,
     /// The region that most of it was spent in.
     pub region: Option<String>,
+    /// The span that says what it was for, if one does: that of a request with its route, say.
+    pub route: Option<SpanRef>,
     /// When it began; if that was before the snapshot, when that begins.
     pub began: Moment,
     /// How long it kept the thread, or the worker until that was handed to another thread, without
@@ -92,6 +97,8 @@ pub(super) struct PollWatch {
     long: u64,
     uncertain: u64,
     longest: Top<Kept, LONGEST>,
+    /// Long polls by what they were for: a task's name alone may be that of all tasks.
+    groups: Map<GroupKey, Group>,
     next: u64,
     /// Tasks that still wait, with the polls that they waited for.
     watched: Map<TaskId, Vec<u64>>,
@@ -99,6 +106,17 @@ pub(super) struct PollWatch {
     late: VecDeque<Waiting>,
 }
 
+/// The task's name, what the poll was for, and the span and the region that took most of it.
+type GroupKey = (Name, Option<Name>, Option<Name>, Option<Name>);
+
+/// Long polls that are alike.
+#[derive(Default)]
+struct Group {
+    many: u64,
+    longest: Top<Kept, ALIKE>,
+}
+
+#[derive(Clone)]
 struct Kept {
     number: u64,
     poll: Poll,
@@ -127,7 +145,17 @@ impl PollWatch {
             return;
         }
         self.long += u64::from(is_long);
-        if !self.longest.wants(poll.blocked.0) {
+        let key = poll.group();
+        let known = self.groups.get(&key);
+        let is_kept = match known {
+            Some(group) => group.longest.wants(poll.blocked.0),
+            None => self.groups.len() < GROUPS,
+        };
+        let is_kept = is_long && is_kept;
+        if is_long && (known.is_some() || is_kept) {
+            self.groups.entry(key).or_default().many += 1;
+        }
+        if !self.longest.wants(poll.blocked.0) && !is_kept {
             return;
         }
         let number = self.next;
@@ -139,6 +167,9 @@ impl PollWatch {
             }
         }
         let kept = Kept { number, poll: poll.clone(), waited, victims };
+        if is_kept && let Some(group) = self.groups.get_mut(&key) {
+            group.longest.add(poll.blocked.0, kept.clone());
+        }
         self.longest.add(poll.blocked.0, kept);
     }
 
@@ -175,12 +206,12 @@ impl PollWatch {
     /// A task is polled after a while: perhaps it waited for one of the long polls.
     pub(super) fn polled(&mut self, gap: &Gap, world: &World) {
         for number in self.watched.remove(&gap.task).unwrap_or_default() {
-            let Some(kept) = self.longest.iter_mut().find(|kept| kept.number == number) else {
-                continue;
-            };
-            let waiting = kept.victims.iter_mut().filter(|victim| victim.polled.is_none());
-            for victim in waiting.filter(|victim| victim.task == gap.task) {
-                victim.polled = gap.polled;
+            let alike = self.groups.values_mut().flat_map(|group| group.longest.iter_mut());
+            let kept = self.longest.iter_mut().chain(alike).filter(|kept| kept.number == number);
+            for victim in kept.flat_map(|kept| &mut kept.victims) {
+                if victim.task == gap.task && victim.polled.is_none() {
+                    victim.polled = gap.polled;
+                }
             }
         }
         if let (Some(delay), Some(runnable)) = (gap.delay(), gap.runnable)
@@ -207,14 +238,17 @@ impl PollWatch {
                 scribe.world.doubts.because()
             ));
         }
-        let mut told = HashSet::new();
-        for kept in self.longest.iter() {
-            let poll = kept.told(scribe);
-            if told.insert(poll.task.name.clone()) {
-                section.findings.extend(kept.finding(&poll, &self.longest, scribe));
-            }
-            section.table.longest.push(poll);
-        }
+        let mut groups: Vec<_> = self.groups.values().collect();
+        let longest = |group: &Group| {
+            group
+                .longest
+                .iter()
+                .next()
+                .map(|kept| (kept.poll.blocked, std::cmp::Reverse(kept.number)))
+        };
+        groups.sort_by_key(|group| std::cmp::Reverse(longest(group)));
+        section.findings.extend(groups.iter().take(5).filter_map(|group| group.finding(scribe)));
+        section.table.longest = self.longest.iter().map(|kept| kept.told(scribe)).collect();
         section.table.lengths = self.lengths;
         section.table.long = self.long;
         section.settle(5)
@@ -240,6 +274,7 @@ impl Kept {
             worker: poll.worker,
             span: poll.span.as_ref().map(|span| scribe.span(span)),
             region: poll.region.map(|region| scribe.text(region)),
+            route: poll.route.as_ref().map(|span| scribe.span(span)),
             began: scribe.moment(poll.began),
             length: poll.blocked,
             before: !poll.exact,
@@ -263,14 +298,21 @@ impl Kept {
         evidence.span.clone_from(&told.span);
         evidence
     }
+}
 
-    /// One finding for all long polls of tasks of this name.
-    fn finding(
-        &self,
-        told: &LongPoll,
-        all: &Top<Self, LONGEST>,
-        scribe: &Scribe<'_>,
-    ) -> Option<Finding> {
+impl Poll {
+    /// What polls like it have in common.
+    fn group(&self) -> GroupKey {
+        let group = |span: &Option<Label>| span.as_ref().map(|span| span.group);
+        (self.name, group(&self.route), group(&self.span), self.region)
+    }
+}
+
+impl Group {
+    /// One finding for all long polls that are alike.
+    fn finding(&self, scribe: &Scribe<'_>) -> Option<Finding> {
+        let worst = self.longest.iter().next()?;
+        let told = &worst.told(scribe);
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
         let least = if told.before || told.running { "at least " } else { "" };
         let whom = match told.worker {
@@ -285,6 +327,9 @@ impl Kept {
         if let Some(span) = &told.span {
             title += &format!(" in span {}", span.label());
         }
+        if let Some(route) = told.route.as_ref().filter(|route| told.span.as_ref() != Some(route)) {
+            title += &format!(", inside of span {}", route.label());
+        }
         if told.running {
             title += ", and still did at the end";
         }
@@ -295,7 +340,10 @@ impl Kept {
                 title += &format!(", {} of them for this thread", count(same));
             }
         }
-        let mut evidence = vec![self.evidence(told, scribe)];
+        if self.many > 1 {
+            title += &format!(" ({} more like it)", count(self.many - 1));
+        }
+        let mut evidence = vec![worst.evidence(told, scribe)];
         for victim in told.victims.iter().take(3) {
             let then = match &victim.polled_by {
                 Some(_) if victim.same_thread => "then polled by the same thread".to_owned(),
@@ -309,10 +357,8 @@ impl Kept {
             one.depth = 1;
             evidence.push(one);
         }
-        let others = all
-            .iter()
-            .filter(|other| other.number != self.number && other.poll.name == self.poll.name);
-        evidence.extend(others.take(2).map(|other| other.evidence(&other.told(scribe), scribe)));
+        let others = self.longest.iter().skip(1);
+        evidence.extend(others.map(|other| other.evidence(&other.told(scribe), scribe)));
         Some(Finding { analysis: "polls", title, score, evidence })
     }
 }

@@ -1,6 +1,8 @@
 //! Regions by name, and those that took far longer than others of their name.
 
-use super::by_name::{ByName, OfName};
+use super::by_name::{ByName, Cause, OfName};
+use super::map::Map;
+use super::names::Name;
 use super::scribe::Scribe;
 use super::state::RegionDone;
 use super::{
@@ -65,7 +67,13 @@ impl RegionWatch {
             return;
         }
         let (name, length, open) = (region.name, region.length(), region.open);
-        self.watched.add(name, length, open, region);
+        let inner = region.inner;
+        self.watched.add(name, length, open, inner, region);
+    }
+
+    /// How many regions of this name are over.
+    pub(super) fn ended(&self, name: Name) -> u64 {
+        self.watched.ended(name)
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Regions> {
@@ -77,11 +85,22 @@ impl RegionWatch {
                 scribe.world.doubts.because()
             ));
         }
-        let mut found: Vec<(RegionDone, Finding)> = Vec::new();
+        // What is around a slow region is slow, too: the innermost one tells it.
+        let limits: Map<Name, Nanos> = self
+            .watched
+            .names
+            .iter()
+            .filter_map(|(name, of)| limit(&of.lengths).map(|limit| (*name, limit)))
+            .collect();
+        let is_explained = |cause: &Cause<RegionDone>| {
+            let inside = cause.inside.and_then(|inside| limits.get(&inside));
+            inside.is_some_and(|limit| cause.longest_inside > *limit)
+        };
+        let mut found: Vec<(Nanos, Finding)> = Vec::new();
         for (name, of) in self.watched.names {
-            if let Some(worst) = of.slowest.iter().next() {
-                let finding = finding(worst, &of, scribe);
-                found.extend(finding.map(|finding| (worst.clone(), finding)));
+            if let Some(limit) = limits.get(&name) {
+                let causes = of.causes.iter().filter(|cause| !is_explained(cause));
+                found.extend(causes.filter_map(|cause| finding(cause, &of, *limit, scribe)));
             }
             let slowest = of.slowest.iter().map(|region| SlowRegion {
                 thread: scribe.thread(region.thread),
@@ -97,35 +116,38 @@ impl RegionWatch {
                 open: of.open,
             });
         }
-        // What is around a slow region is slow, too: the innermost tells it.
-        let explained = |outer: &RegionDone| {
-            found.iter().any(|(inner, _)| {
-                inner.thread == outer.thread
-                    && inner.within.len() > outer.within.len()
-                    && inner.began >= outer.began
-                    && inner.ended <= outer.ended
-                    && inner.length().0 >= outer.length().0 / 2
-            })
-        };
-        let kept = found.iter().filter(|(region, _)| !explained(region));
-        section.findings = kept.map(|(_, finding)| finding.clone()).collect();
+        // What cost most comes first.
+        found.sort_by_key(|(lost, _)| std::cmp::Reverse(*lost));
+        section.findings = found.into_iter().take(MOST_FOUND).map(|(_, finding)| finding).collect();
         let total = |name: &RegionName| name.lengths.total().0;
         section
             .table
             .names
             .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
         section.table.others = self.watched.others;
-        section.settle(5)
+        section
     }
 }
 
-fn finding(region: &RegionDone, of: &OfName<RegionDone>, scribe: &Scribe<'_>) -> Option<Finding> {
-    let lengths = &of.lengths;
-    if lengths.count() < FEWEST_SPANS {
-        return None;
-    }
+/// So many findings are kept.
+const MOST_FOUND: usize = 5;
+
+/// From where on a region of a name is slow, if enough of them have ended to say so.
+fn limit(lengths: &Histogram) -> Option<Nanos> {
     let median = lengths.percentile(0.5);
-    let limit = Nanos(median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST);
+    (lengths.count() >= FEWEST_SPANS)
+        .then(|| Nanos(median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST))
+}
+
+/// One finding for all regions of a name that were slow for one reason, and the time that they cost.
+fn finding(
+    cause: &Cause<RegionDone>,
+    of: &OfName<RegionDone>,
+    limit: Nanos,
+    scribe: &Scribe<'_>,
+) -> Option<(Nanos, Finding)> {
+    let region = cause.slowest.iter().next()?;
+    let median = of.lengths.percentile(0.5);
     let length = region.length();
     let score = Score::beyond(length.0 as f64, limit.0 as f64, Unit::Nanos)?;
     let thread = scribe.thread(region.thread);
@@ -133,18 +155,31 @@ fn finding(region: &RegionDone, of: &OfName<RegionDone>, scribe: &Scribe<'_>) ->
         true => "was still in region",
         false => "was in region",
     };
-    let title = format!(
+    let mut title = format!(
         "{} {took} `{}` {} {}, where the median of {} is {}",
         thread.label(),
         scribe.text(region.name),
         if region.open { "after" } else { "for" },
         duration(length),
-        count(lengths.count()),
+        count(of.lengths.count()),
         duration(median)
     );
-    let beyond = of.slowest.iter().filter(|region| region.length() > limit);
+    if let Some(inner) = &region.inner {
+        let times = match inner.count {
+            1 => String::new(),
+            many => format!(", {} times", count(many)),
+        };
+        let (most, name) = (duration(inner.total), scribe.text(inner.name));
+        title += &format!("; {most} of it in `{name}`{times}");
+    }
+    let slow = cause.slow(limit, median, RegionDone::length);
+    if slow.many > 1 {
+        let (more, lost) = (count(slow.many - 1), duration(slow.lost));
+        title += &format!(" ({more} more like it, {lost} lost by all of them)");
+    }
+    let beyond = cause.slowest.iter().filter(|region| region.length() > limit);
     let evidence = beyond.map(|region| evidence(region, scribe)).collect();
-    Some(Finding { analysis: "regions", title, score, evidence })
+    Some((slow.lost, Finding { analysis: "regions", title, score, evidence }))
 }
 
 fn evidence(region: &RegionDone, scribe: &Scribe<'_>) -> Evidence {

@@ -20,6 +20,9 @@ pub(super) struct Script {
     spans: HashMap<u64, Vec<SpanId>>,
     workers: HashMap<u64, WorkerId>,
     regions: HashMap<u64, Vec<String>>,
+    /// The fields of the next event, and the parent of the next span.
+    given: Vec<(&'static str, String)>,
+    parent: Option<SpanId>,
 }
 
 /// When a history begins, in nanoseconds.
@@ -70,7 +73,20 @@ impl Script {
         let end = Nanos(START + seconds * SECOND);
         let pass = Pass::new(Coverage::default(), Doubts::new(&infos), end);
         let (sequences, names, polls, spans, workers, regions) = Default::default();
-        Self { pass, infos, entered: 0, sequences, names, polls, spans, workers, regions }
+        let (entered, given, parent) = Default::default();
+        Self {
+            pass,
+            infos,
+            entered,
+            sequences,
+            names,
+            polls,
+            spans,
+            workers,
+            regions,
+            given,
+            parent,
+        }
     }
 
     fn put(
@@ -81,6 +97,9 @@ impl Script {
         name: &str,
         sequence: Option<u64>,
     ) -> &mut Self {
+        let given = std::mem::take(&mut self.given);
+        let text = |text| Value::Text(Text { text, cut: false });
+        let fields: Vec<_> = given.iter().map(|(name, value)| (*name, text(&**value))).collect();
         let at = ms(time);
         while let Some(info) = self.infos.get(self.entered).filter(|info| info.start <= at) {
             self.pass.enter(info);
@@ -97,6 +116,7 @@ impl Script {
             span: self.spans.get(&thread).and_then(|spans| spans.last().copied()),
             worker: self.workers.get(&thread).copied(),
             event: None,
+            given: &fields,
         };
         self.pass.step(&step);
         self
@@ -158,6 +178,39 @@ impl Script {
         self
     }
 
+    /// The next event has this field.
+    pub(super) fn with(&mut self, field: &'static str, value: &str) -> &mut Self {
+        self.given.push((field, value.to_owned()));
+        self
+    }
+
+    /// The next span is inside of this one.
+    pub(super) fn inside(&mut self, number: u32) -> &mut Self {
+        self.parent = Some(span(number));
+        self
+    }
+
+    /// The poll ends, and the task says what it waits for.
+    pub(super) fn waits(&mut self, time: f64, thread: u64, what: &'static str) -> &mut Self {
+        let id = *self.polls[&thread].last().unwrap();
+        let (sequence, name) = (self.next(id), self.name(id));
+        let kind = EventKind::TaskPending { task: id, waits_for: Some(site(what)) };
+        self.put(time, thread, kind, name, sequence);
+        self.polls.get_mut(&thread).unwrap().pop();
+        self
+    }
+
+    /// A task is dropped before it is done.
+    pub(super) fn cancel(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        let id = task(number);
+        let (sequence, name) = (self.next(id), self.name(id));
+        self.put(time, thread, EventKind::TaskDrop { task: id }, name, sequence)
+    }
+
+    pub(super) fn record(&mut self, time: f64, thread: u64, number: u32) -> &mut Self {
+        self.put(time, thread, EventKind::SpanRecord { span: span(number) }, "", None)
+    }
+
     pub(super) fn pending(&mut self, time: f64, thread: u64) -> &mut Self {
         self.end(time, thread, |task| EventKind::TaskPending { task, waits_for: None })
     }
@@ -177,7 +230,11 @@ impl Script {
     }
 
     pub(super) fn open(&mut self, time: f64, thread: u64, number: u32, name: &str) -> &mut Self {
-        let kind = EventKind::SpanCreate { span: span(number), site: site(name), parent: None };
+        let kind = EventKind::SpanCreate {
+            span: span(number),
+            site: site(name),
+            parent: self.parent.take(),
+        };
         self.put(time, thread, kind, name, None)
     }
 

@@ -1,10 +1,12 @@
 //! Spans by name, and where the time of the slowest went: in polls, in waiting for somebody, or in
 //! waiting for a thread.
 
-use super::by_name::ByName;
+use super::by_name::{ByName, Cause, OfName};
+use super::length::Length;
+use super::map::Map;
 use super::names::Name;
 use super::scribe::Scribe;
-use super::state::{Gap, SpanDone};
+use super::state::{Gap, Holder, SpanDone};
 use super::{
     BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
     Unit, WakeRef,
@@ -35,6 +37,9 @@ pub struct Spans {
 pub struct SpanName {
     /// The name.
     pub name: String,
+    /// The name with what tells these from others of the name: the method and the route of a request, say
+    /// (fields `http.route`, `route`, `rpc.method`, `otel.name`). Else the name alone.
+    pub group: String,
     /// How long they took: of those that closed.
     pub lengths: Histogram,
     /// How many were open when the snapshot ends.
@@ -80,6 +85,8 @@ pub struct SpanTime {
     pub runnable: Nanos,
     /// It was not polled, and who woke it is not known.
     pub unknown: Nanos,
+    /// What it said that it waited for, and how much of `waiting` that was.
+    pub reasons: Vec<(String, Nanos)>,
     /// Other tasks entered the span too; what they did is not in here.
     pub shared: bool,
     /// The longest times between polls, in the order of time.
@@ -90,13 +97,17 @@ impl SpanTime {
     /// Where the time went, in words, the longest first.
     #[must_use]
     pub fn split(&self) -> String {
+        let named = self.reasons.iter().fold(Nanos(0), |sum, (_, length)| sum.plus(*length));
         let parts = [
-            (self.waiting, "waiting to be woken"),
-            (self.runnable, "ready but not polled"),
-            (self.unknown, "waiting for what is not known"),
-            (self.polling, "being polled"),
+            (self.waiting.since(named), "waiting to be woken".to_owned()),
+            (self.runnable, "ready but not polled".to_owned()),
+            (self.unknown, "waiting for what is not known".to_owned()),
+            (self.polling, "being polled".to_owned()),
         ];
-        let mut parts: Vec<_> = parts.into_iter().filter(|(length, _)| length.0 > 0).collect();
+        let reasons = self.reasons.iter();
+        let reasons = reasons.map(|(what, length)| (*length, format!("waiting for `{what}`")));
+        let parts = parts.into_iter().chain(reasons);
+        let mut parts: Vec<_> = parts.filter(|(length, _)| length.0 > 0).collect();
         parts.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
         let parts = parts.iter().map(|(length, what)| format!("{} {what}", duration(*length)));
         parts.collect::<Vec<_>>().join(", ")
@@ -113,6 +124,8 @@ pub struct SpanGap {
     pub waiting: Nanos,
     /// From there to its poll, or the end.
     pub runnable: Nanos,
+    /// What it waited for, if it said so.
+    pub waits_for: Option<String>,
     /// Who woke it, latest first, and who had woken those, as far back as the span goes. Empty if
     /// that is not known, or nobody did.
     pub wakes: Vec<WakeRef>,
@@ -126,6 +139,10 @@ pub struct SpanGap {
 #[derive(Default)]
 pub(super) struct SpanWatch {
     watched: ByName<SpanDone>,
+    /// All that closed, by name: for groups of which there are few.
+    by_name: Map<Name, Histogram>,
+    /// Open spans in which nobody works, by group: how many, and the one that is open for longest.
+    held: Map<Name, (u64, SpanDone)>,
     uncertain: u64,
 }
 
@@ -138,13 +155,39 @@ impl SpanWatch {
             self.uncertain += 1;
             return;
         }
-        let (name, length, open) = (span.label.name, span.length(), span.open);
-        self.watched.add(name, length, open, span);
+        let (group, length, open) = (span.label.group, span.length(), span.open);
+        if !open && group != span.label.name {
+            self.by_name.entry(span.label.name).or_default().add(length);
+        }
+        if span.holder.is_some() {
+            let held = self.held.entry(group).or_insert_with(|| (0, span.clone()));
+            held.0 += 1;
+            if length > held.1.length() {
+                held.1 = span.clone();
+            }
+            self.watched.only_open(group, length, span);
+            return;
+        }
+        let inner = span.inner;
+        self.watched.add(group, length, open, inner, span);
     }
 
-    /// How many spans of this name have closed.
-    pub(super) fn closed(&self, name: Name) -> u64 {
-        self.watched.ended(name)
+    /// How many spans of this group have closed.
+    pub(super) fn closed(&self, group: Name) -> u64 {
+        self.watched.ended(group)
+    }
+
+    /// What a span of this group usually takes, if enough have closed to say so; else what one of its
+    /// name takes, if so.
+    fn usual(&self, group: Name, name: Name) -> Option<Usual> {
+        let of = self.watched.names.get(&group).map(|of| &of.lengths);
+        let lengths = [of, self.by_name.get(&name)];
+        let enough = |lengths: &&Histogram| lengths.count() >= FEWEST_SPANS;
+        lengths
+            .into_iter()
+            .flatten()
+            .find(enough)
+            .map(|lengths| Usual { count: lengths.count(), median: lengths.percentile(0.5) })
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Spans> {
@@ -156,23 +199,53 @@ impl SpanWatch {
                 scribe.world.doubts.because()
             ));
         }
+        let usual = |group: &Name, of: &OfName<SpanDone>| {
+            let span = of.slowest.iter().next()?;
+            self.usual(*group, span.label.name)
+        };
+        let usual: Map<Name, Usual> = self
+            .watched
+            .names
+            .iter()
+            .filter_map(|(group, of)| usual(group, of).map(|usual| (*group, usual)))
+            .collect();
+        let mut found = Vec::new();
         let mut few = 0;
-        for (name, of) in self.watched.names {
-            let name = scribe.text(name);
-            let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, scribe)).collect();
-            if of.lengths.count() < FEWEST_SPANS {
-                few += u64::from(of.slowest.iter().any(|span| span.length() > SLOW_SPAN_LEAST));
-            } else if let (Some(span), Some(told)) = (of.slowest.iter().next(), slowest.first()) {
-                section.findings.extend(finding(span, told, &of.lengths, scribe));
+        for (group, of) in &self.watched.names {
+            match usual.get(group) {
+                Some(mine) => {
+                    let causes = of.causes.iter().filter(|cause| !is_explained(cause, &usual));
+                    found.extend(causes.filter_map(|cause| finding(cause, mine, scribe)));
+                }
+                None => {
+                    few += u64::from(of.slowest.iter().any(|span| span.length() > SLOW_SPAN_LEAST));
+                }
             }
+        }
+        // What cost most comes first: one that is a hundred times too slow may have cost nothing.
+        found.sort_by_key(|(lost, _)| std::cmp::Reverse(*lost));
+        section.findings.extend(found.into_iter().take(MOST_FOUND).map(|(_, finding)| finding));
+        let mut held: Vec<_> = self.held.iter().collect();
+        held.sort_by_key(|(_, (_, span))| (std::cmp::Reverse(span.length()), span.label.span));
+        let is_outer =
+            |span: &SpanDone| span.inner.is_some_and(|inner| self.held.contains_key(&inner.name));
+        let held = held.into_iter().filter(|(_, (_, span))| !is_outer(span));
+        let held = held.filter_map(|(group, (many, span))| {
+            held_finding(*many, span, usual.get(group)?, scribe)
+        });
+        section.findings.extend(held.take(MOST_HELD));
+        for (group, of) in self.watched.names {
+            let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, scribe)).collect();
+            let group = scribe.text(group);
+            let name = slowest.first().map_or_else(|| group.clone(), |span| span.span.name.clone());
             let (lengths, open) = (of.lengths, of.open);
-            section.table.names.push(SpanName { name, lengths, open, slowest });
+            section.table.names.push(SpanName { name, group, lengths, open, slowest });
         }
         let total = |name: &SpanName| name.lengths.total().0;
         section
             .table
             .names
-            .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
+            .sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.group.cmp(&b.group)));
         section.table.others = self.watched.others;
         if few > 0 {
             let names = counted(few, "name");
@@ -180,8 +253,32 @@ impl SpanWatch {
                 "of {names} fewer than {FEWEST_SPANS} spans closed: too few to say which of them is slow"
             ));
         }
-        section.settle(5)
+        section
     }
+}
+
+/// So many findings are kept, and so many of spans that somebody only holds.
+const MOST_FOUND: usize = 5;
+const MOST_HELD: usize = 2;
+
+/// What spans of a name take, and of how many that is known.
+#[derive(Clone, Copy)]
+struct Usual {
+    count: u64,
+    median: Nanos,
+}
+
+impl Usual {
+    /// From here on one is slow.
+    fn limit(self) -> Nanos {
+        Nanos(self.median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST)
+    }
+}
+
+/// Whether what is inside of these is too slow itself: that tells the cause.
+fn is_explained(cause: &Cause<SpanDone>, usual: &Map<Name, Usual>) -> bool {
+    let inside = cause.inside.and_then(|inside| usual.get(&inside));
+    inside.is_some_and(|inside| cause.longest_inside > inside.limit())
 }
 
 fn told(span: &SpanDone, scribe: &Scribe<'_>) -> SlowSpan {
@@ -195,6 +292,7 @@ fn told(span: &SpanDone, scribe: &Scribe<'_>) -> SlowSpan {
             waiting: spent.waiting,
             runnable: spent.runnable,
             unknown: spent.unknown,
+            reasons: spent.reasons.iter().map(|(what, much)| (scribe.text(*what), *much)).collect(),
             shared: span.shared,
             gaps,
         }
@@ -229,32 +327,43 @@ fn told_gap(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>) -> SpanGap {
         began: scribe.moment(began),
         waiting: Nanos(woken.0 - began.0),
         runnable: Nanos(until.0 - woken.0),
+        waits_for: gap.waits_for.map(|what| scribe.text(what)),
         wakes,
         polled_by: gap.polled.map(|(_, thread)| scribe.thread(thread)),
         blocker: gap.blocker.as_ref().map(|blocker| scribe.blocker(blocker)),
     }
 }
 
+/// One finding for all spans of a group that were slow for one reason, and the time that they cost.
 fn finding(
-    span: &SpanDone,
-    told: &SlowSpan,
-    lengths: &Histogram,
+    cause: &Cause<SpanDone>,
+    usual: &Usual,
     scribe: &Scribe<'_>,
-) -> Option<Finding> {
-    let median = lengths.percentile(0.5);
-    let limit = Nanos(median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST);
+) -> Option<(Nanos, Finding)> {
+    let (limit, median) = (usual.limit(), usual.median);
+    let span = cause.slowest.iter().next()?;
+    let told = &told(span, scribe);
     let score = Score::beyond(told.length.0 as f64, limit.0 as f64, Unit::Nanos)?;
     let took = if told.open { "was still open after" } else { "took" };
     let mut title = format!(
         "Span {} {took} {}, where the median of {} is {}",
         told.span.label(),
         duration(told.length),
-        count(lengths.count()),
+        count(usual.count),
         duration(median)
     );
     if let Some(spent) = &told.spent {
         let part = if told.before { " since the snapshot begins" } else { "" };
         title += &format!(": {}{part}", spent.split());
+    }
+    if let Some(inner) = &span.inner {
+        let (most, name) = (duration(inner.longest), scribe.text(inner.name));
+        title += &format!("; {most} of it in span `{name}`");
+    }
+    let slow = cause.slow(limit, median, SpanDone::length);
+    if slow.many > 1 {
+        let (more, lost) = (count(slow.many - 1), duration(slow.lost));
+        title += &format!(" ({more} more like it, {lost} lost by all of them)");
     }
     let mut whole = scribe.evidence("the span", span.began, (!span.open).then_some(span.ended));
     whole.thread.clone_from(&told.thread);
@@ -271,20 +380,64 @@ fn finding(
             }
         }
     }
-    Some(Finding { analysis: "spans", title, score, evidence })
+    for other in cause.slowest.iter().skip(1).filter(|other| other.length() > limit) {
+        let what = format!("another one, of {}", duration(other.length()));
+        let mut one = scribe.evidence(what, other.began, (!other.open).then_some(other.ended));
+        one.thread = (other.thread.0 > 0).then(|| scribe.thread(other.thread));
+        one.span = Some(scribe.span(&other.label));
+        evidence.push(one);
+    }
+    Some((slow.lost, Finding { analysis: "spans", title, score, evidence }))
+}
+
+/// Spans that are open because somebody holds them: nothing is slow there, but something is not let go.
+fn held_finding(many: u64, span: &SpanDone, usual: &Usual, scribe: &Scribe<'_>) -> Option<Finding> {
+    let length = span.length();
+    let score = Score::beyond(length.0 as f64, usual.limit().0 as f64, Unit::Nanos)?;
+    let task = span.task.map(|(task, name)| scribe.task(task, name));
+    let whose = task
+        .as_ref()
+        .map_or_else(|| "its task".to_owned(), |task| format!("its task {}", task.label()));
+    let why = match span.holder? {
+        Holder::NeverEntered => "nobody has entered it".to_owned(),
+        Holder::TaskOver => format!("{whose} is over"),
+        Holder::TaskGoesOn(polls, left) => format!(
+            "{whose} has not entered it for {}, in {}",
+            duration(scribe.end.since(left)),
+            counted(polls, "poll")
+        ),
+    };
+    let more = match many {
+        1 => String::new(),
+        many => format!(" ({} more like it)", count(many - 1)),
+    };
+    let title = format!(
+        "Span {} is open for {}, and no thread is inside of it: {why}; somebody still holds it{more}",
+        scribe.span(&span.label).label(),
+        duration(length)
+    );
+    let mut evidence = scribe.evidence("the span", span.began, None);
+    evidence.thread = (span.thread.0 > 0).then(|| scribe.thread(span.thread));
+    evidence.task = task;
+    evidence.span = Some(scribe.span(&span.label));
+    Some(Finding { analysis: "spans", title, score, evidence: vec![evidence] })
 }
 
 /// The evidence of one gap: who the task waited for, back through the wakes within the span's time.
 fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evidence>) {
     let (began, runnable, until) = times(gap, span);
     let told = told_gap(gap, span, scribe);
+    let waited = match &told.waits_for {
+        Some(what) => format!("waited for `{what}` for {}", duration(told.waiting)),
+        None => format!("waited for {}", duration(told.waiting)),
+    };
     let mut wait = match (runnable, gap.polled) {
-        (None, None) => {
-            let what = format!("waited for {}, and nobody woke it", duration(told.waiting));
-            scribe.evidence(what, began, None)
-        }
+        (None, None) => scribe.evidence(format!("{waited}, and nobody woke it"), began, None),
         (None, Some(_)) => {
-            let what = format!("not polled for {}; why is not known", duration(told.waiting));
+            let what = match told.waits_for {
+                Some(_) => format!("{waited}, until it was polled; who woke it is not known"),
+                None => format!("not polled for {}; why is not known", duration(told.waiting)),
+            };
             scribe.evidence(what, began, Some(until))
         }
         (Some(woken), _) => {
@@ -293,7 +446,7 @@ fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evi
                 Some(wake) => ", until woken by ".to_owned() + &wake.label(),
                 None => String::new(),
             };
-            let what = format!("waited for {}{by}", duration(told.waiting));
+            let what = format!("{waited}{by}");
             scribe.evidence(what, began, Some(woken))
         }
     };

@@ -21,6 +21,8 @@ pub(super) struct Step<'a> {
     pub(super) worker: Option<WorkerId>,
     /// Not there in tests alone.
     pub(super) event: Option<&'a Event>,
+    /// Its fields, where there is no event.
+    pub(super) given: &'a [(&'a str, Value<'a>)],
 }
 
 impl<'a> Step<'a> {
@@ -37,12 +39,24 @@ impl<'a> Step<'a> {
             span: event.span().filter(|span| span.number() != 0),
             worker: event.worker(),
             event: Some(event),
+            given: &[],
         }
     }
 
     /// Its fields, as a short text.
     pub(super) fn fields(&self) -> String {
-        self.event.map_or_else(String::new, |event| fields(event.fields()))
+        match self.event {
+            Some(event) => fields(event.fields()),
+            None => fields(self.given.iter().copied()),
+        }
+    }
+
+    /// Shows each of its fields.
+    pub(super) fn each_field(&self, see: &mut dyn FnMut(&str, Value<'_>)) {
+        match self.event {
+            Some(event) => event.fields().for_each(|(name, value)| see(name, value)),
+            None => self.given.iter().for_each(|(name, value)| see(name, *value)),
+        }
     }
 }
 

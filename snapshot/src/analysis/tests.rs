@@ -359,7 +359,8 @@ fn a_region_that_is_still_open_is_compared_with_others_of_its_name() {
     let report = script.report();
     assert_eq!(
         titles(&report),
-        ["w-1 was still in region `lock` after 999 ms, where the median of 20 is 900 µs"]
+        ["w-1 was still in region `lock` after 999 ms, where the median of 20 is 900 µs; \
+          998 ms of it in `fetch`"]
     );
     assert_eq!(
         report.regions.findings[0].evidence[0].what,
@@ -377,8 +378,8 @@ fn without_tasks_nothing_is_said_of_them() {
     assert_eq!(titles(&report), [""; 0]);
     let not: Vec<_> = report.not_assessed().iter().map(|(analysis, _)| *analysis).collect();
     let all = [
-        "polls", "delays", "spans", "stuck", "busy", "endings", "workers", "counters", "changes",
-        "logs",
+        "polls", "delays", "spans", "stuck", "waits", "busy", "endings", "workers", "counters",
+        "changes", "logs",
     ];
     assert_eq!(not, all);
 }

@@ -4,13 +4,14 @@
 //! since before.
 
 use super::super::names::Name;
+use super::super::step::fields;
 use super::World;
 use super::region::OpenRegion;
 use super::span::{Label, Span};
 use super::task::{Task, TaskNow, Wake};
 use super::thread::{Explains, OpenPoll};
 use super::worker::{Worker, WorkerNow};
-use crate::read::WorkerId;
+use crate::read::{SpanStatus, WorkerId};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
 
@@ -59,6 +60,7 @@ impl World {
             self_woken: false,
             span: Explains::default(),
             region: Explains::default(),
+            route: None,
         });
     }
 
@@ -82,14 +84,18 @@ impl World {
     pub(crate) fn had_region(&mut self, thread: ThreadNumber, name: &str, began: Nanos) {
         let (name, mark) = (self.names.name(name), self.doubts.mark());
         let thread = self.threads.entry(thread).or_default();
-        thread.regions.push(OpenRegion { name, began, mark });
+        thread.regions.push(OpenRegion::new(name, began, mark));
     }
 
     /// A span that is open.
-    pub(crate) fn had_span(&mut self, span: SpanId, name: &str, fields: String, began: Nanos) {
-        let (name, mark) = (self.names.name(name), self.doubts.mark());
-        let label = Label { span, name, fields: Rc::from(fields) };
-        self.spans.insert(span, Span::new(label, began, true, mark, ThreadNumber(0)));
+    pub(crate) fn had_span(&mut self, status: &SpanStatus<'_>) {
+        let (name, mark) = (self.names.name(status.site.name), self.doubts.mark());
+        let group =
+            self.group(name, &|see| status.fields().for_each(|(name, value)| see(name, value)));
+        let label =
+            Label { span: status.span, name, group, fields: Rc::from(fields(status.fields())) };
+        let (parent, thread) = (status.parent, ThreadNumber(0));
+        self.spans.insert(status.span, Span::new(label, parent, status.began, true, mark, thread));
     }
 
     /// The thread is inside of it, and of those that were told before.

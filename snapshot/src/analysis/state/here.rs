@@ -3,7 +3,7 @@
 use super::super::names::Name;
 use super::World;
 use super::span::Label;
-use crate::wire::{TaskId, ThreadNumber};
+use crate::wire::{Nanos, TaskId, ThreadNumber};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -16,7 +16,56 @@ pub(crate) struct Here {
     pub(crate) regions: Vec<Name>,
 }
 
+/// A thread that has recorded nothing since it began what it is inside of.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) thread: ThreadNumber,
+    /// Whether it is a region; else it is a span.
+    pub(crate) region: bool,
+    pub(crate) what: Name,
+    /// The regions around it, outermost first.
+    pub(crate) within: Vec<Name>,
+    pub(crate) since: Nanos,
+    /// The task that it polls.
+    pub(crate) task: Option<(TaskId, Name)>,
+    pub(crate) certain: bool,
+}
+
 impl World {
+    /// The threads that have recorded nothing since they began what they are inside of.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = Standing> {
+        self.threads.iter().filter_map(|(number, thread)| {
+            let region = thread.regions.last();
+            let span = thread.spans.last().map(|(label, entered)| (label.name, *entered));
+            let (what, since, is_region) = match (region, span) {
+                (Some(region), Some((_, entered))) if region.began >= entered => {
+                    (region.name, region.began, true)
+                }
+                (_, Some((name, entered))) => (name, entered, false),
+                (Some(region), None) => (region.name, region.began, true),
+                (None, None) => return None,
+            };
+            let last = self.last.get(number);
+            if last.is_some_and(|last| *last > since) {
+                return None;
+            }
+            let around = thread.regions.len() - usize::from(is_region);
+            let certain = match region.filter(|_| is_region) {
+                Some(region) => self.doubts.certain_since(region.mark),
+                None => !self.doubts.any(),
+            };
+            Some(Standing {
+                thread: *number,
+                region: is_region,
+                what,
+                within: thread.regions[..around].iter().map(|region| region.name).collect(),
+                since,
+                task: thread.polls.last().map(|poll| (poll.task, poll.name)),
+                certain,
+            })
+        })
+    }
+
     pub(crate) fn here(&self, thread: ThreadNumber) -> Here {
         let Some(thread) = self.threads.get(&thread) else { return Here::default() };
         Here {

@@ -14,11 +14,11 @@ mod thread;
 mod worker;
 
 pub(super) use cause::Chain;
-pub(super) use here::Here;
+pub(super) use here::{Here, Standing};
 pub(super) use polling::PollEnd;
 pub(super) use region::RegionDone;
-pub(super) use span::{Label, SpanDone};
-pub(super) use task::{Blocker, Gap, TaskNow};
+pub(super) use span::{Holder, Label, SpanDone};
+pub(super) use task::{Blocker, Gap, TaskNow, Wait};
 pub(super) use thread::Poll;
 pub(super) use worker::{Worker, WorkerNow};
 
@@ -26,6 +26,7 @@ use super::doubts::Doubts;
 use super::map::Map;
 use super::names::{Name, Names};
 use super::step::Step;
+use super::waits::WaitLedger;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use span::Span;
@@ -43,6 +44,12 @@ pub(super) struct World {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     threads: Map<ThreadNumber, Thread>,
     thread_names: Map<ThreadNumber, Name>,
+    /// What tasks wait for, and have waited for.
+    pub(super) waits: WaitLedger,
+    /// When each thread recorded something last.
+    last: Map<ThreadNumber, Nanos>,
+    /// Of how many groups the spans of a name are.
+    groups: Map<Name, u32>,
     /// Tasks that might run, by when that began.
     runnable: BTreeSet<(Nanos, TaskId)>,
 }
@@ -60,6 +67,7 @@ impl World {
         self.spans.clear();
         self.threads.clear();
         self.runnable.clear();
+        self.waits.forget();
         self.workers.values_mut().for_each(|worker| worker.now = WorkerNow::Gone);
     }
 
@@ -78,6 +86,15 @@ impl World {
     /// Tasks that might run now, those that wait longest first, with the begin of it.
     pub(super) fn runnable(&self) -> impl Iterator<Item = (Nanos, TaskId)> {
         self.runnable.iter().copied()
+    }
+
+    /// A thread has recorded something.
+    pub(super) fn seen(&mut self, thread: ThreadNumber, at: Nanos) {
+        if let Some(last) = self.last.get_mut(&thread) {
+            *last = at;
+        } else if self.last.len() < THREAD_NAMES {
+            self.last.insert(thread, at);
+        }
     }
 
     /// Keeps the name of a thread; also for when it is gone, so there is an end to them.

@@ -3,7 +3,7 @@
 use super::super::length::Length;
 use super::super::step::Step;
 use super::cause::{Hop, chain};
-use super::task::{Gap, Spin, Task, TaskNow, Wake};
+use super::task::{Gap, Spin, Task, TaskNow, Wait, Wake};
 use super::thread::{Explains, OpenPoll, Poll};
 use super::{Name, World};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
@@ -28,7 +28,7 @@ impl World {
         let mark = self.doubts.mark();
         let (since, sequence) = (step.at, step.sequence);
         let state = TaskNow::Idle { since, exact: true, sequence, mark };
-        self.forget_task(task);
+        self.forget_task(task, step.at);
         let queued = Some(step.at);
         let created = Task { wake: Some(wake), queued, ..Task::new(name, state) };
         self.tasks.insert(task, created);
@@ -47,7 +47,11 @@ impl World {
         }
         let polled = Some((at, step.thread));
         let (since, runnable, chain, blocker) = Default::default();
-        let mut gap = Gap { task, name: entry.name, since, runnable, chain, polled, blocker };
+        let (name, waits_for) = (entry.name, entry.waits_for.take());
+        let mut gap = Gap { task, name, since, runnable, chain, waits_for, polled, blocker };
+        if let Some(wait) = entry.wait.take() {
+            self.waits.over(task, name, wait, at, self.doubts.certain_since(wait.mark));
+        }
         if matches!(entry.state, TaskNow::Running { .. }) {
             // The end of the poll before was not seen.
             self.threads.values_mut().for_each(|t| t.polls.retain(|poll| poll.task != task));
@@ -64,7 +68,6 @@ impl World {
         let thread = self.threads.entry(step.thread).or_default();
         let worker = step.worker.or(thread.worker);
         entry.runtime = worker.map(|worker| worker.runtime).or(entry.runtime);
-        entry.waits_for = None;
         if let Some(runnable) = gap.runnable {
             gap.blocker = thread.blocker(runnable, at);
         }
@@ -81,6 +84,7 @@ impl World {
             self_woken: false,
             span: Explains::default(),
             region: Explains::default(),
+            route: None,
         });
         for id in &entry.spans {
             if let Some(span) = self.spans.get_mut(id) {
@@ -109,12 +113,25 @@ impl World {
             let (since, sequence) = (step.at, step.sequence);
             entry.state = TaskNow::Idle { since, exact: true, sequence, mark };
             entry.waits_for = waits_for;
+            if let Some(what) = waits_for {
+                let wait = Wait { what, since, mark };
+                self.waits.begin(what);
+                // Who was woken while it was polled does not wait.
+                if entry.wake.is_some() {
+                    self.waits.over(task, entry.name, wait, since, true);
+                } else {
+                    entry.wait = Some(wait);
+                }
+            }
             if entry.wake.is_some() && how == PollEnd::Pending {
                 entry.queued = Some(step.at);
                 self.runnable.insert((step.at, task));
             }
         }
         let poll = found.and_then(|_| self.close_poll(step));
+        if let Some(poll) = &poll {
+            self.unentered(task, poll.began);
+        }
         if let (Some(poll), Some(entry)) = (&poll, self.tasks.get(&task)) {
             for id in &entry.spans {
                 if let Some(span) = self.spans.get_mut(id) {
@@ -123,7 +140,7 @@ impl World {
             }
         }
         if how == PollEnd::Over {
-            self.forget_task(task);
+            self.forget_task(task, step.at);
         }
         poll
     }
@@ -153,15 +170,17 @@ impl World {
         }
     }
 
-    pub(crate) fn task_drop(&mut self, task: TaskId) {
-        self.forget_task(task);
+    pub(crate) fn task_drop(&mut self, task: TaskId, at: Nanos) {
+        self.forget_task(task, at);
     }
 
-    fn forget_task(&mut self, task: TaskId) {
-        if let Some(entry) = self.tasks.remove(&task)
-            && let Some(queued) = entry.queued
-        {
+    fn forget_task(&mut self, task: TaskId, at: Nanos) {
+        let Some(entry) = self.tasks.remove(&task) else { return };
+        if let Some(queued) = entry.queued {
             self.runnable.remove(&(queued, task));
+        }
+        if let Some(wait) = entry.wait {
+            self.waits.over(task, entry.name, wait, at, self.doubts.certain_since(wait.mark));
         }
     }
 
@@ -184,6 +203,10 @@ impl World {
         }
         let chain = chain(hop, cause);
         entry.wake = Some(Wake { at: step.at, exact: true, running, target, chain });
+        if !running && let Some(wait) = entry.wait.take() {
+            let certain = self.doubts.certain_since(wait.mark);
+            self.waits.over(task, entry.name, wait, step.at, certain);
+        }
         if !running && entry.queued.is_none() {
             entry.queued = Some(step.at);
             self.runnable.insert((step.at, task));
@@ -238,8 +261,9 @@ impl World {
 impl Task {
     pub(super) fn new(name: Name, state: TaskNow) -> Self {
         let (wake, queued, runtime, waits_for, spans) = Default::default();
+        let wait = None;
         let spin = Spin::default();
-        Self { name, state, wake, queued, runtime, waits_for, spans, spin }
+        Self { name, state, wake, queued, runtime, waits_for, wait, spans, spin }
     }
 
     /// Takes the wake that a poll of this number is due to.
@@ -271,6 +295,7 @@ impl Task {
         };
         let runnable = self.wake.as_ref().map(|wake| wake.at.max(since.unwrap_or_default()));
         let chain = self.wake.as_ref().map(|wake| wake.chain.clone()).unwrap_or_default();
-        Gap { task, name, since, runnable, chain, polled: None, blocker: None }
+        let waits_for = self.waits_for;
+        Gap { task, name, since, runnable, chain, waits_for, polled: None, blocker: None }
     }
 }

@@ -1,6 +1,7 @@
 //! A region of a thread that is over.
 
 use super::super::doubts::Mark;
+use super::super::inner::{Inner, Part};
 use super::super::length::Length;
 use super::super::names::Name;
 use super::super::step::Step;
@@ -8,11 +9,19 @@ use super::World;
 use crate::wire::{Nanos, ThreadNumber};
 
 /// A region that is open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenRegion {
     pub(crate) name: Name,
     pub(crate) began: Nanos,
     pub(crate) mark: Mark,
+    /// The regions inside of it that are over.
+    inner: Inner,
+}
+
+impl OpenRegion {
+    pub(crate) fn new(name: Name, began: Nanos, mark: Mark) -> Self {
+        Self { name, began, mark, inner: Inner::default() }
+    }
 }
 
 /// A region that is over, or that the end of the snapshot found open.
@@ -26,6 +35,8 @@ pub(crate) struct RegionDone {
     pub(crate) certain: bool,
     /// What is around it, outermost first.
     pub(crate) within: Box<[Name]>,
+    /// The regions of one name inside of it that took most of its time.
+    pub(crate) inner: Option<Part>,
 }
 
 impl RegionDone {
@@ -37,7 +48,7 @@ impl RegionDone {
 impl World {
     pub(crate) fn region_begin(&mut self, step: &Step) {
         let (name, mark) = (self.names.name(step.name), self.doubts.mark());
-        self.thread(step.thread).regions.push(OpenRegion { name, began: step.at, mark });
+        self.thread(step.thread).regions.push(OpenRegion::new(name, step.at, mark));
     }
 
     /// A region ends. The reader knows which: what was begun behind it has ended unseen.
@@ -62,6 +73,9 @@ impl World {
             poll.region.ended(open.name, open.began.max(poll.began), step.at);
         }
         let certain = self.doubts.certain_since(open.mark);
+        if let Some(around) = thread.regions.last_mut() {
+            around.inner.add(open.name, step.at.since(open.began));
+        }
         Some(region_done(open, &thread.regions, step.thread, step.at, false, certain))
     }
 
@@ -72,7 +86,11 @@ impl World {
             for (depth, region) in thread.regions.iter().enumerate() {
                 let certain = self.doubts.certain_since(region.mark);
                 let around = &thread.regions[..depth];
-                open.push(region_done(*region, around, *number, at, true, certain));
+                let mut region = region.clone();
+                if let Some(inside) = thread.regions.get(depth + 1) {
+                    region.inner.add(inside.name, at.since(inside.began));
+                }
+                open.push(region_done(region, around, *number, at, true, certain));
             }
         }
         open.sort_by_key(|region| (region.began, region.thread));
@@ -90,5 +108,6 @@ fn region_done(
 ) -> RegionDone {
     let within = around.iter().map(|region| region.name).collect();
     let OpenRegion { name, began, .. } = open;
-    RegionDone { name, thread, began, ended, open: is_open, certain, within }
+    let inner = open.inner.most_of(ended.since(began));
+    RegionDone { name, thread, began, ended, open: is_open, certain, within, inner }
 }

@@ -1,23 +1,30 @@
 //! A span that is open, and where its time goes.
 
 use super::super::doubts::Mark;
+use super::super::inner::{Inner, Part};
 use super::super::length::Length;
 use super::super::names::Name;
 use super::super::step::Step;
 use super::super::top::Top;
 use super::World;
 use super::task::{Gap, TaskNow};
+use crate::read::{EventKind, Value};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
 
 /// So many of the longest gaps of a span are kept.
 pub(crate) const GAPS: usize = 4;
 
+/// Shows each field.
+pub(crate) type EachField<'a> = &'a dyn Fn(&mut dyn FnMut(&str, Value<'_>));
+
 /// What a span is called.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Label {
     pub(crate) span: SpanId,
     pub(crate) name: Name,
+    /// The name with what tells spans of it apart that do different things: their route, say.
+    pub(crate) group: Name,
     pub(crate) fields: Rc<str>,
 }
 
@@ -25,6 +32,7 @@ pub(crate) struct Label {
 #[derive(Debug)]
 pub(crate) struct Span {
     pub(crate) label: Label,
+    pub(crate) parent: Option<SpanId>,
     pub(crate) began: Nanos,
     /// It began before the snapshot does.
     pub(crate) before: bool,
@@ -35,6 +43,12 @@ pub(crate) struct Span {
     pub(crate) task: Option<(TaskId, Name)>,
     /// Whether it was entered.
     pub(crate) entered: bool,
+    /// When it was left last.
+    left: Nanos,
+    /// Polls of its task since then, in which it was not entered.
+    unentered: u64,
+    /// The spans inside of it that are over.
+    inner: Inner,
     /// It was entered by other tasks, too; what they did is not in `spent`.
     pub(crate) shared: bool,
     pub(crate) spent: Spent,
@@ -51,6 +65,8 @@ pub(crate) struct Spent {
     pub(crate) runnable: Nanos,
     /// Between polls whose cause is not known.
     pub(crate) unknown: Nanos,
+    /// What the task said that it waited for, and how much of the waiting that was.
+    pub(crate) reasons: Vec<(Name, Nanos)>,
     /// The longest gaps between polls.
     pub(crate) gaps: Top<Gap, GAPS>,
 }
@@ -87,17 +103,34 @@ impl Spent {
     /// A gap between polls is over, or the span is: what of it lies behind `began` counts.
     pub(crate) fn gap(&mut self, gap: &Gap, began: Nanos, now: Nanos) {
         let since = gap.since.unwrap_or(now).max(began);
-        match gap.runnable {
+        let waited = match gap.runnable {
             Some(runnable) => {
                 let runnable = runnable.clamp(since, now.max(since));
-                self.waiting.grow(runnable.since(since));
                 self.runnable.grow(now.since(runnable));
+                runnable.since(since)
             }
-            // Nobody woke it up to the end: it waits. A poll without a wake: nobody knows.
-            None if gap.polled.is_none() => self.waiting.grow(now.since(since)),
-            None => self.unknown.grow(now.since(since)),
+            // Nobody woke it up to the end: it waits. It does, too, if it said so. Other polls without
+            // a wake: nobody knows.
+            None if gap.polled.is_none() || gap.waits_for.is_some() => now.since(since),
+            None => {
+                self.unknown.grow(now.since(since));
+                Nanos(0)
+            }
+        };
+        self.waiting.grow(waited);
+        if let Some(what) = gap.waits_for {
+            self.waited_for(what, waited);
         }
         self.gaps.add(now.0.saturating_sub(since.0), gap.clone());
+    }
+
+    fn waited_for(&mut self, what: Name, length: Nanos) {
+        const REASONS: usize = 4;
+        if let Some((_, sum)) = self.reasons.iter_mut().find(|(known, _)| *known == what) {
+            sum.grow(length);
+        } else if self.reasons.len() < REASONS {
+            self.reasons.push((what, length));
+        }
     }
 
     /// A poll is over, or the span is.
@@ -110,6 +143,7 @@ impl Spent {
 #[derive(Clone, Debug)]
 pub(crate) struct SpanDone {
     pub(crate) label: Label,
+    parent: Option<SpanId>,
     pub(crate) began: Nanos,
     pub(crate) before: bool,
     pub(crate) ended: Nanos,
@@ -120,6 +154,21 @@ pub(crate) struct SpanDone {
     pub(crate) shared: bool,
     pub(crate) spent: Spent,
     pub(crate) inside: Nanos,
+    /// The span inside of it that took most of its time.
+    pub(crate) inner: Option<Part>,
+    /// It is open, and nobody works in it.
+    pub(crate) holder: Option<Holder>,
+}
+
+/// Why a span is open in which nobody works: somebody holds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Holder {
+    /// Nobody has ever entered it.
+    NeverEntered,
+    /// The task that it ran in is over.
+    TaskOver,
+    /// Its task was polled so often without entering it, since it left it then.
+    TaskGoesOn(u64, Nanos),
 }
 
 impl SpanDone {
@@ -136,10 +185,15 @@ impl World {
         if span == SpanId::default() {
             return;
         }
-        let fields = step.fields();
-        let label = Label { span, name: self.names.name(step.name), fields: Rc::from(fields) };
+        let name = self.names.name(step.name);
+        let group = self.group(name, &|see| step.each_field(see));
+        let label = Label { span, name, group, fields: Rc::from(step.fields()) };
         let mark = self.doubts.mark();
-        let created = Span::new(label, step.at, false, mark, step.thread);
+        let parent = match step.kind {
+            EventKind::SpanCreate { parent, .. } => parent,
+            _ => None,
+        };
+        let created = Span::new(label, parent, step.at, false, mark, step.thread);
         self.spans.insert(span, created);
         self.bind(span, step.task);
     }
@@ -149,6 +203,7 @@ impl World {
         entry.inside.enter(step.at);
         let label = entry.label.clone();
         let first = !std::mem::replace(&mut entry.entered, true);
+        entry.unentered = 0;
         let task = entry.task.map(|(task, _)| task);
         self.thread(step.thread).spans.push((label, step.at));
         if first && task != step.task {
@@ -167,15 +222,79 @@ impl World {
         };
         let (label, entered) = thread.spans.remove(at);
         if let Some(poll) = thread.polls.last_mut() {
+            poll.route(&label);
             poll.span.ended(label, entered.max(poll.began), step.at);
         }
         if let Some(span) = self.spans.get_mut(&span) {
             span.inside.exit(step.at);
+            span.left = step.at;
         }
     }
 
+    /// What was not known when it began.
+    pub(crate) fn span_record(&mut self, step: &Step, span: SpanId) {
+        const MOST: usize = 200;
+        let Some(entry) = self.spans.get(&span) else { return };
+        let (more, name) = (step.fields(), entry.label.name);
+        let group = self.group(name, &|see| step.each_field(see));
+        let Some(entry) = self.spans.get_mut(&span) else { return };
+        if group != name {
+            entry.label.group = group;
+        }
+        if !more.is_empty() && entry.label.fields.len() + more.len() < MOST {
+            let space = if entry.label.fields.is_empty() { "" } else { " " };
+            entry.label.fields = Rc::from(format!("{}{space}{more}", entry.label.fields));
+        }
+    }
+
+    /// The name with the fields that say what spans of it are for; with so many of those that it says
+    /// nothing, the name alone.
+    pub(super) fn group(&mut self, name: Name, fields: EachField<'_>) -> Name {
+        const GROUPS: u32 = 64;
+        const LONGEST: usize = 120;
+        let mut said = [""; 3].map(str::to_owned);
+        fields(&mut |field, value| {
+            let at = match field {
+                "method" | "http.method" | "http.request.method" => 0,
+                "route" | "http.route" | "rpc.method" => 1,
+                "otel.name" => 2,
+                _ => return,
+            };
+            if let Value::Text(text) = value
+                && text.len() <= LONGEST
+            {
+                said[at] = format!("{field}={}", &*text);
+            }
+        });
+        let [method, route, otel] = said;
+        let which = match (&*route, &*otel) {
+            ("", "") => return name,
+            ("", otel) => otel.to_owned(),
+            (route, _) if method.is_empty() => route.to_owned(),
+            (route, _) => format!("{method} {route}"),
+        };
+        let group = format!("{} {{{which}}}", self.names.text(name));
+        if let Some(known) = self.names.known(&group) {
+            return known;
+        }
+        let groups = self.groups.entry(name).or_default();
+        if *groups >= GROUPS {
+            return name;
+        }
+        *groups += 1;
+        self.names.name(&group)
+    }
+
     pub(crate) fn span_close(&mut self, at: Nanos, span: SpanId) -> Option<SpanDone> {
-        self.span_done(at, span, false)
+        let done = self.span_done(at, span, false)?;
+        self.told_to_parent(done.parent, done.label.group, done.length());
+        Some(done)
+    }
+
+    fn told_to_parent(&mut self, parent: Option<SpanId>, group: Name, length: Nanos) {
+        if let Some(parent) = parent.and_then(|parent| self.spans.get_mut(&parent)) {
+            parent.inner.add(group, length);
+        }
     }
 
     /// The span runs in this task from now on.
@@ -205,7 +324,11 @@ impl World {
                 TaskNow::Idle { .. } => span.spent.gap(&entry.gap(task.0), span.began, at),
             }
         }
+        let holder = if open { self.holder(&span) } else { None };
         Some(SpanDone {
+            parent: span.parent,
+            inner: span.inner.one_most_of(at.since(span.began)),
+            holder,
             began: span.began,
             before: span.before,
             ended: at,
@@ -220,10 +343,45 @@ impl World {
         })
     }
 
+    /// Whether nobody works in it, as far as the tasks and threads that are recorded tell.
+    fn holder(&self, span: &Span) -> Option<Holder> {
+        if span.inside.threads > 0 || !self.doubts.certain_since(span.mark) {
+            return None;
+        }
+        let task = span.task.map(|(task, _)| task);
+        match task.map(|task| self.tasks.contains_key(&task)) {
+            _ if !span.entered && !span.before => Some(Holder::NeverEntered),
+            Some(false) => Some(Holder::TaskOver),
+            Some(true) if span.unentered > 0 => Some(Holder::TaskGoesOn(span.unentered, span.left)),
+            _ => None,
+        }
+    }
+
+    /// A poll of the task is over: of its spans, some were not entered in it.
+    pub(super) fn unentered(&mut self, task: TaskId, poll_began: Nanos) {
+        let Some(entry) = self.tasks.get(&task) else { return };
+        for id in &entry.spans {
+            if let Some(span) = self.spans.get_mut(id)
+                && span.entered
+                && span.inside.threads == 0
+                && span.left < poll_began
+            {
+                span.unentered += 1;
+            }
+        }
+    }
+
     /// Spans that were open when the snapshot ends.
     pub(crate) fn open_spans(&mut self, at: Nanos) -> Vec<SpanDone> {
         let mut open: Vec<_> = self.spans.keys().copied().collect();
         open.sort();
+        for span in &open {
+            if let Some(span) = self.spans.get(span) {
+                let (parent, group) = (span.parent, span.label.group);
+                let length = at.since(span.began);
+                self.told_to_parent(parent, group, length);
+            }
+        }
         open.into_iter().filter_map(|span| self.span_done(at, span, true)).collect()
     }
 }
@@ -231,13 +389,28 @@ impl World {
 impl Span {
     pub(super) fn new(
         label: Label,
+        parent: Option<SpanId>,
         began: Nanos,
         before: bool,
         mark: Mark,
         thread: ThreadNumber,
     ) -> Self {
-        let (task, entered, shared) = (None, false, false);
-        let (spent, inside) = Default::default();
-        Self { label, began, before, mark, thread, task, entered, shared, spent, inside }
+        let (spent, inside, inner) = Default::default();
+        Self {
+            label,
+            parent,
+            began,
+            before,
+            mark,
+            thread,
+            task: None,
+            entered: false,
+            left: began,
+            unentered: 0,
+            inner,
+            shared: false,
+            spent,
+            inside,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::doubts::Mark;
 use super::super::names::Name;
+use super::World;
 use super::cause::Chain;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
@@ -18,6 +19,8 @@ pub(crate) struct Task {
     pub(crate) runtime: Option<u64>,
     /// What it waits for, if it said so.
     pub(crate) waits_for: Option<Name>,
+    /// The same, until it is woken.
+    pub(crate) wait: Option<Wait>,
     /// Open spans that it runs in.
     pub(crate) spans: Vec<SpanId>,
     /// Polls in a row that ended with the task waking itself.
@@ -53,6 +56,14 @@ pub(crate) struct Wake {
     pub(crate) chain: Chain,
 }
 
+/// A wait of a task that said what for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) what: Name,
+    pub(crate) since: Nanos,
+    pub(crate) mark: Mark,
+}
+
 /// Polls in a row that each ended with the task waking itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Spin {
@@ -72,6 +83,8 @@ pub(crate) struct Gap {
     pub(crate) runnable: Option<Nanos>,
     /// Who woke it, latest first; empty if that is not known.
     pub(crate) chain: Chain,
+    /// What it waited for, if it said so.
+    pub(crate) waits_for: Option<Name>,
     /// When it was polled, and by whom; none if it was not, up to the end.
     pub(crate) polled: Option<(Nanos, ThreadNumber)>,
     /// The poll that kept the thread from it for most of the time that it might have run.
@@ -85,6 +98,18 @@ pub(crate) struct Blocker {
     pub(crate) name: Name,
     pub(crate) began: Nanos,
     pub(crate) ended: Nanos,
+}
+
+impl World {
+    /// Waits that are not over when the snapshot ends.
+    pub(crate) fn open_waits(&mut self, at: Nanos) {
+        for (id, task) in &mut self.tasks {
+            if let Some(wait) = task.wait.take() {
+                let certain = self.doubts.certain_since(wait.mark);
+                self.waits.still(*id, task.name, wait, at, certain);
+            }
+        }
+    }
 }
 
 impl Gap {

@@ -41,6 +41,8 @@ pub(crate) struct OpenPoll {
     pub(crate) self_woken: bool,
     pub(crate) span: Explains<Label>,
     pub(crate) region: Explains<Name>,
+    /// The span that says what the poll was for: the last one with a group of its own.
+    pub(crate) route: Option<Label>,
 }
 
 /// A poll that is over, or that the end of the snapshot found running.
@@ -64,6 +66,8 @@ pub(crate) struct Poll {
     pub(crate) self_woken: bool,
     pub(crate) span: Option<Label>,
     pub(crate) region: Option<Name>,
+    /// The span that says what it was for: a request of a route, say.
+    pub(crate) route: Option<Label>,
 }
 
 /// What explains most of a poll: the innermost of what it was inside of, as long as that is at least
@@ -104,6 +108,13 @@ impl<T: Clone> Explains<T> {
 }
 
 impl OpenPoll {
+    /// It was inside of this span.
+    pub(super) fn route(&mut self, span: &Label) {
+        if span.group != span.name {
+            self.route = Some(span.clone());
+        }
+    }
+
     /// The poll as it is now, or as it was when it ended.
     pub(crate) fn at(
         &self,
@@ -113,11 +124,15 @@ impl OpenPoll {
         outermost: bool,
     ) -> Poll {
         let (mut span, mut region) = (self.span.clone(), self.region.clone());
+        let mut route = self.route.clone();
         // What is still open ends here, innermost first.
         let inside = |began: Nanos| !self.exact || began >= self.began;
         let clip = |began: Nanos| began.max(self.began);
         for (open, began) in within.spans.iter().rev().filter(|(_, began)| inside(*began)) {
             span.ended(open.clone(), clip(*began), ended);
+            if open.group != open.name {
+                route = Some(open.clone());
+            }
         }
         for open in within.regions.iter().rev().filter(|open| inside(open.began)) {
             region.ended(open.name, clip(open.began), ended);
@@ -142,6 +157,7 @@ impl OpenPoll {
             self_woken: self.self_woken,
             span: span.most_of(blocked),
             region: region.most_of(blocked),
+            route,
         }
     }
 }

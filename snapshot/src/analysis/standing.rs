@@ -1,0 +1,249 @@
+//! Who stands still when the snapshot ends: threads in a lock, and tasks that wait for one, since a
+//! second or more. In a deadlock nothing takes long, because nothing ends: there may be no other region
+//! of that name to compare with, and no poll that is over.
+//!
+//! A region that is open for long is no fault by itself: threads wait for work in one, and all of a
+//! program may be in one. So it must be one that is called a lock.
+
+use super::length::Length;
+use super::names::Name;
+use super::scribe::Scribe;
+use super::state::{Standing, TaskNow};
+use super::{Evidence, FEWEST_SPANS, Finding, Moment, Score, Section, TaskRef, ThreadRef, Unit};
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+use crate::words::{count, counted, duration};
+
+/// Who has stood in a lock for less than this is not told.
+pub const STANDS: Nanos = Nanos(1_000_000_000);
+/// So many are listed.
+const LISTED: usize = 20;
+
+/// What is still open when the snapshot ends, where nothing has happened since it began.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct StandingStill {
+    /// Threads in a lock and tasks that wait for one, those first that have for longest.
+    pub locks: Vec<Stand>,
+    /// Other threads that have recorded nothing since they began what they are inside of.
+    pub others: Vec<Stand>,
+}
+
+/// A thread that is inside of something, or a task that waits for something.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Stand {
+    /// The thread; none if it is a task that waits.
+    pub thread: Option<ThreadRef>,
+    /// The task that waits; of a thread, the one that it polls.
+    pub task: Option<TaskRef>,
+    /// The region, the span, or what the task waits for.
+    pub what: String,
+    /// The regions around it, outermost first.
+    pub within: Vec<String>,
+    /// Since when.
+    pub since: Moment,
+    /// How long, up to the end.
+    pub length: Nanos,
+}
+
+/// One of them, before it is put in words.
+struct Found {
+    thread: Option<ThreadNumber>,
+    task: Option<(TaskId, Name)>,
+    kind: &'static str,
+    what: Name,
+    within: Vec<Name>,
+    since: Nanos,
+}
+
+/// What others have found already is not told again: `told` has their findings. `ended` says how many
+/// regions of a name are over.
+pub(super) fn finish(
+    scribe: &Scribe<'_>,
+    told: &[&Finding],
+    ended: impl Fn(Name) -> u64,
+) -> Section<StandingStill> {
+    let mut section = Section::<StandingStill>::default();
+    let (mut locks, mut others) = (Vec::new(), Vec::new());
+    let world = scribe.world;
+    for Standing { thread, region, what, within, since, task, certain } in world.standing() {
+        if scribe.end.since(since) < STANDS || !certain {
+            continue;
+        }
+        let is_lock = is_lock(world.names.text(what));
+        let kind = if region { "region" } else { "span" };
+        let found = Found { thread: Some(thread), task, kind, what, within, since };
+        if is_lock {
+            locks.push(found);
+        } else if region && ended(what) < FEWEST_SPANS {
+            others.push(found);
+        }
+    }
+    for (id, task) in &world.tasks {
+        if let TaskNow::Idle { since, mark, .. } = task.state
+            && let Some(what) = task.waits_for
+            && task.wake.is_none()
+            && world.doubts.certain_since(mark)
+            && scribe.end.since(since) >= STANDS
+            && is_lock(world.names.text(what))
+        {
+            let (thread, task, within) = (None, Some((*id, task.name)), Vec::new());
+            locks.push(Found { thread, task, kind: "", what, within, since });
+        }
+    }
+    for list in [&mut locks, &mut others] {
+        list.sort_by_key(|found| (found.since, found.thread, found.task.map(|(task, _)| task)));
+    }
+    section.findings.extend(finding(&locks, told, scribe));
+    if let Some(first) = others.first() {
+        let more = match others.len() {
+            1 => String::new(),
+            many => format!(", and {} more", count(many as u64 - 1)),
+        };
+        section.not_assessed.push(format!(
+            "{} in a region for a second or more and recorded nothing since, of a name of which fewer than \
+             {FEWEST_SPANS} ended: nobody knows whether that is long for `{}` on {}{more}",
+            match others.len() {
+                1 => "1 thread has been".to_owned(),
+                many => format!("{} have been", counted(many as u64, "thread")),
+            },
+            scribe.text(first.what),
+            first.thread.map_or_else(String::new, |thread| scribe.thread(thread).label()),
+        ));
+    }
+    let listed = |all: &[Found]| all.iter().take(LISTED).map(|found| found.told(scribe)).collect();
+    section.table = StandingStill { locks: listed(&locks), others: listed(&others) };
+    section
+}
+
+fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Finding> {
+    let untold = |found: &&Found| {
+        let is_it = |evidence: &Evidence| {
+            let same_thread = || {
+                let thread = evidence.thread.as_ref().map(|thread| thread.number);
+                found.thread.is_some() && thread == found.thread
+            };
+            let same_task = || {
+                let task = evidence.task.as_ref().map(|task| task.task);
+                found.thread.is_none() && task == found.task.map(|(task, _)| task)
+            };
+            evidence.until.is_none() && (same_thread() || same_task())
+        };
+        !told.iter().any(|finding| finding.evidence.iter().any(is_it))
+    };
+    let first = locks.iter().find(untold)?;
+    let length = scribe.end.since(first.since);
+    let score = Score::beyond(length.0 as f64, STANDS.0 as f64, Unit::Nanos)?;
+    let (what, length) = (scribe.text(first.what), duration(length));
+    let mut title = match (first.thread, first.task) {
+        (None, Some((task, name))) => format!(
+            "Task {} has waited for `{what}` for the last {length} of the snapshot, and nobody woke it",
+            scribe.task(task, name).label()
+        ),
+        (thread, task) => {
+            let thread = scribe.thread(thread.unwrap_or_default()).label();
+            let task = task
+                .map(|(task, name)| format!(", polling task {}", scribe.task(task, name).label()));
+            format!(
+                "{thread} has been inside of {} `{what}` for the last {length} of the snapshot, and has \
+                 recorded nothing since{}",
+                first.kind,
+                task.unwrap_or_default()
+            )
+        }
+    };
+    if locks.len() > 1 {
+        let what = if locks.len() == 2 { "stands" } else { "stand" };
+        let more = count(locks.len() as u64 - 1);
+        title += &format!("; {more} more {what} in a lock or waits for one at the end");
+    }
+    let evidence = locks.iter().take(LISTED).map(|found| found.evidence(scribe)).collect();
+    Some(Finding { analysis: "standing", title, score, evidence })
+}
+
+impl Found {
+    fn told(&self, scribe: &Scribe<'_>) -> Stand {
+        Stand {
+            thread: self.thread.map(|thread| scribe.thread(thread)),
+            task: self.task.map(|(task, name)| scribe.task(task, name)),
+            what: scribe.text(self.what),
+            within: self.within.iter().map(|name| scribe.text(*name)).collect(),
+            since: scribe.moment(self.since),
+            length: scribe.end.since(self.since),
+        }
+    }
+
+    fn evidence(&self, scribe: &Scribe<'_>) -> Evidence {
+        let stand = self.told(scribe);
+        let within = match stand.within.as_slice() {
+            [] => String::new(),
+            within => format!(", inside of {}", within.join(" > ")),
+        };
+        let what = match self.thread {
+            Some(_) => format!("in {} `{}` up to the end{within}", self.kind, stand.what),
+            None => format!("waits for `{}` up to the end", stand.what),
+        };
+        let mut evidence = scribe.evidence(what, self.since, None);
+        (evidence.thread, evidence.task) = (stand.thread, stand.task);
+        evidence
+    }
+}
+
+/// Whether something is called a lock: a word of its name is one.
+fn is_lock(name: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "lock",
+        "locks",
+        "locking",
+        "mutex",
+        "rwlock",
+        "spinlock",
+        "semaphore",
+        "permit",
+        "permits",
+        "acquire",
+        "latch",
+    ];
+    let mut word = String::new();
+    let mut was_lower = false;
+    for character in name.chars().chain([' ']) {
+        let ends = !character.is_alphanumeric() || (was_lower && character.is_uppercase());
+        if ends && WORDS.contains(&&*word) {
+            return true;
+        }
+        if ends {
+            word.clear();
+        }
+        if character.is_alphanumeric() {
+            word.extend(character.to_lowercase());
+        }
+        was_lower = character.is_lowercase();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_known_by_a_word_of_its_name() {
+        for name in [
+            "lock",
+            "lock a",
+            "cache.lock",
+            "lock_inventory",
+            "Mutex::acquire",
+            "pool permit",
+            "RwLock",
+            "tableLock",
+        ] {
+            assert!(is_lock(name), "{name}");
+        }
+        for name in
+            ["", "block", "clock", "unlock", "lockfree", "blockchain", "permission", "flocks"]
+        {
+            assert!(!is_lock(name), "{name}");
+        }
+    }
+}
