@@ -166,7 +166,8 @@ fn an_incomplete_generation_ends_where_it_was_copied() {
 fn a_service_without_tasks_has_its_regions_summed_up() {
     let report = report(&service(4));
     // Each generation ends within a request that the next one begins with the end of.
-    let slow = "worker-1 was in region `request` for 500 ms, where the median of 166 is 101 ns";
+    let slow = "worker-1 was in region `request` for 500 ms, where the median of 166 is 101 ns \
+                (7 more like it, 4 s lost by all of them)";
     assert_eq!(titles(&report), [slow]);
     assert_eq!(report.coverage.table.generations, 4);
     assert_eq!(report.coverage.table.process.as_deref(), Some("shop"));
