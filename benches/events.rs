@@ -44,6 +44,52 @@ fn two_integers() {
     }
 }
 
+/// What services record is not of one width: a latency spans seven decades, an id grows with time, a
+/// hash is all of 64 bits. Drawn beforehand, so many that no branch predictor learns them.
+struct Mixed {
+    latency: u64,
+    id: u64,
+    hash: u64,
+}
+
+fn mixed_widths() -> Vec<Mixed> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let mut of_width = |low: u64, high: u64| {
+        let width = low + draw() % (high - low + 1);
+        1 << (width - 1) | draw() & ((1 << (width - 1)) - 1)
+    };
+    let mut all: Vec<Mixed> = (0..ROUND)
+        .map(|_| Mixed { latency: of_width(4, 34), id: of_width(1, 48), hash: 0 })
+        .collect();
+    all.iter_mut().for_each(|mixed| mixed.hash = draw());
+    all
+}
+
+/// The clock instruction, beside the loads that [`three_mixed`] has.
+fn clock_and_loads(data: &[Mixed]) {
+    for mixed in data {
+        black_box((mixed.latency, mixed.id, mixed.hash));
+        black_box(lookback::__private::clock_instruction());
+    }
+}
+
+fn three_mixed(data: &[Mixed]) {
+    for mixed in data {
+        event!(
+            "served",
+            latency = black_box(mixed.latency),
+            id = black_box(mixed.id),
+            hash = black_box(mixed.hash)
+        );
+    }
+}
+
 fn regions() {
     for _ in 0..ROUND {
         let _guard = region!("parse");
@@ -60,10 +106,13 @@ fn off() {
 }
 
 fn one_thread() {
+    let data = mixed_widths();
     let rounds = Rounds::measure(
         &mut [
             ("clock", &mut clock),
             ("event", &mut two_integers),
+            ("clock and loads", &mut || clock_and_loads(&data)),
+            ("mixed", &mut || three_mixed(&data)),
             ("region", &mut regions),
             ("counter", &mut || {
                 for n in 0..ROUND {
@@ -95,13 +144,14 @@ fn one_thread() {
         ROUND,
     );
     let clock = rounds[0];
-    row("event, two integers", rounds[1], clock);
-    row("region, begin and end", rounds[2], clock);
-    row("counter", rounds[3], clock);
-    row("event, no fields", rounds[4], clock);
-    row("event, a string and an integer", rounds[5], clock);
-    row("log, a constant", rounds[6], clock);
-    row("log, formatted", rounds[7], clock);
+    row("event, three integers of mixed widths", rounds[3], rounds[2]);
+    row("event, two integers of constant widths", rounds[1], clock);
+    row("region, begin and end", rounds[4], clock);
+    row("counter", rounds[5], clock);
+    row("event, no fields", rounds[6], clock);
+    row("event, a string and an integer", rounds[7], clock);
+    row("log, a constant", rounds[8], clock);
+    row("log, formatted", rounds[9], clock);
 }
 
 /// Two threads at once: does one slow the other?

@@ -1,12 +1,13 @@
 //! Writing records: a raw pointer that moves on.
 
 use lookback_snapshot::wire::zigzag;
+use std::num::NonZero;
 
 /// A place in a block with room enough for what is put there; whoever makes one sees to that.
 ///
 /// # Safety of every method
 /// There must be room for what is put: [`MAX_VARINT`](lookback_snapshot::wire::MAX_VARINT) bytes for
-/// a number, else as many as are given.
+/// a number that may be 128 or more, else as many as are given.
 #[derive(Clone, Copy)]
 pub struct Cursor(*mut u8);
 
@@ -35,35 +36,60 @@ impl Cursor {
         }
     }
 
-    /// Puts a number. Short ones, which most are, take one test each.
+    /// Puts a number of any width, hardly with a branch on the width: one that varies would be
+    /// mispredicted, and that costs more than all of the rest. Only what takes one byte is told apart,
+    /// and what takes more than eight, as a hash does and hardly anything else.
+    ///
+    /// What is stored may be longer than what is put; it stays within the ten bytes.
     ///
     /// # Safety
     /// See the type.
     #[inline(always)]
-    pub(crate) unsafe fn number(&mut self, mut value: u64) {
+    pub(crate) unsafe fn number(&mut self, value: u64) {
+        // SAFETY: the caller has seen to it that there is room for ten bytes.
+        unsafe {
+            if value < 1 << 7 {
+                self.byte(value as u8);
+            } else if value < 1 << 56 {
+                // Eight bytes are stored, of which the number's own are kept. All below the highest
+                // bit go on.
+                let spread = spread(value);
+                let highest = 63 - NonZero::new_unchecked(spread).leading_zeros();
+                let more = CONTINUED & ((1 << highest) - 1);
+                self.0.cast::<[u8; 8]>().write((spread | more).to_le_bytes());
+                self.0 = self.0.add(highest as usize / 8 + 1);
+            } else {
+                // The ninth byte goes on if the 64th bit is set, which is then the tenth.
+                let spread = spread(value & ((1 << 56) - 1));
+                let top = value >> 63;
+                let high = (value >> 56) as u16 | (top as u16) << 8;
+                self.0.cast::<[u8; 8]>().write((spread | CONTINUED).to_le_bytes());
+                self.0.add(8).cast::<[u8; 2]>().write(high.to_le_bytes());
+                self.0 = self.0.add(9 + top as usize);
+            }
+        }
+    }
+
+    /// Puts a number that takes one byte nearly always, as ids do, and the time since the event
+    /// before: one test for those, and no branch on the width of most others.
+    ///
+    /// # Safety
+    /// See the type.
+    #[inline(always)]
+    pub(crate) unsafe fn short(&mut self, mut value: u64) {
         // SAFETY: the caller has seen to it that there is room for ten bytes.
         unsafe {
             if value < 1 << 7 {
                 return self.byte(value as u8);
             }
-            if value < 1 << 14 {
-                let both = (value & 0x7f) as u16 | 0x80 | ((value >> 7) as u16) << 8;
-                self.0.cast::<[u8; 2]>().write(both.to_le_bytes());
-                self.0 = self.0.add(2);
-                return;
-            }
             if value < 1 << 28 {
-                // Seven bits to a byte, and the high bit on all but the last, without a loop: four bytes
-                // are written, of which the number's own are kept.
                 let bits = value as u32;
-                let spread = bits & 0x7f
-                    | (bits & 0x3f80) << 1
-                    | (bits & 0x1f_c000) << 2
-                    | (bits & 0xfe0_0000) << 3;
-                let length = if bits < 1 << 21 { 3 } else { 4 };
-                let more = 0x0080_8080 >> (8 * (4 - length));
+                let pairs = bits + 3 * (bits & 0x0fff_c000);
+                let spread = pairs + (pairs & 0x3f80_3f80);
+                let unused = spread.leading_zeros() & !7;
+                let more = 0x0080_8080 >> unused;
                 self.0.cast::<[u8; 4]>().write((spread | more).to_le_bytes());
-                self.0 = self.0.add(length);
+                self.0 = self.0.add(4 - unused as usize / 8);
                 return;
             }
             while value >= 0x80 {
@@ -98,25 +124,79 @@ impl Cursor {
     }
 
     /// Puts a text as it is, cut off at `limit` bytes on a character's boundary, and marked then.
+    /// Its tag takes two bytes at most, and what is stored for it beyond them the text stores again.
     ///
     /// # Safety
-    /// See the type.
+    /// There must be room for the text and two bytes.
     pub(crate) unsafe fn text(&mut self, text: &str, limit: usize) {
         let whole = crate::text::cut(text, limit);
         let cut = u64::from(whole.len() < text.len());
         // SAFETY: as the caller promises.
         unsafe {
-            self.number((whole.len() as u64) << 2 | cut << 1);
+            self.short((whole.len() as u64) << 2 | cut << 1);
             self.bytes(whole.as_bytes());
         }
     }
 }
 
+/// The high bit of each byte.
+const CONTINUED: u64 = 0x8080_8080_8080_8080;
+
+/// 56 bits, seven to a byte: the upper half of the bits, of each half, of each quarter moves up, by
+/// adding it to itself so and so many times. No `pdep`: that is not in every x86-64, and is slow
+/// microcode where AMD first had it.
+#[inline(always)]
+fn spread(low: u64) -> u64 {
+    let halves = low + 15 * (low & 0x00ff_ffff_f000_0000);
+    let quarters = halves + 3 * (halves & 0x0fff_c000_0fff_c000);
+    quarters + (quarters & 0x3f80_3f80_3f80_3f80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lookback_snapshot::wire::{get_varint, unzigzag};
+    use lookback_snapshot::wire::{MAX_TEXT, MAX_VARINT, get_varint, put_varint, unzigzag};
     use proptest::prelude::*;
+
+    /// What stands behind the room, and must not be touched.
+    const UNTOUCHED: u8 = 0xa5;
+
+    /// Numbers of every width, and the ends of each.
+    fn of_every_width() -> impl Iterator<Item = u64> {
+        (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1, u64::MAX >> bit])
+    }
+
+    #[test]
+    fn a_number_of_any_width_is_what_the_format_says_and_stays_within_ten_bytes() {
+        for value in of_every_width() {
+            let mut right = Vec::new();
+            put_varint(&mut right, value);
+            for short in [false, true] {
+                let mut room = [UNTOUCHED; 2 * MAX_VARINT];
+                let mut cursor = Cursor::at(room.as_mut_ptr());
+                // SAFETY: a number takes ten bytes at most.
+                unsafe { if short { cursor.short(value) } else { cursor.number(value) } };
+                let length = cursor.bytes_since(room.as_mut_ptr());
+                assert_eq!(&room[..length], right, "{value:#x}, short: {short}");
+                assert_eq!(room[MAX_VARINT..], [UNTOUCHED; MAX_VARINT], "{value:#x}");
+                assert!(value >= 128 || room[1] == UNTOUCHED, "{value:#x} needs one byte");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_needs_no_more_room_than_itself_and_two_bytes() {
+        let text = "x".repeat(2000);
+        for length in 0..=MAX_TEXT + 1 {
+            let mut room = [UNTOUCHED; MAX_TEXT + 20];
+            let mut cursor = Cursor::at(room.as_mut_ptr());
+            // SAFETY: there is room for the longest text.
+            unsafe { cursor.text(&text[..length], MAX_TEXT) };
+            let end = length.min(MAX_TEXT) + 2;
+            assert!(cursor.bytes_since(room.as_mut_ptr()) <= end);
+            assert!(room[end..].iter().all(|byte| *byte == UNTOUCHED), "{length}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -55,9 +55,9 @@ impl Ordinary {
                 // SAFETY: there is room for `size` bytes, which is what all of it takes.
                 unsafe {
                     cursor.byte(kind as u8);
-                    cursor.number(now - last);
+                    cursor.short(now - last);
                     if let Some(id) = id {
-                        cursor.number(u64::from(id));
+                        cursor.short(u64::from(id));
                     }
                 }
                 return Some(Self { cursor, slot, now });
@@ -136,7 +136,7 @@ impl Ready {
         // SAFETY: there is room for the record.
         unsafe {
             cursor.byte(kind as u8);
-            cursor.number(now - slot.last.get());
+            cursor.short(now - slot.last.get());
         }
         put(&mut cursor);
         slot.last.set(now);

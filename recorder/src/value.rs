@@ -178,7 +178,7 @@ impl Encode for Text<'_> {
         // SAFETY: as the caller promises.
         unsafe {
             if self.id != 0 {
-                cursor.number(u64::from(self.id) << 1 | 1);
+                cursor.short(u64::from(self.id) << 1 | 1);
             } else {
                 cursor.text(self.text, limit);
             }

@@ -138,7 +138,7 @@ impl Inside {
         // SAFETY: there is room for `size` bytes, which is what these and the arguments take.
         unsafe {
             cursor.byte(kind as u8);
-            cursor.number(delta);
+            cursor.short(delta);
         }
         Some((cursor, now))
     }
@@ -155,7 +155,7 @@ impl Inside {
         };
         let (mut cursor, now) = self.begin(kind, MAX_VARINT + size)?;
         // SAFETY: the size asked for includes a number's.
-        unsafe { cursor.number(u64::from(id)) };
+        unsafe { cursor.short(u64::from(id)) };
         Some((cursor, now))
     }
 
@@ -185,7 +185,7 @@ impl Inside {
         // SAFETY: there is room for `size` bytes, which is what these and the arguments take.
         unsafe {
             cursor.byte(kind as u8);
-            cursor.number(0);
+            cursor.short(0);
         }
         Some(cursor)
     }
@@ -217,7 +217,7 @@ impl Inside {
         if let Some((mut cursor, _)) = self.begin(Kind::Event, MAX_VARINT + values.size()) {
             // SAFETY: the size asked for is that of the id and the values.
             unsafe {
-                cursor.number(u64::from(id));
+                cursor.short(u64::from(id));
                 values.put(&mut cursor);
                 self.commit(cursor);
             }
