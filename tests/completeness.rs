@@ -237,7 +237,7 @@ fn check_statuses(
 fn check_ends(trace: &Trace) {
     let (mut ends, mut unknown) = (BTreeMap::new(), 0);
     for event in common::events(trace) {
-        if let EventKind::RegionEnd { site, duration } = event.kind() {
+        if let EventKind::RegionEnd { site, duration, .. } = event.kind() {
             match site {
                 Some(site) => {
                     assert!(duration.is_some(), "{}: how long it took is known", site.name);

@@ -385,7 +385,7 @@ fn regions_may_outlive_the_recording_and_go_on_in_the_next() {
         let trace = stop(second);
         let ends: Vec<_> = common::events(&trace)
             .filter_map(|event| match event.kind() {
-                EventKind::RegionEnd { site, duration } => {
+                EventKind::RegionEnd { site, duration, .. } => {
                     assert!(duration.is_some(), "its begin is known");
                     Some(site.expect("its site is known").name.to_owned())
                 }

@@ -132,7 +132,28 @@ fn regions_and_spans_that_are_nested_deep_are_survived() {
         let trace = saved(&recorder, place.path(), 1);
         assert!(told(&trace).1.starts_with("region deep took"));
         let stats = recorder.stats().triggers;
-        assert_eq!(stats.fired + stats.suppressed, 64, "deeper ones are not measured: {stats:?}");
+        assert_eq!(stats.fired + stats.suppressed, 201, "each is measured: {stats:?}");
+    });
+}
+
+#[test]
+fn a_slow_region_is_told_by_its_own_length_whatever_is_inside_of_it() {
+    common::alone("a_slow_region_is_told_by_its_own_length_whatever_is_inside_of_it", || {
+        let place = tempfile::tempdir().unwrap();
+        let at_once = |trigger: Trigger| trigger.cool_down(Duration::ZERO);
+        let recorder = builder(place.path())
+            .trigger(at_once(Trigger::slow_region("outer", MOMENT)))
+            .trigger(at_once(Trigger::slow_region("inner", EVER)))
+            .start()
+            .expect("a recorder starts");
+        let outer = lookback::region!("outer");
+        std::thread::sleep(MOMENT * 2);
+        let inner = lookback::region!("inner");
+        drop(outer);
+        let (_, reason) = told(&saved(&recorder, place.path(), 1));
+        assert!(reason.starts_with("region outer took "), "{reason}");
+        drop(inner);
+        assert_eq!(recorder.stats().triggers.fired, 1);
     });
 }
 

@@ -98,7 +98,12 @@ impl LastEvents {
         entry.is(thread);
         match event.kind() {
             EventKind::RegionBegin { .. } => entry.inside.push(event.name().to_owned()),
-            EventKind::RegionEnd { .. } => drop(entry.inside.pop()),
+            EventKind::RegionEnd { inside, .. } => {
+                let counted = usize::try_from(inside).unwrap_or(usize::MAX).saturating_add(1);
+                if let Some(at) = entry.inside.len().checked_sub(counted) {
+                    entry.inside.remove(at);
+                }
+            }
             EventKind::ThreadExit => (entry.over, entry.inside) = (true, Vec::new()),
             _ => {}
         }

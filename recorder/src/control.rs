@@ -163,6 +163,7 @@ impl Control {
             control.pid.store(std::process::id(), Ordering::Relaxed);
             crate::task::TASKS.establish(crate::task::MAX_TASKS)?;
             crate::span::SPANS.establish(crate::span::MAX_OPEN)?;
+            crate::deep::establish()?;
             CONTROL.store(mapping.cast(), Ordering::Release);
             Ok(control)
         }

@@ -1,7 +1,8 @@
 //! What is recorded: regions, logs, typed events, counters. The macros call these.
 
 use crate::control::control;
-use crate::ordinary::Ordinary;
+use crate::deep::Entry;
+use crate::ordinary::{Ordinary, Ready};
 use crate::site::Site;
 use crate::slot::Slot;
 use crate::text::{StackText, TextRoom, cut};
@@ -9,7 +10,7 @@ use crate::trigger::active;
 use crate::value::{Encode, Number, Value, Values};
 use crate::writer::Writer;
 use crate::{clock, thread};
-use lookback_snapshot::wire::{Kind, Level, MAX_TEXT, MAX_VARINT};
+use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -29,44 +30,69 @@ pub fn is_recording() -> bool {
 }
 
 /// An open region; it ends when this is dropped, on the thread where it began.
+///
+/// Guards need not be dropped in the reverse of their order, and may be kept in a `Vec`, be replaced,
+/// or be held over an `.await` of a task that stays on its thread (on a `LocalSet`, a current-thread
+/// runtime): each region lasts from its own begin to the drop of its own guard. Held over an
+/// `.await`, that includes what the thread does for other tasks meanwhile; a span is what follows
+/// one task.
+///
+/// A thread can have 16,384 regions open; those beyond are not recorded, and are counted as lost.
 #[derive(Debug)]
 #[must_use = "the region ends at once unless the guard is kept: `let _guard = region!(…)`"]
 pub struct Region {
-    state: u8,
+    /// Which of the thread's regions, with [`WATCHED`] if it has a limit; 0 if it is not recorded.
+    key: u64,
     /// A region belongs to its thread.
     _not_send: PhantomData<*const ()>,
 }
 
-/// States of a region; one above [`OPEN`] has a limit.
-const OFF: u8 = 0;
-const OPEN: u8 = 1;
+/// The region has a limit: the lowest bit of its key, which is no part of it.
+const WATCHED: u64 = 1;
 
 /// Begins a region at this site.
 #[inline(always)]
 pub fn begin_region(site: &'static Site) -> Region {
     // Inline is what every place in the program pays for while tracing is off, and no more.
-    let state = if is_recording() { open_region(site) } else { OFF };
-    Region { state, _not_send: PhantomData }
+    let key = if is_recording() { open_region(site) } else { 0 };
+    Region { key, _not_send: PhantomData }
 }
 
 #[inline(never)]
-fn open_region(site: &'static Site) -> u8 {
-    let event =
-        Ordinary::begin(Kind::RegionBegin, 0, |generation| site.cached(generation).map(Some));
-    let Some(event) = event else { return open_region_slowly(site) };
-    // SAFETY: the site is the only argument.
-    unsafe { event.commit() };
-    push_region(event.slot, site, event.now);
-    event.leave();
-    OPEN + site.watched()
+fn open_region(site: &'static Site) -> u64 {
+    let Some(ready) = Ready::enter(1 + 2 * MAX_VARINT) else { return open_region_slowly(site) };
+    let slot = ready.slot;
+    let depth = slot.depth.load(Ordering::Relaxed);
+    let now = clock::counter();
+    if now >= slot.last.get()
+        && let Some(open) = slot.regions.get(depth as usize)
+        && let Some(id) = site.cached(ready.generation)
+    {
+        ready.write(Kind::RegionBegin, now, |cursor| {
+            // SAFETY: there is room for a number.
+            unsafe { cursor.number(u64::from(id)) };
+        });
+        let key = next_key(slot);
+        open.set((std::ptr::from_ref(site).cast_mut(), now, key));
+        slot.depth.store(depth + 1, Ordering::Relaxed);
+        ready.leave();
+        return key | u64::from(site.watched());
+    }
+    ready.leave();
+    open_region_slowly(site)
 }
 
 #[cold]
 #[inline(never)]
-fn open_region_slowly(site: &'static Site) -> u8 {
-    let Some(writer) = Writer::enter() else { return OFF };
+fn open_region_slowly(site: &'static Site) -> u64 {
+    let Some(writer) = Writer::enter() else { return 0 };
     let inside = writer.inside();
     let slot = inside.slot();
+    let regions = slot.open_regions();
+    let Some(open) = regions.room() else {
+        inside.count_lost(Loss::NoPlace);
+        return 0;
+    };
     // A begin that is lost opens the region all the same: the next statement tells of it.
     let mut began = slot.last.get();
     if let Some((cursor, now)) = inside.begin_at(Kind::RegionBegin, site, 0) {
@@ -74,49 +100,41 @@ fn open_region_slowly(site: &'static Site) -> u8 {
         // SAFETY: the site is the only argument.
         unsafe { inside.commit(cursor) };
     }
-    push_region(slot, site, began);
-    OPEN + site.watched()
+    let key = next_key(slot);
+    regions.push(open, (std::ptr::from_ref(site).cast_mut(), began, key));
+    key | u64::from(site.watched())
 }
 
+/// A key that no region of the slot had before.
 #[inline(always)]
-fn push_region(slot: &Slot, site: &'static Site, began: u64) {
-    let depth = slot.depth.load(Ordering::Relaxed);
-    if let Some(open) = slot.regions.get(depth as usize) {
-        open.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
-        open.began.store(began, Ordering::Relaxed);
-    }
-    slot.depth.store(depth.wrapping_add(1), Ordering::Relaxed);
-}
-
-#[inline(always)]
-fn pop_region(slot: &Slot) {
-    let depth = slot.depth.load(Ordering::Relaxed);
-    slot.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
+fn next_key(slot: &Slot) -> u64 {
+    let key = slot.last_region.get().wrapping_add(WATCHED << 1);
+    slot.last_region.set(key);
+    key
 }
 
 impl Drop for Region {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.state == OPEN {
-            end_region();
-        } else if self.state != OFF {
-            end_watched_region();
+        if self.key & WATCHED != 0 {
+            end_watched_region(self.key & !WATCHED);
+        } else if self.key != 0 {
+            end_region(self.key);
         }
     }
 }
 
-/// Ends a region that has a limit. One that is too deep to be restated is not measured.
+/// Ends a region that has a limit.
 #[cold]
 #[inline(never)]
-fn end_watched_region() {
+fn end_watched_region(key: u64) {
     let open = thread::present_slot().and_then(|slot| {
-        let depth = slot.depth.load(Ordering::Relaxed).checked_sub(1)?;
-        let open = slot.regions.get(depth as usize)?;
+        let regions = slot.open_regions();
+        let (site, began, _) = regions.outwards().map(Entry::get).find(|open| open.2 == key)?;
         // SAFETY: the stack holds pointers to statics, or null.
-        let site = unsafe { open.site.load(Ordering::Relaxed).as_ref() }?;
-        Some((site, open.began.load(Ordering::Relaxed)))
+        Some((unsafe { site.as_ref() }?, began))
     });
-    end_region();
+    end_region(key);
     if let Some((site, began)) = open {
         let now = clock::now(control().mode());
         active::ended(site, false, now.saturating_sub(began), String::new);
@@ -124,29 +142,47 @@ fn end_watched_region() {
 }
 
 #[inline(never)]
-fn end_region() {
-    let event = Ordinary::begin(Kind::RegionEnd, 0, |_| Some(None));
-    let Some(event) = event else { return end_region_slowly() };
-    // SAFETY: the event has no arguments.
-    unsafe { event.commit() };
-    pop_region(event.slot);
-    event.leave();
+fn end_region(key: u64) {
+    let Some(ready) = Ready::enter(1 + MAX_VARINT) else { return end_region_slowly(key) };
+    let slot = ready.slot;
+    let depth = slot.depth.load(Ordering::Relaxed).wrapping_sub(1);
+    let now = clock::counter();
+    if now >= slot.last.get()
+        && let Some(open) = slot.regions.get(depth as usize)
+        && open.key.load(Ordering::Relaxed) == key
+    {
+        ready.write(Kind::RegionEnd, now, |_| {});
+        slot.depth.store(depth, Ordering::Relaxed);
+        return ready.leave();
+    }
+    ready.leave();
+    end_region_slowly(key);
 }
 
 #[cold]
 #[inline(never)]
-fn end_region_slowly() {
+fn end_region_slowly(key: u64) {
     let Some(slot) = thread::present_slot() else { return };
     // Inside the gate even if tracing was turned off: the stack is only touched there.
     if let Some(writer) = Writer::enter_slot(control(), slot) {
         let inside = writer.inside();
+        let regions = slot.open_regions();
+        let Some(others) = regions.find(|open| open.key.load(Ordering::Relaxed) == key) else {
+            return;
+        };
+        let kind = if others == 0 { Kind::RegionEnd } else { Kind::RegionEndOther };
         if inside.is_recording()
-            && let Some((cursor, _)) = inside.begin(Kind::RegionEnd, 0)
+            && let Some((mut cursor, _)) = inside.begin(kind, MAX_VARINT)
         {
-            // SAFETY: the event has no arguments.
-            unsafe { inside.commit(cursor) };
+            // SAFETY: the size asked for is a number's.
+            unsafe {
+                if others != 0 {
+                    cursor.number(others as u64);
+                }
+                inside.commit(cursor);
+            }
         }
-        pop_region(slot);
+        regions.remove(others);
     }
 }
 

@@ -51,6 +51,13 @@ pub(crate) struct Cache {
     free: Cell<u64>,
 }
 
+impl Cache {
+    #[cfg(test)]
+    pub(crate) const fn new() -> Self {
+        Self { group: Cell::new(0), free: Cell::new(0) }
+    }
+}
+
 impl<T: 'static> Groups<T> {
     pub(crate) const fn new() -> Self {
         Self {

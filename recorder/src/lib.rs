@@ -27,6 +27,7 @@ real! {
     mod control;
     mod crash;
     mod cursor;
+    mod deep;
     mod emit;
     mod environment;
     mod error;

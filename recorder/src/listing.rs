@@ -168,4 +168,5 @@ pub(crate) fn shrink(control: &Control) {
     let complete = control.complete.load(std::sync::atomic::Ordering::Relaxed);
     crate::task::shrink(complete);
     crate::span::shrink(complete);
+    crate::deep::shrink();
 }

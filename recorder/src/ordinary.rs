@@ -19,8 +19,6 @@ use std::sync::atomic::Ordering;
 pub(crate) struct Ordinary {
     pub(crate) cursor: Cursor,
     pub(crate) slot: &'static Slot,
-    /// When it happened.
-    pub(crate) now: u64,
 }
 
 impl Ordinary {
@@ -60,7 +58,7 @@ impl Ordinary {
                         cursor.short(u64::from(id));
                     }
                 }
-                return Some(Self { cursor, slot, now });
+                return Some(Self { cursor, slot });
             }
         }
         slot.gate.leave();

@@ -278,14 +278,18 @@ impl<'a> Statuses<'a> {
 
     fn regions(&mut self, note: &Silent) {
         let mut deeper = u64::from(note.deeper);
-        for (site, began) in &note.regions {
+        for (at, (site, began)) in note.regions.iter().enumerate() {
             match self.id(site) {
                 Some(id) if self.has_room(REGION_SIZE + COUNT_SIZE) => {
                     self.out.push(Kind::RegionStatus as u8);
                     put_varint(&mut self.out, u64::from(id));
                     put_varint(&mut self.out, self.base.saturating_sub(*began));
                 }
-                _ => deeper += 1,
+                // Those inside of it are counted, too: else they would stand in its place.
+                _ => {
+                    deeper += (note.regions.len() - at) as u64;
+                    break;
+                }
             }
         }
         if deeper > 0 {

@@ -16,6 +16,7 @@
 //! [Treiber stack]: https://dominoweb.draco.res.ibm.com/58319a2ed2b1078985257003004617ef.html
 
 use crate::control::{Control, MAX_SLOTS};
+use crate::deep::{Deep, Entry};
 use crate::gate::Gate;
 use crate::groups::Cache;
 use crate::reasons::Reasons;
@@ -26,11 +27,12 @@ use lookback_snapshot::wire::Loss;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
-/// How many open regions of a thread are restated; deeper ones are counted.
+/// How many open regions of a thread lie in its slot and are restated; deeper ones are counted.
 pub(crate) const MAX_REGIONS: usize = 64;
 /// How many polls of a thread, one inside of the other, are recorded. Deeper ones are not.
 pub(crate) const MAX_POLLS: usize = 16;
-/// How many spans that a thread is inside of are restated; deeper ones are counted.
+/// How many spans that a thread is inside of lie in its slot and are restated; deeper ones are
+/// counted.
 pub(crate) const MAX_SPANS: usize = 64;
 
 /// See the module. Zeroes are a valid slot.
@@ -52,11 +54,16 @@ pub(crate) struct Slot {
 
     /// The span that the thread created last, if nothing was recorded of it since; 0 for none.
     pub(crate) created_last: Cell<u64>,
-    /// The span that the thread left last, and what was committed then.
+    /// The span that the thread left last, if a reader knows which; 0 for none.
     pub(crate) exited_last: Cell<u64>,
-    pub(crate) exited_at: Cell<u64>,
     /// How many spans the thread is inside of.
     pub(crate) span_depth: AtomicU32,
+    /// How many it entered beyond those, for want of room.
+    pub(crate) spans_beyond: Cell<u32>,
+    pub(crate) deep_spans: Deep,
+    pub(crate) deep_regions: Deep,
+    /// The key of the region that was begun last.
+    pub(crate) last_region: Cell<u64>,
     /// How many polls the thread is in.
     pub(crate) poll_depth: AtomicU32,
     /// What the tasks being polled are about to wait for, as far as that is known.
@@ -102,6 +109,25 @@ pub(crate) struct Slot {
 pub(crate) struct OpenRegion {
     pub(crate) site: AtomicPtr<Site>,
     pub(crate) began: AtomicU64,
+    /// What its guard knows it by: no other region of the slot ever had this key.
+    pub(crate) key: AtomicU64,
+}
+
+impl Entry for OpenRegion {
+    type Value = (*mut Site, u64, u64);
+
+    #[inline(always)]
+    fn get(&self) -> Self::Value {
+        let (site, began) = (self.site.load(Ordering::Relaxed), self.began.load(Ordering::Relaxed));
+        (site, began, self.key.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn set(&self, (site, began, key): Self::Value) {
+        self.site.store(site, Ordering::Relaxed);
+        self.began.store(began, Ordering::Relaxed);
+        self.key.store(key, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: the cells are touched by the owner alone; everything else is atomic.
@@ -146,11 +172,12 @@ impl Slot {
     /// Forgets what the slot knows of its thread, which is gone.
     pub(crate) fn forget_thread(&self) {
         self.thread.store(0, Ordering::Relaxed);
-        self.depth.store(0, Ordering::Relaxed);
+        self.open_regions().clear();
         self.poll_depth.store(0, Ordering::Relaxed);
         self.errands.store(0, Ordering::Relaxed);
         self.reasons.forget_from(0);
-        self.span_depth.store(0, Ordering::Relaxed);
+        self.entered_spans().clear();
+        self.spans_beyond.set(0);
         self.worker.clear();
         self.forget_last();
     }
@@ -159,7 +186,6 @@ impl Slot {
     pub(crate) fn forget_last(&self) {
         self.created_last.set(0);
         self.exited_last.set(0);
-        self.exited_at.set(u64::MAX);
     }
 
     /// The thread's name, as the operating system has it: at most 15 bytes.

@@ -47,6 +47,10 @@ const LENGTH: u32 = PART - 1;
 const ADDING: u32 = 1;
 const MISSED: u32 = 2;
 
+/// The references of a span of which the last one was given up: nobody can get another one. Its
+/// place is that one's alone from then on.
+const CLOSING: u32 = 1 << 31;
+
 /// The most spans that can be open at the same time: 1.25 GiB of address space.
 pub(crate) const MAX_OPEN: u32 = 1 << 22;
 /// Groups of places whose memory is kept, however few spans there are.
@@ -87,6 +91,9 @@ const _: () = assert!(size_of::<SpanPlace>() == 320);
 /// What names a span: its place's index, from 1, in the low half, its incarnation in the high half.
 /// 0 is no span.
 pub type Name = u64;
+
+/// A parent of which it is not known which span it is.
+pub(crate) const UNKNOWN: Name = Name::MAX;
 
 /// Whose child a new span is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,12 +174,33 @@ impl SpanPlace {
     #[inline(always)]
     pub(crate) fn begin(&self, site: &'static Site, incarnation: u32, generation: u64, fields: &Fields<'_>) {
         self.incarnation.store(incarnation, Ordering::Relaxed);
-        self.references.store(1, Ordering::Relaxed);
+        self.references.store(1, Ordering::Release);
         self.told.begin(generation);
         self.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
         self.watched.store(site.watched(), Ordering::Relaxed);
         self.kept.store(0, Ordering::Relaxed);
         self.keep(fields);
+    }
+
+    /// One more reference, unless the last one was given up. Who has none of his own must look
+    /// afterwards whether this is still the span that he means.
+    #[inline(always)]
+    pub(crate) fn hold(&self) -> bool {
+        let more = |count: u32| (0 < count && count < CLOSING).then_some(count + 1);
+        self.references.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// One reference less. Whether it was the last one: then nobody gets one any more, and this thread
+    /// is to close the span.
+    #[inline(always)]
+    pub(crate) fn let_go(&self) -> bool {
+        let less = |count: u32| match count {
+            // Of one that is given up too often there is nothing left to give up.
+            0 | CLOSING => None,
+            1 => Some(CLOSING),
+            count => Some(count - 1),
+        };
+        self.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, less) == Ok(1)
     }
 
     /// The status that the listing of `generation` must have of it, if it must.
@@ -276,7 +304,17 @@ pub(crate) fn shrink(complete: u64) {
 pub(crate) fn find(name: Name) -> Option<&'static SpanPlace> {
     let place = SPANS.get((name as u32).checked_sub(1)?)?;
     let is_it = place.incarnation.load(Ordering::Relaxed) == (name >> 32) as u32;
-    (is_it && place.references.load(Ordering::Relaxed) != 0).then_some(place)
+    let references = place.references.load(Ordering::Relaxed);
+    (is_it && references != 0 && references != CLOSING).then_some(place)
+}
+
+/// Whether a span of this name was ever there.
+pub(crate) fn was_given(name: Name) -> bool {
+    let Some(place) = (name as u32).checked_sub(1).and_then(|index| SPANS.get(index)) else {
+        return false;
+    };
+    let newest = place.incarnation.load(Ordering::Relaxed).max(SPANS.floors().1);
+    (1..=newest).contains(&((name >> 32) as u32))
 }
 
 /// Enters the gate, with room for `size` bytes more than what [`Inside::begin`] takes, and with

@@ -9,8 +9,9 @@ use crate::fields::{Fields, KEPT};
 use crate::groups::Cache;
 use crate::ordinary::Ready;
 use crate::site::Site;
+use crate::deep::Entry;
 use crate::slot::{MAX_SPANS, Slot};
-use crate::span::{Name, Parent, SPANS, SpanPlace, enter_gate, find, put_name};
+use crate::span::{Name, Parent, SPANS, SpanPlace, UNKNOWN, enter_gate, find, put_name, was_given};
 use crate::text::{StackText, cut};
 use crate::thread;
 use crate::trigger::active;
@@ -102,12 +103,13 @@ fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Na
     let incarnation = incarnation.wrapping_add(1).max(1);
     place.begin(site, incarnation, generation, fields);
     let (kind, parent) = match parent {
-        // Deeper than the stack knows, it is named as a child of the innermost one that is known.
-        Parent::Current if slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS => {
-            (Kind::SpanCreateIn, slot.spans[MAX_SPANS - 1].load(Ordering::Relaxed))
-        }
+        Parent::Current if slot.spans_beyond.get() > 0 => (Kind::SpanCreateUnder, UNKNOWN),
+        // A reader may not know which one is the innermost of those that are not restated.
+        Parent::Current if is_deep(slot) => (Kind::SpanCreateIn, innermost(slot)),
         Parent::Current => (Kind::SpanCreate, innermost(slot)),
-        Parent::Of(name) => (Kind::SpanCreateIn, name),
+        Parent::Of(name) if named.is_some() => (Kind::SpanCreateIn, name),
+        Parent::Of(name) if was_given(name) => (Kind::SpanCreateUnder, name),
+        Parent::Of(_) => (Kind::SpanCreateIn, 0),
     };
     place.parent.store(parent, Ordering::Relaxed);
     let name = place.name();
@@ -121,7 +123,7 @@ fn create_slowly(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Na
             // SAFETY: the size asked for is that of these.
             unsafe {
                 put_name(name, &mut cursor);
-                if kind == Kind::SpanCreateIn {
+                if kind != Kind::SpanCreate {
                     put_name(parent, &mut cursor);
                 }
                 cursor.number(u64::from(id));
@@ -143,8 +145,20 @@ fn innermost(slot: &Slot) -> Name {
     let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
     match depth.checked_sub(1).and_then(|top| slot.spans.get(top)) {
         Some(span) => span.load(Ordering::Relaxed),
-        None => 0,
+        None if depth == 0 => 0,
+        None => innermost_deep(slot),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn innermost_deep(slot: &Slot) -> Name {
+    slot.entered_spans().outwards().next().map_or(0, Entry::get)
+}
+
+/// Whether the thread is inside of more spans than are restated.
+fn is_deep(slot: &Slot) -> bool {
+    slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS
 }
 
 /// The innermost span that this thread is inside of, and its site.
@@ -189,6 +203,12 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
     if let Some(writer) = enter_gate(1 + 3 * MAX_VARINT, [Some(place), None]) {
         let inside = writer.inside();
         let slot = inside.slot();
+        let spans = slot.entered_spans();
+        let room = if slot.spans_beyond.get() == 0 { spans.room() } else { None };
+        let Some(entry) = room else {
+            inside.count_lost(Loss::NoPlace);
+            return slot.spans_beyond.set(slot.spans_beyond.get() + 1);
+        };
         let last = slot.created_last.get() == name;
         let kind = if last { Kind::SpanEnterLast } else { Kind::SpanEnter };
         if let Some((mut cursor, _)) = inside.begin(kind, 2 * MAX_VARINT) {
@@ -200,43 +220,19 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
                 inside.commit(cursor);
             }
         }
-        return push(slot, name);
+        return spans.push(entry, name);
     }
     // What is not recorded is known all the same: the next statement tells of it.
     if let Some(slot) = thread::present_slot()
         && let Some(writer) = Writer::enter_slot(control(), slot)
     {
-        push(slot, name);
+        let spans = slot.entered_spans();
+        match spans.room() {
+            Some(entry) if slot.spans_beyond.get() == 0 => spans.push(entry, name),
+            _ => slot.spans_beyond.set(slot.spans_beyond.get() + 1),
+        }
         drop(writer);
     }
-}
-
-#[inline(always)]
-fn push(slot: &Slot, name: Name) {
-    let depth = slot.span_depth.load(Ordering::Relaxed);
-    if let Some(span) = slot.spans.get(depth as usize) {
-        span.store(name, Ordering::Relaxed);
-    }
-    slot.span_depth.store(depth.saturating_add(1), Ordering::Relaxed);
-}
-
-/// Takes a span out of the stack: whether it was the innermost one, and whether it was there at all.
-/// One that is too deep to be kept is taken to be the innermost one.
-fn pop(slot: &Slot, name: Name) -> (bool, bool) {
-    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
-    if depth > MAX_SPANS {
-        slot.span_depth.store(depth as u32 - 1, Ordering::Relaxed);
-        return (true, true);
-    }
-    let spans = &slot.spans[..depth];
-    let Some(at) = spans.iter().rposition(|span| span.load(Ordering::Relaxed) == name) else {
-        return (false, false);
-    };
-    for at in at..depth - 1 {
-        spans[at].store(spans[at + 1].load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-    slot.span_depth.store(depth as u32 - 1, Ordering::Relaxed);
-    (at == depth - 1, true)
 }
 
 /// This thread leaves a span.
@@ -251,7 +247,6 @@ pub fn exit(name: Name) {
         {
             ready.write(Kind::SpanExit, ready.now(), |_| {});
             slot.exited_last.set(name);
-            slot.exited_at.set(slot.committed.get());
             slot.span_depth.store(depth, Ordering::Relaxed);
             return ready.leave();
         }
@@ -264,50 +259,61 @@ pub fn exit(name: Name) {
 #[inline(never)]
 fn exit_slowly(name: Name) {
     let Some(slot) = thread::present_slot() else { return };
-    let written = find(name).and_then(|place| enter_gate(1 + 3 * MAX_VARINT, [Some(place), None]));
+    let written = find(name).and_then(|place| enter_gate(1 + 4 * MAX_VARINT, [Some(place), None]));
     if let Some(writer) = written {
         let inside = writer.inside();
-        let (innermost, there) = is_innermost(slot, name);
-        if !there {
-            return;
-        }
-        let kind = if innermost { Kind::SpanExit } else { Kind::SpanExitOther };
-        if let Some((mut cursor, _)) = inside.begin(kind, 2 * MAX_VARINT) {
-            // SAFETY: the size asked for is a name's.
+        let Some(others) = others_inside(slot, name) else { return };
+        // Which one is the innermost of those that are not restated, a reader may not know.
+        let known = !is_deep(slot);
+        let kind = match others {
+            0 => Kind::SpanExit,
+            _ if known => Kind::SpanExitOther,
+            _ => Kind::SpanExitDeep,
+        };
+        if let Some((mut cursor, _)) = inside.begin(kind, 3 * MAX_VARINT) {
+            // SAFETY: the size asked for is that of a name and a number.
             unsafe {
-                if !innermost {
+                if others != 0 {
                     put_name(name, &mut cursor);
+                }
+                if kind == Kind::SpanExitDeep {
+                    cursor.number(others as u64);
                 }
                 inside.commit(cursor);
             }
-            // Which one is the innermost of those that are not restated, a reader may not know.
-            let known = slot.span_depth.load(Ordering::Relaxed) as usize <= MAX_SPANS;
             slot.exited_last.set(if known { name } else { 0 });
-            slot.exited_at.set(slot.committed.get());
         }
-        pop(slot, name);
+        slot.entered_spans().remove(others);
         return;
     }
     if let Some(writer) = Writer::enter_slot(control(), slot) {
-        pop(slot, name);
+        if let Some(others) = others_inside(slot, name) {
+            slot.entered_spans().remove(others);
+        }
         drop(writer);
     }
 }
 
-fn is_innermost(slot: &Slot, name: Name) -> (bool, bool) {
-    let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
-    if depth > MAX_SPANS {
-        return (true, true);
+/// How many spans were entered since this one was. `None` if the thread is not inside of it, as far
+/// as is recorded: those that there was no room for are left first.
+fn others_inside(slot: &Slot, name: Name) -> Option<usize> {
+    let beyond = slot.spans_beyond.get();
+    if beyond > 0 {
+        slot.spans_beyond.set(beyond - 1);
+        return None;
     }
-    let at = slot.spans[..depth].iter().rposition(|span| span.load(Ordering::Relaxed) == name);
-    (at.is_some_and(|at| at + 1 == depth), at.is_some())
+    slot.entered_spans().find(|span| span.get() == name)
 }
 
 /// One more reference to a span.
 #[inline]
 pub fn add_reference(name: Name) {
-    if let Some(place) = find(name) {
-        place.references.fetch_add(1, Ordering::Relaxed);
+    // Who has a reference knows that it is the span; who has none, that it may not be.
+    if let Some(place) = find(name)
+        && place.hold()
+        && place.name() != name
+    {
+        give_up(place.name());
     }
 }
 
@@ -315,12 +321,7 @@ pub fn add_reference(name: Name) {
 #[inline(never)]
 pub fn give_up(name: Name) -> bool {
     let Some(place) = find(name) else { return false };
-    // Of one that is given up too often there is nothing left to give up.
-    let before = place.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-        // The last one is held on to until the span is closed.
-        if count > 1 { Some(count - 1) } else { None }
-    });
-    if before != Err(1) {
+    if !place.let_go() {
         return false;
     }
     close(place, name);
@@ -350,15 +351,12 @@ fn close(place: &'static SpanPlace, name: Name) {
     }
     let Some(ready) = Ready::enter(1 + 3 * MAX_VARINT) else { return close_slowly(place, name) };
     let slot = ready.slot;
-    // Nothing was recorded since it was left, so hardly any time has passed.
-    if slot.exited_last.get() != name
-        || slot.exited_at.get() != slot.committed.get()
-        || !place.told.is_stated_in(ready.generation)
-    {
+    if slot.exited_last.get() != name || !place.told.is_stated_in(ready.generation) {
         ready.leave();
         return close_slowly(place, name);
     }
-    ready.write(Kind::SpanCloseLast, slot.last.get(), |_| {});
+    // That nothing was recorded since it was left does not say that no time has passed.
+    ready.write(Kind::SpanCloseLast, ready.now(), |_| {});
     place.references.store(0, Ordering::Relaxed);
     place.told.close(ready.generation);
     SPANS.give(name as u32 - 1, Some(&slot.free_spans));
@@ -375,14 +373,7 @@ fn close_slowly(place: &'static SpanPlace, name: Name) {
         closed = generation;
         let last = slot.exited_last.get() == name;
         let kind = if last { Kind::SpanCloseLast } else { Kind::SpanClose };
-        let at_once = last && slot.exited_at.get() == slot.committed.get();
-        let begun = if at_once {
-            // Nothing was recorded since, so hardly any time has passed.
-            inside.begin_at_once(kind, 0)
-        } else {
-            inside.begin(kind, 2 * MAX_VARINT).map(|(cursor, _)| cursor)
-        };
-        if let Some(mut cursor) = begun {
+        if let Some((mut cursor, _)) = inside.begin(kind, 2 * MAX_VARINT) {
             // SAFETY: the size asked for is a name's.
             unsafe {
                 if !last {
@@ -412,10 +403,7 @@ struct Held(Name);
 impl Held {
     fn new(of: Parent) -> Self {
         let Parent::Of(name) = of else { return Self(0) };
-        let more = |count: u32| (count > 0).then_some(count + 1);
-        let held = find(name).filter(|place| {
-            place.references.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
-        });
+        let held = find(name).filter(|place| place.hold());
         // If another span has taken the place in between, that one is let go again.
         match held.map(SpanPlace::name) {
             Some(held) if held == name => Self(name),
@@ -477,15 +465,19 @@ pub fn record(name: Name, fields: &Fields<'_>) {
     }
 }
 
-/// A span follows from another one.
+/// A span follows from another one, which may be over. Of one that was never recorded there is nothing
+/// to say.
 pub fn follows(name: Name, from: Name) {
     let held = [name, from].map(|name| Held::new(Parent::Of(name)));
     let named = held.each_ref().map(Held::place);
-    if named[0].is_none() {
-        return;
-    }
+    let kind = match named {
+        [None, _] => return,
+        [_, Some(_)] => Kind::SpanFollows,
+        [_, None] if was_given(from) => Kind::SpanFollowsClosed,
+        _ => return,
+    };
     let Some(writer) = enter_gate(1 + 5 * MAX_VARINT, named) else { return };
-    if let Some((mut cursor, _)) = writer.inside().begin(Kind::SpanFollows, 4 * MAX_VARINT) {
+    if let Some((mut cursor, _)) = writer.inside().begin(kind, 4 * MAX_VARINT) {
         // SAFETY: the size asked for is that of two names.
         unsafe {
             put_name(name, &mut cursor);
@@ -495,7 +487,8 @@ pub fn follows(name: Name, from: Name) {
     }
 }
 
-/// A message with fields, said of the innermost span of this thread, or of another one.
+/// A message with fields, said of the innermost span of this thread, or of another one. Said of one that
+/// is over, it is said of none.
 #[inline(never)]
 pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
     write_log(site, level, message, fields, of);
@@ -507,17 +500,25 @@ pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &
 
 fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
     let held = Held::new(of);
-    let named = held.place();
+    let (kind, name) = match of {
+        Parent::Of(_) => (Kind::LogIn, held.0),
+        // A reader may not know which one is the innermost of those that are not restated.
+        Parent::Current => match thread::present_slot().filter(|slot| is_deep(slot)) {
+            Some(slot) => (Kind::LogIn, innermost(slot)),
+            None => (Kind::LogFields, 0),
+        },
+    };
+    let named = find(name);
+    let name = if named.is_some() { name } else { 0 };
     let mut message = message.as_str().encoded();
     let size = 5 * MAX_VARINT + message.size(MAX_TEXT) + fields.size();
     let Some(writer) = enter_gate(size, [named, None]) else { return };
     let inside = writer.inside();
     message.resolve(inside);
-    let kind = if of == Parent::Current { Kind::LogFields } else { Kind::LogIn };
     if let Some((id, mut cursor)) = inside.begin_at_id(kind, site, size) {
         // SAFETY: the size asked for is that of these.
         unsafe {
-            if let Parent::Of(name) = of {
+            if kind == Kind::LogIn {
                 put_name(name, &mut cursor);
             }
             cursor.number(level as u64);

@@ -173,23 +173,6 @@ impl Inside {
         Some((id, self.begin(kind, MAX_VARINT + size)?.0))
     }
 
-    /// As [`begin`](Self::begin), for an event that happens at the same time as the one before it,
-    /// for which [room was made](Self::room_for).
-    #[inline(always)]
-    pub(crate) fn begin_at_once(self, kind: Kind, size: usize) -> Option<Cursor> {
-        if !self.has_room(1 + MAX_VARINT + size) {
-            self.lose(Loss::ArenaFull);
-            return None;
-        }
-        let mut cursor = self.end_of_block();
-        // SAFETY: there is room for `size` bytes, which is what these and the arguments take.
-        unsafe {
-            cursor.byte(kind as u8);
-            cursor.short(0);
-        }
-        Some(cursor)
-    }
-
     /// Makes room for records of so many bytes in one block, in which the slot is stated.
     #[inline(always)]
     pub(crate) fn room_for(self, size: usize) -> Result<(), Loss> {
@@ -432,7 +415,6 @@ impl Inside {
         slot.block.set(block);
         slot.room.set(length - BLOCK_HEADER as u32);
         slot.committed.set(0);
-        slot.exited_at.set(u64::MAX);
         slot.last.set(now);
         true
     }

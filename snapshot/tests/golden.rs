@@ -240,7 +240,11 @@ fn assert_text_read(version: &str) {
         std::fs::write(&text_path, to_text(&trace)).unwrap();
         return;
     }
-    assert_eq!(to_text(&trace), text);
+    // The text leaves an event table out that is this version's own; later versions have more rows.
+    let is_own = |line: &&str| !line.starts_with("metadata \"event_table\" ");
+    let read = to_text(&trace);
+    let read: Vec<_> = read.lines().filter(is_own).collect();
+    assert_eq!(read, text.lines().collect::<Vec<_>>());
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn open_regions_are_restated_and_ends_know_them() {
         ]
     );
     let first = generation.events().next().unwrap().unwrap();
-    let EventKind::RegionEnd { site, duration } = first.kind() else { panic!("{first:?}") };
+    let EventKind::RegionEnd { site, duration, .. } = first.kind() else { panic!("{first:?}") };
     assert_eq!(site.unwrap().name, "request");
     assert_eq!(duration.unwrap(), Nanos((PERIOD - 1000 + 30) * 5));
     assert_eq!(generation.end_record().unwrap().advances, [(1000, 3), (2000, 1)]);

@@ -7,16 +7,20 @@ use super::values::Values;
 use lookback_recorder::integration::{Room, span};
 use lookback_recorder::is_recording;
 use span::Parent;
+use std::sync::OnceLock;
+use tracing_core::dispatcher::{Dispatch, WeakDispatch};
 use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 /// Records the spans and events of a registry: see [`layer`].
 #[derive(Debug)]
 pub struct Layer {
     pub(super) settings: Settings,
     names: Names,
+    /// What it is a layer of.
+    dispatch: OnceLock<WeakDispatch>,
 }
 
 /// A layer that records spans and events, for a `tracing-subscriber` registry. Filters on it hold for
@@ -30,7 +34,7 @@ pub struct Layer {
 /// ```
 #[must_use = "a layer does nothing before it is part of a subscriber"]
 pub fn layer() -> Layer {
-    Layer { settings: Settings::default(), names: Names::default() }
+    Layer { settings: Settings::default(), names: Names::default(), dispatch: OnceLock::new() }
 }
 
 /// What the registry keeps of a span for which the table of names had no room.
@@ -40,6 +44,10 @@ impl<S> tracing_subscriber::Layer<S> for Layer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        let _ = self.dispatch.set(dispatch.downgrade());
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if !is_recording() || !self.settings.wants(attributes.metadata()) {
             return;
@@ -133,7 +141,22 @@ impl Layer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let Some(span) = context.span(id) else { return 0 };
-        span.scope().find_map(|span| self.name_of(&span.id(), context)).unwrap_or(0)
+        let nearest =
+            |span: SpanRef<'_, S>| span.scope().find_map(|span| self.name_of(&span.id(), context));
+        if let Some(span) = context.span(id) {
+            return nearest(span).unwrap_or(0);
+        }
+        // A filter that is on this layer alone hides the span, and with it what is around it. The
+        // registry has it all the same.
+        let known = |dispatch: &Dispatch| {
+            let registry = dispatch.downcast_ref::<S>();
+            registry.and_then(|registry| registry.span(id)).and_then(nearest)
+        };
+        match self.dispatch.get().and_then(WeakDispatch::upgrade) {
+            Some(dispatch) => known(&dispatch),
+            // In a box or an `Arc`, a subscriber is not told what it is part of.
+            None => tracing_core::dispatcher::get_default(known),
+        }
+        .unwrap_or(0)
     }
 }

@@ -155,10 +155,10 @@ impl Pass {
                 self.coverage.region_events += 1;
                 self.world.region_begin(step);
             }
-            EventKind::RegionEnd { site, duration } => {
+            EventKind::RegionEnd { site, duration, inside } => {
                 self.coverage.region_events += 1;
                 let known = site.map(|site| (site.name, duration));
-                if let Some(done) = self.world.region_end(step, known) {
+                if let Some(done) = self.world.region_end(step, known, inside) {
                     self.regions.done(done);
                 }
             }

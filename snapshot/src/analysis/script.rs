@@ -264,7 +264,7 @@ impl Script {
 
     pub(super) fn end_region(&mut self, time: f64, thread: u64) -> &mut Self {
         let name = self.regions.get_mut(&thread).unwrap().pop().unwrap();
-        let kind = EventKind::RegionEnd { site: Some(site(&name)), duration: None };
+        let kind = EventKind::RegionEnd { site: Some(site(&name)), duration: None, inside: 0 };
         self.put(time, thread, kind, &name, None)
     }
 

@@ -179,7 +179,7 @@ mod tests {
         assert!(writer.bytes_written() > 0);
         let file = writer.finish().unwrap();
         let content = zstd::decode_all(&file[..]).unwrap();
-        assert!(content.starts_with(b"LOOKBACK\x02\0\0\0LBGN\x03\x01"));
+        assert!(content.starts_with(b"LOOKBACK\x03\0\0\0LBGN\x03\x01"));
         assert!(content.ends_with(b"firstsecondlater"), "sorted by slot and sequence");
     }
 

@@ -170,15 +170,21 @@ impl Begin {
                     given: mention.given,
                 });
             }
-            Kind::SpanCreate | Kind::SpanCreateIn => {
+            Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanCreateUnder => {
                 tables.charge(size_of::<SpanId>())?;
                 self.created_spans.push(mention.span());
-                self.name(mention.other, tables)?;
+                if kind == Kind::SpanCreateIn {
+                    self.name(mention.other, tables)?;
+                }
                 trail.created = mention.span();
             }
             Kind::SpanEnterLast if trail.created == NO_SPAN => trail.enters += 1,
             Kind::SpanEnterLast => self.name(trail.created, tables)?,
-            Kind::SpanEnter | Kind::SpanExitOther | Kind::LogIn => {
+            Kind::SpanEnter
+            | Kind::SpanExitOther
+            | Kind::SpanExitDeep
+            | Kind::SpanFollowsClosed
+            | Kind::LogIn => {
                 self.name(mention.span(), tables)?;
             }
             Kind::SpanRecord => {

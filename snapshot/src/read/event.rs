@@ -4,6 +4,7 @@ use super::bytes::{Bytes, TextAt};
 use super::fields::{Fields, Rest};
 use super::generation::Contents;
 use super::mention::Mention;
+use super::spans::UNKNOWN_PARENT;
 use super::stream::{NO_TASK, Raw};
 use super::{EventKind, Level, Site, Text, Thread, Value, WorkerId};
 use crate::wire::{Generation, Kind, Nanos, SpanId, TaskId, Ticks, ValueType};
@@ -105,10 +106,14 @@ impl Event {
             Kind::ThreadStart => EventKind::ThreadStart,
             Kind::ThreadExit => EventKind::ThreadExit,
             Kind::RegionBegin => EventKind::RegionBegin { site: site() },
-            Kind::RegionEnd => {
+            Kind::RegionEnd | Kind::RegionEndOther => {
                 let site = self.site();
                 let took = self.of.timeline.length(Ticks(raw.extra), raw.ticks);
-                EventKind::RegionEnd { site, duration: site.map(|_| took) }
+                let inside = match kind {
+                    Kind::RegionEndOther => self.bytes().number().unwrap_or_default(),
+                    _ => 0,
+                };
+                EventKind::RegionEnd { site, duration: site.map(|_| took), inside }
             }
             Kind::Log | Kind::LogFields | Kind::LogIn => {
                 let (level, message, _) = self.message(kind);
@@ -153,16 +158,21 @@ impl Event {
                 site: site(),
                 parent: self.span(),
             },
-            Kind::SpanCreateIn => {
+            Kind::SpanCreateIn | Kind::SpanCreateUnder => {
                 let Mention { other, .. } = self.mention();
-                let parent = (other.index != 0).then_some(other);
+                let is_known = other.index != 0 && other != UNKNOWN_PARENT;
+                let parent = is_known.then_some(other);
                 EventKind::SpanCreate { span: self.mention().span(), site: site(), parent }
             }
             Kind::SpanEnter | Kind::SpanEnterLast => EventKind::SpanEnter { span },
-            Kind::SpanExit | Kind::SpanExitOther => EventKind::SpanExit { span },
+            Kind::SpanExit | Kind::SpanExitOther | Kind::SpanExitDeep => {
+                EventKind::SpanExit { span }
+            }
             Kind::SpanClose | Kind::SpanCloseLast => EventKind::SpanClose { span },
             Kind::SpanRecord => EventKind::SpanRecord { span },
-            Kind::SpanFollows => EventKind::SpanFollows { span, from: self.mention().other },
+            Kind::SpanFollows | Kind::SpanFollowsClosed => {
+                EventKind::SpanFollows { span, from: self.mention().other }
+            }
             _ => EventKind::Other { name: self.kind_name() },
         }
     }
@@ -236,7 +246,9 @@ impl Event {
                 let pairs = [Some(("level", level)), Some(("message", Value::Text(message)))];
                 return Fields::given(of, self.raw.site, given, &pairs);
             }
-            Some(Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanRecord) => {
+            Some(
+                Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanCreateUnder | Kind::SpanRecord,
+            ) => {
                 let mention = self.mention();
                 let site = of.tables.place_index(mention.site);
                 return Fields::given(of, site, mention.given, &[]);
@@ -327,7 +339,12 @@ impl Contents {
                 let _ = (bytes.number(), bytes.number());
                 bytes.text().is_ok_and(unknown) || self.has_unknown_given(raw.site, bytes.at as u32)
             }
-            Some(kind @ (Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanRecord)) => {
+            Some(
+                kind @ (Kind::SpanCreate
+                | Kind::SpanCreateIn
+                | Kind::SpanCreateUnder
+                | Kind::SpanRecord),
+            ) => {
                 let mut mention = Mention::default();
                 if mention.read(kind, &mut bytes).is_err() {
                     return false;

@@ -16,12 +16,14 @@ pub enum EventKind<'a> {
         /// Which.
         site: Site<'a>,
     },
-    /// The innermost region of the thread ends.
+    /// A region of the thread ends: the innermost one, but for what `inside` says.
     RegionEnd {
         /// Which, if its begin or a status of it is in the snapshot.
         site: Option<Site<'a>>,
         /// How long it took, if it is known when it began.
         duration: Option<Nanos>,
+        /// How many regions of the thread are open inside of it and go on.
+        inside: u64,
     },
     /// A message.
     Log {

@@ -100,14 +100,17 @@ impl Happening {
             | Kind::TaskDrop
             | Kind::TaskWake
             | Kind::TaskWakeStale => self.tasks.waits_for(kind, mention),
-            Kind::SpanCreate => self.spans.created_waits(mention.span()),
+            Kind::SpanCreate | Kind::SpanCreateUnder => self.spans.created_waits(mention.span()),
             Kind::SpanCreateIn => self
                 .spans
                 .created_waits(mention.span())
                 .or_else(|| self.named_waits(mention.other, of)),
-            Kind::SpanEnter | Kind::SpanExitOther | Kind::SpanRecord | Kind::LogIn => {
-                self.named_waits(mention.span(), of)
-            }
+            Kind::SpanEnter
+            | Kind::SpanExitOther
+            | Kind::SpanExitDeep
+            | Kind::SpanRecord
+            | Kind::SpanFollowsClosed
+            | Kind::LogIn => self.named_waits(mention.span(), of),
             Kind::SpanFollows => {
                 self.named_waits(mention.span(), of).or_else(|| self.named_waits(mention.other, of))
             }
@@ -228,9 +231,9 @@ impl Happening {
         let mention = line.stream.mention;
         let mut id = mention.span();
         let outcome = match kind {
-            Kind::SpanCreate | Kind::SpanCreateIn => {
+            Kind::SpanCreate | Kind::SpanCreateIn | Kind::SpanCreateUnder => {
                 let parent = match kind {
-                    Kind::SpanCreateIn => mention.other,
+                    Kind::SpanCreateIn | Kind::SpanCreateUnder => mention.other,
                     _ if event.span == NO_SPAN && !line.inside.spans.is_empty() => UNKNOWN_PARENT,
                     _ => event.span,
                 };
@@ -272,13 +275,25 @@ impl Happening {
             }
             Kind::SpanExitOther => {
                 let named = self.spans.name(id);
-                let left = line.inside.spans.end_other(|span| *span == id);
+                let left = line.inside.spans.end_like(|span| *span == id);
                 (line.left, event.span) = (id, id);
                 line.refresh();
                 match left {
                     Some(_) => named.and(self.spans.leave(id)),
-                    None if line.inside.spans.deeper() > 0 => named,
+                    // It is one of those of which nothing is known.
+                    None if line.inside.spans.end_unknown() => named,
                     None => named.and(Err(SpanWrong::NotInside)),
+                }
+            }
+            Kind::SpanExitDeep => {
+                let named = self.spans.name(id);
+                let left = line.inside.spans.end_inside(mention.number);
+                (line.left, event.span) = (id, id);
+                line.refresh();
+                match left {
+                    Ended::Known(span) if span == id => named.and(self.spans.leave(id)),
+                    Ended::Known(_) | Ended::Nothing => named.and(Err(SpanWrong::NotInside)),
+                    Ended::Unknown => named,
                 }
             }
             Kind::SpanClose | Kind::SpanCloseLast => {
@@ -299,6 +314,7 @@ impl Happening {
                 self.changed.push(Whose::Span(mention.other.index));
                 self.spans.name(id)
             }
+            Kind::SpanFollowsClosed => self.spans.name(id),
             Kind::LogIn => {
                 event.span = id;
                 if id.index == 0 { Ok(()) } else { self.spans.name(id) }

@@ -56,7 +56,7 @@ impl Mention {
     /// Whether records of this kind are read here.
     #[inline]
     pub(super) fn is_of(kind: Kind) -> bool {
-        kind as u8 >= Kind::TaskStatus as u8
+        kind as u8 >= Kind::TaskStatus as u8 && !matches!(kind, Kind::RegionEndOther)
     }
 
     /// Reads the arguments of such a record, behind the time. What a kind does not have stays as it
@@ -124,16 +124,20 @@ impl Mention {
                 mention.site = bytes.number()?;
                 mention.given(bytes)?;
             }
-            Kind::SpanCreateIn => {
+            Kind::SpanCreateIn | Kind::SpanCreateUnder => {
                 mention.place(bytes)?;
                 mention.other(bytes)?;
                 mention.site = bytes.number()?;
                 mention.given(bytes)?;
             }
+            Kind::SpanExitDeep => {
+                mention.place(bytes)?;
+                mention.number = bytes.number()?;
+            }
             Kind::SpanEntered | Kind::SpanEnter | Kind::SpanExitOther | Kind::SpanClose => {
                 mention.place(bytes)?;
             }
-            Kind::SpanFollows => {
+            Kind::SpanFollows | Kind::SpanFollowsClosed => {
                 mention.place(bytes)?;
                 mention.other(bytes)?;
             }

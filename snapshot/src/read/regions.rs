@@ -18,13 +18,28 @@ pub(super) type Regions = Nest<Open>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Nest<T> {
     known: Vec<T>,
-    /// Runs of what nothing is known of, each with how many known ones are below it.
+    /// Runs of what nothing is known of, each with how many known ones are below it: more than the
+    /// run before it has.
     unknown: Vec<(usize, u64)>,
+    /// How many steps ends that are not of the innermost one have taken.
+    steps: Steps,
 }
+
+/// Says nothing of what is open: all are equal.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steps(u64);
+
+impl PartialEq for Steps {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Steps {}
 
 impl<T> Default for Nest<T> {
     fn default() -> Self {
-        Self { known: Vec::new(), unknown: Vec::new() }
+        Self { known: Vec::new(), unknown: Vec::new(), steps: Steps(0) }
     }
 }
 
@@ -38,8 +53,11 @@ pub(super) enum Ended<T> {
 }
 
 impl<T: Copy> Nest<T> {
-    /// How many are kept one by one. A recorder restates 64.
-    const MAX_DEPTH: usize = 1024;
+    /// How many are kept one by one: as many as a recorder lets be open.
+    const MAX_DEPTH: usize = 1 << 14;
+    /// So many steps may be taken to find what ends. A stack that takes more is counted from then on,
+    /// and no longer kept: nobody should have to wait for a file that was made to take long.
+    const MAX_STEPS: u64 = 1 << 24;
 
     #[inline]
     pub(super) fn begin(&mut self, open: T) {
@@ -82,13 +100,82 @@ impl<T: Copy> Nest<T> {
         (!covered).then_some(last)
     }
 
-    /// Takes out the innermost of those that are like this. Whether there was one.
-    pub(super) fn end_other(&mut self, like: impl Fn(&T) -> bool) -> Option<T> {
-        let at = self.known.iter().rposition(like)?;
-        for (below, _) in &mut self.unknown {
-            *below -= usize::from(*below > at);
+    /// Ends the one that so many are inside of.
+    pub(super) fn end_inside(&mut self, inside: u64) -> Ended<T> {
+        if inside == 0 {
+            return self.end();
         }
-        Some(self.known.remove(at))
+        let (mut left, mut top) = (inside, self.known.len());
+        let mut runs = 0;
+        for at in (0..self.unknown.len()).rev() {
+            let (below, run) = &mut self.unknown[at];
+            let known = (top - *below) as u64;
+            runs += 1;
+            if left < known {
+                break;
+            }
+            (left, top) = (left - known, *below);
+            if left < *run {
+                *run -= 1;
+                if *run == 0 {
+                    self.unknown.remove(at);
+                }
+                self.take_steps(runs);
+                return Ended::Unknown;
+            }
+            left -= *run;
+        }
+        let at = usize::try_from(left).ok().and_then(|left| top.checked_sub(left.checked_add(1)?));
+        let ended = at.map_or(Ended::Nothing, |at| Ended::Known(self.take_out(at)));
+        self.take_steps(runs);
+        ended
+    }
+
+    /// Takes out the innermost of those that are like this. Whether there was one.
+    pub(super) fn end_like(&mut self, like: impl Fn(&T) -> bool) -> Option<T> {
+        let found = self.known.iter().rposition(like);
+        self.take_steps(self.known.len() - found.unwrap_or_default());
+        // If it took too many steps, none is known any more.
+        found.filter(|at| *at < self.known.len()).map(|at| self.take_out(at))
+    }
+
+    /// Ends one of those of which nothing is known. Whether there was one.
+    pub(super) fn end_unknown(&mut self) -> bool {
+        let Some((_, run)) = self.unknown.last_mut() else { return false };
+        *run -= 1;
+        if *run == 0 {
+            self.unknown.pop();
+        }
+        true
+    }
+
+    fn take_out(&mut self, at: usize) -> T {
+        let taken = self.known.remove(at);
+        // What is inside of it moves up; two runs may meet.
+        let first = self.unknown.partition_point(|(below, _)| *below <= at);
+        for (below, _) in &mut self.unknown[first..] {
+            *below -= 1;
+        }
+        if let Some(before) = first.checked_sub(1)
+            && let Some(&(below, run)) = self.unknown.get(first)
+            && self.unknown[before].0 == below
+        {
+            self.unknown[before].1 = self.unknown[before].1.saturating_add(run);
+            self.unknown.remove(first);
+        }
+        self.take_steps(
+            (self.known.len() - at) / 16 + self.unknown.len() - first.min(self.unknown.len()),
+        );
+        taken
+    }
+
+    fn take_steps(&mut self, steps: usize) {
+        self.steps.0 = self.steps.0.saturating_add(steps as u64);
+        if self.steps.0 > Self::MAX_STEPS {
+            let all = self.deeper().saturating_add(self.known.len() as u64);
+            self.clear();
+            self.begin_unknown(all);
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -112,10 +199,10 @@ impl<T: Copy> Nest<T> {
 }
 
 impl Regions {
-    /// Ends the innermost region.
+    /// Ends the region that so many are inside of.
     #[inline]
-    pub(super) fn end_region(&mut self) -> Ended<Open> {
-        match self.end() {
+    pub(super) fn end_region(&mut self, inside: u64) -> Ended<Open> {
+        match self.end_inside(inside) {
             Ended::Known(Open { site: NO_SITE, .. }) => Ended::Unknown,
             ended => ended,
         }
@@ -139,7 +226,7 @@ mod tests {
         regions.begin(open(2));
         assert_eq!(regions.innermost(), Some(open(2)));
         assert_eq!((regions.known().len(), regions.deeper()), (2, 2));
-        let ended: Vec<_> = (0..5).map(|_| regions.end_region()).collect();
+        let ended: Vec<_> = (0..5).map(|_| regions.end_region(0)).collect();
         let expected = [
             Ended::Known(open(2)),
             Ended::Unknown,
@@ -157,22 +244,79 @@ mod tests {
             spans.begin(span);
         }
         spans.begin_unknown(1);
-        assert_eq!(spans.end_other(|span| *span == 1), Some(1));
+        assert_eq!(spans.end_like(|span| *span == 1), Some(1));
         assert_eq!(spans.known(), [1, 2, 3]);
-        assert_eq!(spans.end_other(|span| *span == 7), None);
+        assert_eq!(spans.end_like(|span| *span == 7), None);
         assert_eq!((spans.end(), spans.end()), (Ended::Unknown, Ended::Known(3)));
     }
 
     #[test]
     fn a_stack_without_end_is_counted_not_kept() {
         let mut regions = Regions::default();
-        for site in 0..5000 {
+        for site in 0..50_000 {
             regions.begin(open(site));
         }
-        assert_eq!(regions.known().len() as u64 + regions.deeper(), 5000);
-        for _ in 0..5000 {
-            assert_ne!(regions.end_region(), Ended::Nothing);
+        assert_eq!(regions.known().len() as u64 + regions.deeper(), 50_000);
+        for _ in 0..50_000 {
+            assert_ne!(regions.end_region(0), Ended::Nothing);
         }
-        assert_eq!(regions.end_region(), Ended::Nothing);
+        assert_eq!(regions.end_region(0), Ended::Nothing);
+    }
+
+    /// The same, told one by one: a list of what is open, outermost first; `None` is unknown.
+    #[derive(Default)]
+    struct List(Vec<Option<Open>>);
+
+    #[test]
+    fn what_ends_is_what_a_list_of_all_that_is_open_would_say() {
+        let (mut regions, mut list) = (Regions::default(), List::default());
+        let mut random = 1_u64;
+        for turn in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let dice = random >> 33;
+            match dice % 8 {
+                0..=2 => {
+                    regions.begin(open(turn));
+                    list.0.push(Some(open(turn)));
+                }
+                3 => {
+                    regions.begin_unknown(2);
+                    list.0.extend([None, None]);
+                }
+                _ => {
+                    let inside = (dice / 8) as usize % (list.0.len() + 2);
+                    let at = list.0.len().checked_sub(inside + 1);
+                    let expected = match at.map(|at| list.0.remove(at)) {
+                        Some(Some(open)) => Ended::Known(open),
+                        Some(None) => Ended::Unknown,
+                        None => Ended::Nothing,
+                    };
+                    assert_eq!(regions.end_region(inside as u64), expected, "{turn}");
+                }
+            }
+            let known: Vec<_> = list.0.iter().flatten().copied().collect();
+            assert_eq!(regions.known(), known, "{turn}");
+            assert_eq!(regions.deeper() as usize, list.0.len() - known.len(), "{turn}");
+            assert!(regions.unknown.windows(2).all(|two| two[0].0 < two[1].0), "{turn}");
+        }
+    }
+
+    #[test]
+    fn a_stack_that_takes_too_many_steps_is_counted_and_costs_little() {
+        let mut regions = Regions::default();
+        for site in 0..16_000 {
+            regions.begin_unknown(1);
+            regions.begin(open(site));
+        }
+        let mut ended_nothing = 0;
+        for _ in 0..200_000 {
+            // One that is far out ends, and another one begins.
+            let inside = 2 * regions.known().len().max(1) as u64 - 2;
+            ended_nothing += u64::from(regions.end_region(inside) == Ended::Nothing);
+            regions.begin(open(1));
+        }
+        assert_eq!(regions.known().len() as u64 + regions.deeper(), 32_000 + ended_nothing);
+        assert!(regions.steps.0 < 2 * Regions::MAX_STEPS, "{:?}", regions.steps);
+        assert!(regions.known().len() < 16_000, "all of it was searched each time");
     }
 }

@@ -4,6 +4,7 @@ use super::begin::{SpanBegin, TaskBegin};
 use super::event::UNKNOWN;
 use super::fields::Fields;
 use super::generation::Contents;
+use super::spans::UNKNOWN_PARENT;
 use super::walked::State;
 use super::{Site, Thread, WorkerId};
 use crate::wire::{Nanos, SpanId, TaskId, TaskState};
@@ -159,7 +160,8 @@ impl<'a> SpanStatus<'a> {
         open.map(move |begin| Self {
             span: begin.id,
             site: of.site(begin.site).unwrap_or(UNKNOWN),
-            parent: (begin.parent.index != 0).then_some(begin.parent),
+            parent: (begin.parent.index != 0 && begin.parent != UNKNOWN_PARENT)
+                .then_some(begin.parent),
             began: of.timeline.at(begin.began),
             of,
             begin,

@@ -210,6 +210,7 @@ impl Stream {
             | Kind::ThreadExit
             | Kind::RegionBegin
             | Kind::RegionEnd
+            | Kind::RegionEndOther
             | Kind::Log
             | Kind::Event
             | Kind::CounterUnsigned
@@ -328,6 +329,7 @@ impl Stream {
             Kind::TaskCreate
             | Kind::SpanCreate
             | Kind::SpanCreateIn
+            | Kind::SpanCreateUnder
             | Kind::SpanRecord
             | Kind::LogFields
             | Kind::LogIn => of.tables.place_index(self.mention.site),
@@ -358,8 +360,12 @@ impl Stream {
                     self.regions.begin(Open { site, began: Ticks(self.ticks) });
                 }
             }
-            Kind::RegionEnd if counts => {
-                let ended = self.regions.end_region();
+            Kind::RegionEnd | Kind::RegionEndOther => {
+                let inside = if kind == Kind::RegionEnd { 0 } else { bytes.number()? };
+                if !counts {
+                    return Ok(());
+                }
+                let ended = self.regions.end_region(inside);
                 self.ended_nothing = ended == Ended::Nothing;
                 if let Ended::Known(open) = ended {
                     (site, extra) = (open.site, open.began.0);

@@ -189,7 +189,7 @@ impl Survey {
         }
         let mut defined = None;
         match kind {
-            Kind::RegionBegin => {
+            Kind::RegionBegin | Kind::RegionEndOther => {
                 let delta = bytes.number()?;
                 bytes.number()?;
                 self.event(delta, start, index, block);

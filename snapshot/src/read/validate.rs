@@ -225,8 +225,9 @@ impl Check<'_> {
                     place.events_in_block = true;
                     place.at = event.at;
                     self.event(&event, slot, &place);
-                    let ended_nothing =
-                        event.kind() == Some(Kind::RegionEnd) && stream.ended_nothing;
+                    let is_end =
+                        matches!(event.kind(), Some(Kind::RegionEnd | Kind::RegionEndOther));
+                    let ended_nothing = is_end && stream.ended_nothing;
                     if ended_nothing && !place.lost_in_slot && helped {
                         self.say_at(event.block, event.at, "a region ends, and none was open");
                     }
@@ -305,10 +306,11 @@ impl Check<'_> {
         }
         let Some(kind) = event.kind() else { return };
         let needs_site = match kind {
-            Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd => false,
+            Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd | Kind::RegionEndOther => false,
             Kind::TaskCreate
             | Kind::SpanCreate
             | Kind::SpanCreateIn
+            | Kind::SpanCreateUnder
             | Kind::SpanRecord
             | Kind::LogFields
             | Kind::LogIn => true,

@@ -279,6 +279,19 @@ event_table! {
     /// of the thread.
     71 LogIn "log" Event [span: Unsigned, incarnation: Unsigned, level: Unsigned, site: Id,
         message: Text, fields: Given];
+
+    /// A region of the thread ends that is not the innermost one: so many others are open inside of it.
+    90 RegionEndOther "region_end" Event [inside: Unsigned];
+    /// As [`SpanFollows`](Kind::SpanFollows), from a span that is over.
+    91 SpanFollowsClosed "span_follows" Event [span: Unsigned, incarnation: Unsigned, from: Unsigned,
+        from_incarnation: Unsigned];
+    /// As [`SpanCreateIn`](Kind::SpanCreateIn), as a child of one that is over, or (both numbers
+    /// 2^32 - 1) of one of which it is not known which it is.
+    92 SpanCreateUnder "span_create" Event [span: Unsigned, incarnation: Unsigned, parent: Unsigned,
+        parent_incarnation: Unsigned, site: Id, fields: Given];
+    /// As [`SpanExitOther`](Kind::SpanExitOther), where a reader may not know all that the thread is
+    /// inside of: so many spans were entered since.
+    93 SpanExitDeep "span_exit" Event [span: Unsigned, incarnation: Unsigned, inside: Unsigned];
 }
 
 /// The event table as bytes, for a file's metadata: the number of rows, then for each its code and

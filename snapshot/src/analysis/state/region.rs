@@ -51,11 +51,13 @@ impl World {
         self.thread(step.thread).regions.push(OpenRegion::new(name, step.at, mark));
     }
 
-    /// A region ends. The reader knows which: what was begun behind it has ended unseen.
+    /// A region ends. The reader knows which: so many of those that were begun behind it go on, and the
+    /// others have ended unseen.
     pub(crate) fn region_end(
         &mut self,
         step: &Step,
         known: Option<(&str, Option<Nanos>)>,
+        inside: u64,
     ) -> Option<RegionDone> {
         let thread = self.threads.entry(step.thread).or_default();
         let names = &self.names;
@@ -67,16 +69,29 @@ impl World {
         let found = known.and_then(|(name, took)| {
             thread.regions.iter().rposition(|open| is_it(open, name, took))
         });
-        thread.regions.truncate(found.map_or(0, |at| at + 1));
-        let open = thread.regions.pop()?;
+        let (open, around) = if inside == 0 {
+            thread.regions.truncate(found.map_or(0, |at| at + 1));
+            let open = thread.regions.pop()?;
+            (open, thread.regions.len())
+        } else {
+            let counted = usize::try_from(inside).ok().and_then(|inside| inside.checked_add(1));
+            let counted = counted.and_then(|counted| thread.regions.len().checked_sub(counted));
+            let agrees = |at: &usize| {
+                let open = &thread.regions[*at];
+                known.is_none_or(|(name, took)| is_it(open, name, took))
+            };
+            let at = counted.filter(agrees).or(found).or(counted)?;
+            (thread.regions.remove(at), at)
+        };
         if let Some(poll) = thread.polls.last_mut() {
             poll.region.ended(open.name, open.began.max(poll.began), step.at);
         }
         let certain = self.doubts.certain_since(open.mark);
-        if let Some(around) = thread.regions.last_mut() {
+        let around = &mut thread.regions[..around];
+        if let Some(around) = around.last_mut() {
             around.inner.add(open.name, step.at.since(open.began));
         }
-        Some(region_done(open, &thread.regions, step.thread, step.at, false, certain))
+        Some(region_done(open, around, step.thread, step.at, false, certain))
     }
 
     /// Regions that were open when the snapshot ends.

@@ -18,9 +18,14 @@ impl<W: Write> Mapping<W> {
         self.enter(seat, what, 0, site, origin);
     }
 
-    pub(super) fn region_end(&mut self, seat: SeatAt, site: Option<Site<'_>>) {
+    /// A region ends in which so many others go on.
+    pub(super) fn region_end(&mut self, seat: SeatAt, site: Option<Site<'_>>, inside: u64) {
         match site {
-            Some(site) => self.exit(seat, What::Region(self.hashes.hash_one(site.name))),
+            Some(site) => {
+                let what = What::Region(self.hashes.hash_one(site.name));
+                let open = self.stage.seat_mut(seat).close_region(what, inside);
+                self.exit(seat, open);
+            }
             // Of those that are very deep, neither the reader nor the trace knows any.
             None if self.stage.seat_mut(seat).close_deep() => {}
             None => self.stage.machine.report.left_out.ends += 1,
@@ -51,9 +56,9 @@ impl<W: Write> Mapping<W> {
         self.stage.seat_mut(seat).open(Open { what, goroutine, token });
     }
 
-    /// The thread leaves the innermost one that is this.
-    fn exit(&mut self, seat: SeatAt, what: What) {
-        let Some(open) = self.stage.seat_mut(seat).close(what) else {
+    /// The thread leaves this one, which it is inside of no more.
+    fn exit(&mut self, seat: SeatAt, open: Option<Open>) {
+        let Some(open) = open else {
             self.stage.machine.report.left_out.ends += 1;
             return;
         };
@@ -125,7 +130,8 @@ impl<W: Write> Mapping<W> {
     }
 
     pub(super) fn span_exit(&mut self, seat: SeatAt, span: SpanId) {
-        self.exit(seat, What::Span(span.number()));
+        let open = self.stage.seat_mut(seat).close(What::Span(span.number()));
+        self.exit(seat, open);
     }
 
     pub(super) fn span_close(&mut self, seat: SeatAt, span: SpanId) {

@@ -93,7 +93,7 @@ impl<W: Write> Mapping<W> {
             EventKind::TaskWake { task: woken } => self.wake(event, seat, woken, task),
             EventKind::TaskDrop { task } => self.drop_task(event, seat, task),
             EventKind::RegionBegin { site } => self.enter_region(seat, site, Recorded),
-            EventKind::RegionEnd { site, .. } => self.region_end(seat, site),
+            EventKind::RegionEnd { site, inside, .. } => self.region_end(seat, site, inside),
             EventKind::SpanCreate { span, site, parent } => {
                 self.span_create(event, seat, span, site, parent);
             }

@@ -67,6 +67,17 @@ impl Seat {
         Some(self.open.remove(place))
     }
 
+    /// Takes the region that so many others are inside of; if that is not this one, because something
+    /// is missing, the innermost one that is.
+    pub(super) fn close_region(&mut self, what: What, inside: u64) -> Option<Open> {
+        let regions = self.open.iter().enumerate().rev();
+        let mut regions = regions.filter(|(_, open)| matches!(open.what, What::Region(_)));
+        match regions.nth(usize::try_from(inside).unwrap_or(usize::MAX)) {
+            Some((place, open)) if open.what == what => Some(self.open.remove(place)),
+            _ => self.close(what),
+        }
+    }
+
     /// Takes the innermost region, if that has none in the trace.
     pub(super) fn close_deep(&mut self) -> bool {
         let is_region = |open: &Open| matches!(open.what, What::Region(_));
