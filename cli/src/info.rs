@@ -2,11 +2,12 @@
 
 use crate::losses;
 use crate::outcome::{Damage, Verdict, open};
-use crate::summary::fit;
+use crate::summary::{fit, left_out};
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
 use crate::text::{bar, bytes, count, counted, duration, escape, first_line, without_fraction};
 use clap::Args;
 use console::truncate_str;
+use lookback::read::analysis::LeftOut;
 use lookback::read::wire::{ClockKind, Metadata, ThreadNumber, Value, key};
 use lookback::read::{Event, GenerationInfo, Trace};
 use serde_json::{Map, json};
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost` \
-{cause: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}], \
+{cause: how many}, `left_out` {what was recorded in part: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}], \
 `threads` [{number, name, os_thread, events}], `kinds` {kind: how many}, `damage` [what cannot be \
 read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first \
 generation of the snapshot began; `bytes` are those of the records, before compression.
@@ -62,6 +63,7 @@ pub struct Summary<'a> {
     generations: &'a [GenerationInfo],
     threads: BTreeMap<ThreadNumber, Thread>,
     kinds: BTreeMap<String, u64>,
+    left_out: LeftOut,
     pub damage: Damage,
 }
 
@@ -81,8 +83,15 @@ impl<'a> Summary<'a> {
             generations: trace.generations(),
             threads: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            left_out: LeftOut::default(),
             damage: Damage::of(trace),
         };
+        summary.left_out.generations(summary.generations);
+        if let Some(first) = summary.generations.first()
+            && let Ok(first) = trace.generation(first.number)
+        {
+            summary.left_out.begin(&first);
+        }
         for event in trace.events() {
             match event {
                 Ok(event) => summary.count(&event),
@@ -98,6 +107,7 @@ impl<'a> Summary<'a> {
     }
 
     fn count(&mut self, event: &Event) {
+        self.left_out.event(event);
         match self.kinds.get_mut(event.kind_name()) {
             Some(count) => *count += 1,
             None => drop(self.kinds.insert(event.kind_name().to_owned(), 1)),
@@ -227,6 +237,7 @@ impl<'a> Summary<'a> {
             "covered_ns": self.covered(),
             "events": self.events(),
             "lost": self.lost(),
+            "left_out": left_out(&self.left_out),
             "recorder": {
                 "version": text(key::RECORDER),
                 "max_bytes": number(key::MAX_BYTES),
@@ -311,6 +322,9 @@ impl<'a> Summary<'a> {
         };
         let threads = counted(self.threads.len() as u64, "thread");
         row("events", &format!("{} on {threads}, {lost}", count(self.events())))?;
+        if !self.left_out.is_nothing() {
+            row("left out", &odd().apply_to(self.left_out.words().join(", ")).to_string())?;
+        }
         let mut recorder = format!("lookback {}", text(key::RECORDER).unwrap_or_else(unknown));
         if let Some(clock) = text(key::CLOCK) {
             recorder += &format!(", clock {clock}");

@@ -20,7 +20,7 @@ fn ask(target: &str, level: &str) -> (Vec<String>, Ended) {
     let findings = json["findings"].as_array().unwrap().iter();
     let of_level = findings.filter(|finding| finding["level"] == level);
     let words = of_level.map(|finding| {
-        assert!(level == "ok" || finding["advice"].is_string(), "{finding}");
+        assert!(level == "ok" || level == "unknown" || finding["advice"].is_string(), "{finding}");
         format!("{}: {}", finding["check"].as_str().unwrap(), finding["what"].as_str().unwrap())
     });
     let words = words.collect();
@@ -94,7 +94,15 @@ fn under_a_holder_the_arena_outlives_the_process() {
 #[test]
 fn a_recorder_that_nobody_tells_anything_is_a_problem() {
     let service = Service::start("silent");
-    let (problems, ended) = ask(&service.text(), "problem");
+    // In its first second nobody can say; on a slow machine that is over.
+    let began = std::time::Instant::now();
+    let (problems, ended) = loop {
+        let (problems, ended) = ask(&service.text(), "problem");
+        if !problems.is_empty() || began.elapsed().as_secs() > 60 {
+            break (problems, ended);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
     assert_eq!(ended.code, 1);
     has(&problems, "nothing was recorded");
 }

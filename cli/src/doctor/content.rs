@@ -3,12 +3,24 @@
 use super::Findings;
 use crate::text::{bytes, count, counted, duration};
 use lookback::read::analysis::{Coverage, Report, UNINSTRUMENTED};
-use lookback::read::wire::key;
+use lookback::read::wire::{Nanos, key};
 use lookback::read::{EventKind, Trace};
 use std::collections::BTreeMap;
 
 /// So many of the bytes of an arena are of complete generations, about.
 const SPARE: f64 = 1.25;
+/// The most that `max_bytes` takes.
+const MOST_BYTES: f64 = (16_u64 << 30) as f64;
+/// Who has recorded nothing at all for this long will hardly do so.
+const SILENT: Nanos = Nanos(1_000_000_000);
+/// What is missing in less time than this may yet come.
+const EARLY: Nanos = Nanos(2_000_000_000);
+/// Of less work, and of fewer polls, it is not said how much of it is recorded: what a runtime does to
+/// start is most of it then.
+const ENOUGH_WORK: Nanos = Nanos(500_000_000);
+const ENOUGH_POLLS: u64 = 100;
+/// How Tokio calls its threads, if it is not told otherwise.
+const TOKIO: [&str; 2] = ["tokio-rt-worker", "tokio-runtime"];
 
 pub fn look(trace: &Trace, findings: &mut Findings) {
     let report = Report::of(trace);
@@ -17,6 +29,7 @@ pub fn look(trace: &Trace, findings: &mut Findings) {
     }
     instrumented(trace, &report, findings);
     lost(&report, findings);
+    left_out(&report, findings);
     covered(trace, &report.coverage.table, findings);
 }
 
@@ -30,8 +43,13 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
             threads.entry(thread.number).or_insert_with(|| thread.name.to_string());
         }
     }
+    let time = duration(seen.covered.0);
+    if seen.events <= bare && seen.covered < SILENT {
+        let what = format!("nothing was recorded in its first {time}: too little to say why");
+        return findings.unknown("content", what);
+    }
     if seen.events <= bare {
-        let what = format!("nothing was recorded in {}", duration(seen.covered.0));
+        let what = format!("nothing was recorded in {time}");
         let advice = "a recorder runs, and nothing tells it anything: set `lookback::tracing::subscriber()` \
                       or add `lookback::tracing::layer()`, spawn with `lookback::spawn`, use `lookback::region!`";
         return findings.problem("content", what, advice);
@@ -49,32 +67,90 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
     let kinds: Vec<_> = kinds.map(|(many, what)| format!("{} {what}", count(*many))).collect();
     let on = counted(threads.len() as u64, "thread");
     findings.ok("content", format!("{} events on {on}: {}", count(seen.events), kinds.join(", ")));
-    let is_tokio =
-        |name: &String| name.starts_with("tokio-rt-worker") || name.starts_with("tokio-runtime");
-    let tokio = threads.values().any(is_tokio) || seen.worker_events + seen.task_events > 0;
-    if tokio && seen.task_events == 0 {
-        let advice = "spawn with `lookback::spawn` instead of `tokio::spawn`";
-        findings.warning("tasks", "it runs on Tokio, and no task is recorded", advice);
+    if seen.covered < EARLY {
+        let what = format!(
+            "{} in {time}: too little to say what is not recorded",
+            counted(seen.events, "event")
+        );
+        return findings.unknown("missing", what);
     }
-    if tokio && seen.worker_events == 0 && report.workers.table.workers.is_empty() {
-        let advice = "call `lookback::tokio::instrument(&mut builder)` before the runtime is built";
-        findings.warning("workers", "it runs on Tokio, and no worker is recorded", advice);
-    }
-    let unseen = report.workers.table.uninstrumented();
-    if !report.workers.table.workers.is_empty() && unseen > UNINSTRUMENTED {
-        let what =
-            format!("{:.0} % of the time at work is outside of recorded tasks", unseen * 100.0);
-        findings.warning("tasks", what, "spawn with `lookback::spawn` instead of `tokio::spawn`");
-    }
-    if seen.span_events == 0 && seen.logs == 0 {
+    executors(seen, report, threads.values(), findings);
+    let omitted = report.losses.table.omitted;
+    if seen.span_events == 0 && seen.logs == 0 && omitted > 0 {
+        let what = format!(
+            "no span and no log was recorded in {time}; whether spans are open is not known: statuses were left out"
+        );
+        findings.unknown("spans", what);
+    } else if seen.span_events == 0 && seen.logs == 0 {
         let advice = "if it uses `tracing`, add `lookback::tracing::layer()` to its subscriber";
-        findings.warning("spans", "no span and no log is recorded", advice);
+        findings.warning("spans", format!("no span and no log was recorded in {time}"), advice);
     }
+}
+
+/// Whether tasks and workers are recorded, as far as there is evidence of what runs them.
+fn executors<'a>(
+    seen: &Coverage,
+    report: &Report,
+    threads: impl Iterator<Item = &'a String>,
+    findings: &mut Findings,
+) {
+    let time = duration(seen.covered.0);
+    let workers = &report.workers.table;
+    let has_workers = seen.worker_events > 0 || !workers.workers.is_empty();
+    let has_tasks = seen.task_events > 0 || report.stuck.table.live > 0;
+    // Tasks are recorded on any executor; who runs them is told by the names of its threads alone.
+    let tokio = threads
+        .filter(|name| TOKIO.iter().any(|thread| name.starts_with(thread)))
+        .min()
+        .map(|thread| format!("Tokio runs here (thread `{thread}`)"));
+    match &tokio {
+        Some(tokio) if !has_tasks => {
+            let advice = "where your own code spawns, `lookback::spawn` instead of `tokio::spawn` records the task";
+            findings.warning(
+                "tasks",
+                format!("{tokio}, and no task was recorded in {time}"),
+                advice,
+            );
+        }
+        _ => {}
+    }
+    match &tokio {
+        Some(tokio) if !has_workers => {
+            let what = format!("{tokio}, and no worker was recorded in {time}");
+            let advice = "where your own code builds the runtime, call `lookback::tokio::instrument(&mut builder)` \
+                          before that";
+            findings.warning("workers", what, advice);
+        }
+        None if !has_workers && has_tasks => {
+            let what =
+                "tasks are recorded, and no worker: how busy their executor is, nobody can say";
+            findings.unknown("workers", what);
+        }
+        _ => {}
+    }
+    if !has_workers || !has_tasks {
+        return;
+    }
+    let (at_work, polls) = (workers.at_work(), workers.polls());
+    let words =
+        format!("{} at work, {} of recorded tasks", duration(at_work.0), counted(polls, "poll"));
+    if at_work < ENOUGH_WORK || polls < ENOUGH_POLLS {
+        let what = format!("{words}: too little to say how much of the work is recorded");
+        return findings.unknown("work", what);
+    }
+    let unseen = workers.uninstrumented();
+    let what = format!("{words}; {:.0} % of that time was outside of these", unseen * 100.0);
+    if unseen <= UNINSTRUMENTED {
+        return findings.ok("work", what);
+    }
+    let advice = "a runtime's own work (I/O, timers, looking for tasks) is part of that; tasks that are spawned with \
+                  `tokio::spawn`, by your own code or by others', are the rest: `lookback::spawn` records them";
+    findings.warning("work", what, advice);
 }
 
 fn lost(report: &Report, findings: &mut Findings) {
     let losses = &report.losses.table;
-    if losses.lost.is_empty() {
+    if losses.lost.is_empty() && losses.damaged.is_empty() {
         findings.ok("losses", "no event was lost");
     }
     for (cause, many) in &losses.lost {
@@ -96,12 +172,23 @@ fn lost(report: &Report, findings: &mut Findings) {
         };
         findings.problem("losses", format!("{} lost: {cause}", counted(*many, "event")), advice);
     }
-    if losses.omitted > 0 {
+}
+
+/// What was recorded in part.
+fn left_out(report: &Report, findings: &mut Findings) {
+    let left_out = &report.losses.table.left_out;
+    if left_out.statuses > 0 {
         let what = format!(
-            "{} left out for want of room",
-            counted(losses.omitted, "status").replace("statuss", "statuses")
+            "{} left out for want of room: tasks, spans or threads may not be known",
+            counted(left_out.statuses, "status")
         );
-        findings.warning("losses", what, "a larger `max_bytes`");
+        findings.warning("left out", what, "a larger `max_bytes`");
+    }
+    // A text that was cut says so where it stands: it is no fault, but it is not all there.
+    let mut others = *left_out;
+    others.statuses = 0;
+    if !others.is_nothing() {
+        findings.ok("left out", others.words().join(", "));
     }
 }
 
@@ -112,11 +199,17 @@ fn covered(trace: &Trace, seen: &Coverage, findings: &mut Findings) {
     let from_begin = trace.generations().first().is_some_and(|first| first.number.0 <= 1);
     let share = seen.covered.0 as f64 / window.0 as f64;
     if from_begin || share >= 0.8 {
-        let why = if from_begin && share < 0.8 { ": it has only begun" } else { "" };
+        let why = if from_begin && share < 0.8 { ": all since it was started" } else { "" };
         return findings.ok("window", format!("{words}{why}"));
     }
     let bound = trace.metadata().number(key::MAX_BYTES).unwrap_or_default();
-    let need = (bound as f64 / share.max(1e-6) * SPARE) as u64;
-    let advice = format!("for all of it `max_bytes` would have to be about {}", bytes(need));
+    let need = bound as f64 / share.max(1e-9) * SPARE;
+    let advice = match need {
+        need if bound > 0 && need <= MOST_BYTES => {
+            format!("for all of it `max_bytes` would have to be about {}", bytes(need as u64))
+        }
+        _ => "no arena is large enough for all of it at this rate: record less, or ask for a shorter window"
+            .to_owned(),
+    };
     findings.warning("window", words, advice);
 }

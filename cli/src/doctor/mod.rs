@@ -3,6 +3,8 @@
 mod backing;
 mod content;
 mod living;
+#[cfg(test)]
+mod states;
 mod why_not;
 
 use crate::arena_file::{ArenaFile, Owner, is_arena};
@@ -24,12 +26,12 @@ use std::path::Path;
 #[command(after_help = "\
 Looks at a process, at a black box or at a snapshot: is it recording; is anything instrumented; what \
 is lost and why; how much of the window is covered; where the arena is and what that costs. Each \
-finding is ok, a warning or a problem, with what would help.
+finding is ok, a warning or a problem, with what would help; or unknown, where there is too little to say.
 
 A number is a process; for a file with a number for a name say ./4711.
 
-With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"warning\" | \
-\"problem\", what, advice (or null)}].
+With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"unknown\" | \
+\"warning\" | \"problem\", what, advice (or null)}].
 
 Exit codes: 0 no problem; 1 there is a problem, or it cannot be looked at; 2 wrong usage.
 
@@ -50,6 +52,8 @@ pub struct Doctor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Ok,
+    /// There is too little to say.
+    Unknown,
     Warning,
     Problem,
 }
@@ -69,6 +73,10 @@ struct Findings(Vec<Finding>);
 impl Findings {
     fn ok(&mut self, check: &'static str, what: impl Into<String>) {
         self.0.push(Finding { check, level: Level::Ok, what: what.into(), advice: None });
+    }
+
+    fn unknown(&mut self, check: &'static str, what: impl Into<String>) {
+        self.0.push(Finding { check, level: Level::Unknown, what: what.into(), advice: None });
     }
 
     fn warning(&mut self, check: &'static str, what: impl Into<String>, advice: impl Into<String>) {
@@ -121,6 +129,7 @@ impl Level {
     fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Unknown => "unknown",
             Self::Warning => "warning",
             Self::Problem => "problem",
         }
@@ -129,6 +138,7 @@ impl Level {
     fn style(self) -> Style {
         match self {
             Self::Ok => good(),
+            Self::Unknown => dim(),
             Self::Warning => odd(),
             Self::Problem => bad(),
         }

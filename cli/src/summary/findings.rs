@@ -86,7 +86,8 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
     let losses = &report.losses.table;
     let lost = crate::losses::sum(losses.lost.values().copied());
     match lost {
-        0 => row("lost", &good(), "none", out)?,
+        0 if losses.damaged.is_empty() => row("lost", &good(), "no event", out)?,
+        0 => row("lost", &odd(), "no event, as far as the file can be read", out)?,
         lost => {
             let causes =
                 losses.lost.iter().map(|(cause, many)| format!("{cause} {}", count(*many)));
@@ -96,9 +97,8 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
             row("lost", &bad(), &what, out)?;
         }
     }
-    if losses.omitted > 0 {
-        let what = format!("{} for want of room", counted(losses.omitted, "status"));
-        row("left out", &odd(), &what, out)?;
+    if !losses.left_out.is_nothing() {
+        row("left out", &odd(), &losses.left_out.words().join(", "), out)?;
     }
     Ok(())
 }

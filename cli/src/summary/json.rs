@@ -3,8 +3,8 @@
 use super::findings::events_at;
 use lookback::read::Trace;
 use lookback::read::analysis::{
-    BlockerRef, Delay, Evidence, Finding, Histogram, LogLine, LongPoll, Report, SlowSpan, SpanGap,
-    SpanRef, Stand, TaskRef, ThreadRef, WakeRef,
+    BlockerRef, Delay, Evidence, Finding, Histogram, LeftOut, LogLine, LongPoll, Report, SlowSpan,
+    SpanGap, SpanRef, Stand, TaskRef, ThreadRef, WakeRef,
 };
 use lookback::read::wire::Nanos;
 use serde_json::{Map, Value, json};
@@ -464,7 +464,18 @@ fn losses(report: &Report) -> Value {
         "generations": losses.generations.iter().map(|g| g.0).collect::<Vec<_>>(),
         "share": losses.share,
         "omitted": losses.omitted,
+        "left_out": left_out(&losses.left_out),
         "damaged": losses.damaged.iter().map(|g| g.0).collect::<Vec<_>>(),
+    })
+}
+
+/// What was recorded in part.
+pub fn left_out(left_out: &LeftOut) -> Value {
+    json!({
+        "statuses": left_out.statuses,
+        "texts": left_out.texts,
+        "fields": left_out.fields,
+        "deeper": left_out.deeper,
     })
 }
 

@@ -5,6 +5,7 @@ mod json;
 mod lines;
 mod tables;
 
+pub use json::left_out;
 pub use lines::{fit, wrap};
 
 use crate::outcome::{Damage, Verdict, open};
@@ -50,7 +51,8 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   outside_ns, busy, …}]}
   `counters`      {counters [{name, samples, first, last, min, max, mean, …}]}
   `changes`       what was different in the last second {changes [{kind, name, last, before}]}
-  `losses`        {lost {cause: how many}, generations, share, omitted, damaged}
+  `losses`        {lost {cause: how many}, generations, share, omitted, left_out {statuses,
+                  texts, fields, deeper}, damaged}
   `logs`          {levels {level: how many}, last, warnings}
   `damage`        [what cannot be read]
 Times are nanoseconds since the first event. `analysis` is the key of the table that a finding is \

@@ -1,7 +1,7 @@
 //! Losses: what happened and is not in the snapshot.
 
 use super::scribe::Scribe;
-use super::{Finding, Score, Section, Unit};
+use super::{Finding, LeftOut, Score, Section, Unit};
 use crate::read::GenerationInfo;
 use crate::wire::{Generation, Nanos};
 use crate::words::{count, counted, percent};
@@ -22,13 +22,20 @@ pub struct Losses {
     pub share: f64,
     /// Statuses that were left out for want of room.
     pub omitted: u64,
+    /// What was recorded in part, those statuses included.
+    pub left_out: LeftOut,
     /// Generations of which the file is damaged.
     pub damaged: Vec<Generation>,
 }
 
 /// From what the generations say of themselves.
-pub(super) fn finish(generations: &[GenerationInfo], scribe: &Scribe<'_>) -> Section<Losses> {
-    let mut losses = Losses::default();
+pub(super) fn finish(
+    generations: &[GenerationInfo],
+    left_out: LeftOut,
+    scribe: &Scribe<'_>,
+) -> Section<Losses> {
+    let mut losses = Losses { left_out, ..Losses::default() };
+    losses.left_out.generations(generations);
     let (mut events, mut all) = (0_u64, 0_u64);
     let mut evidence = Vec::new();
     for info in generations {

@@ -19,9 +19,10 @@ use super::spans::SpanWatch;
 use super::state::{Poll, PollEnd, WorkerNow, World};
 use super::step::Step;
 use super::stuck::WaitWatch;
-use super::{Finding, Report, Section, end, losses, standing, workers};
+use super::{Finding, LeftOut, Report, Section, end, losses, standing, workers};
 use crate::read::{EventKind, GenerationInfo, Level, Trace};
 use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
+use crate::words::counted as counted_words;
 use std::collections::HashMap;
 
 /// See the module.
@@ -41,6 +42,7 @@ pub(super) fn report(trace: &Trace) -> Report {
             }
         };
         generations.go_on(event.generation(), trace, &mut pass);
+        pass.left_out.event(&event);
         pass.step(&Step::of(&event));
     }
     // Behind the last event, too, there may be generations.
@@ -74,6 +76,7 @@ impl<'a> Generations<'a> {
             && let Ok(decoded) = trace.generation(number)
         {
             pass.world.begin(&decoded);
+            pass.left_out.begin(&decoded);
             // Before the first one there was nothing.
             pass.begins_incomplete |= !decoded.info().complete && number.0 > 1;
         }
@@ -112,6 +115,7 @@ pub(super) struct Pass {
     regions: RegionWatch,
     counters: CounterWatch,
     logs: LogWatch,
+    left_out: LeftOut,
     changes: ChangeWatch,
     first: Option<Nanos>,
     last: Nanos,
@@ -339,7 +343,7 @@ impl Pass {
             workers: workers::finish(&scribe, has_tasks),
             counters: self.counters.finish(&scribe),
             changes: self.changes.finish(&scribe),
-            losses: losses::finish(generations, &scribe),
+            losses: losses::finish(generations, self.left_out, &scribe),
             logs: self.logs.finish(&scribe),
             end: scribe.moment(end),
             coverage: self.coverage.finish(generations),
@@ -351,7 +355,14 @@ impl Pass {
             report.endings.findings.clear();
         }
         if !has_tasks {
-            let because = "no task is recorded: `lookback::spawn` records tasks";
+            let because = match report.losses.table.omitted {
+                0 => "no task is recorded: `lookback::spawn` records tasks".to_owned(),
+                many => format!(
+                    "no task is known: {} left out for want of room, and some may have been of tasks",
+                    were(many, "status")
+                ),
+            };
+            let because = &*because;
             report.polls = Section::nothing(because);
             report.delays = Section::nothing(because);
             report.stuck = Section::nothing(because);
@@ -362,9 +373,16 @@ impl Pass {
             report.stuck.not_assessed.extend(missing(self.begins_incomplete, generations));
         }
         if !has_spans {
-            report.spans = Section::nothing(
-                "no span is recorded: `lookback::tracing` records those of `tracing`",
-            );
+            let omitted = report.losses.table.omitted;
+            report.spans = Section::nothing(match omitted {
+                0 => {
+                    "no span is recorded: `lookback::tracing` records those of `tracing`".to_owned()
+                }
+                many => format!(
+                    "no span is known: {} left out for want of room, and some may have been of spans",
+                    were(many, "status")
+                ),
+            });
         }
         report
     }
@@ -388,6 +406,11 @@ fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
     })
 }
 
+/// `1 status was`, `51 statuses were`.
+fn were(many: u64, what: &str) -> String {
+    format!("{} {}", counted_words(many, what), if many == 1 { "was" } else { "were" })
+}
+
 /// Why there may be tasks that the snapshot does not know.
 fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<String> {
     let mut because = Vec::new();
@@ -400,7 +423,8 @@ fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<Strin
     let omitted: u64 = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
     if omitted > 0 {
         because.push(format!(
-            "{omitted} statuses were left out for want of room: there may be tasks that are not known"
+            "{} left out for want of room: there may be tasks that are not known",
+            were(omitted, "status")
         ));
     }
     because

@@ -73,6 +73,19 @@ impl Workers {
         share(outside, outside.plus(polling))
     }
 
+    /// How long they were at work, all together.
+    #[must_use]
+    pub fn at_work(&self) -> Nanos {
+        let at_work = self.workers.iter().map(|worker| worker.outside.plus(worker.polling));
+        at_work.fold(Nanos(0), Length::plus)
+    }
+
+    /// How many polls of recorded tasks there were.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.polls).fold(0, u64::saturating_add)
+    }
+
     /// Which part of their time the workers were at work, 0 to 1.
     #[must_use]
     pub fn busy(&self) -> f64 {
@@ -138,7 +151,8 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
 }
 
 fn uninstrumented(workers: &Workers) -> Option<Finding> {
-    if workers.busy() < IDLE {
+    // Of little work nearly all is the runtime's own.
+    if workers.busy() < IDLE || workers.at_work() < SHORT {
         return None;
     }
     let share = workers.uninstrumented();

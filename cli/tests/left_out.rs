@@ -1,0 +1,50 @@
+//! "No event was lost" is not all: what was recorded in part is told by each command that tells of losses.
+
+mod command;
+
+use command::lookback;
+use lookback::read::read::text::from_text;
+use serde_json::Value;
+
+/// Statuses that found no room, two texts that were cut, and no event lost.
+const PARTIAL: &str = r#"
+metadata "window_ns" 30000000000
+generation 1 complete began=100:7000000000:100:1000000000 ended=9000000100:16000000000:100:1000000000
+block slot=0 sequence=0 thread=0 base=100 first_event=0
+  omitted what=2 count=51
+  end events=4 bytes=0 blocks=0 lost=[] advances=[] waits=[] snapshots=[]
+block slot=1 sequence=0 thread=1 base=100 first_event=0
+  site id=1 name="shop" file="src/main.rs" line=7
+  schema id=2 name="evict" file="src/main.rs" line=9 fields=[text "shard", unsigned "keys"]
+  @200 thread_start thread=1 os_thread=4001 name="main"
+  @300 log level=3 site=1 message="a long sto"…
+  @400 event schema=2 values=("a long na"…, 7)
+  @500 event schema=2 values=("whole", 7)
+"#;
+
+#[test]
+fn what_was_recorded_in_part_is_told_by_each_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("partial.lbk");
+    std::fs::write(&file, from_text(PARTIAL.trim_start()).unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    let json = |command: &str| -> Value {
+        let ended = lookback(&[command, file, "--json"]);
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"))
+    };
+    for command in ["info", "summary", "doctor"] {
+        let told = lookback(&[command, file]).stdout;
+        assert!(told.contains("51 statuses") && told.contains("for want of room"), "{told}");
+        assert!(told.contains("2 texts cut"), "{told}");
+    }
+    for left_out in [&json("info")["left_out"], &json("summary")["losses"]["left_out"]] {
+        let [statuses, texts] = ["statuses", "texts"].map(|key| left_out[key].as_u64());
+        assert_eq!((statuses, texts), (Some(51), Some(2)), "{left_out}");
+    }
+    let doctor = json("doctor");
+    let findings = doctor["findings"].as_array().unwrap();
+    assert_eq!(findings.iter().filter(|f| f["check"] == "left out").count(), 2, "{doctor}");
+    let said = lookback(&["summary", file]).stdout;
+    assert!(!said.contains("no span is recorded"), "{said}");
+    assert!(said.contains("no span is known: 51 statuses were left out"), "{said}");
+}

@@ -1,0 +1,118 @@
+//! What was recorded in part: no event is missing, and yet not all is there.
+//!
+//! Losses are events. A text that was cut, a status that found no room, a region deeper than the recorder
+//! restates: these are no events, and who is told "none lost" takes all to be there. So they are counted,
+//! for every command to say.
+
+use crate::read::{DecodedGeneration, Event, EventKind, GenerationInfo, Value};
+use crate::words::counted;
+
+/// See the module.
+///
+/// ```no_run
+/// use lookback_snapshot::analysis::LeftOut;
+/// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
+/// println!("left out: {:?}", LeftOut::of(&trace).words());
+/// # Ok::<(), lookback_snapshot::ReadError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Statuses (of tasks, spans, threads) that there was no room for: what they are of may not be
+    /// known at all.
+    pub statuses: u64,
+    /// Texts that were cut.
+    pub texts: u64,
+    /// Spans that were open when the snapshot, or what follows a gap, begins, and whose fields there was
+    /// no room for.
+    pub fields: u64,
+    /// Regions and spans that threads were inside of then, deeper than is restated.
+    pub deeper: u64,
+}
+
+impl LeftOut {
+    /// Reads all of a snapshot for it.
+    #[must_use]
+    pub fn of(trace: &crate::read::Trace) -> Self {
+        let mut left_out = Self::default();
+        left_out.generations(trace.generations());
+        if let Some(Ok(first)) = trace.generations().first().map(|g| trace.generation(g.number)) {
+            left_out.begin(&first);
+        }
+        trace.events().filter_map(Result::ok).for_each(|event| left_out.event(&event));
+        left_out
+    }
+
+    /// What generations say of themselves.
+    pub fn generations(&mut self, generations: &[GenerationInfo]) {
+        let omitted = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
+        self.statuses = self.statuses.saturating_add(omitted);
+    }
+
+    /// What is known when the snapshot begins, or begins again behind a gap.
+    pub fn begin(&mut self, generation: &DecodedGeneration) {
+        self.fields += generation.spans().filter(|span| span.is_bare()).count() as u64;
+        for state in generation.statuses() {
+            let deeper = state.deeper().saturating_add(state.spans_deeper());
+            self.deeper = self.deeper.saturating_add(deeper);
+        }
+    }
+
+    /// One event.
+    pub fn event(&mut self, event: &Event) {
+        let has_texts = matches!(
+            event.kind(),
+            EventKind::Log { .. }
+                | EventKind::Typed { .. }
+                | EventKind::SpanCreate { .. }
+                | EventKind::SpanRecord { .. }
+        );
+        if has_texts {
+            // The message of a log is one of its fields.
+            let cut = event.fields().filter(|(_, value)| match value {
+                Value::Text(text) | Value::Error(text) => text.cut,
+                _ => false,
+            });
+            self.texts += cut.count() as u64;
+        }
+    }
+
+    /// Whether all is there that the events tell.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What was left out, a few words for each kind; none if nothing was.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut say = |many: u64, what: &str, why: &str| {
+            words.extend((many > 0).then(|| format!("{} {why}", counted(many, what))));
+        };
+        say(self.statuses, "status", "for want of room");
+        say(self.texts, "text", "cut");
+        say(self.fields, "span", "open since before and without fields");
+        say(self.deeper, "level", "of regions or spans deeper than is restated");
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_in_its_words() {
+        assert!(LeftOut::default().is_nothing() && LeftOut::default().words().is_empty());
+        let left_out = LeftOut { statuses: 51, texts: 1, fields: 2, deeper: 0 };
+        assert_eq!(
+            left_out.words(),
+            [
+                "51 statuses for want of room",
+                "1 text cut",
+                "2 spans open since before and without fields"
+            ]
+        );
+    }
+}
