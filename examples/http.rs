@@ -30,12 +30,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _recorder = lookback::Recorder::from_env()?;
     tracing::subscriber::set_global_default(lookback::tracing::subscriber())?;
     let debug: SocketAddr = "127.0.0.1:9100".parse()?;
-    // It ends at once if its address is taken; the shop goes on.
-    tokio::spawn(async move {
-        if let Err(error) = lookback::axum::Debug::new().serve(debug).await {
-            eprintln!("nothing below /debug/lookback: {error}");
-        }
-    });
+    // Where its address is taken, the shop goes on.
+    if let Err(error) = lookback::axum::Debug::new().start(debug).await {
+        eprintln!("nothing below /debug/lookback: {error}");
+    }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     axum::serve(listener, shop()).await?;
     Ok(())

@@ -24,8 +24,10 @@ fn builder(directory: &Path) -> lookback::Builder {
     saved::builder(directory).max_bytes(4 << 20).name("panics").panic_patience(EVER)
 }
 
-/// The only snapshot in a directory, sound.
+/// The only snapshot in a directory, sound. It may still be on its way: a panic that is caught does not
+/// wait for it.
 fn only(directory: &Path) -> Trace {
+    wait_for(|| !snapshots(directory).is_empty());
     let found = snapshots(directory);
     assert_eq!(found.len(), 1, "{found:?}");
     let trace = Trace::open(&found[0]).expect("it can be read");
@@ -66,8 +68,40 @@ fn parts() {
     let directory = PathBuf::from(std::env::var_os("LOOKBACK_TEST_DIRECTORY").expect("it is set"));
     // SAFETY: the call has no preconditions.
     unsafe { libc::alarm(300) };
+    if name == "abort in the hook before" {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            std::process::abort();
+        }));
+    }
     let recorder = start(&directory);
     match name.as_str() {
+        "abort in the hook before" => {
+            lookback::event!("last words");
+            panic!("the process aborts in a hook");
+        }
+        "exit after a panic was caught" => {
+            lookback::event!("last words");
+            assert!(catch_unwind(|| panic!("it was caught, and yet")).is_err());
+            std::process::exit(9);
+        }
+        "exit with a trigger that is delayed" => {
+            lookback::event!("last words");
+            let trigger = Trigger::named("late").delay(EVER).arm();
+            let fired = trigger.fire(|| "it was to be delayed".to_owned());
+            assert!(fired.is_some());
+            eprintln!("it was to be delayed");
+            std::process::exit(9);
+        }
+        "panic in a thread, and main ends" => {
+            lookback::event!("last words");
+            let thread = std::thread::spawn(|| panic!("the thread cannot go on"));
+            if thread.join().is_err() {
+                std::mem::forget(recorder);
+                std::process::exit(9);
+            }
+        }
         "abort in extern C" => {
             extern "C" fn cannot_unwind() {
                 lookback::event!("last words");
@@ -173,6 +207,7 @@ fn the_hook_before_is_called_once_for_each_panic() {
         let recorder = start(&nowhere);
         panic_once();
         assert_eq!(CALLS.load(Ordering::SeqCst), 7, "also when ours fails");
+        assert!(wait_for(|| recorder.stats().triggers.failed > 0));
         let stats = recorder.stats().triggers;
         assert_eq!((stats.saved, stats.failed), (0, 1), "{stats:?}");
         assert!(stats.last_error.is_some_and(|error| error.contains("a file")));
@@ -193,6 +228,7 @@ fn a_caught_panic_costs_one_snapshot_in_its_cool_down_and_all_are_recorded() {
             for number in 0..500 {
                 assert!(catch_unwind(|| panic!("number {number}")).is_err());
             }
+            assert!(wait_for(|| recorder.stats().triggers.saved > 0));
             let stats = recorder.stats().triggers;
             assert_eq!((stats.fired, stats.suppressed, stats.saved), (1, 499, 1), "{stats:?}");
             assert_eq!(snapshots(place.path()).len(), 1);
@@ -200,6 +236,24 @@ fn a_caught_panic_costs_one_snapshot_in_its_cool_down_and_all_are_recorded() {
             assert_eq!(panics(&trace).len(), 500);
         },
     );
+}
+
+#[test]
+fn a_caught_panic_waits_for_nothing_and_its_snapshot_comes() {
+    common::alone("a_caught_panic_waits_for_nothing_and_its_snapshot_comes", || {
+        let place = tempfile::tempdir().unwrap();
+        let recorder = start(place.path());
+        let began = Instant::now();
+        recorder.while_saver_waits(|| {
+            // On a thread of a pool, and on the main thread of a runtime.
+            assert!(std::thread::spawn(|| panic!("in a thread")).join().is_err());
+            assert!(catch_unwind(|| panic!("here")).is_err());
+            assert_eq!(snapshots(place.path()).len(), 0);
+        });
+        assert!(began.elapsed() < EVER / 2, "it has waited for {:?}", began.elapsed());
+        assert!(reason(&only(place.path())).contains("in a thread"));
+        assert_eq!(panics(&common::stop(recorder)).len(), 2);
+    });
 }
 
 #[test]
@@ -238,16 +292,20 @@ fn two_threads_that_panic_at_once_share_a_snapshot_or_a_cool_down() {
                 })
                 .collect();
             assert!(threads.into_iter().all(|thread| thread.join().is_err()));
-            let stats = recorder.stats().triggers;
-            assert_eq!(stats.fired + stats.suppressed, 8, "{stats:?}");
-            assert_eq!(stats.saved, snapshots(place.path()).len() as u64);
-            assert!(stats.saved >= 1 && stats.failed == 0, "{stats:?}");
             let reasons = |path: &PathBuf| {
                 let trace = Trace::open(path).expect("it can be read");
                 trace.metadata().texts(key::REASON).count() as u64
             };
-            let named: u64 = snapshots(place.path()).iter().map(reasons).sum();
-            assert_eq!(named, stats.fired, "each that fired is named in one of them");
+            let named = || snapshots(place.path()).iter().map(reasons).sum::<u64>();
+            assert!(wait_for(|| {
+                let stats = recorder.stats().triggers;
+                named() == stats.fired && stats.saved == snapshots(place.path()).len() as u64
+            }));
+            let stats = recorder.stats().triggers;
+            assert_eq!(stats.fired + stats.suppressed, 8, "{stats:?}");
+            assert_eq!(stats.saved, snapshots(place.path()).len() as u64);
+            assert!(stats.saved >= 1 && stats.failed == 0, "{stats:?}");
+            assert_eq!(named(), stats.fired, "each that fired is named in one of them");
             assert_eq!(panics(&common::stop(recorder)).len(), 8);
         }
     });
@@ -363,8 +421,14 @@ fn panics_in_a_debug_impl_and_in_thread_locals_that_are_destroyed_are_survived()
             assert!(late.join().is_ok());
             let late = std::thread::spawn(|| LATE.with(|_| ()));
             assert!(late.join().is_ok(), "that panic is the thread's first event");
-            assert_eq!(recorder.stats().triggers.saved, 5);
-            assert_eq!(snapshots(place.path()).len(), 5);
+            // Those that come while another is being saved share a snapshot.
+            let reasons = |path: &PathBuf| {
+                let trace = Trace::open(path).expect("it can be read");
+                trace.metadata().texts(key::REASON).count()
+            };
+            let named = || snapshots(place.path()).iter().map(reasons).sum::<usize>();
+            assert!(wait_for(|| named() == 5), "{:?}", recorder.stats().triggers);
+            assert_eq!(recorder.stats().triggers.failed, 0);
             let trace = common::stop(recorder);
             assert_eq!(panics(&trace).len(), 5);
         },
@@ -438,6 +502,10 @@ fn a_process_that_ends_with_its_panic_leaves_the_snapshot_all_the_same() {
         ("double panic", "the first one"),
         ("exit in the hook before", "the process exits with this"),
         ("main thread", "nobody catches it"),
+        ("abort in the hook before", "the process aborts in a hook"),
+        ("exit after a panic was caught", "it was caught, and yet"),
+        ("exit with a trigger that is delayed", "it was to be delayed"),
+        ("panic in a thread, and main ends", "the thread cannot go on"),
     ];
     for (name, message) in cases {
         let place = tempfile::tempdir().unwrap();
@@ -490,4 +558,35 @@ fn build_aborting() -> PathBuf {
         .expect("cargo runs");
     assert!(status.success(), "it can be built");
     target.join("debug/examples/panic_abort")
+}
+
+#[test]
+fn of_a_cascade_the_first_panic_is_told_and_those_that_followed_are_counted() {
+    common::alone(
+        "of_a_cascade_the_first_panic_is_told_and_those_that_followed_are_counted",
+        || {
+            std::panic::set_hook(Box::new(|_| {}));
+            let place = tempfile::tempdir().unwrap();
+            let recorder = start(place.path());
+            let stock = Arc::new(std::sync::Mutex::new(0));
+            for number in 0..22 {
+                let stock = Arc::clone(&stock);
+                let thread = std::thread::spawn(move || {
+                    let mut stock = stock.lock().unwrap();
+                    *stock += 1;
+                    panic!("the stock is negative ({number})");
+                });
+                assert!(thread.join().is_err());
+            }
+            let report = lookback::read::analysis::Report::of(&common::stop(recorder));
+            assert_eq!(report.incident.table.panics, 22);
+            let finding = report.findings().into_iter().find(|f| f.analysis == "incident").unwrap();
+            let title = &finding.title;
+            assert!(title.contains("the stock is negative (0), the first of 22 panics"), "{title}");
+            assert!(title.contains("21 of them met a lock"), "{title}");
+            let told: Vec<_> = finding.evidence.iter().map(|e| e.what.as_str()).collect();
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[1].contains("21 times") && told[1].contains("PoisonError"), "{told:?}");
+        },
+    );
 }

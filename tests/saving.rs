@@ -236,7 +236,8 @@ fn many_that_save_at_once_keep_the_limits_and_each_has_what_it_recorded_before()
                     lookback::event!("mine", n = n);
                     let path = recorder.save(&format!("thread {n}")).expect("there is room");
                     // Whoever gets the last ones may lose them to the limits at once.
-                    let looked_at = if n % 10 == 0 { Trace::open(&path).ok() } else { None };
+                    let looked_at =
+                        if n.is_multiple_of(10) { Trace::open(&path).ok() } else { None };
                     let has_it = looked_at.map(|trace| {
                         let mine = |event: &lookback::read::Event| {
                             event.name() == "mine" && common::number(event, "n") == Some(n)

@@ -332,3 +332,36 @@ fn the_current_span_is_known() {
         common::stop(recorder);
     });
 }
+
+#[test]
+fn spans_with_long_fields_are_all_listed_where_the_arena_has_room() {
+    common::alone("spans_with_long_fields_are_all_listed_where_the_arena_has_room", || {
+        const SPANS: usize = 400;
+        let recorder = common::start_with(32 << 20, std::time::Duration::from_secs(3600));
+        let text = "x".repeat(180);
+        let spans: Vec<_> =
+            tracing::subscriber::with_default(lookback::tracing::subscriber(), || {
+                let spans = (0..SPANS)
+                    .map(|n| tracing::info_span!("open for long", n, text = text.as_str()));
+                let spans = spans.collect();
+                // In the second generation something happens, but nobody mentions a span.
+                for _ in 0..3 {
+                    common::advance(&recorder);
+                    lookback::event!("something");
+                }
+                spans
+            });
+        let snapshot = recorder.snapshot().unwrap();
+        let trace = common::read(&snapshot);
+        common::assert_sound(&trace);
+        let mut silent = 0;
+        for info in trace.generations() {
+            let decoded = trace.generation(info.number).unwrap();
+            assert_eq!(decoded.info().omitted, 0, "generation {}", info.number.0);
+            let listed = decoded.spans().filter(|span| span.fields().count() == 2).count();
+            silent += usize::from(info.complete && listed == SPANS);
+        }
+        assert!(silent >= 2, "each span is restated with its fields in {silent} generations");
+        drop(spans);
+    });
+}

@@ -214,3 +214,40 @@ fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
         }
     });
 }
+
+#[test]
+fn a_task_that_saves_a_snapshot_is_no_stall_and_no_finding() {
+    common::alone("a_task_that_saves_a_snapshot_is_no_stall_and_no_finding", || {
+        const LIMIT: Duration = Duration::from_millis(400);
+        let place = tempfile::tempdir().unwrap();
+        let recorder = std::sync::Arc::new(start(place.path(), Trigger::stalled_poll(LIMIT)));
+        let runtime = runtime();
+        let (asks, asked) = std::sync::mpsc::channel::<()>();
+        let saver = std::sync::Arc::clone(&recorder);
+        let mut task = None;
+        recorder.while_saver_waits(|| {
+            task = Some(lookback::spawn_on(runtime.handle(), async move {
+                asks.send(()).unwrap();
+                saver.save("a request failed").unwrap()
+            }));
+            asked.recv().unwrap();
+            std::thread::sleep(LIMIT * 3);
+        });
+        let path = runtime.block_on(task.unwrap()).unwrap();
+        assert!(path.exists());
+        assert_eq!(recorder.stats().triggers.fired, 0, "{:?}", recorder.stats().triggers);
+        drop(runtime);
+        let recorder = std::sync::Arc::into_inner(recorder).expect("nobody else has it");
+        let trace = common::stop(recorder);
+        let marked = events(&trace).filter(|event| {
+            matches!(event.kind(), lookback::read::EventKind::RegionBegin { .. })
+                && event.name() == lookback::read::wire::OWN_REGION
+        });
+        assert_eq!(marked.count(), 1);
+        let report = lookback::read::analysis::Report::of(&trace);
+        let own =
+            report.polls.table.longest.iter().find(|poll| poll.length.0 > LIMIT.as_nanos() as u64);
+        assert_eq!(own, None);
+        assert!(report.regions.table.names.iter().all(|r| !r.name.contains("lookback")));
+    });
+}

@@ -95,6 +95,8 @@ struct Reserved {
     block: *mut u8,
     room: usize,
     base: u64,
+    /// It is less than was wanted.
+    is_cut: bool,
 }
 
 // SAFETY: the block belongs to whoever advances, and lies in the arena that the advancer holds.
@@ -216,7 +218,9 @@ impl Advancer {
         let generation = self.running;
         crate::thread::reap(self.control, generation);
         let silent = Silent::note_all(self.control, generation);
-        let reserved = self.reserve(generation, &silent, crate::listing::estimate(generation));
+        let now = crate::clock::now(self.control.mode());
+        let listing = crate::listing::estimate(generation, now);
+        let reserved = self.reserve(generation, &silent, listing);
         let clock = self.calibration.record();
         self.publish(generation + 1, clock, next)?;
         self.running = generation + 1;
@@ -335,7 +339,8 @@ impl Advancer {
                 };
                 // SAFETY: both were carved from this arena.
                 let block = unsafe { write_headers(self.control, &header, carved.padding) };
-                return Some(Reserved { block, room: length - BLOCK_HEADER, base });
+                let room = length - BLOCK_HEADER;
+                return Some(Reserved { block, room, base, is_cut: length < wanted });
             }
             if length <= END_SIZE {
                 return None;
@@ -364,8 +369,9 @@ impl Advancer {
         tally: &Tally,
     ) -> usize {
         let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
-        let mut out =
-            Statuses::new(self.control, generation, reserved.base, room).write(silent);
+        let statuses =
+            Statuses::new(self.control, generation, reserved.base, (room, reserved.is_cut));
+        let mut out = statuses.write(silent);
         let lost = self.put_end(&mut out, generation, tally);
         let length = out.len().min(reserved.room);
         // SAFETY: the block was reserved for this, has `room` bytes behind its header, and its

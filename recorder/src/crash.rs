@@ -21,6 +21,7 @@ use crate::clock;
 use crate::control::control;
 use crate::sigaction::{self, Errno, FATAL, current, sender};
 use crate::thread;
+use crate::trigger::exit;
 use lookback_snapshot::wire::{crash_offset as at, offset};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -47,26 +48,34 @@ static BEFORE: [Before; FATAL.len()] =
 
 /// From now on a fatal signal is noted in this arena.
 pub(crate) fn watch(arena: &Arena) {
-    static INSTALLED: Once = Once::new();
     HEADER.store(arena.base(), Ordering::SeqCst);
-    // Once a process: who has taken the signals over since then may call ours, and must not be
-    // called by it.
-    INSTALLED.call_once(|| {
-        for (index, signal) in FATAL.into_iter().enumerate() {
-            // SAFETY: `BEFORE` is written here alone, under the `Once`, and each element before the
-            // handler that reads it is installed. Both structures are valid.
-            unsafe {
-                let before = BEFORE[index].0.get();
-                if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
-                    continue;
-                }
-                // What interrupts the handler from before, and what it interrupts, stays as it was.
-                let mut ours: libc::sigaction = *before.cast();
-                ours.sa_sigaction = on_signal as *const () as usize;
-                ours.sa_flags &= libc::SA_NODEFER | libc::SA_RESTART;
-                ours.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
-                libc::sigaction(signal, &ours, std::ptr::null_mut());
+    FATAL.into_iter().for_each(install);
+}
+
+/// From now on a process that aborts waits for the snapshots that were asked for.
+pub(crate) fn watch_aborts() {
+    install(libc::SIGABRT);
+}
+
+/// Installs the handler for a fatal signal. Once a process: who has taken the signal over since then may
+/// call ours, and must not be called by it.
+fn install(signal: libc::c_int) {
+    static INSTALLED: [Once; FATAL.len()] = [const { Once::new() }; FATAL.len()];
+    let Some(index) = FATAL.iter().position(|known| *known == signal) else { return };
+    INSTALLED[index].call_once(|| {
+        // SAFETY: `BEFORE` is written here alone, under the `Once`, and the element before the
+        // handler that reads it is installed. Both structures are valid.
+        unsafe {
+            let before = BEFORE[index].0.get();
+            if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
+                return;
             }
+            // What interrupts the handler from before, and what it interrupts, stays as it was.
+            let mut ours: libc::sigaction = *before.cast();
+            ours.sa_sigaction = on_signal as *const () as usize;
+            ours.sa_flags &= libc::SA_NODEFER | libc::SA_RESTART;
+            ours.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigaction(signal, &ours, std::ptr::null_mut());
         }
     });
 }
@@ -94,6 +103,9 @@ extern "C" fn on_signal(
     let _errno = Errno::keep();
     // SAFETY: the kernel has given us both.
     let header = unsafe { note(signal, info, context) };
+    if signal == libc::SIGABRT {
+        exit::wait();
+    }
     // SAFETY: as above.
     let went_on = unsafe { pass_on(signal, info, context) };
     if went_on && let Some(note) = Note::place().filter(|note| Some(note.header) == header) {

@@ -43,6 +43,7 @@ real! {
     mod ordinary;
     #[cfg(target_os = "linux")]
     mod outside;
+    mod own_work;
     mod places;
     mod polls;
     mod process;

@@ -4,7 +4,7 @@
 
 use crate::control::Control;
 use crate::cursor::Cursor;
-use crate::silent::Statuses;
+use crate::silent::{Statuses, length};
 use crate::site::Site;
 use crate::span::SPANS;
 use crate::task::TASKS;
@@ -34,26 +34,34 @@ impl Sites {
     }
 }
 
-/// How many bytes the listing of `generation` will take, about; asked while it is still published.
-pub(crate) fn estimate(generation: u64) -> usize {
+/// An id of a site has so many bytes at most.
+const ID_SIZE: usize = 4;
+
+/// How many bytes the listing of `generation` will take, or a little more; asked `now`, while it is still
+/// published. Too little would leave statuses out though the arena has room for them.
+pub(crate) fn estimate(generation: u64, now: u64) -> usize {
     let mut sites = Sites { recent: [0; 64], met: HashSet::new(), bytes: 0 };
     let mut bytes = 0;
     let mut before = (0, 0);
-    for (_, place) in TASKS.each() {
+    let mut index_before = 0;
+    for (index, place) in TASKS.each() {
         // What is asked of a generation that is not over is asked too early, and good for an estimate.
         if place.words.listed(generation).is_none() {
             continue;
         }
         let Some((site, incarnation)) = place.named() else { continue };
         sites.meet(site);
-        let now = (std::ptr::from_ref(site) as usize, incarnation);
-        bytes += 2 + if now.0 == before.0 { 0 } else { 4 } + if now.1 == before.1 { 0 } else { 5 };
-        before = now;
+        let named = (std::ptr::from_ref(site) as usize, incarnation);
+        // The gap and four bits beside it, and what is not as it was before.
+        bytes += length(u64::from(index.wrapping_sub(index_before)) << 4)
+            + if named.0 == before.0 { 0 } else { ID_SIZE }
+            + if named.1 == before.1 { 0 } else { length(u64::from(incarnation)) };
+        (before, index_before) = (named, index);
     }
     for (_, place) in SPANS.each() {
         if let Some(restated) = place.listed(generation) {
             sites.meet(restated.site);
-            bytes += 1 + restated.size() / 2;
+            bytes += 1 + restated.length(now);
         }
     }
     if bytes == 0 { 0 } else { bytes + sites.bytes + bytes / 16 + 256 }
@@ -71,9 +79,11 @@ impl Statuses<'_> {
                 continue;
             };
             let size = 1 + restated.size();
-            let used = self.out.len() + size;
-            let bare = used > self.room / 2;
-            if bare && used > self.room / 4 * 3 {
+            let used = self.out.len() + 1 + restated.length(self.base);
+            // What the arena has no room for: tasks come after the spans, and need some.
+            let bare = self.is_cut && used > self.room / 2;
+            let has_room = self.has_room(1 + restated.length(self.base));
+            if bare && used > self.room / 4 * 3 || !has_room {
                 omitted.count(SPANS_OMITTED, restated.site);
                 continue;
             }

@@ -26,7 +26,7 @@ use crate::timing::Timings;
 use crate::trigger::active::Active;
 use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
-use crate::trigger::{Armed, hook, signal, slow};
+use crate::trigger::{Armed, exit, hook, signal, slow};
 use crate::window::Window;
 use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
@@ -194,6 +194,10 @@ impl Recorder {
         let is_held = holder::hand_over(&shared.arena);
         if shared.settings.fatal_signals && (is_held || shared.settings.black_box.is_some()) {
             crash::watch(&shared.arena);
+        }
+        exit::watch(shared.settings.panic_patience);
+        if shared.settings.fatal_signals && shared.active.panic.is_some() {
+            crash::watch_aborts();
         }
         let (commands, collector) = match shared.start_threads(sink, first) {
             Ok(started) => started,

@@ -147,8 +147,10 @@ impl Builder {
         self
     }
 
-    /// How long a thread that panics waits for its snapshot, because the process may be about to end:
-    /// 2 s at most unless set. One that its cool-down held back does not wait.
+    /// How long the end of the process waits for a snapshot that was asked for, of a panic say: 2 s at
+    /// most unless set. That is a panic that cannot be caught (`panic = "abort"`, in a function of C, in
+    /// a drop while another one unwinds), the return from `main`, `exit`, and `abort` unless
+    /// [`fatal_signals`](Self::fatal_signals) is off. A panic that may be caught waits for nothing.
     pub fn panic_patience(mut self, patience: Duration) -> Self {
         self.panic_patience = patience;
         self

@@ -160,6 +160,8 @@ pub(crate) struct Statuses<'a> {
     pub(crate) base: u64,
     /// How many bytes they may take.
     pub(crate) room: usize,
+    /// That is less than was wanted.
+    pub(crate) is_cut: bool,
     pub(crate) out: Vec<u8>,
     /// How many bytes more are sure to come.
     pub(crate) pending: usize,
@@ -167,11 +169,17 @@ pub(crate) struct Statuses<'a> {
 }
 
 impl<'a> Statuses<'a> {
-    pub(crate) fn new(control: &'a Control, generation: u64, base: u64, room: usize) -> Self {
+    pub(crate) fn new(
+        control: &'a Control,
+        generation: u64,
+        base: u64,
+        (room, is_cut): (usize, bool),
+    ) -> Self {
         let mut out = Vec::new();
         // Without memory for them statuses are left out and counted, as without room in the arena.
         let room = if out.try_reserve_exact(room).is_ok() { room } else { 0 };
-        Self { control, generation, base, room, out, pending: 0, ids: HashMap::new() }
+        let ids = HashMap::new();
+        Self { control, generation, base, room, is_cut, out, pending: 0, ids }
     }
 
     /// All of it: of the threads that did not state themselves, of the spans and tasks that nobody
@@ -322,6 +330,6 @@ impl<'a> Statuses<'a> {
 }
 
 /// How many bytes a varint takes.
-fn length(value: u64) -> usize {
+pub(crate) fn length(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }

@@ -211,6 +211,24 @@ impl Slot {
 pub(crate) struct ThreadName(pub(crate) [u8; 16]);
 
 impl ThreadName {
+    /// The name as the kernel has it, whose last character may be cut; a byte that is no text becomes
+    /// a question mark.
+    pub(crate) fn of_kernel(mut bytes: [u8; 16]) -> Self {
+        let mut at = 0;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(16);
+        bytes[end..].fill(0);
+        while let Err(error) = std::str::from_utf8(&bytes[at..end]) {
+            at += error.valid_up_to();
+            let Some(length) = error.error_len() else {
+                bytes[at..end].fill(0);
+                break;
+            };
+            bytes[at..at + length].fill(b'?');
+            at += length;
+        }
+        Self(bytes)
+    }
+
     /// The name as text, up to the first byte that is none.
     pub(crate) fn as_str(&self) -> &str {
         let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);

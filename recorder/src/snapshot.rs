@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
-use crate::file;
+use crate::{file, own_work};
 use crate::window::Window;
 use lookback_snapshot::file::FileWriter;
 use lookback_snapshot::wire::{Metadata, Value, key};
@@ -64,6 +64,7 @@ impl Snapshot {
     /// Names the file, and says what the operating system refused. A directory is no place for it, and
     /// a file that this process must not write to is not replaced.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let _own = own_work::begin();
         file::save(path.as_ref(), |out| self.write_to(out).map(drop))
     }
 

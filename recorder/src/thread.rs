@@ -235,7 +235,7 @@ pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the kernel writes sixteen bytes at most, with a zero at the end.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
-    name
+    ThreadName::of_kernel(name.0)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -243,5 +243,5 @@ pub(crate) fn name() -> ThreadName {
     let mut name = ThreadName::default();
     // SAFETY: the name is written with a zero at the end, and cut to the length given.
     unsafe { libc::pthread_getname_np(libc::pthread_self(), name.0.as_mut_ptr().cast(), 16) };
-    name
+    ThreadName::of_kernel(name.0)
 }

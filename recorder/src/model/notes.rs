@@ -59,7 +59,7 @@ fn open_region(slot: &Slot) {
     slot.depth.store(depth, Ordering::Relaxed);
 }
 
-/// `Advancer::note_silent`, for one slot.
+/// `Silent::note_all`, for one slot.
 fn note(slot: &Slot, generation: u64, notes: Notes) -> Option<(u64, u64)> {
     if slot.gate.entered() >= generation {
         return None;

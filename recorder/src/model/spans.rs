@@ -90,7 +90,7 @@ impl Scene {
         panic!("it begins again and again");
     }
 
-    /// `span::create`, in the one place.
+    /// `span_life::create`, in the one place.
     fn create(&self, gate: usize) {
         let generation = self.gates[gate].enter(&self.published, || true);
         let complete = self.complete.load(Ordering::Acquire);

@@ -24,6 +24,13 @@ impl Recorder {
         self.wake_collector();
     }
 
+    /// Calls `work` while the saver saves nothing; for tests.
+    #[doc(hidden)]
+    pub fn while_saver_waits(&self, work: impl FnOnce()) {
+        let _held = self.shared.saver.held.lock();
+        work();
+    }
+
     /// Makes the saver panic with its next snapshot; for tests.
     #[doc(hidden)]
     pub fn panic_in_saver(&self) {

@@ -1,5 +1,7 @@
-//! The panic hook: records the panic, asks for a snapshot and waits a little for it, because the
-//! process may be about to end; then calls the hook that was there before.
+//! The panic hook: records the panic, asks for a snapshot, and calls the hook that was there before. It
+//! waits for the snapshot only where the process is sure to end with the panic: one that is caught costs
+//! its thread microseconds, and nobody is held up by it. Where the process ends after all, its
+//! [exit](super::exit) waits.
 //!
 //! It is installed once a process and stays; while nothing is recorded, and in a forked child, it does
 //! nothing but call the one before.
@@ -13,21 +15,20 @@
 
 #![forbid(unsafe_code)]
 
+use super::exit::{self, ASKING};
 use super::saver::Saver;
 use crate::control::control;
 use crate::emit::{encoded, is_recording, typed_event};
 use crate::recorder::{self, Shared};
 use crate::site::Site;
 use crate::text::{StackText, TextRoom};
-use crate::{polls, span_life, thread};
+use crate::{own_work, polls, span_life, thread};
 use lookback_snapshot::wire::{Value, key};
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// Threads that panic and are waiting for their snapshot.
-static WAITING: AtomicU32 = AtomicU32::new(0);
 /// A helper is at work: if it panics, nobody helps it.
 static HELPING: AtomicBool = AtomicBool::new(false);
 
@@ -70,12 +71,13 @@ fn note(info: &PanicHookInfo<'_>) {
     let Ok(shared) = recorder::current() else { return };
     let Some(armed) = &shared.active.panic else { return };
     let patience = shared.settings.panic_patience;
+    let ends = ends_the_process(message);
     // Counted before it is known: another one that is held back must not end the process under it.
-    WAITING.fetch_add(1, Ordering::SeqCst);
+    ASKING.fetch_add(1, Ordering::SeqCst);
     if !armed.admit() {
-        WAITING.fetch_sub(1, Ordering::SeqCst);
-        if ends_the_process() {
-            wait_for_others(patience);
+        ASKING.fetch_sub(1, Ordering::SeqCst);
+        if ends {
+            exit::wait();
         }
         return;
     }
@@ -88,26 +90,26 @@ fn note(info: &PanicHookInfo<'_>) {
         details.push((key::PANIC_SPAN, span.into()));
     }
     let fired = armed.go(true, || format!("panic at {location}: {message}"), details);
+    ASKING.fetch_sub(1, Ordering::SeqCst);
     if let Some(fired) = fired {
         if shared.is_own_thread(thread::os_thread()) {
             help(&shared, &fired, patience);
-        } else {
+        } else if ends {
+            let _own = own_work::begin();
             let _ = fired.wait(patience);
         }
     }
-    WAITING.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Whether the process ends with this panic, as far as that can be known here.
-fn ends_the_process() -> bool {
-    cfg!(panic = "abort") || thread::os_thread() == u64::from(std::process::id())
-}
+/// What the standard library says of panics that cannot be caught: out of a function of C, in a drop
+/// while another panic unwinds.
+const CANNOT_UNWIND: [&str; 2] =
+    ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
-fn wait_for_others(patience: Duration) {
-    let began = Instant::now();
-    while WAITING.load(Ordering::SeqCst) > 0 && began.elapsed() < patience {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+/// Whether the process ends with this panic, whoever would catch it. Of others that can be said only
+/// when it ends.
+fn ends_the_process(message: &str) -> bool {
+    cfg!(panic = "abort") || CANNOT_UNWIND.contains(&message)
 }
 
 /// Saves on another thread what this one, which is the recorder's own, cannot.

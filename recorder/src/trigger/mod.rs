@@ -7,6 +7,7 @@ pub(crate) mod active;
 mod armed;
 mod described;
 pub(crate) mod directory;
+pub(crate) mod exit;
 pub(crate) mod hook;
 mod limiter;
 mod on_err;

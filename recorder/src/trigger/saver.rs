@@ -9,7 +9,8 @@
 //!
 //! # What it waits for
 //!
-//! A thread that panics waits for the saver, and may hold any lock of the recorder. So the saver
+//! A thread whose panic ends the process waits for the saver, as does the process's [exit](super::exit);
+//! it may hold any lock of the recorder. So the saver
 //! waits for none: it tries each for a while and then goes on without what the lock protects, as who
 //! reads the arena from outside does.
 //!
@@ -21,18 +22,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::Stats;
+use super::{Stats, exit};
 use super::directory::Directory;
 use super::ticket::{Due, Joining, Ticket, Why};
 use crate::clock;
 use crate::error::Error;
+use crate::own_work;
 use crate::recorder::Shared;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -68,7 +70,12 @@ pub(crate) struct Saver {
     pub(crate) counts: Counts,
     /// For tests.
     pub(crate) panics_next: AtomicBool,
+    /// Held by a test that wants it to wait.
+    pub(crate) held: Mutex<()>,
 }
+
+/// Tickets that nothing has become of yet. Also asked in a signal handler.
+pub(crate) static PENDING: AtomicU32 = AtomicU32::new(0);
 
 /// What became of what was fired.
 #[derive(Debug, Default)]
@@ -95,6 +102,7 @@ impl Saver {
             end: (Mutex::new(()), Condvar::new()),
             counts: Counts { suppressed_before, ..Counts::default() },
             panics_next: AtomicBool::new(false),
+            held: Mutex::new(()),
         }
     }
 
@@ -148,6 +156,7 @@ impl Saver {
                 break Arc::clone(ticket);
             }
             let ticket = fresh.get_or_insert_with(|| {
+                PENDING.fetch_add(1, Ordering::SeqCst);
                 Arc::new(Ticket::open(saver.directory.name(&trigger), due, latest))
             });
             let there = open.compare_and_swap(&current, Some(Arc::clone(ticket)));
@@ -164,6 +173,9 @@ impl Saver {
             }
             current = there;
         };
+        if fresh.is_some_and(|fresh| !Arc::ptr_eq(&fresh, &ticket)) {
+            PENDING.fetch_sub(1, Ordering::SeqCst);
+        }
         fence(Ordering::SeqCst);
         if saver.over.load(Ordering::SeqCst) {
             saver.give_up(&ticket, Error::NotRecording);
@@ -188,6 +200,7 @@ impl Saver {
             let directory = &shared.saver.directory;
             return directory.save(&directory.name(REQUEST), &snapshot);
         }
+        let _own = own_work::begin();
         let ticket = Self::ask(shared, Slot::Requests, why, Due::Urgent, 0, |_, _| {});
         ticket.wait_for_it().map_err(|error| error.again())
     }
@@ -217,6 +230,7 @@ impl Saver {
 
     fn run(&self, shared: &Arc<Shared>) {
         self.os_thread.store(crate::thread::os_thread(), Ordering::Relaxed);
+        exit::SAVER.store(crate::thread::os_thread(), Ordering::Relaxed);
         self.directory.clear_left_over();
         loop {
             let ending = self.ending.load(Ordering::SeqCst);
@@ -258,6 +272,7 @@ impl Saver {
     /// Saves, and says what became of it. It panics if the recorder itself is wrong: then the ticket
     /// is resolved by who handles that, or here.
     fn serve(&self, shared: &Shared, ticket: &Arc<Ticket>) {
+        drop(self.held.lock());
         let saved = catch_unwind(AssertUnwindSafe(|| self.save(shared, ticket, true)));
         let panicked = |_| {
             let (what, error) = ("the snapshot was not saved", io::Error::other("the saver panicked"));
@@ -295,6 +310,7 @@ impl Saver {
             }
         }
         ticket.resolve(outcome.map_err(Arc::new));
+        PENDING.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Takes the snapshot and writes its file, on this thread. `advance` says whether it may end the
@@ -306,6 +322,12 @@ impl Saver {
         let (whys, more) = ticket.whys();
         let snapshot = shared.snapshot_for(&whys, more, advance)?;
         self.directory.save(ticket.file_name(), &snapshot)
+    }
+
+    /// Saves what is open at once, whatever delays it has: the process ends.
+    pub(crate) fn hurry(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Lets it save what is open, for as long as `patience`.

@@ -9,6 +9,9 @@
 //! thread (`block_in_place`) holds nobody up, and is not reported; as far as the other thread is known to be
 //! that worker, which it is when it first sleeps, or polls in a new generation.
 //!
+//! While the recorder itself works on a thread, or a thread waits for it, that thread's poll does not
+//! grow older.
+//!
 //! The time that counts is what the watchdog has seen, in steps that are no longer than two of its
 //! own: while the whole process was stopped, nothing was stalled.
 //!
@@ -26,7 +29,7 @@
 use super::Armed;
 use crate::control::Control;
 use crate::emit::{encoded, typed_event};
-use crate::{polls, process};
+use crate::{own_work, polls, process};
 use crate::recorder::Shared;
 use crate::site::Site;
 use crate::slot::Slot;
@@ -137,8 +140,11 @@ impl Watchdog {
                 (Some(mut seen), Some((place, sequence)))
                     if std::ptr::eq(seen.place, place) && seen.sequence == sequence =>
                 {
-                    seen.time += since;
-                    self.judge(shared, slot, &mut seen);
+                    // What the recorder does there is no stall.
+                    if !own_work::is_at_it(slot) {
+                        seen.time += since;
+                        self.judge(shared, slot, &mut seen);
+                    }
                     self.seen.insert(index, seen);
                 }
                 (seen, poll) => {

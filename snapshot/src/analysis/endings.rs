@@ -21,7 +21,7 @@ pub struct Endings {
     pub dropped: u64,
     /// Ended by a panic.
     pub panicked: u64,
-    /// The last panics.
+    /// The first panics.
     pub panics: Vec<Panic>,
 }
 
@@ -50,10 +50,10 @@ pub(super) struct EndingWatch {
 impl EndingWatch {
     pub(super) fn panicked(&mut self, step: &Step<'_>, task: TaskId, name: Name) {
         self.panicked += 1;
-        if self.panics.len() == LISTED {
-            self.panics.remove(0);
+        // The first ones: they have caused the others, as often as not.
+        if self.panics.len() < LISTED {
+            self.panics.push((task, name, step.thread, step.at));
         }
-        self.panics.push((task, name, step.thread, step.at));
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Endings> {
@@ -67,15 +67,15 @@ impl EndingWatch {
             })
             .collect();
         let mut section = Section::<Endings>::default();
-        if let (Some(score), Some(last)) =
-            (Score::beyond(self.panicked as f64, 0.0, Unit::Count), panics.last())
+        if let (Some(score), Some(first)) =
+            (Score::beyond(self.panicked as f64, 0.0, Unit::Count), panics.first())
         {
             let others = match self.panicked {
                 1 => String::new(),
-                many => format!(", the last of {}", counted(many, "panic")),
+                many => format!(", the first of {}", counted(many, "panic")),
             };
-            let title = format!("Task {} panicked{others}", last.task.label());
-            let evidence = panics.iter().zip(&self.panics).rev().take(3).map(|(told, panic)| {
+            let title = format!("Task {} panicked{others}", first.task.label());
+            let evidence = panics.iter().zip(&self.panics).take(3).map(|(told, panic)| {
                 let mut evidence = scribe.evidence("the panic", panic.3, None);
                 evidence.thread = Some(told.thread.clone());
                 evidence.task = Some(told.task.clone());

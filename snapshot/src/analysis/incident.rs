@@ -11,10 +11,14 @@ use super::{Evidence, Finding, Score, Section, Unit};
 use crate::read::{Trace, Value};
 use crate::wire::{Metadata, Nanos, ThreadNumber, key};
 use crate::words::counted;
-use std::collections::VecDeque;
 
-/// So many panics are kept.
-const LISTED: usize = 10;
+/// So many different panics are kept, the first ones: what came first has caused the others, as often as
+/// not.
+const LISTED: usize = 16;
+/// So many of them are told, beside the first.
+const TOLD: usize = 3;
+/// What panics say that meet a lock which another one has poisoned.
+const POISONED: &str = "PoisonError";
 /// What a stall or a signal triggers is told by a thread of the recorder.
 const STALLED: &str = "stalled_poll";
 const SIGNAL: &str = "signal";
@@ -50,8 +54,24 @@ pub(super) struct IncidentWatch {
     /// The thread that a fatal signal ended, and when it last recorded something.
     crashed: Option<(ThreadNumber, Option<Nanos>)>,
     stalled: Option<ThreadNumber>,
-    panics: VecDeque<(String, Seen)>,
+    panics: Vec<Panicked>,
+    /// Panics beyond those that are kept.
+    more: u64,
     panicked: u64,
+}
+
+/// A panic, and those after it that say the same in the same place.
+struct Panicked {
+    what: String,
+    seen: Seen,
+    times: u64,
+}
+
+impl Panicked {
+    /// Whether it says itself that another panic has caused it.
+    fn follows(&self) -> bool {
+        self.what.contains(POISONED)
+    }
 }
 
 struct Known {
@@ -104,11 +124,14 @@ impl IncidentWatch {
                     return;
                 };
                 self.panicked += 1;
-                if self.panics.len() == LISTED {
-                    self.panics.pop_front();
-                }
                 let what = format!("panic at {location}: {message}");
-                self.panics.push_back((what, seen(step.thread)));
+                if let Some(same) = self.panics.iter_mut().find(|known| known.what == what) {
+                    same.times += 1;
+                } else if self.panics.len() < LISTED {
+                    self.panics.push(Panicked { what, seen: seen(step.thread), times: 1 });
+                } else {
+                    self.more += 1;
+                }
             }
             "trigger" => {
                 let (Some(Value::Text(name)), Some(Value::Text(reason))) =
@@ -133,26 +156,14 @@ impl IncidentWatch {
     }
 
     pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Incident> {
-        let Self { mut causes, crashed, panics, panicked, .. } = self;
+        let Self { mut causes, crashed, panics, more, panicked, .. } = self;
         if let (Some((thread, at)), Some(cause)) = (crashed, causes.first_mut()) {
             let here = scribe.world.here(thread);
             cause.seen = at.map(|at| Seen { at, thread, here });
         }
-        let told = |what: &str| causes.iter().any(|known| known.reason == what);
-        let others: Vec<_> = panics.iter().filter(|(what, _)| !told(what)).collect();
-        let many = panicked - (panics.len() - others.len()) as u64;
         let mut section = Section::<Incident>::default();
-        section.findings.extend(others.last().and_then(|last| {
-            let score = Score::beyond(many as f64, 0.0, Unit::Count)?;
-            let before = match many {
-                1 => String::new(),
-                many => format!(", the last of {}", counted(many, "panic")),
-            };
-            let title = format!("{}{before}", last.0);
-            let evidence = others.iter().rev().take(3);
-            let evidence = evidence.map(|(_, seen)| seen.tell(scribe)).collect();
-            Some(Finding { analysis: "incident", title, score, evidence })
-        }));
+        let told = |what: &str| causes.iter().any(|known| known.reason == what);
+        section.findings.extend(panics_in_order(&panics, more, &told, scribe));
         let told = causes.into_iter().map(|known| Cause {
             trigger: known.trigger,
             reason: known.reason,
@@ -162,6 +173,45 @@ impl IncidentWatch {
         section.table = Incident { causes: told.collect(), panics: panicked };
         section
     }
+}
+
+/// What there is to say of panics, if the reasons do not say all of it: the first one that no other has
+/// caused, as far as they say so themselves, and what came after it, in that order, counted.
+fn panics_in_order(
+    panics: &[Panicked],
+    more: u64,
+    told: &dyn Fn(&str) -> bool,
+    scribe: &Scribe<'_>,
+) -> Option<Finding> {
+    let cause = panics.iter().find(|panic| !panic.follows()).or(panics.first())?;
+    let times = |panics: &mut dyn Iterator<Item = &Panicked>| panics.map(|p| p.times).sum::<u64>();
+    let all = times(&mut panics.iter()).saturating_add(more);
+    if all == 1 && told(&cause.what) {
+        return None;
+    }
+    let score = Score::beyond(all as f64, 0.0, Unit::Count)?;
+    let poisoned = times(&mut panics.iter().filter(|panic| panic.follows()));
+    let mut title = cause.what.clone();
+    if all > 1 {
+        title += &format!(", the first of {}", counted(all, "panic"));
+    }
+    if poisoned > 0 && !cause.follows() {
+        title += &format!("; {poisoned} of them met a lock that another had poisoned");
+    }
+    let followers = panics.iter().filter(|panic| !std::ptr::eq(*panic, cause));
+    let tell = |panic: &Panicked| {
+        let mut evidence = panic.seen.tell(scribe);
+        if !std::ptr::eq(panic, cause) {
+            let often =
+                if panic.times > 1 { format!("{} times ", panic.times) } else { String::new() };
+            evidence.what = format!("then {often}{}; {}", panic.what, evidence.what);
+        } else if panic.times > 1 {
+            evidence.what = format!("{}, for the first of {} times", evidence.what, panic.times);
+        }
+        evidence
+    };
+    let evidence = std::iter::once(cause).chain(followers.take(TOLD)).map(tell).collect();
+    Some(Finding { analysis: "incident", title, score, evidence })
 }
 
 impl Seen {

@@ -1,10 +1,16 @@
 //! Texts, each kept once: names outlive the generations that they are read from.
 
+use crate::wire::OWN_REGION;
 use std::collections::HashMap;
 
 /// A text that [`Names`] keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Name(u32);
+
+impl Name {
+    /// That of the region in which a thread works for the recorder.
+    pub(super) const OWN: Self = Self(2);
+}
 
 /// See the module. A file that has no end of names gets so many; all further ones are one.
 pub(super) struct Names {
@@ -16,7 +22,8 @@ const MOST: usize = 1 << 16;
 
 impl Default for Names {
     fn default() -> Self {
-        Self { texts: vec!["?".into(), "(other names)".into()], by_text: HashMap::new() }
+        let texts = vec!["?".into(), "(other names)".into(), OWN_REGION.into()];
+        Self { texts, by_text: HashMap::from([(OWN_REGION.into(), Name::OWN)]) }
     }
 }
 

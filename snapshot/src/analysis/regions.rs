@@ -62,6 +62,9 @@ pub(super) struct RegionWatch {
 impl RegionWatch {
     /// A region is over, or the snapshot is.
     pub(super) fn done(&mut self, region: RegionDone) {
+        if region.name == Name::OWN {
+            return;
+        }
         if !region.certain {
             self.uncertain += 1;
             return;

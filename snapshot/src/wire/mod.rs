@@ -27,6 +27,11 @@ pub use kind::{
     encode_event_table,
 };
 pub use level::Level;
+
+/// The name of the region in which a thread of the host works for the recorder, or waits for it: while it
+/// saves a snapshot, say. What happens there is no finding.
+pub const OWN_REGION: &str = "lookback: saving a snapshot";
+
 pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
 pub use task::{MAX_TASK_LIST_ITEM, TASK_WOKEN, TaskListItem, TaskState};

@@ -27,6 +27,7 @@ use lookback_recorder::{Armed, Error, Trigger, is_recording};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,17 +124,60 @@ impl Debug {
             .with_state(self.trigger.arm()))
     }
 
-    /// Listens on `address`, and serves nothing but this, 64 connections at a time. When one more comes,
-    /// the one that has been still for longest is closed.
+    /// Listens on `address`, and serves nothing but this from then on, on a task of its own: 64
+    /// connections at a time. When one more comes, the one that has been still for longest is closed.
+    ///
+    /// When this returns, the address is listened on: what is refused is an error here, and not in a task
+    /// whose result nobody looks at. The address is given back, for one with port 0.
+    ///
+    /// # Errors
+    /// As for [`router`](Self::router), or the address cannot be listened on.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let address = lookback::axum::Debug::new().start("127.0.0.1:0".parse()?).await?;
+    /// let taken = lookback::axum::Debug::new().start(address).await.unwrap_err().to_string();
+    /// assert!(taken.starts_with(&format!("cannot listen: {address}: ")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start(self, address: SocketAddr) -> Result<SocketAddr, Error> {
+        let listener = self.listen(address).await?;
+        let address = listener.local_addr().unwrap_or(address);
+        ::tokio::spawn(self.serve_on(listener));
+        Ok(address)
+    }
+
+    /// Listens on `address`, and serves nothing but this, as [`start`](Self::start) does, until it fails.
+    /// What is refused is also said on the standard error, because the result of a task that this is
+    /// spawned on is easily overlooked.
     ///
     /// # Errors
     /// As for [`router`](Self::router), or the address cannot be listened on.
     pub async fn serve(self, address: SocketAddr) -> Result<(), Error> {
+        let served = match self.listen(address).await {
+            Ok(listener) => self.serve_on(listener).await,
+            Err(error) => Err(error),
+        };
+        served.inspect_err(|error| {
+            // A closed standard error is nobody's fault here.
+            let _ =
+                writeln!(std::io::stderr(), "lookback: nothing is served below {PATH}: {error}");
+        })
+    }
+
+    async fn listen(&self, address: SocketAddr) -> Result<TcpListener, Error> {
         // Refused before anybody could connect.
         Access::new(self.token.clone(), address)?;
         let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| Error::System { what: "cannot listen", error })?;
-        self.serve_on(listener).await
+        listener.map_err(|error| {
+            let error = std::io::Error::new(error.kind(), format!("{address}: {error}"));
+            Error::System { what: "cannot listen", error }
+        })
     }
 
     /// Serves nothing but this on a socket that listens already.

@@ -84,7 +84,13 @@ impl World {
             (thread.regions.remove(at), at)
         };
         if let Some(poll) = thread.polls.last_mut() {
-            poll.region.ended(open.name, open.began.max(poll.began), step.at);
+            let began = open.began.max(poll.began);
+            if open.name == Name::OWN {
+                // The recorder has it on its conscience, as a poll inside has.
+                poll.nested.grow(step.at.since(began));
+            } else {
+                poll.region.ended(open.name, began, step.at);
+            }
         }
         let certain = self.doubts.certain_since(open.mark);
         let around = &mut thread.regions[..around];

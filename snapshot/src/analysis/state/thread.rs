@@ -134,12 +134,17 @@ impl OpenPoll {
                 route = Some(open.clone());
             }
         }
+        let mut nested = self.nested;
         for open in within.regions.iter().rev().filter(|open| inside(open.began)) {
-            region.ended(open.name, clip(open.began), ended);
+            if open.name == Name::OWN {
+                nested.grow(ended.since(clip(open.began)));
+            } else {
+                region.ended(open.name, clip(open.began), ended);
+            }
         }
         let until = self.handed_over.unwrap_or(ended);
         let held = until.since(self.began);
-        let blocked = held.since(self.nested);
+        let blocked = held.since(nested);
         Poll {
             task: self.task,
             name: self.name,
