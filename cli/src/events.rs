@@ -1,15 +1,17 @@
 //! `lookback events`: every event of a snapshot, in order, a line each.
 
+use crate::keys::Keys;
 use crate::open_regions::OpenRegions;
 use crate::outcome::{Damage, Verdict, complain, open};
 use crate::terminal::{bad, dim, name, odd, strong};
-use crate::text::{duration, escape, parse_duration, quote, seconds};
+use crate::text::{counted, duration, escape, parse_duration, quote, seconds};
 use crate::wanted::{Filters, Wanted};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use lookback::read::read::text::write_text;
 use lookback::read::wire::{Class, EVENT_TABLE, SpanId, TaskId};
 use lookback::read::{Event, EventKind, Level, Trace, Value, WorkerId};
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,8 +28,13 @@ happened (`task`, `span` and `worker`, if in any), and `fields` with the typed v
 event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a \
 region; of a task, a worker or a span which it is (`task`, `span`, `worker`), and what belongs to it: \
 `parent`, `by`, `waits_for`, `sequence`. Tasks and spans are texts like \"7.2\": the second that had \
-place 7. Numbers that JSON does not have (NaN) are null; `cut` names \
-the fields that were too long to be recorded as a whole.
+place 7. Numbers that JSON does not have (NaN) are null; integers of 128 bits and lengths of time \
+(\"1.5ms\") are texts. `cut` names the fields that were too long to be recorded as a whole, `omitted` \
+those for which there was no room.
+
+Every name in `fields` is there once. A field of the program's that is called as one of ours is \
+`field.level`, say; of several with one name the first one keeps it, and the next ones are `name#2`, \
+`name#3`, in their order.
 
 A thread, task, span, kind, generation or name of which there is no event is an error, which says what \
 there is; the exit code is 1 then.
@@ -235,32 +242,61 @@ pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
             };
             let level = style.apply_to(level.name().to_uppercase());
             write!(out, "{level} {}: {}", strong().apply_to(called), escape(&message))?;
-            out.write_all(if message.cut { "…".as_bytes() } else { b"" })
+            out.write_all(if message.cut { "…".as_bytes() } else { b"" })?;
+            describe_fields(event, &[], out)
         }
         _ => {
             write!(out, "{}", strong().apply_to(called))?;
-            let mut space = "  ";
-            let mut field = |name: &str, value: &dyn Display| -> io::Result<()> {
-                write!(out, "{space}{}{value}", dim().apply_to(format_args!("{}=", escape(name))))?;
-                space = " ";
-                Ok(())
-            };
-            for (name, value) in
-                facts(event).into_iter().filter(|(name, _)| !["sequence", "worker"].contains(name))
-            {
-                field(name, &value)?;
-            }
-            for (name, value) in event.fields() {
-                match value {
-                    Value::Text(text) | Value::Error(text) => {
-                        let more = if text.cut { "…" } else { "" };
-                        field(name, &format_args!("{}{more}", quote(&text)))?;
-                    }
-                    value => field(name, &value)?,
-                }
-            }
-            Ok(())
+            let mut facts = facts(event);
+            facts.retain(|(name, _)| !["sequence", "worker"].contains(name));
+            describe_fields(event, &facts, out)
         }
+    }
+}
+
+/// The values of an event: what belongs to it, and those of the program.
+fn describe_fields(
+    event: &Event,
+    facts: &[(&'static str, Fact<'_>)],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut space = "  ";
+    let mut field = |name: &str, value: &dyn Display| -> io::Result<()> {
+        write!(out, "{space}{}{value}", dim().apply_to(format_args!("{}=", escape(name))))?;
+        space = " ";
+        Ok(())
+    };
+    let mut keys = Keys::default();
+    for (name, value) in facts {
+        field(keys.own(name), value)?;
+    }
+    let (own, is_log) = (own_fields(event), matches!(event.kind(), EventKind::Log { .. }));
+    for (at, (name, value)) in event.fields().enumerate() {
+        let key = if at < own { Cow::Borrowed(keys.own(name)) } else { keys.of(name) };
+        match value {
+            // They stand in front of the line already.
+            _ if is_log && at < own => {}
+            Value::Text(text) | Value::Error(text) => {
+                let more = if text.cut { "…" } else { "" };
+                field(&key, &format_args!("{}{more}", quote(&text)))?;
+            }
+            value => field(&key, &value)?,
+        }
+    }
+    let omitted: Vec<_> = event.omitted_fields().map(escape).collect();
+    if !omitted.is_empty() {
+        let many = format!("{} more:", counted(omitted.len() as u64, "field"));
+        write!(out, "{space}{} {}", odd().apply_to(many), omitted.join(", "))?;
+    }
+    Ok(())
+}
+
+/// How many of an event's fields are ours: `level` and `message`, or `value`.
+fn own_fields(event: &Event) -> usize {
+    match event.kind() {
+        EventKind::Log { .. } => 2,
+        EventKind::Counter { .. } => 1,
+        _ => 0,
     }
 }
 
@@ -369,24 +405,21 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, r#","fields":{{"#)?;
     let mut comma = "";
     let mut cut = Vec::new();
-    let facts = facts(event);
+    let (facts, mut keys) = (facts(event), Keys::default());
     for (name, value) in &facts {
-        write!(out, r#"{comma}"{name}":"#)?;
+        write!(out, r#"{comma}"{}":"#, keys.own(name))?;
         comma = ",";
         match value {
             Fact::Number(value) => write!(out, "{value}")?,
             value => json_text(&value.to_string(), out)?,
         }
     }
-    for (field, value) in event.fields() {
+    let own = own_fields(event);
+    for (at, (name, value)) in event.fields().enumerate() {
         out.write_all(comma.as_bytes())?;
         comma = ",";
-        // A field of the program's may be called as one of ours.
-        if facts.iter().any(|(name, _)| *name == field) {
-            json_text(&format!("field.{field}"), out)?;
-        } else {
-            json_text(field, out)?;
-        }
+        let field = if at < own { Cow::Borrowed(keys.own(name)) } else { keys.of(name) };
+        json_text(&field, out)?;
         out.write_all(b":")?;
         match value {
             Value::Text(text) | Value::Error(text) => {
@@ -395,6 +428,10 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
             }
             // JSON has neither NaN nor infinities: they become null.
             Value::Float(value) => serde_json::to_writer(&mut *out, &value)?,
+            // Most readers of JSON have no number that is so long, and none that has a unit.
+            value @ (Value::Wide(_) | Value::WideSigned(_) | Value::Duration(_)) => {
+                json_text(&value.to_string(), out)?;
+            }
             value => write!(out, "{value}")?,
         }
     }
@@ -405,6 +442,11 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     if !cut.is_empty() {
         write!(out, r#","cut":"#)?;
         serde_json::to_writer(&mut *out, &cut)?;
+    }
+    let omitted: Vec<_> = event.omitted_fields().collect();
+    if !omitted.is_empty() {
+        write!(out, r#","omitted":"#)?;
+        serde_json::to_writer(&mut *out, &omitted)?;
     }
     out.write_all(b"}\n")
 }

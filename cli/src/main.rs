@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod glob;
 mod info;
+mod keys;
 mod last_events;
 mod losses;
 mod open_regions;

@@ -2,6 +2,7 @@
 
 use crate::control::control;
 use crate::deep::Entry;
+use crate::limits::Limits;
 use crate::ordinary::{Ordinary, Ready};
 use crate::site::Site;
 use crate::slot::Slot;
@@ -213,13 +214,14 @@ fn write_log(site: &'static Site, level: Level, text: &str) {
         Ok(id) => id,
         Err(cause) => return inside.lose(cause),
     };
-    let size = 2 * MAX_VARINT + message.size(MAX_TEXT);
+    let limit = Limits::now().text;
+    let size = 2 * MAX_VARINT + message.size(limit);
     if let Some((mut cursor, _)) = inside.begin(Kind::Log, size) {
         // SAFETY: the size asked for is that of these three.
         unsafe {
             cursor.number(level as u64);
             cursor.number(u64::from(id));
-            message.put(&mut cursor, MAX_TEXT);
+            message.put(&mut cursor, limit);
             inside.commit(cursor);
         }
     }

@@ -31,11 +31,14 @@ real! {
     mod emit;
     mod environment;
     mod error;
+    mod field_name;
     mod fields;
     mod file;
+    mod given;
     mod groups;
     mod holder;
     mod life;
+    mod limits;
     mod listing;
     mod macros;
     mod mapping;
@@ -100,7 +103,11 @@ real! {
     pub mod __private {
         pub use crate::clock::counter as clock_instruction;
         pub use crate::emit::{begin_region, counter, encoded, log, typed_event};
+        pub use crate::field_name::{name_bytes, name_length, name_of};
         pub use crate::site::Site;
+        pub use crate::value::{debug, display};
+        // A program may have modules and crates of its own that are called so.
+        pub extern crate core;
     }
 
     /// What integrations with `tracing` and with executors are made of. Not part of the interface.

@@ -1,4 +1,8 @@
 //! The macros that a service calls.
+//!
+//! They expand in scopes that are not ours: whatever a program calls its own modules, macros, constants
+//! and types, the expansion names only what it reaches through `$crate`, and the one static that it
+//! makes has a name that nobody else uses.
 
 #![forbid(unsafe_code)]
 
@@ -7,9 +11,31 @@
 #[macro_export]
 macro_rules! __site {
     ($name:expr $(, $field:expr)*) => {{
-        static SITE: $crate::__private::Site =
-            $crate::__private::Site::new($name, &[$($field),*], file!(), line!());
-        &SITE
+        static __LOOKBACK_SITE: $crate::__private::Site = $crate::__private::Site::new(
+            $name,
+            &[$($field),*],
+            $crate::__private::core::file!(),
+            $crate::__private::core::line!(),
+        );
+        &__LOOKBACK_SITE
+    }};
+}
+
+/// The name of a field as `tracing` would have it: `a.b` without blanks, `r#type` without `r#`; for the
+/// other macros.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __field_name {
+    ($name:literal) => {
+        $name
+    };
+    ($($part:tt)+) => {{
+        const __LOOKBACK_RAW: &$crate::__private::core::primitive::str =
+            $crate::__private::core::stringify!($($part)+);
+        const __LOOKBACK_NAME: [$crate::__private::core::primitive::u8;
+            $crate::__private::name_length(__LOOKBACK_RAW)] =
+            $crate::__private::name_bytes(__LOOKBACK_RAW);
+        $crate::__private::name_of(&__LOOKBACK_NAME)
     }};
 }
 
@@ -24,7 +50,7 @@ macro_rules! __site {
 /// ```
 #[macro_export]
 macro_rules! region {
-    ($name:expr) => {
+    ($name:expr $(,)?) => {
         $crate::__private::begin_region($crate::__site!($name))
     };
 }
@@ -43,7 +69,7 @@ macro_rules! log {
             $crate::__private::log(
                 $crate::__site!($category),
                 $crate::Level::$level,
-                format_args!($($message)+),
+                $crate::__private::core::format_args!($($message)+),
             );
         }
     };
@@ -55,23 +81,82 @@ macro_rules! log {
     ($category:expr, $($message:tt)+) => { $crate::log!(@ Info $category, $($message)+) };
 }
 
-/// Records a typed event: a name and up to twelve named values, each an integer, a float, a `bool`
-/// or a string. The values are not evaluated while tracing is off.
+/// Records a typed event: a name and up to twelve named values; see [`Value`](crate::Value) for what
+/// can be one. The values are not evaluated while tracing is off.
+///
+/// Fields are written as in `tracing`: `name = value`, `a.b = value`, `"any name" = value`; `?value` and
+/// `%value` are formatted by their `Debug` and `Display`; a variable alone is a field of its name.
 ///
 /// ```
 /// let (keys, bytes) = (12, 4096_u64);
-/// lookback_recorder::event!("evict", keys = keys, bytes = bytes);
+/// let (path, took) = (std::path::Path::new("/tmp"), std::time::Duration::from_millis(3));
+/// lookback_recorder::event!("evict", keys, cache.bytes = bytes, took);
+/// lookback_recorder::event!("open", path = %path.display(), ?took, "user id" = Some(7));
 /// lookback_recorder::event!("tick");
+/// ```
+///
+/// More fields than twelve do not compile:
+///
+/// ```compile_fail
+/// lookback_recorder::event!("x", a = 1, b = 2, c = 3, d = 4, e = 5, f = 6, g = 7, h = 8, i = 9,
+///     j = 10, k = 11, l = 12, m = 13);
 /// ```
 #[macro_export]
 macro_rules! event {
-    ($name:expr $(, $field:ident = $value:expr)* $(,)?) => {
+    ($name:expr $(, $($fields:tt)*)?) => {
         if $crate::is_recording() {
-            $crate::__private::typed_event(
-                $crate::__site!($name $(, stringify!($field))*),
-                ($($crate::__private::encoded(&$value),)*),
-            );
+            $crate::__event!(($name) [] [] $($($fields)*)?);
         }
+    };
+}
+
+/// Takes the fields of an event one after the other; for [`event!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event {
+    // All are there.
+    (($name:expr) [$($field:expr,)*] [$($value:expr,)*]) => {
+        $crate::__private::typed_event(
+            $crate::__site!($name $(, $field)*),
+            ($($crate::__private::encoded(&$value),)*),
+        )
+    };
+    // With a name of its own.
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $field:literal = % $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $field,]
+            [$($v)* $crate::__private::display(&$value),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $field:literal = ? $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $field,]
+            [$($v)* $crate::__private::debug(&$value),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $field:literal = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $field,] [$($v)* $value,] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $($k:ident).+ = % $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $crate::__private::display(&$value),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $($k:ident).+ = ? $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $crate::__private::debug(&$value),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $($k:ident).+ = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $value,] $($($rest)*)?)
+    };
+    // Named by itself.
+    ($name:tt [$($f:tt)*] [$($v:tt)*] % $($k:ident).+ $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $crate::__private::display(&$($k).+),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] ? $($k:ident).+ $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $crate::__private::debug(&$($k).+),] $($($rest)*)?)
+    };
+    ($name:tt [$($f:tt)*] [$($v:tt)*] $($k:ident).+ $(, $($rest:tt)*)?) => {
+        $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
+            [$($v)* $($k).+,] $($($rest)*)?)
     };
 }
 

@@ -157,6 +157,7 @@ impl Recorder {
         let timings = Arc::new(Mutex::new(Timings::new()));
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
+        settings.limits.set();
         let active = Active::new(&settings.triggers);
         slow::set(control, active.names());
         let calibration = Calibration::measure(mode);

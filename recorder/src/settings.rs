@@ -4,6 +4,7 @@
 
 use crate::barrier::Barrier;
 use crate::error::Error;
+use crate::limits::{LEAST_TEXT, Limits};
 use crate::recorder::Recorder;
 use crate::sink::{FileSink, Sink};
 use crate::trigger::directory::Bounds;
@@ -36,6 +37,7 @@ pub struct Builder {
     pub(crate) black_box: Option<PathBuf>,
     pub(crate) black_boxes_kept: usize,
     pub(crate) fatal_signals: bool,
+    limits: Limits,
     sink: Option<Box<dyn Sink>>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) black_box: Option<PathBuf>,
     pub(crate) black_boxes_kept: usize,
     pub(crate) fatal_signals: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Default for Builder {
@@ -89,6 +92,7 @@ impl Default for Builder {
             black_box: None,
             black_boxes_kept: 3,
             fatal_signals: true,
+            limits: Limits::USUAL,
             sink: None,
         }
     }
@@ -183,6 +187,38 @@ impl Builder {
         self
     }
 
+    /// How many bytes of one text are recorded, be it a message or a value: 1024 unless set, and at most;
+    /// 16 at least. What is longer is cut on a character's boundary, and marked. Where many texts are in
+    /// one record, it has less room for each: a value of a `tracing` field has 768 bytes at most.
+    pub fn max_text_bytes(mut self, bytes: usize) -> Self {
+        self.limits.text = bytes;
+        self
+    }
+
+    /// How many bytes of a span's fields are kept, so that each generation can restate the span with
+    /// them: 240 unless set, and at most; 16 at least. Where the last values of all fields do not fit,
+    /// long texts are cut, then fields are omitted, both marked. The events that gave them are recorded
+    /// in full.
+    pub fn max_kept_field_bytes(mut self, bytes: usize) -> Self {
+        self.limits.kept = bytes;
+        self
+    }
+
+    /// How many fields of a span or an event of `tracing` are recorded: 64 unless set, and at most; 1 at
+    /// least. Further ones are said to be omitted, and counted in
+    /// [`Stats::omitted_fields`](crate::Stats::omitted_fields). (An [`event!`](crate::event) with more
+    /// than twelve does not compile.)
+    ///
+    /// ```
+    /// let builder = lookback_recorder::Recorder::builder();
+    /// let builder = builder.max_text_bytes(200).max_kept_field_bytes(100).max_fields(8);
+    /// # let _ = builder;
+    /// ```
+    pub fn max_fields(mut self, fields: usize) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
     /// Whether fatal signals (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) are noted in the arena before the
     /// process dies as it would have. They are, unless this is turned off, where the arena outlives the
     /// process: in a black box, or under `lookback run`. The handlers call those that were there
@@ -251,6 +287,16 @@ impl Builder {
             let value = format!("{:?}", self.snapshot_bounds);
             return refuse("snapshot_limits", value, "at least one of both makes sense");
         }
+        let Limits { text, kept, fields } = self.limits;
+        if !(LEAST_TEXT..=Limits::USUAL.text).contains(&text) {
+            return refuse("max_text_bytes", text.to_string(), "16 to 1024 are possible");
+        }
+        if !(LEAST_TEXT..=Limits::USUAL.kept).contains(&kept) {
+            return refuse("max_kept_field_bytes", kept.to_string(), "16 to 240 are possible");
+        }
+        if !(1..=Limits::USUAL.fields).contains(&fields) {
+            return refuse("max_fields", fields.to_string(), "1 to 64 are possible");
+        }
         let mut triggers = self.triggers;
         triggers.iter().try_for_each(|trigger| trigger.check(self.window))?;
         let asked = triggers.iter().any(|trigger| trigger.condition == Condition::Panic);
@@ -272,6 +318,7 @@ impl Builder {
             black_box: self.black_box,
             black_boxes_kept: self.black_boxes_kept,
             fatal_signals: self.fatal_signals,
+            limits: self.limits,
         })
     }
 }
@@ -295,6 +342,9 @@ mod tests {
             refused(builder().generation_period(second * 11)).contains("longer than the window")
         );
         assert!(refused(builder().name("")).starts_with("name = "));
+        assert!(refused(builder().max_text_bytes(1025)).ends_with("16 to 1024 are possible"));
+        assert!(refused(builder().max_kept_field_bytes(15)).ends_with("16 to 240 are possible"));
+        assert!(refused(builder().max_fields(0)).ends_with("1 to 64 are possible"));
         assert!(builder().generation_period(Duration::ZERO).check().is_ok());
         let short = builder().window(second).check().unwrap();
         assert_eq!(short.generation_period, second / 4);

@@ -9,6 +9,7 @@
 //! site twice in a generation; both definitions say the same.
 
 use crate::control::{Control, control};
+use crate::limits::MOST_FIELDS;
 use crate::slot::Slot;
 use crate::trigger::slow;
 use crate::writer::Inside;
@@ -32,6 +33,8 @@ pub struct Site {
     fields: &'static [&'static str],
     file: &'static str,
     line: u32,
+    /// How many of a callsite's fields have names in its definition.
+    named: u8,
     /// Of a callsite of `tracing`: its target and level.
     callsite: Option<(&'static str, Level)>,
     /// What an integration keeps with it.
@@ -58,7 +61,7 @@ impl Site {
     ) -> Self {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
         let (mark, origin, watched) = (0, None, AtomicU8::new(0));
-        Self { cache, watched, name, fields, file, line, callsite: None, mark, origin, types }
+        Self { cache, watched, name, fields, file, line, named: 0, callsite: None, mark, origin, types }
     }
 
     /// The site of a callsite of `tracing`, whose fields may have values of any type.
@@ -78,6 +81,7 @@ impl Site {
             fields,
             file: place.0,
             line: place.1,
+            named: named(fields),
             callsite: Some((target, level)),
             mark: 0,
             origin: None,
@@ -241,7 +245,14 @@ impl Site {
 
     /// The names of a callsite's fields, as many as a definition has room for.
     fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.fields.iter().copied().take(MAX_CALLSITE_FIELDS)
+        self.fields.iter().copied().take(usize::from(self.named))
+    }
+
+    /// How many of a callsite's fields have a name in its definition. Values of others cannot be told.
+    #[inline(always)]
+    #[must_use]
+    pub const fn named_fields(&self) -> usize {
+        self.named as usize
     }
 
     /// # Safety
@@ -279,9 +290,23 @@ pub fn callsite(address: usize, make: impl FnOnce() -> Site) -> &'static Site {
 const SITE_TEXT: usize = MAX_TEXT / 2;
 /// The longest name of a field.
 const FIELD_NAME: usize = 128;
-/// The most fields of a callsite, as `tracing` has it, and the longest name of one of them.
-const MAX_CALLSITE_FIELDS: usize = 32;
+/// How many bytes the names of a callsite's fields take at most, and the longest one of them.
+const CALLSITE_FIELDS: usize = 1856;
 const CALLSITE_FIELD: usize = 56;
+
+/// How many of these names a definition has room for.
+const fn named(fields: &[&str]) -> u8 {
+    let (mut count, mut bytes) = (0, 0);
+    while count < fields.len() && count < MOST_FIELDS {
+        let length = fields[count].len();
+        bytes += 2 + if length < CALLSITE_FIELD { length } else { CALLSITE_FIELD };
+        if bytes > CALLSITE_FIELDS {
+            break;
+        }
+        count += 1;
+    }
+    count as u8
+}
 
 /// The types of an event's values.
 #[derive(Debug)]

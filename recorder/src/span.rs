@@ -19,9 +19,12 @@
 //! *g* is over, who advances lists each span that was created in *g* or before, was not closed in it
 //! or before, and that neither *g* nor (by the mark) a thread which is in *g + 1* already has stated.
 //!
-//! The fields that are kept only grow: bytes are written behind those that are there, and then their
-//! number is stored with release. Who adds to them holds `adding`; who finds it taken does not wait,
-//! that field is in the event alone, and statuses say that they do not have all.
+//! The fields that are kept grow: bytes are written behind those that are there, and then their number is
+//! stored with release. Where there is no more room, they are packed anew, the last value of each field
+//! alone, and a version in the word that says their number tells that: it is odd meanwhile, and who
+//! copies them looks at it before and after, as with a seqlock, and does without after a few attempts.
+//! Who adds to them holds `adding`; who finds it taken does not wait, that field is in the event alone,
+//! and statuses say that they do not have all.
 //!
 //! Who adds fields states the span, adds them, and writes the event, all in one generation, *g*. A
 //! thread in *g + 1* that states the span at that moment could miss them. So both look again, behind a
@@ -30,7 +33,9 @@
 
 use crate::cursor::Cursor;
 use crate::fields::{Fields, KEPT};
+use crate::given::{Packed, pack};
 use crate::groups::Groups;
+use crate::limits::Limits;
 use crate::silent::length;
 use crate::site::Site;
 use crate::slot::MAX_SPANS;
@@ -40,13 +45,44 @@ use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-/// Not all fields are kept: a bit in `kept`, above the length.
-const PART: u32 = 1 << 15;
-const LENGTH: u32 = PART - 1;
+/// What is kept of a span's fields, in one word: how many bytes, how many fields, whether that is not all
+/// as it was recorded last, and a version, which is odd while they are being packed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    const PART: u64 = 1 << 15;
+
+    fn new(version: u32, count: u32, length: usize, part: bool) -> Self {
+        let part = if part { Self::PART } else { 0 };
+        Self(u64::from(version) << 32 | u64::from(count as u16) << 16 | part | length as u64)
+    }
+
+    fn version(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn count(self) -> u32 {
+        u32::from((self.0 >> 16) as u16)
+    }
+
+    fn length(self) -> usize {
+        (self.0 & 0xff) as usize
+    }
+
+    fn is_part(self) -> bool {
+        self.0 & Self::PART != 0
+    }
+}
+
+const _: () = assert!(KEPT <= 0xff);
 
 /// Somebody adds fields; and somebody else came meanwhile whose fields are not kept.
-const ADDING: u32 = 1;
-const MISSED: u32 = 2;
+const ADDING: u8 = 1;
+const MISSED: u8 = 2;
+
+/// How often fields are copied again that were packed anew meanwhile.
+const ATTEMPTS: u32 = 8;
 
 /// The references of a span of which the last one was given up: nobody can get another one. Its
 /// place is that one's alone from then on.
@@ -71,20 +107,19 @@ pub(crate) struct SpanPlace {
     pub(crate) began: AtomicU64,
     pub(crate) incarnation: AtomicU32,
     pub(crate) references: AtomicU32,
-    /// How many fields are kept, in the high half; how many bytes they take, in the low half, with
-    /// [`PART`] if some were not kept.
-    pub(crate) kept: AtomicU32,
+    /// What is kept of the fields: a [`Word`].
+    kept: AtomicU64,
     /// The same, as it was when the newest generation stated the span first.
-    kept_before: AtomicU32,
+    kept_before: AtomicU64,
     /// Whether its name has a limit, as its site says.
     pub(crate) watched: AtomicU8,
-    _to_the_fields: [u8; 3],
-    pub(crate) adding: AtomicU32,
+    adding: AtomicU8,
     fields: UnsafeCell<[u8; KEPT]>,
 }
 
-// SAFETY: everything but `fields` is atomic; of those, bytes up to `kept` never change while the span
-// is open, and only who holds `adding` (or has the place to itself) writes behind them.
+// SAFETY: everything but `fields` is atomic. Of those, only who holds `adding` (or has the place to itself)
+// writes behind what is kept, where nobody else reads; and bytes that others may read change only by
+// atomic stores, as they are read by atomic loads.
 unsafe impl Sync for SpanPlace {}
 
 const _: () = assert!(size_of::<SpanPlace>() == 320);
@@ -116,37 +151,78 @@ impl SpanPlace {
         incarnation << 32 | u64::from(SPANS.index_of(self) + 1)
     }
 
-    /// The fields that are kept, as far as this word says.
-    fn kept_up_to(&self, word: u32) -> Kept<'_> {
-        let (count, length) = (word >> 16, (word & LENGTH) as usize);
-        let bytes = self.fields.get().cast::<u8>();
-        // SAFETY: so many bytes were written before their number was stored, and stay as they are.
-        let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
-        Kept { count, bytes, part: word & PART != 0 }
+    fn word(&self) -> Word {
+        Word(self.kept.load(Ordering::Acquire))
     }
 
-    /// The fields that are kept, encoded.
-    pub(crate) fn kept_bytes(&self) -> &[u8] {
-        self.kept_up_to(self.kept.load(Ordering::Acquire)).bytes
+    /// A byte of the fields, as others may see it.
+    fn byte(&self, at: usize) -> &AtomicU8 {
+        assert!(at < KEPT);
+        // SAFETY: it is in the array, and whoever reads or changes it at this time does so atomically.
+        unsafe { AtomicU8::from_ptr(self.fields.get().cast::<u8>().add(at)) }
     }
 
-    /// Keeps what there is room for. The place is this thread's, or it holds `adding`.
+    /// A copy of the fields that are kept, as far as `said` says, which is `kept` or `kept_before`.
+    fn copied(&self, said: &AtomicU64) -> Kept {
+        for _ in 0..ATTEMPTS {
+            let (now, word) = (self.word(), Word(said.load(Ordering::Acquire)));
+            if word.count() == 0 {
+                return Kept { bytes: [0; KEPT], word };
+            }
+            if now.version() % 2 == 0 && word.version() == now.version() {
+                let mut kept = Kept { bytes: [0; KEPT], word };
+                for (at, byte) in kept.bytes[..word.length().min(KEPT)].iter_mut().enumerate() {
+                    *byte = self.byte(at).load(Ordering::Relaxed);
+                }
+                fence(Ordering::Acquire);
+                if Word(self.kept.load(Ordering::Relaxed)).version() == now.version() {
+                    return kept;
+                }
+            }
+            std::hint::spin_loop();
+        }
+        // They are not what they were then, or do not stay the same for long enough.
+        Kept { bytes: [0; KEPT], word: Word::new(0, 0, 0, true) }
+    }
+
+    /// A copy of the fields that are kept.
+    pub(crate) fn kept(&self) -> Kept {
+        self.copied(&self.kept)
+    }
+
+    /// Puts bytes where nobody else reads or writes.
+    ///
+    /// # Safety
+    /// The place is this thread's, or it holds `adding`, and nothing is kept from `at` on.
     #[inline(always)]
-    pub(crate) fn keep(&self, fields: &Fields<'_>) {
-        if fields.is_empty() {
-            return;
-        }
-        let word = self.kept.load(Ordering::Relaxed);
-        let (count, length) = (word >> 16, (word & LENGTH) as usize);
-        let (more, bytes) = fields.front(KEPT - length);
-        // SAFETY: behind what is kept nobody else reads or writes; there is room for so many bytes.
+    unsafe fn put_fields(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= KEPT);
+        // SAFETY: there is room for them, and they are nobody else's, as the caller promises.
         unsafe {
-            let end = self.fields.get().cast::<u8>().add(length);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+            let start = self.fields.get().cast::<u8>().add(at);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
         }
-        let part = word & PART | if fields.is_front(more) { 0 } else { PART };
-        let word = (count + more) << 16 | part | (length + bytes.len()) as u32;
-        self.kept.store(word, Ordering::Release);
+    }
+
+    /// Keeps the fields that the span begins with, or what fits of them.
+    #[inline(always)]
+    fn keep(&self, fields: &Fields<'_>) {
+        let bytes = fields.bytes();
+        if bytes.len() > Limits::now().kept || fields.is_part() {
+            return self.keep_some(fields);
+        }
+        // SAFETY: the place is this thread's, and nothing is kept.
+        unsafe { self.put_fields(0, bytes) };
+        self.kept.store(Word::new(0, fields.count(), bytes.len(), false).0, Ordering::Release);
+    }
+
+    #[cold]
+    fn keep_some(&self, fields: &Fields<'_>) {
+        let mut out = [0; KEPT];
+        let Packed { count, length, part } = pack([fields.bytes(), &[]], Limits::now().kept, &mut out);
+        // SAFETY: the place is this thread's, and nothing is kept.
+        unsafe { self.put_fields(0, &out[..length]) };
+        self.kept.store(Word::new(0, count, length, part).0, Ordering::Release);
     }
 
     /// Keeps what becomes known later.
@@ -165,10 +241,41 @@ impl SpanPlace {
                 Err(_) => {}
             }
         }
-        self.keep(fields);
+        self.add(fields);
         if self.adding.swap(0, order) == MISSED {
-            self.kept.fetch_or(PART, Ordering::AcqRel);
+            self.kept.fetch_or(Word::PART, Ordering::AcqRel);
         }
+    }
+
+    /// Adds fields behind those that are kept; or packs all of them anew, if there is no room. This thread
+    /// holds `adding`.
+    fn add(&self, fields: &Fields<'_>) {
+        let (word, bytes, limit) = (self.word(), fields.bytes(), Limits::now().kept);
+        let (version, length) = (word.version(), word.length());
+        let is_part = word.is_part() || fields.is_part();
+        if !is_part && length + bytes.len() <= limit {
+            // SAFETY: this thread holds `adding`, and that is behind what is kept.
+            unsafe { self.put_fields(length, bytes) };
+            let (count, length) = (word.count() + fields.count(), length + bytes.len());
+            self.kept.store(Word::new(version, count, length, false).0, Ordering::Release);
+            return;
+        }
+        let (kept, mut out) = (self.kept(), [0; KEPT]);
+        let packed = pack([kept.bytes(), bytes], limit, &mut out);
+        // Who copies them meanwhile sees that the version is odd, or that it has changed.
+        let none = Word::new(version.wrapping_add(1), 0, 0, true);
+        self.kept.store(none.0 | 1 << 16, Ordering::Relaxed);
+        fence(Ordering::Release);
+        // What was kept in the generation before is no longer there.
+        self.kept_before.store(none.0, Ordering::Release);
+        for (at, byte) in out[..packed.length].iter().enumerate() {
+            self.byte(at).store(*byte, Ordering::Relaxed);
+        }
+        // Of what was missed before, nobody knows whether it is among these.
+        let part = packed.part || word.is_part();
+        let version = version.wrapping_add(2);
+        let word = Word::new(version, packed.count, packed.length, part);
+        self.kept.store(word.0, Ordering::Release);
     }
 
     /// A span takes the place, with one reference. It is not open yet.
@@ -179,8 +286,11 @@ impl SpanPlace {
         self.told.begin(generation);
         self.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
         self.watched.store(site.watched(), Ordering::Relaxed);
-        self.kept.store(0, Ordering::Relaxed);
-        self.keep(fields);
+        if fields.is_empty() {
+            self.kept.store(0, Ordering::Relaxed);
+        } else {
+            self.keep(fields);
+        }
     }
 
     /// One more reference, unless the last one was given up. Who has none of his own must look
@@ -205,49 +315,53 @@ impl SpanPlace {
     }
 
     /// The status that the listing of `generation` must have of it, if it must.
-    pub(crate) fn listed(&self, generation: u64) -> Option<Restated<'_>> {
+    pub(crate) fn listed(&self, generation: u64) -> Option<Restated> {
         if !self.told.is_to_be_listed(generation) {
             return None;
         }
         // What was added in the next generation already is none of this one's.
         let ahead = self.told.is_ahead_of(generation);
         let kept = if ahead { &self.kept_before } else { &self.kept };
-        self.restated(kept.load(Ordering::Acquire))
+        self.restated(self.copied(kept))
     }
 
-    fn restated(&self, kept: u32) -> Option<Restated<'_>> {
+    fn restated(&self, kept: Kept) -> Option<Restated> {
         Some(Restated {
             name: self.name(),
             site: self.site()?,
             parent: self.parent.load(Ordering::Relaxed),
             began: self.began.load(Ordering::Relaxed),
-            kept: self.kept_up_to(kept),
+            kept,
         })
     }
 }
 
 /// What a status says of a span.
-pub(crate) struct Restated<'a> {
+pub(crate) struct Restated {
     name: Name,
     pub(crate) site: &'static Site,
     parent: Name,
     began: u64,
-    kept: Kept<'a>,
+    kept: Kept,
 }
 
-/// Fields that are kept.
-#[derive(Clone, Copy)]
-struct Kept<'a> {
-    count: u32,
-    bytes: &'a [u8],
-    /// Not all that were recorded are among them.
-    part: bool,
+/// A copy of fields that are kept.
+pub(crate) struct Kept {
+    bytes: [u8; KEPT],
+    word: Word,
 }
 
-impl Restated<'_> {
+impl Kept {
+    /// The fields, encoded.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.word.length().min(KEPT)]
+    }
+}
+
+impl Restated {
     /// How many bytes [`put`](Self::put) takes at most.
     pub(crate) fn size(&self) -> usize {
-        7 * MAX_VARINT + 2 + self.kept.bytes.len()
+        7 * MAX_VARINT + 2 + self.kept.bytes().len()
     }
 
     /// How many bytes [`put`](Self::put) takes in a block of this base time, or a little more.
@@ -258,18 +372,18 @@ impl Restated<'_> {
             + of_name(self.parent)
             + length(base.saturating_sub(self.began))
             + site
-            + length(u64::from(self.kept.count))
-            + self.kept.bytes.len()
+            + length(u64::from(self.field_count()))
+            + self.kept.bytes().len()
     }
 
     /// How many fields it has.
     pub(crate) fn field_count(&self) -> u32 {
-        self.kept.count
+        self.kept.word.count()
     }
 
     /// The kind of its status, with its fields or without them.
     pub(crate) fn kind(&self, bare: bool) -> Kind {
-        let part = self.kept.part || bare && self.kept.count > 0;
+        let part = self.kept.word.is_part() || bare && self.field_count() > 0;
         if part { Kind::SpanStatusPart } else { Kind::SpanStatus }
     }
 
@@ -287,8 +401,8 @@ impl Restated<'_> {
             if bare {
                 cursor.number(0);
             } else {
-                cursor.number(u64::from(self.kept.count));
-                cursor.bytes(self.kept.bytes);
+                cursor.number(u64::from(self.field_count()));
+                cursor.bytes(self.kept.bytes());
             }
         }
     }
@@ -365,9 +479,16 @@ pub(crate) fn enter_gate(size: usize, named: [Option<&'static SpanPlace>; 2]) ->
 #[cold]
 fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
     let (slot, _, generation) = inside.parts();
-    // Again if fields were added meanwhile: who added them may not have seen that the span is stated.
+    // Again if fields were added meanwhile: who added them may not have seen that the span is stated. Where
+    // that does not end, the last status says that it may not have all of them.
+    let mut left = ATTEMPTS;
     while !place.told.is_stated_in(generation) {
-        let kept = place.kept.load(Ordering::Acquire);
+        let mut kept = place.kept();
+        let word = kept.word;
+        left -= 1;
+        if left == 0 {
+            kept.word.0 |= Word::PART;
+        }
         let restated = place.restated(kept)?;
         let id = inside.site_piece(restated.site)?;
         if !inside.block_for(1 + restated.size()) {
@@ -382,11 +503,11 @@ fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
             return Some(());
         }
         if !place.told.is_stated_in(generation) {
-            place.kept_before.store(kept, Ordering::Relaxed);
+            place.kept_before.store(word.0, Ordering::Relaxed);
         }
         place.told.is_stated_now(generation);
         fence(Ordering::SeqCst);
-        if place.kept.load(Ordering::Relaxed) != kept {
+        if place.kept.load(Ordering::Relaxed) != word.0 && left > 0 {
             place.told.is_to_be_stated_again(generation);
         }
     }

@@ -5,8 +5,9 @@
 //! has room in a block of the running generation, which has stated the span.
 
 use crate::control::control;
-use crate::fields::{Fields, KEPT};
+use crate::fields::Fields;
 use crate::groups::Cache;
+use crate::limits::Limits;
 use crate::ordinary::Ready;
 use crate::site::Site;
 use crate::deep::Entry;
@@ -335,12 +336,10 @@ fn close_watched(place: &'static SpanPlace, name: Name) {
     let (site, began) = (place.site(), place.began.load(Ordering::Relaxed));
     let ticks = crate::clock::now(control().mode()).saturating_sub(began);
     // Afterwards the place is another one's.
-    let (mut kept, bytes) = ([0; KEPT], place.kept_bytes());
-    let kept = &mut kept[..bytes.len()];
-    kept.copy_from_slice(bytes);
+    let kept = place.kept();
     close_slowly(place, name);
     if let Some(site) = site {
-        active::ended(site, true, ticks, || active::fields_in_words(site, kept));
+        active::ended(site, true, ticks, || active::fields_in_words(site, kept.bytes()));
     }
 }
 
@@ -511,7 +510,8 @@ fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields:
     let named = find(name);
     let name = if named.is_some() { name } else { 0 };
     let mut message = message.as_str().encoded();
-    let size = 5 * MAX_VARINT + message.size(MAX_TEXT) + fields.size();
+    let limit = Limits::now().text;
+    let size = 5 * MAX_VARINT + message.size(limit) + fields.size();
     let Some(writer) = enter_gate(size, [named, None]) else { return };
     let inside = writer.inside();
     message.resolve(inside);
@@ -523,7 +523,7 @@ fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields:
             }
             cursor.number(level as u64);
             cursor.number(u64::from(id));
-            message.put(&mut cursor, MAX_TEXT);
+            message.put(&mut cursor, limit);
             fields.put(&mut cursor);
             inside.commit(cursor);
         }

@@ -18,6 +18,9 @@ pub struct Stats {
     pub reclaimed: u64,
     /// Events that could not be recorded, by cause; causes that did not occur are left out.
     pub lost: Vec<(Loss, u64)>,
+    /// Fields of spans and events of `tracing` that had values for which there was no room, since the
+    /// process began.
+    pub omitted_fields: u64,
     /// The running generation.
     pub generation: u64,
     /// How many generations are in the arena, the running one included.
@@ -65,6 +68,7 @@ impl Stats {
             recorded: 0,
             reclaimed: 0,
             lost: Vec::new(),
+            omitted_fields: 0,
             generation: 0,
             generations: 0,
             bytes: 0,

@@ -1,6 +1,7 @@
 //! Texts: cut to the format's limit, and formatted without allocating.
 
 use lookback_snapshot::wire::MAX_TEXT;
+use std::error::Error;
 use std::fmt;
 use std::mem::MaybeUninit;
 
@@ -32,6 +33,16 @@ impl TextRoom {
     #[must_use]
     pub const fn new() -> Self {
         Self(MaybeUninit::uninit())
+    }
+
+    /// The first so many bytes, which a [`StackText`] has written here.
+    ///
+    /// # Safety
+    /// They must be all of a text that was formatted into this room.
+    pub(crate) unsafe fn text(&self, length: usize) -> &str {
+        let start = self.0.as_ptr().cast::<u8>();
+        // SAFETY: as the caller promises.
+        unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, length)) }
     }
 }
 
@@ -72,9 +83,31 @@ impl<'a> StackText<'a> {
     #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let start = self.room.0.as_ptr().cast::<u8>();
         // SAFETY: so many bytes were written; only whole texts and texts cut at a boundary are.
-        unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, self.length)) }
+        unsafe { self.room.text(self.length) }
+    }
+
+    /// Appends what an error says of itself and of its sources: `a: b: c`. A source that the text says
+    /// already, because the error includes it in its own words, is not said again.
+    pub fn write_error(&mut self, error: &dyn Error) {
+        /// A chain that is longer is taken for one that does not end.
+        const DEEPEST: usize = 64;
+        if fmt::Write::write_fmt(self, format_args!("{error}")).is_err() {
+            return;
+        }
+        let mut next = error.source();
+        for _ in 0..DEEPEST {
+            let Some(source) = next else { return };
+            next = source.source();
+            let mut room = TextRoom::new();
+            let said = StackText::format(&mut room, format_args!("{source}"));
+            if self.as_str().ends_with(said.as_str()) {
+                continue;
+            }
+            if fmt::Write::write_fmt(self, format_args!(": {}", said.as_str())).is_err() {
+                return;
+            }
+        }
     }
 
     /// Appends a text, of which there must be room for all.

@@ -1,16 +1,35 @@
 //! The values of typed events: what may be given, and how it is written.
 
 use crate::cursor::Cursor;
+use crate::limits::Limits;
 use crate::site::Types;
 use crate::strings::{self, Lookup};
+use crate::text::{StackText, TextRoom};
 use crate::writer::{Inside, MAX_RECORD};
-use lookback_snapshot::wire::{Kind, MAX_TEXT, MAX_VARINT, ValueType};
+use lookback_snapshot::wire::{Kind, MAX_VARINT, ValueType, zigzag_wide};
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::num::{NonZero, Wrapping};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A value of a field of [`event!`](crate::event): integers up to 64 bits, floats, `bool`, strings,
-/// and references to them.
+/// A value of a field of [`event!`](crate::event): what `tracing` takes, and some more.
+///
+/// * Bytes (`[u8]`), in hexadecimal.
+/// * Integers of all widths, `NonZero`, `Wrapping`; floats; `bool`; `char`.
+/// * Texts: `str`, `String`, `Box<str>`, `Arc<str>`, `Rc<str>`, `Cow<str>`, [`fmt::Arguments`].
+/// * [`Duration`], which keeps its unit.
+/// * Errors, as `&dyn Error`: with their sources, `a: b: c`.
+/// * `Option` of any of these: of `None` the field is not there.
+/// * References to and boxes of any of these.
+///
+/// Of all else the `Debug` or `Display` form can be recorded: `?value`, `%value`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be recorded as it is",
-    note = "integers up to 64 bits, floats, `bool` and strings can; format anything else"
+    note = "numbers, `bool`, texts, `Duration`, `&dyn Error` and `Option`s of them can; of anything \
+            else record its `Debug` or `Display` form: `?value`, `%value`"
 )]
 pub trait Value {
     /// How it is written.
@@ -94,6 +113,55 @@ value!(Float, Float, 8, (self, cursor) cursor.bytes(&self.0.to_le_bytes());
     f32 => f64::from, f64 => f64::from);
 value!(Flag, Bool, 1, (self, cursor) cursor.byte(u8::from(self.0)); bool => |v| v);
 
+#[doc(hidden)]
+pub struct Wide(u128);
+#[doc(hidden)]
+pub struct WideSigned(i128);
+#[doc(hidden)]
+pub struct Elapsed(Duration);
+
+/// Puts a number of 128 bits: its low half, its high half.
+///
+/// # Safety
+/// There must be room for two numbers.
+#[inline(always)]
+pub(crate) unsafe fn put_wide(cursor: &mut Cursor, value: u128) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cursor.number(value as u64);
+        cursor.number((value >> 64) as u64);
+    }
+}
+
+/// Puts a signed number of 128 bits.
+///
+/// # Safety
+/// There must be room for two numbers.
+#[inline(always)]
+pub(crate) unsafe fn put_wide_signed(cursor: &mut Cursor, value: i128) {
+    // SAFETY: as the caller promises.
+    unsafe { put_wide(cursor, zigzag_wide(value)) };
+}
+
+/// Puts a length of time: seconds, nanoseconds.
+///
+/// # Safety
+/// There must be room for two numbers.
+#[inline(always)]
+pub(crate) unsafe fn put_duration(cursor: &mut Cursor, value: Duration) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cursor.number(value.as_secs());
+        cursor.number(u64::from(value.subsec_nanos()));
+    }
+}
+
+value!(Wide, Wide, 2 * MAX_VARINT, (self, cursor) put_wide(cursor, self.0); u128 => |v| v);
+value!(WideSigned, WideSigned, 2 * MAX_VARINT, (self, cursor) put_wide_signed(cursor, self.0);
+    i128 => |v| v);
+value!(Elapsed, Duration, 2 * MAX_VARINT, (self, cursor) put_duration(cursor, self.0);
+    Duration => |v| v);
+
 macro_rules! number {
     ($kind:ident: $($type:ty),*) => {
         $(impl Number for $type { const KIND: Kind = Kind::$kind; })*
@@ -103,7 +171,24 @@ number!(CounterUnsigned: u8, u16, u32, u64, usize);
 number!(CounterSigned: i8, i16, i32, i64, isize);
 number!(CounterFloat: f32, f64);
 
-impl<T: Value + ?Sized> Value for &T {
+/// Values that are recorded as what they lead to.
+macro_rules! pointer {
+    ($($type:ty),*) => {$(
+        impl<T: Value + ?Sized> Value for $type {
+            type Encoded<'a>
+                = T::Encoded<'a>
+            where
+                Self: 'a;
+            #[inline(always)]
+            fn encoded(&self) -> T::Encoded<'_> {
+                (**self).encoded()
+            }
+        }
+    )*};
+}
+pointer!(&T, &mut T, Box<T>, Rc<T>, Arc<T>);
+
+impl<T: Value + ToOwned + ?Sized> Value for Cow<'_, T> {
     type Encoded<'a>
         = T::Encoded<'a>
     where
@@ -114,8 +199,84 @@ impl<T: Value + ?Sized> Value for &T {
     }
 }
 
+impl<T: Value> Value for Wrapping<T> {
+    type Encoded<'a>
+        = T::Encoded<'a>
+    where
+        Self: 'a;
+    #[inline(always)]
+    fn encoded(&self) -> T::Encoded<'_> {
+        self.0.encoded()
+    }
+}
+
+/// Numbers that are never zero.
+macro_rules! non_zero {
+    ($($type:ty as $encoded:ident),*) => {$(
+        impl Value for NonZero<$type> {
+            type Encoded<'a> = $encoded;
+            #[inline(always)]
+            fn encoded(&self) -> $encoded {
+                self.get().encoded()
+            }
+        }
+    )*};
+}
+non_zero!(u8 as Unsigned, u16 as Unsigned, u32 as Unsigned, u64 as Unsigned, usize as Unsigned,
+    i8 as Signed, i16 as Signed, i32 as Signed, i64 as Signed, isize as Signed,
+    u128 as Wide, i128 as WideSigned);
+
 impl<T: Number> Number for &T {
     const KIND: Kind = T::KIND;
+}
+
+/// A value, or none.
+#[doc(hidden)]
+pub struct Maybe<E>(Option<E>);
+
+impl<T: Value> Value for Option<T> {
+    type Encoded<'a>
+        = Maybe<T::Encoded<'a>>
+    where
+        Self: 'a;
+    #[inline(always)]
+    fn encoded(&self) -> Maybe<T::Encoded<'_>> {
+        Maybe(self.as_ref().map(Value::encoded))
+    }
+}
+
+impl<E: Encode> Encode for Maybe<E> {
+    const TYPE: ValueType = ValueType::Any;
+    const TEXTS: usize = E::TEXTS;
+
+    #[inline(always)]
+    fn resolve(&mut self, inside: Inside) {
+        if let Some(value) = &mut self.0 {
+            value.resolve(inside);
+        }
+    }
+
+    #[inline(always)]
+    fn size(&self, limit: usize) -> usize {
+        1 + self.0.as_ref().map_or(0, |value| value.size(limit))
+    }
+
+    #[inline(always)]
+    unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match &self.0 {
+                None => cursor.byte(0),
+                Some(value) => {
+                    // One that says itself what it is needs it said once.
+                    if !matches!(E::TYPE, ValueType::Any) {
+                        cursor.byte(E::TYPE as u8);
+                    }
+                    value.put(cursor, limit);
+                }
+            }
+        }
+    }
 }
 
 /// A text, as it stands or by reference.
@@ -152,13 +313,14 @@ impl Encode for Text<'_> {
             Lookup::Id(id) => id,
             Lookup::Inline => 0,
             Lookup::Define(claim) => {
+                let limit = Limits::now().text;
                 let defined = inside.next_id().and_then(|id| {
-                    let size = 2 * MAX_VARINT + self.text.len();
+                    let size = 2 * MAX_VARINT + self.text.len().min(limit);
                     inside.record(Kind::String, size, |cursor| {
                         // SAFETY: as large as asked for.
                         unsafe {
                             cursor.number(u64::from(id));
-                            cursor.text(self.text, MAX_TEXT);
+                            cursor.text(self.text, limit);
                         }
                     })?;
                     Ok(id)
@@ -186,6 +348,136 @@ impl Encode for Text<'_> {
     }
 }
 
+/// A text that is formatted for the trace, or what an error says of itself.
+#[doc(hidden)]
+pub struct Formatted<const IS_ERROR: bool> {
+    room: TextRoom,
+    length: usize,
+    id: u32,
+}
+
+impl<const IS_ERROR: bool> Formatted<IS_ERROR> {
+    fn new(format: impl FnOnce(&mut StackText<'_>)) -> Self {
+        let mut formatted = Self { room: TextRoom::new(), length: 0, id: 0 };
+        let mut text = StackText::new(&mut formatted.room);
+        format(&mut text);
+        formatted.length = text.as_str().len();
+        formatted
+    }
+
+    fn of(arguments: fmt::Arguments<'_>) -> Self {
+        // An error means that it is full, or that the user's code gave up: what there is, stands.
+        Self::new(|text| {
+            let _ = fmt::Write::write_fmt(text, arguments);
+        })
+    }
+
+    fn as_str(&self) -> &str {
+        // SAFETY: that is the text that was formatted.
+        unsafe { self.room.text(self.length) }
+    }
+}
+
+impl<const IS_ERROR: bool> Encode for Formatted<IS_ERROR> {
+    const TYPE: ValueType = if IS_ERROR { ValueType::Error } else { ValueType::Text };
+    const TEXTS: usize = 1;
+
+    fn resolve(&mut self, inside: Inside) {
+        let mut text = self.as_str().encoded();
+        text.resolve(inside);
+        self.id = text.id;
+    }
+
+    fn size(&self, limit: usize) -> usize {
+        MAX_VARINT + self.length.min(limit)
+    }
+
+    unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
+        let text = Text { text: self.as_str(), hash: 0, id: self.id };
+        // SAFETY: as the caller promises.
+        unsafe { text.put(cursor, limit) };
+    }
+}
+
+impl Value for fmt::Arguments<'_> {
+    type Encoded<'a>
+        = Formatted<false>
+    where
+        Self: 'a;
+    fn encoded(&self) -> Formatted<false> {
+        Formatted::of(*self)
+    }
+}
+
+/// Bytes, in hexadecimal.
+impl Value for [u8] {
+    type Encoded<'a> = Formatted<false>;
+    fn encoded(&self) -> Formatted<false> {
+        Formatted::new(|text| {
+            let _ = fmt::Write::write_str(text, "[");
+            for (at, byte) in self.iter().enumerate() {
+                let space = if at > 0 { " " } else { "" };
+                if fmt::Write::write_fmt(text, format_args!("{space}{byte:02x}")).is_err() {
+                    return;
+                }
+            }
+            let _ = fmt::Write::write_str(text, "]");
+        })
+    }
+}
+
+impl Value for char {
+    type Encoded<'a> = Formatted<false>;
+    fn encoded(&self) -> Formatted<false> {
+        Formatted::of(format_args!("{self}"))
+    }
+}
+
+macro_rules! error {
+    ($($type:ty),*) => {
+        $(impl Value for $type {
+            type Encoded<'a> = Formatted<true> where Self: 'a;
+            fn encoded(&self) -> Formatted<true> {
+                Formatted::new(|text| text.write_error(self))
+            }
+        })*
+    };
+}
+error!(dyn Error + 'static, dyn Error + Send + 'static, dyn Error + Sync + 'static,
+    dyn Error + Send + Sync + 'static);
+
+/// The `Display` form of a value; for the macros.
+#[doc(hidden)]
+pub fn display<T: fmt::Display + ?Sized>(value: &T) -> DisplayForm<'_, T> {
+    DisplayForm(value)
+}
+
+/// The `Debug` form of a value; for the macros.
+#[doc(hidden)]
+pub fn debug<T: fmt::Debug + ?Sized>(value: &T) -> DebugForm<'_, T> {
+    DebugForm(value)
+}
+
+#[doc(hidden)]
+pub struct DisplayForm<'v, T: ?Sized>(&'v T);
+#[doc(hidden)]
+pub struct DebugForm<'v, T: ?Sized>(&'v T);
+
+macro_rules! form {
+    ($($type:ident: $bound:ident $format:literal),*) => {$(
+        impl<T: fmt::$bound + ?Sized> Value for $type<'_, T> {
+            type Encoded<'a>
+                = Formatted<false>
+            where
+                Self: 'a;
+            fn encoded(&self) -> Formatted<false> {
+                Formatted::of(format_args!($format, self.0))
+            }
+        }
+    )*};
+}
+form!(DisplayForm: Display "{}", DebugForm: Debug "{:?}");
+
 /// The values of one event: a tuple of values that are ready to be written.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(message = "an event has at most twelve fields")]
@@ -201,9 +493,10 @@ pub trait Values {
 }
 
 /// How many bytes each of so many texts may have, for the record to stay within its bound.
-const fn share(texts: usize) -> usize {
+#[inline(always)]
+fn share(texts: usize) -> usize {
     let all = MAX_RECORD - 512;
-    if texts == 0 || all / texts > MAX_TEXT { MAX_TEXT } else { all / texts }
+    all.checked_div(texts).map_or(0, |each| each.min(Limits::now().text))
 }
 
 macro_rules! values {

@@ -64,7 +64,13 @@ fn the_page_has_every_code() {
         (ValueType::Bool, "bool"),
         (ValueType::Text, "text"),
         (ValueType::Error, "error"),
+        (ValueType::Any, "any"),
+        (ValueType::Wide, "wide"),
+        (ValueType::WideSigned, "wide_signed"),
+        (ValueType::Duration, "duration"),
+        (ValueType::Omitted, "omitted"),
     ];
+    assert_eq!(types.map(|(kind, _)| kind), ValueType::ALL);
     for (kind, name) in types {
         assert_said(&format!("| {} | {name} |", kind as u8));
     }

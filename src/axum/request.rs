@@ -99,7 +99,7 @@ impl Recorded {
 
     /// There will be no response, because the service failed. To be called inside the span.
     pub(super) fn failed(&self, error: &impl Display) {
-        self.record(|fields| fields.error(ERROR, format_args!("{error}")));
+        self.record(|fields| fields.failure(ERROR, format_args!("{error}")));
         if let Some(armed) = &self.settings.server_error {
             self.fire(armed, format_args!("{error}"));
         }

@@ -23,7 +23,8 @@ pub(super) fn metadata_of(site: &Site) -> Option<&'static Metadata<'static>> {
 
 #[cold]
 fn make(metadata: &'static Metadata<'static>) -> Site {
-    let names: Vec<&'static str> = metadata.fields().iter().map(|field| field.name()).collect();
+    let names: Vec<&'static str> =
+        metadata.fields().iter().map(|field| plain(field.name())).collect();
     let secrets = names.iter().enumerate().take(64);
     let secrets = secrets.fold(0, |mask, (index, name)| mask | u64::from(is_secret(name)) << index);
     let place = (metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
@@ -32,6 +33,17 @@ fn make(metadata: &'static Metadata<'static>) -> Site {
     let names = Box::leak(names.into_boxed_slice());
     Site::of_callsite(metadata.name(), names, place, metadata.target(), level)
         .with_mark(secrets, metadata)
+}
+
+/// The name of a field without the marks of raw identifiers: of `r#type` it is `type`.
+fn plain(name: &'static str) -> &'static str {
+    let is_raw = |part: &str| part.starts_with("r#");
+    if !name.split('.').any(is_raw) {
+        return name;
+    }
+    let parts = name.split('.').map(|part| part.strip_prefix("r#").unwrap_or(part));
+    // As a callsite, it is there for ever, once.
+    Box::leak(parts.collect::<Vec<_>>().join(".").into_boxed_str())
 }
 
 pub(super) fn level_of(level: tracing_core::Level) -> Level {

@@ -14,6 +14,8 @@ pub(super) struct Values<'a> {
     redaction: &'a Redaction,
     /// The site's mark: which fields are secrets.
     secrets: u64,
+    /// How many fields have names in the site's definition.
+    named: usize,
     /// The fields of `log`'s records that say what the metadata says, too, are left out.
     is_log: bool,
 }
@@ -26,6 +28,7 @@ impl<'a> Values<'a> {
             message: None,
             redaction,
             secrets: site.mark(),
+            named: site.named_fields(),
             is_log: false,
         }
     }
@@ -43,6 +46,7 @@ impl<'a> Values<'a> {
             message: Some(message),
             redaction,
             secrets: site.mark(),
+            named: site.named_fields(),
             is_log,
         }
     }
@@ -54,6 +58,10 @@ impl<'a> Values<'a> {
             return None;
         }
         let index = field.index();
+        if index >= self.named {
+            self.fields.omit(index);
+            return None;
+        }
         let is_secret = index < 64 && self.secrets >> index & 1 != 0;
         if self.redaction.covers(field.name(), is_secret) {
             self.fields.text(index, REDACTED);
@@ -93,6 +101,18 @@ impl Visit for Values<'_> {
         }
     }
 
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        if let Some(index) = self.index(field) {
+            self.fields.wide(index, value);
+        }
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        if let Some(index) = self.index(field) {
+            self.fields.wide_signed(index, value);
+        }
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         if let Some(index) = self.index(field) {
             self.fields.flag(index, value);
@@ -109,7 +129,7 @@ impl Visit for Values<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         if let Some(index) = self.index(field) {
-            self.fields.error(index, format_args!("{value}"));
+            self.fields.error(index, value);
         }
     }
 

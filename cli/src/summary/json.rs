@@ -442,6 +442,7 @@ fn counters(report: &Report) -> Value {
     json!({
         "counters": counters.collect::<Vec<_>>(),
         "others": report.counters.table.others,
+        "not_finite": report.counters.table.not_finite,
     })
 }
 
@@ -474,6 +475,7 @@ pub fn left_out(left_out: &LeftOut) -> Value {
     json!({
         "statuses": left_out.statuses,
         "texts": left_out.texts,
+        "omitted_fields": left_out.omitted_fields,
         "fields": left_out.fields,
         "deeper": left_out.deeper,
     })

@@ -139,6 +139,7 @@ impl Shared {
             recorded: advancer.recorded(),
             reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
             lost: self.lost(),
+            omitted_fields: crate::fields::omitted(),
             generation,
             generations: generation + 1 - ring.oldest.load(Ordering::Acquire).min(generation),
             bytes: head.saturating_sub(tail),

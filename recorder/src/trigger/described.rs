@@ -2,59 +2,61 @@
 
 #![forbid(unsafe_code)]
 
-use lookback_snapshot::wire::{ValueType, get_varint, unzigzag};
+use crate::given::{Given, Values};
+use lookback_snapshot::wire::{ValueType, get_varint, unzigzag, unzigzag_wide};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// How long a reason may become by its fields.
 const MOST: usize = 512;
 
-/// Each field that `bytes` hold, as ` name=value`; what cannot be read ends it.
-pub(crate) fn fields<'a>(name: impl Fn(usize) -> &'a str, mut bytes: &[u8]) -> String {
+/// Each field that `bytes` hold, as ` name=value`, and how many more there were; what cannot be read
+/// ends it.
+pub(crate) fn fields<'a>(name: impl Fn(usize) -> &'a str, bytes: &[u8]) -> String {
     let mut out = String::new();
-    while out.len() < MOST
-        && let Some(rest) = field(&name, bytes, &mut out)
-    {
-        bytes = rest;
+    let mut more = 0_usize;
+    for given in Values(bytes) {
+        if given.kind == ValueType::Omitted || out.len() >= MOST {
+            more += 1;
+            continue;
+        }
+        let Ok(index) = usize::try_from(given.index) else { break };
+        let _ = write!(out, " {}=", name(index));
+        if value(&given, &mut out).is_none() {
+            break;
+        }
+    }
+    match more {
+        0 => {}
+        1 => out += " and 1 field more",
+        more => drop(write!(out, " and {more} fields more")),
     }
     out
 }
 
-fn field<'a, 'b>(
-    name: &impl Fn(usize) -> &'a str,
-    bytes: &'b [u8],
-    out: &mut String,
-) -> Option<&'b [u8]> {
-    let (head, used) = get_varint(bytes)?;
-    let mut rest = &bytes[used..];
-    let kind = ValueType::from_code((head & 7) as u8)?;
-    let _ = write!(out, " {}=", name(usize::try_from(head >> 3).ok()?));
-    let mut number = || {
-        let (value, used) = get_varint(rest)?;
-        rest = rest.get(used..)?;
-        Some(value)
-    };
-    let _ = match kind {
-        ValueType::Unsigned => write!(out, "{}", number()?),
-        ValueType::Signed => write!(out, "{}", unzigzag(number()?)),
-        ValueType::Float => {
-            let (value, after) = rest.split_first_chunk()?;
-            rest = after;
-            write!(out, "{}", f64::from_le_bytes(*value))
-        }
-        ValueType::Bool => {
-            let (value, after) = rest.split_first()?;
-            rest = after;
-            write!(out, "{}", *value != 0)
-        }
+fn value(given: &Given<'_>, out: &mut String) -> Option<()> {
+    let bytes = given.value;
+    let (first, used) = get_varint(bytes).unwrap_or_default();
+    let second = || get_varint(&bytes[used..]).map(|(second, _)| second);
+    let wide = || Some(u128::from(first) | u128::from(second()?) << 64);
+    let _ = match given.kind {
+        ValueType::Unsigned => write!(out, "{first}"),
+        ValueType::Signed => write!(out, "{}", unzigzag(first)),
+        ValueType::Float => write!(out, "{}", f64::from_le_bytes(*bytes.first_chunk()?)),
+        ValueType::Bool => write!(out, "{}", *bytes.first()? != 0),
         ValueType::Text | ValueType::Error => {
-            let head = number()?;
-            let (text, after) = rest.split_at_checked(usize::try_from(head >> 2).ok()?)?;
-            rest = after;
-            let text = std::str::from_utf8(text).ok()?;
-            write!(out, "{}{}", text, if head & 2 == 0 { "" } else { "…" })
+            let (text, is_cut) = given.text()?;
+            write!(out, "{text}{}", if is_cut { "…" } else { "" })
         }
+        ValueType::Wide => write!(out, "{}", wide()?),
+        ValueType::WideSigned => write!(out, "{}", unzigzag_wide(wide()?)),
+        ValueType::Duration => {
+            let nanos = u32::try_from(second()?).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+            write!(out, "{:?}", Duration::new(first, nanos))
+        }
+        ValueType::Any | ValueType::Omitted => return None,
     };
-    Some(rest)
+    Some(())
 }
 
 #[cfg(test)]
@@ -70,10 +72,19 @@ mod tests {
         fields.float(2, 1.5);
         fields.flag(0, true);
         fields.text(1, "café");
-        fields.error(2, format_args!("no {}", "route"));
+        fields.error(2, &std::fmt::Error);
+        fields.wide(0, u128::MAX);
+        fields.wide_signed(1, i128::MIN);
+        fields.duration(2, std::time::Duration::from_micros(1500));
+        fields.omit(1);
         let name = |index: usize| ["a", "b", "c"][index];
         let words = super::fields(name, fields.bytes());
-        assert_eq!(words, " a=300 b=-5 c=1.5 a=true b=café c=no route");
+        assert_eq!(words, format!(
+            " a=300 b=-5 c=1.5 a=true b=café c={} a={} b={} c=1.5ms and 1 field more",
+            std::fmt::Error,
+            u128::MAX,
+            i128::MIN,
+        ));
         for length in 0..fields.bytes().len() {
             let _ = super::fields(name, &fields.bytes()[..length]);
         }

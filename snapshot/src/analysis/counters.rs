@@ -6,6 +6,7 @@ use super::scribe::Scribe;
 use super::{Moment, Section};
 use crate::read::Value;
 use crate::wire::Nanos;
+use crate::words::counted;
 
 const MOST_NAMES: usize = 1024;
 
@@ -17,6 +18,8 @@ pub struct Counters {
     pub counters: Vec<CounterRange>,
     /// Samples of further counters, which were not looked at.
     pub others: u64,
+    /// Samples that are no finite numbers, which are in no range.
+    pub not_finite: u64,
 }
 
 /// One counter. Values are as `f64`: those beyond 2^53 are rounded.
@@ -48,6 +51,8 @@ pub struct CounterRange {
 pub(super) struct CounterWatch {
     counters: Map<Name, Range>,
     others: u64,
+    /// Samples that are no finite numbers.
+    not_finite: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +71,10 @@ impl CounterWatch {
             Value::Unsigned(value) => value as f64,
             Value::Signed(value) => value as f64,
             Value::Float(value) if value.is_finite() => value,
-            _ => return,
+            _ => {
+                self.not_finite += 1;
+                return;
+            }
         };
         if self.counters.len() >= MOST_NAMES && !self.counters.contains_key(&name) {
             self.others += 1;
@@ -100,10 +108,23 @@ impl CounterWatch {
         });
         let mut counters: Vec<_> = counters.collect();
         counters.sort_by(|a, b| a.name.cmp(&b.name));
+        let not_finite = self.not_finite;
+        let unknown = (not_finite > 0).then(|| {
+            let samples = counted(not_finite, "sample");
+            let are = if not_finite == 1 {
+                "is no finite number (NaN,"
+            } else {
+                "are no finite numbers (NaN,"
+            };
+            format!("{samples} of counters {are} infinite), and not in their ranges")
+        });
+        if let (true, Some(unknown)) = (counters.is_empty(), &unknown) {
+            return Section::nothing(unknown.clone());
+        }
         if counters.is_empty() {
             return Section::nothing("no counter is recorded: `lookback::counter!` samples one");
         }
-        let table = Counters { counters, others: self.others };
-        Section { table, ..Section::default() }
+        let table = Counters { counters, others: self.others, not_finite };
+        Section { table, not_assessed: unknown.into_iter().collect(), ..Section::default() }
     }
 }

@@ -4,7 +4,7 @@
 //! restates: these are no events, and who is told "none lost" takes all to be there. So they are counted,
 //! for every command to say.
 
-use crate::read::{DecodedGeneration, Event, EventKind, GenerationInfo, Value};
+use crate::read::{DecodedGeneration, Event, EventKind, GenerationInfo, SpanStatus, Value};
 use crate::words::counted;
 
 /// See the module.
@@ -23,8 +23,10 @@ pub struct LeftOut {
     pub statuses: u64,
     /// Texts that were cut.
     pub texts: u64,
-    /// Spans that were open when the snapshot, or what follows a gap, begins, and whose fields there was
-    /// no room for.
+    /// Fields of spans and messages that had values for which there was no room.
+    pub omitted_fields: u64,
+    /// Spans that were open when the snapshot, or what follows a gap, begins, and of whose fields there was
+    /// no room for all.
     pub fields: u64,
     /// Regions and spans that threads were inside of then, deeper than is restated.
     pub deeper: u64,
@@ -51,7 +53,7 @@ impl LeftOut {
 
     /// What is known when the snapshot begins, or begins again behind a gap.
     pub fn begin(&mut self, generation: &DecodedGeneration) {
-        self.fields += generation.spans().filter(|span| span.is_bare()).count() as u64;
+        self.fields += generation.spans().filter(SpanStatus::is_part).count() as u64;
         for state in generation.statuses() {
             let deeper = state.deeper().saturating_add(state.spans_deeper());
             self.deeper = self.deeper.saturating_add(deeper);
@@ -74,6 +76,7 @@ impl LeftOut {
                 _ => false,
             });
             self.texts += cut.count() as u64;
+            self.omitted_fields += event.omitted_fields().count() as u64;
         }
     }
 
@@ -92,7 +95,8 @@ impl LeftOut {
         };
         say(self.statuses, "status", "for want of room");
         say(self.texts, "text", "cut");
-        say(self.fields, "span", "open since before and without fields");
+        say(self.omitted_fields, "field", "of spans and messages for want of room");
+        say(self.fields, "span", "open since before and without all of their fields");
         say(self.deeper, "level", "of regions or spans deeper than is restated");
         words
     }
@@ -105,13 +109,14 @@ mod tests {
     #[test]
     fn each_kind_is_told_in_its_words() {
         assert!(LeftOut::default().is_nothing() && LeftOut::default().words().is_empty());
-        let left_out = LeftOut { statuses: 51, texts: 1, fields: 2, deeper: 0 };
+        let left_out = LeftOut { statuses: 51, texts: 1, omitted_fields: 3, fields: 2, deeper: 0 };
         assert_eq!(
             left_out.words(),
             [
                 "51 statuses for want of room",
                 "1 text cut",
-                "2 spans open since before and without fields"
+                "3 fields of spans and messages for want of room",
+                "2 spans open since before and without all of their fields"
             ]
         );
     }

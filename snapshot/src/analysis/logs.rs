@@ -3,9 +3,9 @@
 use super::names::Name;
 use super::scribe::Scribe;
 use super::state::{Label, World};
-use super::step::{Step, fields};
+use super::step::{Step, list, shown};
 use super::{Moment, Section, SpanRef, TaskRef, ThreadRef};
-use crate::read::{EventKind, Level, Value};
+use crate::read::{EventKind, Level};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,13 +70,14 @@ impl LogWatch {
         *self.levels.entry(level.name()).or_default() += 1;
         let name = |task: TaskId| world.tasks.get(&task).map_or(Name::default(), |t| t.name);
         let label = |span: SpanId| world.spans.get(&span).map(|span| span.label.clone());
-        let own = |(name, _): &(&str, Value<'_>)| *name != "level" && *name != "message";
+        // The first two are the level and the message.
+        let fields = step.event.map(|event| list(event.fields().skip(2), event.omitted_fields()));
         let kept = Kept {
             at: step.at,
             level,
             category: step.name.to_owned(),
             message: message.text.to_owned(),
-            fields: step.event.map_or(String::new(), |event| fields(event.fields().filter(own))),
+            fields: fields.map_or_else(String::new, |fields| shown(&fields)),
             thread: step.thread,
             task: step.task.map(|task| (task, name(task))),
             span: step.span.and_then(label),

@@ -3,6 +3,7 @@
 use super::length::Length;
 use super::names::Name;
 use super::state::{Blocker, Chain, Label, World};
+use super::step::shown;
 use super::{BlockerRef, Evidence, Moment, SpanRef, TaskRef, ThreadRef, WakeRef};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 
@@ -32,7 +33,7 @@ impl Scribe<'_> {
     }
 
     pub(super) fn span(&self, label: &Label) -> SpanRef {
-        let (span, fields) = (label.span, label.fields.to_string());
+        let (span, fields) = (label.span, shown(&label.fields));
         SpanRef { span, name: self.text(label.name), fields }
     }
 

@@ -43,11 +43,11 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Its fields, as a short text.
+    /// Its fields, as a list.
     pub(super) fn fields(&self) -> String {
         match self.event {
-            Some(event) => fields(event.fields()),
-            None => fields(self.given.iter().copied()),
+            Some(event) => list(event.fields(), event.omitted_fields()),
+            None => list(self.given.iter().copied(), std::iter::empty()),
         }
     }
 
@@ -60,20 +60,91 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Fields as `name=value name=value`, at most so many characters of them.
-pub(super) fn fields<'a>(fields: impl Iterator<Item = (&'a str, Value<'a>)>) -> String {
-    const MOST: usize = 120;
+/// Stands between two fields of a list. In a value it would be escaped.
+const BETWEEN: char = '\u{1f}';
+/// So many bytes of the fields are shown.
+const MOST: usize = 120;
+
+/// Fields as `name=value`, those of which there was no room for the value as `name=…`. So many of them as
+/// may ever be shown, with what can be [shown](shown) or [changed](changed) of them between them.
+pub(super) fn list<'a>(
+    fields: impl Iterator<Item = (&'a str, Value<'a>)>,
+    omitted: impl Iterator<Item = &'a str>,
+) -> String {
     let mut out = String::new();
     for (name, value) in fields {
-        let space = if out.is_empty() { "" } else { " " };
+        let (Value::Text(text) | Value::Error(text)) = value else {
+            add(&mut out, format_args!("{name}={value}"));
+            continue;
+        };
+        let mark = if text.cut { "…" } else { "" };
+        let short = &text[..text.floor_char_boundary(4 * MOST)];
+        add(&mut out, format_args!("{name}={}{mark}", short.replace(BETWEEN, " ")));
+    }
+    omitted.for_each(|name| add(&mut out, format_args!("{name}=…")));
+    out
+}
+
+fn add(out: &mut String, field: std::fmt::Arguments<'_>) {
+    // Of more than can ever be shown there is no need.
+    if out.len() < 16 * MOST {
+        if !out.is_empty() {
+            out.push(BETWEEN);
+        }
         // Writing to a text does not fail.
-        let _ = write!(out, "{space}{name}={value}");
-        if out.len() > MOST {
-            let cut = (0..=MOST).rev().find(|at| out.is_char_boundary(*at)).unwrap_or(0);
-            out.truncate(cut);
-            out.push('…');
-            break;
+        let _ = out.write_fmt(field);
+    }
+}
+
+/// A list of fields after those of `later` became known: of each field the last value.
+pub(super) fn changed(list: &str, later: &str) -> String {
+    let name = |field: &str| field.split_once('=').map_or(0, |(name, _)| name.len() + 1);
+    let mut out = String::new();
+    for field in list.split(BETWEEN).filter(|field| !field.is_empty()) {
+        let front = &field[..name(field)];
+        let last = later.split(BETWEEN).rfind(|later| later.starts_with(front));
+        add(&mut out, format_args!("{}", last.unwrap_or(field)));
+    }
+    for field in later.split(BETWEEN).filter(|field| !field.is_empty()) {
+        let front = &field[..name(field)];
+        if !list.split(BETWEEN).any(|known| known.starts_with(front)) {
+            add(&mut out, format_args!("{field}"));
         }
     }
     out
+}
+
+/// What is shown of a list: `name=value name=value`, at most so many bytes of it.
+pub(super) fn shown(list: &str) -> String {
+    let mut out = list.replace(BETWEEN, " ");
+    if out.len() > MOST {
+        out.truncate(out.floor_char_boundary(MOST));
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::Text;
+
+    #[test]
+    fn the_last_value_of_a_field_is_shown_and_what_is_missing_is_marked() {
+        let text = |text, cut| Value::Text(Text { text, cut });
+        let began = [("path", text("/a b", false)), ("status", Value::Unsigned(0))];
+        let began = list(began.into_iter(), ["body"].into_iter());
+        assert_eq!(shown(&began), "path=/a b status=0 body=…");
+        let late = list(
+            [("status", Value::Unsigned(503)), ("why", text("full", true))].into_iter(),
+            [].into_iter(),
+        );
+        let both = changed(&began, &late);
+        assert_eq!(shown(&both), "path=/a b status=503 body=… why=full…");
+        assert_eq!(shown(&changed("", &late)), "status=503 why=full…");
+        assert_eq!(
+            shown(&list([("a", text(&"ü".repeat(200), false))].into_iter(), [].into_iter())).len(),
+            120 + 3 - 0
+        );
+    }
 }

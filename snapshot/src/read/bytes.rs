@@ -2,6 +2,7 @@
 
 use super::tables::Tables;
 use crate::wire::{Argument, MAX_TEXT, ValueType, get_varint, unzigzag};
+use std::time::Duration;
 
 /// A text as it stands in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ impl Span {
 pub(super) type Fault = &'static str;
 
 const CUT_OFF: Fault = "a record is cut off";
+const NO_TYPE: Fault = "a field has a type that no version has";
 
 /// See the module. Never reads at or behind `end`.
 #[derive(Clone, Copy)]
@@ -134,14 +136,56 @@ impl<'a> Bytes<'a> {
             ValueType::Float => self.skip(8),
             ValueType::Bool => self.skip(1),
             ValueType::Text | ValueType::Error => self.text().map(drop),
+            ValueType::Wide | ValueType::WideSigned | ValueType::Duration => {
+                self.number()?;
+                self.number().map(drop)
+            }
+            ValueType::Any => match self.any()? {
+                Some(kind) => self.skip_value(kind),
+                None => Ok(()),
+            },
+            ValueType::Omitted => Ok(()),
         }
+    }
+
+    /// The type of a value that says it itself; `None` if there is no value.
+    pub(super) fn any(&mut self) -> Result<Option<ValueType>, Fault> {
+        match self.byte()? {
+            0 => Ok(None),
+            code => match ValueType::from_code(code) {
+                None | Some(ValueType::Any | ValueType::Omitted) => Err(NO_TYPE),
+                kind => Ok(kind),
+            },
+        }
+    }
+
+    /// The type of the value to come, in a field of this type; `None` if there is none.
+    pub(super) fn kind(&mut self, kind: ValueType) -> Option<ValueType> {
+        if kind == ValueType::Any { self.any().ok()? } else { Some(kind) }
     }
 
     /// The front of a given value: which of the callsite's fields it is of, and its type.
     pub(super) fn given(&mut self) -> Result<(u64, ValueType), Fault> {
         let tag = self.number()?;
-        let kind = ValueType::from_code((tag & 7) as u8);
-        Ok((tag >> 3, kind.ok_or("a field has a type that no version has")?))
+        let kind = match ValueType::from_code((tag & 7) as u8) {
+            Some(ValueType::Any) => {
+                ValueType::from_code(self.byte()?).filter(|kind| *kind as u8 > ValueType::Any as u8)
+            }
+            kind => kind,
+        };
+        Ok((tag >> 3, kind.ok_or(NO_TYPE)?))
+    }
+
+    pub(super) fn wide(&mut self) -> Result<u128, Fault> {
+        Ok(u128::from(self.number()?) | u128::from(self.number()?) << 64)
+    }
+
+    pub(super) fn duration(&mut self) -> Result<Duration, Fault> {
+        let (seconds, nanos) = (self.number()?, self.number()?);
+        match u32::try_from(nanos) {
+            Ok(nanos) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+            _ => Err("a length of time has a second or more in its nanoseconds"),
+        }
     }
 
     /// Steps over the given values of a span or a message.
@@ -163,7 +207,8 @@ impl<'a> Bytes<'a> {
     }
 
     pub(super) fn value_type(&mut self) -> Result<ValueType, Fault> {
-        ValueType::from_code(self.byte()?).ok_or("a field has a type that no version has")
+        let kind = ValueType::from_code(self.byte()?);
+        kind.filter(|kind| *kind != ValueType::Omitted).ok_or(NO_TYPE)
     }
 
     /// Pairs of numbers; at most as many as there are bytes for.

@@ -1,7 +1,7 @@
 //! An event, as users see it.
 
 use super::bytes::{Bytes, TextAt};
-use super::fields::{Fields, Rest};
+use super::fields::{Fields, Omitted, Rest};
 use super::generation::Contents;
 use super::mention::Mention;
 use super::spans::UNKNOWN_PARENT;
@@ -259,6 +259,27 @@ impl Event {
         Fields { of, bytes, first, rest }
     }
 
+    /// The names of the fields that had values for which there was no room when they were recorded, or
+    /// of which no room was left for the name (`?`): so many fields more there were.
+    #[must_use]
+    pub fn omitted_fields(&self) -> Omitted<'_> {
+        Omitted(match self.raw.kind() {
+            Some(
+                Kind::SpanCreate
+                | Kind::SpanCreateIn
+                | Kind::SpanRecord
+                | Kind::LogFields
+                | Kind::LogIn,
+            ) => self.fields(),
+            _ => Fields {
+                of: &self.of,
+                bytes: self.bytes(),
+                first: [None, None],
+                rest: Rest::Nothing,
+            },
+        })
+    }
+
     fn bytes(&self) -> Bytes<'_> {
         let end = self.of.blocks[self.raw.block as usize].end;
         Bytes::new(&self.of.content, self.raw.at, end)
@@ -326,9 +347,10 @@ impl Contents {
                 let _ = bytes.number();
                 let schema = self.tables.site(raw.site);
                 schema.is_some_and(|schema| {
-                    self.tables.fields(schema).iter().any(|field| match field.kind {
-                        ValueType::Text => bytes.text().is_ok_and(unknown),
-                        kind => bytes.skip_value(kind).is_err(),
+                    self.tables.fields(schema).iter().any(|field| match bytes.kind(field.kind) {
+                        Some(ValueType::Text | ValueType::Error) => bytes.text().is_ok_and(unknown),
+                        Some(kind) => bytes.skip_value(kind).is_err(),
+                        None => false,
                     })
                 })
             }
@@ -365,6 +387,8 @@ impl Contents {
                 let (index, kind) = bytes.given()?;
                 let unknown = match kind {
                     ValueType::Text | ValueType::Error => self.tables.span(bytes.text()?).is_none(),
+                    // Its callsite may have more fields than have names.
+                    ValueType::Omitted => continue,
                     kind => bytes.skip_value(kind).is_err(),
                 };
                 if unknown || index >= names {

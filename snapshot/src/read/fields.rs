@@ -4,7 +4,7 @@ use super::bytes::{Bytes, TextAt};
 use super::generation::Contents;
 use super::tables::Field;
 use super::{Text, Value};
-use crate::wire::{Argument, ValueType};
+use crate::wire::{Argument, ValueType, unzigzag_wide};
 
 /// The named values of an event or a span.
 pub struct Fields<'a> {
@@ -51,12 +51,48 @@ fn is_given_again(index: u64, mut bytes: Bytes<'_>, left: u64) -> bool {
         })
 }
 
+/// What is found in the place of a field's value.
+pub(super) enum Found<'a> {
+    Value(Value<'a>),
+    /// There is none.
+    Nothing,
+    /// There was one, but no room for it.
+    Omitted,
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = (&'a str, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(first) = self.first.iter_mut().find_map(Option::take) {
-            return Some(first);
+        loop {
+            match self.found()? {
+                (name, Found::Value(value)) => return Some((name, value)),
+                (_, Found::Nothing | Found::Omitted) => {}
+            }
+        }
+    }
+}
+
+/// The names of fields that had values for which there was no room.
+pub struct Omitted<'a>(pub(super) Fields<'a>);
+
+impl<'a> Iterator for Omitted<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        loop {
+            if let (name, Found::Omitted) = self.0.found()? {
+                return Some(name);
+            }
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The next field, and what is in its place.
+    pub(super) fn found(&mut self) -> Option<(&'a str, Found<'a>)> {
+        if let Some((name, first)) = self.first.iter_mut().find_map(Option::take) {
+            return Some((name, Found::Value(first)));
         }
         let (of, bytes) = (self.of, &mut self.bytes);
         match &mut self.rest {
@@ -65,12 +101,12 @@ impl<'a> Iterator for Fields<'a> {
                 let (field, rest) = fields.split_first()?;
                 *fields = rest;
                 let name = of.tables.text(&of.content, field.name);
-                Some((name, of.value(field.kind, bytes)?))
+                Some((name, of.found(field.kind, bytes)?))
             }
             Rest::Given(names, left) => loop {
                 *left = left.checked_sub(1)?;
                 let (index, kind) = bytes.given().ok()?;
-                let value = of.value(kind, bytes)?;
+                let value = of.found(kind, bytes)?;
                 if is_given_again(index, *bytes, *left) {
                     continue;
                 }
@@ -104,15 +140,31 @@ impl<'a> Iterator for Fields<'a> {
                         continue;
                     }
                 };
-                break Some((name, value));
+                break Some((name, Found::Value(value)));
             },
         }
     }
 }
 
 impl Contents {
+    fn found(&self, kind: ValueType, bytes: &mut Bytes<'_>) -> Option<Found<'_>> {
+        let kind = match kind {
+            ValueType::Omitted => return Some(Found::Omitted),
+            ValueType::Any => match bytes.any().ok()? {
+                None => return Some(Found::Nothing),
+                Some(kind) => kind,
+            },
+            kind => kind,
+        };
+        self.value(kind, bytes).map(Found::Value)
+    }
+
     fn value(&self, kind: ValueType, bytes: &mut Bytes<'_>) -> Option<Value<'_>> {
         Some(match kind {
+            ValueType::Wide => Value::Wide(bytes.wide().ok()?),
+            ValueType::WideSigned => Value::WideSigned(unzigzag_wide(bytes.wide().ok()?)),
+            ValueType::Duration => Value::Duration(bytes.duration().ok()?),
+            ValueType::Any | ValueType::Omitted => return None,
             ValueType::Unsigned => Value::Unsigned(bytes.number().ok()?),
             ValueType::Signed => Value::Signed(bytes.signed().ok()?),
             ValueType::Float => Value::Float(bytes.float().ok()?),

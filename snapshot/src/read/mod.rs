@@ -58,7 +58,7 @@ pub use begin::WorkerId;
 pub use error::{ReadError, Reason};
 pub use event::Event;
 pub use event_kind::EventKind;
-pub use fields::Fields;
+pub use fields::{Fields, Omitted};
 pub use generation::{DecodedGeneration, EndRecord, GenerationEvents, GenerationInfo};
 pub(crate) use last::{Contents as FrameContents, look_into};
 pub use limits::Limits;

@@ -2,7 +2,7 @@
 
 use super::begin::{SpanBegin, TaskBegin};
 use super::event::UNKNOWN;
-use super::fields::Fields;
+use super::fields::{Fields, Omitted};
 use super::generation::Contents;
 use super::spans::UNKNOWN_PARENT;
 use super::walked::State;
@@ -172,6 +172,18 @@ impl<'a> SpanStatus<'a> {
     #[must_use]
     pub fn fields(&self) -> Fields<'a> {
         Fields::given(self.of, self.begin.site, self.begin.given, &[])
+    }
+
+    /// The names of those that had values for which there was no room in the restatement.
+    #[must_use]
+    pub fn omitted_fields(&self) -> Omitted<'a> {
+        Omitted(self.fields())
+    }
+
+    /// Whether its fields are not all there as they were recorded last, for want of room.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.begin.part
     }
 
     /// Whether its fields were left out for want of room.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::time::Duration;
 
 /// A text, and whether it was cut off when it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,14 @@ pub enum Value<'a> {
     Bool(bool),
     /// A text.
     Text(Text<'a>),
-    /// What an error says of itself.
+    /// What an error says of itself, and behind that what its sources say.
     Error(Text<'a>),
+    /// An unsigned number of 128 bits.
+    Wide(u128),
+    /// A signed number of 128 bits.
+    WideSigned(i128),
+    /// A length of time.
+    Duration(Duration),
 }
 
 impl fmt::Display for Value<'_> {
@@ -52,6 +59,9 @@ impl fmt::Display for Value<'_> {
             Self::Float(value) => value.fmt(f),
             Self::Bool(value) => value.fmt(f),
             Self::Text(value) | Self::Error(value) => value.fmt(f),
+            Self::Wide(value) => value.fmt(f),
+            Self::WideSigned(value) => value.fmt(f),
+            Self::Duration(value) => fmt::Debug::fmt(value, f),
         }
     }
 }

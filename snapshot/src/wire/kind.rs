@@ -42,8 +42,8 @@ pub enum Argument {
     /// Pairs of unsigned numbers: how many, then two varints each.
     Pairs = 7,
     /// Values of some of the fields of a callsite: how many, then for each a varint,
-    /// `index << 3 | type` ([`ValueType`]), and the value. Of a field that is given twice, the last
-    /// value counts.
+    /// `index << 3 | type` ([`ValueType`]), and the value. A type above 7 is written as 7, and as a byte
+    /// behind that. Of a field that is given twice, the last value counts.
     Given = 8,
     /// The names of a callsite's fields: how many, then each as a [`Text`](Argument::Text).
     Names = 9,
@@ -65,16 +65,32 @@ pub enum ValueType {
     Bool = 4,
     /// As [`Argument::Text`].
     Text = 5,
-    /// As [`Argument::Text`]: what an error says of itself.
+    /// As [`Argument::Text`]: what an error says of itself, and behind that what its sources say.
     Error = 6,
+    /// The type of the value, one byte, and the value; 0 if there is none. Never of this type, or
+    /// omitted.
+    Any = 7,
+    /// An unsigned number of 128 bits: two varints, the low half and the high half.
+    Wide = 8,
+    /// A signed number of 128 bits: zigzag, as [`Wide`](ValueType::Wide).
+    WideSigned = 9,
+    /// A length of time: two varints, seconds and nanoseconds.
+    Duration = 10,
+    /// There was a value, but no room for it. Only among given values; takes no bytes.
+    Omitted = 11,
 }
 
 impl ValueType {
+    /// All of them, by code.
+    pub const ALL: [Self; 11] = {
+        use ValueType::*;
+        [Unsigned, Signed, Float, Bool, Text, Error, Any, Wide, WideSigned, Duration, Omitted]
+    };
+
     /// The type of this code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        use ValueType::{Bool, Error, Float, Signed, Text, Unsigned};
-        [Unsigned, Signed, Float, Bool, Text, Error].into_iter().find(|kind| *kind as u8 == code)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == code)
     }
 }
 

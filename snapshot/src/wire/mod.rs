@@ -36,4 +36,6 @@ pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
 pub use task::{MAX_TASK_LIST_ITEM, TASK_WOKEN, TaskListItem, TaskState};
 pub use units::{Generation, Nanos, Position, SpanId, TaskId, ThreadNumber, Ticks};
-pub use varint::{MAX_VARINT, get_varint, put_varint, unzigzag, zigzag};
+pub use varint::{
+    MAX_VARINT, get_varint, put_varint, unzigzag, unzigzag_wide, zigzag, zigzag_wide,
+};

@@ -84,6 +84,20 @@ pub const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
+/// As [`zigzag`], of 128 bits.
+#[inline]
+#[must_use]
+pub const fn zigzag_wide(value: i128) -> u128 {
+    ((value << 1) ^ (value >> 127)).cast_unsigned()
+}
+
+/// The inverse of [`zigzag_wide`].
+#[inline]
+#[must_use]
+pub const fn unzigzag_wide(value: u128) -> i128 {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +151,8 @@ mod tests {
         #[test]
         fn zigzag_goes_both_ways(value: i64) {
             prop_assert_eq!(unzigzag(zigzag(value)), value);
+            let wide = i128::from(value) << 60;
+            prop_assert_eq!(unzigzag_wide(zigzag_wide(wide)), wide);
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! since before.
 
 use super::super::names::Name;
-use super::super::step::fields;
+use super::super::step::list;
 use super::World;
 use super::region::OpenRegion;
 use super::span::{Label, Span};
@@ -92,8 +92,12 @@ impl World {
         let (name, mark) = (self.names.name(status.site.name), self.doubts.mark());
         let group =
             self.group(name, &|see| status.fields().for_each(|(name, value)| see(name, value)));
-        let label =
-            Label { span: status.span, name, group, fields: Rc::from(fields(status.fields())) };
+        let mut fields = list(status.fields(), status.omitted_fields());
+        if status.is_part() && status.omitted_fields().next().is_none() {
+            // Which ones are missing, or are not the last, is not known.
+            fields += "…";
+        }
+        let label = Label { span: status.span, name, group, fields: Rc::from(fields) };
         let (parent, thread) = (status.parent, ThreadNumber(0));
         self.spans.insert(status.span, Span::new(label, parent, status.began, true, mark, thread));
     }

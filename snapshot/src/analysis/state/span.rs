@@ -4,7 +4,7 @@ use super::super::doubts::Mark;
 use super::super::inner::{Inner, Part};
 use super::super::length::Length;
 use super::super::names::Name;
-use super::super::step::Step;
+use super::super::step::{Step, changed};
 use super::super::top::Top;
 use super::World;
 use super::task::{Gap, TaskNow};
@@ -231,20 +231,17 @@ impl World {
         }
     }
 
-    /// What was not known when it began.
+    /// More of its fields become known, or others of their values.
     pub(crate) fn span_record(&mut self, step: &Step, span: SpanId) {
-        const MOST: usize = 200;
         let Some(entry) = self.spans.get(&span) else { return };
-        let (more, name) = (step.fields(), entry.label.name);
+        let fields = changed(&entry.label.fields, &step.fields());
+        let name = entry.label.name;
         let group = self.group(name, &|see| step.each_field(see));
         let Some(entry) = self.spans.get_mut(&span) else { return };
         if group != name {
             entry.label.group = group;
         }
-        if !more.is_empty() && entry.label.fields.len() + more.len() < MOST {
-            let space = if entry.label.fields.is_empty() { "" } else { " " };
-            entry.label.fields = Rc::from(format!("{}{space}{more}", entry.label.fields));
-        }
+        entry.label.fields = Rc::from(fields);
     }
 
     /// The name with the fields that say what spans of it are for; with so many of those that it says

@@ -4,8 +4,8 @@ use super::goroutine::{OpenRegion, Token};
 use super::mapping::Mapping;
 use super::report::Origin::{self, Added, Recorded};
 use super::seat::{Open, SeatAt, What};
-use super::text::append;
-use crate::read::{Event, EventKind, Site, Value};
+use super::text::{append, append_omitted};
+use crate::read::{Event, EventKind, Fields, Omitted, Site, Value};
 use crate::wire::SpanId;
 use std::hash::BuildHasher;
 use std::io::Write;
@@ -88,7 +88,7 @@ impl<W: Write> Mapping<W> {
         span: SpanId,
         site: Site<'_>,
         parent: Option<SpanId>,
-        fields: impl Iterator<Item = (&'a str, Value<'a>)>,
+        fields: Option<(Fields<'a>, Omitted<'a>)>,
         origin: Origin,
     ) {
         self.stage.ensure(seat);
@@ -102,7 +102,9 @@ impl<W: Write> Mapping<W> {
         let stack = machine.tables.inside(Some(site), root);
         let parent = parent.map_or(0, SpanId::number);
         machine.task_begin(at, task, parent, name, stack, origin);
-        self.say_fields(seat, task, fields);
+        if let Some((fields, omitted)) = fields {
+            self.say_fields(seat, task, fields, omitted);
+        }
     }
 
     pub(super) fn span_create(
@@ -114,7 +116,8 @@ impl<W: Write> Mapping<W> {
         parent: Option<SpanId>,
     ) {
         if self.is_known(span) {
-            self.begin_span(seat, span, site, parent, event.fields(), Recorded);
+            let fields = (event.fields(), event.omitted_fields());
+            self.begin_span(seat, span, site, parent, Some(fields), Recorded);
         }
     }
 
@@ -124,7 +127,7 @@ impl<W: Write> Mapping<W> {
         }
         let site = event.site().unwrap_or(Site { name: event.name(), file: "", line: 0 });
         if !self.stage.machine.is_open(span.number()) {
-            self.begin_span(seat, span, site, None, std::iter::empty(), Added);
+            self.begin_span(seat, span, site, None, None, Added);
         }
         self.enter(seat, What::Span(span.number()), span.number(), site, Recorded);
     }
@@ -147,7 +150,7 @@ impl<W: Write> Mapping<W> {
 
     pub(super) fn span_record(&mut self, event: &Event, seat: SeatAt, span: SpanId) {
         if self.is_known(span) {
-            self.say_fields(seat, span.number(), event.fields());
+            self.say_fields(seat, span.number(), event.fields(), event.omitted_fields());
         }
     }
 
@@ -158,13 +161,23 @@ impl<W: Write> Mapping<W> {
         &mut self,
         seat: SeatAt,
         task: u64,
-        fields: impl Iterator<Item = (&'a str, Value<'a>)>,
+        fields: Fields<'a>,
+        omitted: Omitted<'a>,
     ) {
         for (name, value) in fields {
             match value {
-                Value::Text(text) => self.say(seat, task, name, &text, None, Added),
+                Value::Text(text) | Value::Error(text) if !text.cut => {
+                    self.say(seat, task, name, &text, None, Added);
+                }
+                Value::Text(text) | Value::Error(text) => {
+                    self.say(seat, task, name, &format!("{}…", &*text), None, Added);
+                }
                 value => self.say(seat, task, name, &value.to_string(), None, Added),
             }
+        }
+        // There was no room for their values.
+        for name in omitted {
+            self.say(seat, task, name, "…", None, Added);
         }
     }
 
@@ -172,9 +185,11 @@ impl<W: Write> Mapping<W> {
         let fields = event.fields();
         let value = match event.kind() {
             EventKind::Log { level, message, .. } => {
-                let mut value = format!("{} {}", level.name().to_uppercase(), &*message);
+                let mark = if message.cut { "…" } else { "" };
+                let mut value = format!("{} {}{mark}", level.name().to_uppercase(), &*message);
                 // The first two are the level and the message.
                 append(&mut value, fields.skip(2));
+                append_omitted(&mut value, event.omitted_fields());
                 value
             }
             EventKind::Counter { value, .. } => value.to_string(),

@@ -23,7 +23,9 @@ impl<W: Write> Mapping<W> {
     /// When a trace begins whose first generation this is: a nanosecond earlier for each thing that is
     /// said of it, because no two events of the trace have the same time.
     pub(super) fn start(generation: &DecodedGeneration) -> Nanos {
-        let spans = generation.spans().map(|span| 2 + span.fields().count());
+        let spans = generation
+            .spans()
+            .map(|span| 2 + span.fields().count() + span.omitted_fields().count());
         let threads = generation.statuses().map(|state| {
             8 + state.tasks().count() + state.regions().count() + 2 * state.spans().count()
         });
@@ -77,7 +79,14 @@ impl<W: Write> Mapping<W> {
             if !self.stage.machine.is_open(status.span.number()) {
                 let seat = *teller.get_or_insert_with(|| self.stage.take_seat(BEFORE, 0));
                 let (site, parent) = (status.site, status.parent);
-                self.begin_span(seat, status.span, site, parent, status.fields(), Added);
+                self.begin_span(
+                    seat,
+                    status.span,
+                    site,
+                    parent,
+                    Some((status.fields(), status.omitted_fields())),
+                    Added,
+                );
             }
         }
         if let Some(seat) = teller {

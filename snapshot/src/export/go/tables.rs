@@ -105,14 +105,14 @@ impl Tables {
             return StringId(0);
         }
         let text = cut(text);
-        if let Some(known) = self.known.get(text) {
+        if let Some(known) = self.known.get(&*text) {
             return *known;
         }
-        let id = self.text(text);
+        let id = self.text(&text);
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
         }
-        self.known.insert(text.into(), id);
+        self.known.insert((&*text).into(), id);
         id
     }
 

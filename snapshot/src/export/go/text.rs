@@ -1,14 +1,20 @@
 //! Texts and values, as Go shows them.
 
 use crate::read::Value;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Go reads no text that is longer, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// What fits of a text, up to a character's end.
-pub(super) fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+/// What fits of a text, up to a character's end, with a mark behind it if it is not all.
+pub(super) fn cut(text: &str) -> Cow<'_, str> {
+    const MARK: &str = "…";
+    if text.len() <= MAX_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let front = &text[..text.floor_char_boundary(MAX_TEXT - MARK.len())];
+    Cow::Owned(format!("{front}{MARK}"))
 }
 
 /// Appends `name=value` for each, until there is more than fits.
@@ -18,10 +24,28 @@ pub(super) fn append<'a>(out: &mut String, fields: impl Iterator<Item = (&'a str
             return;
         }
         let space = if out.is_empty() { "" } else { " " };
+        let mark = match value {
+            Value::Text(text) | Value::Error(text) if text.cut => "…",
+            _ => "",
+        };
         let _ = match value {
-            Value::Text(text) if !is_clear(&text) => write!(out, "{space}{name}={:?}", &*text),
+            Value::Text(text) | Value::Error(text) if !is_clear(&text) => {
+                write!(out, "{space}{name}={:?}{mark}", &*text)
+            }
+            Value::Text(text) | Value::Error(text) => {
+                write!(out, "{space}{name}={}{mark}", &*text)
+            }
             value => write!(out, "{space}{name}={value}"),
         };
+    }
+}
+
+/// Appends `name=…` for each field whose value there was no room for.
+pub(super) fn append_omitted<'a>(out: &mut String, names: impl Iterator<Item = &'a str>) {
+    for name in names {
+        if out.len() <= MAX_TEXT {
+            let _ = write!(out, " {name}=…");
+        }
     }
 }
 
@@ -39,9 +63,10 @@ mod tests {
     #[test]
     fn a_text_is_cut_at_the_end_of_a_character() {
         assert_eq!(cut("short"), "short");
-        let long = "x".repeat(1023) + "ü";
-        assert_eq!(cut(&long), "x".repeat(1023));
-        assert_eq!(cut(&"ü".repeat(600)).len(), 1024);
+        let long = "x".repeat(1020) + "üüü";
+        assert_eq!(cut(&long), "x".repeat(1020) + "…");
+        assert_eq!(cut(&"ü".repeat(512)), "ü".repeat(512));
+        assert_eq!(cut(&"ü".repeat(600)), "ü".repeat(510) + "…");
     }
 
     #[test]

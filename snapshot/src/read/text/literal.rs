@@ -1,6 +1,6 @@
 //! Single values, as they are written and read.
 
-use crate::wire::{MAX_TEXT, TaskListItem, ValueType, put_varint, zigzag};
+use crate::wire::{MAX_TEXT, TaskListItem, ValueType, put_varint, zigzag, zigzag_wide};
 use std::fmt::Write;
 
 /// Why a value cannot be read.
@@ -214,6 +214,13 @@ impl<'a> Words<'a> {
             }
             Some('f') => ValueType::Float,
             Some('!') => ValueType::Error,
+            Some('?') => ValueType::Any,
+            Some('w') if self.rest.starts_with("w+") || self.rest.starts_with("w-") => {
+                ValueType::WideSigned
+            }
+            Some('w') => ValueType::Wide,
+            Some('d') => ValueType::Duration,
+            Some('o') => ValueType::Omitted,
             _ => ValueType::Text,
         };
         match kind {
@@ -226,6 +233,33 @@ impl<'a> Words<'a> {
                 self.text(out)?;
             }
             ValueType::Text => self.text(out)?,
+            ValueType::Any => {
+                self.expect("?")?;
+                let mut value = Vec::new();
+                // Without a value the next one, or the end of all, comes at once.
+                let kind = match self.rest.chars().next() {
+                    None | Some(',' | ')') => 0,
+                    Some(_) => self.value(&mut value)? as u8,
+                };
+                out.push(kind);
+                out.extend(value);
+            }
+            ValueType::Wide | ValueType::WideSigned => {
+                self.expect("w")?;
+                let value = match kind {
+                    ValueType::Wide => self.number::<u128>()?,
+                    _ => zigzag_wide(self.number()?),
+                };
+                put_varint(out, value as u64);
+                put_varint(out, (value >> 64) as u64);
+            }
+            ValueType::Duration => {
+                self.expect("d")?;
+                put_varint(out, self.number()?);
+                self.expect(":")?;
+                put_varint(out, self.number()?);
+            }
+            ValueType::Omitted => self.expect("omitted")?,
         }
         Ok(kind)
     }

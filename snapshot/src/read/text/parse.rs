@@ -6,8 +6,8 @@ use super::print::TYPES;
 use crate::file::{FileBlock, FileWriter, GenerationFrame};
 use crate::wire::{
     Argument, Block, BlockHeader, Class, ClockRecord, FileRow, Generation, Metadata, Nanos,
-    Position, ThreadNumber, Ticks, Value, decode_event_table, encode_event_table, key, put_varint,
-    zigzag,
+    Position, ThreadNumber, Ticks, Value, ValueType, decode_event_table, encode_event_table, key,
+    put_varint, zigzag,
 };
 use std::collections::HashMap;
 
@@ -341,7 +341,12 @@ fn argument(kind: Argument, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<
                 words.expect(":")?;
                 let mut value = Vec::new();
                 let kind = words.value(&mut value)?;
-                put_varint(&mut items, index << 3 | kind as u64);
+                if kind as u8 > ValueType::Any as u8 {
+                    put_varint(&mut items, index << 3 | ValueType::Any as u64);
+                    items.push(kind as u8);
+                } else {
+                    put_varint(&mut items, index << 3 | kind as u64);
+                }
                 items.extend(value);
                 Ok(())
             })?;

@@ -9,6 +9,7 @@ use crate::read::generation::{Contents, MAX_BLOCKS};
 use crate::read::plan::Step;
 use crate::wire::{
     Argument, Class, ClockRecord, Metadata, Value, ValueType, encode_event_table, key, unzigzag,
+    unzigzag_wide,
 };
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -251,17 +252,35 @@ fn value(
                 TextAt::Span(span) => put_text(span.bytes(&of.content), span.is_cut(), out),
             }
         }
+        ValueType::Any => {
+            out.push('?');
+            if let Some(kind) = bytes.any()? {
+                value(of, kind, bytes, out)?;
+            }
+        }
+        ValueType::Wide => drop(write!(out, "w{}", bytes.wide()?)),
+        ValueType::WideSigned => drop(write!(out, "w{:+}", unzigzag_wide(bytes.wide()?))),
+        ValueType::Duration => {
+            let value = bytes.duration()?;
+            let _ = write!(out, "d{}:{}", value.as_secs(), value.subsec_nanos());
+        }
+        ValueType::Omitted => out.push_str("omitted"),
     }
     Ok(())
 }
 
-pub(super) const TYPES: [(ValueType, &str); 6] = [
+pub(super) const TYPES: [(ValueType, &str); 11] = [
     (ValueType::Unsigned, "unsigned"),
     (ValueType::Signed, "signed"),
     (ValueType::Float, "float"),
     (ValueType::Bool, "bool"),
     (ValueType::Text, "text"),
     (ValueType::Error, "error"),
+    (ValueType::Any, "any"),
+    (ValueType::Wide, "wide"),
+    (ValueType::WideSigned, "wide_signed"),
+    (ValueType::Duration, "duration"),
+    (ValueType::Omitted, "omitted"),
 ];
 
 fn type_name(kind: ValueType) -> &'static str {
