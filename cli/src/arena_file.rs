@@ -3,6 +3,7 @@
 //! It is never mapped, only read: who truncates it meanwhile harms nobody. What is no regular file is
 //! not opened at all.
 
+use crate::demo::shell_word;
 use crate::process;
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
@@ -65,7 +66,14 @@ impl ArenaFile {
             bail!("{name}: the file is empty: nothing was ever recorded in it");
         }
         if front.starts_with(&SNAPSHOT_MAGIC) {
-            bail!("{name}: this is a snapshot already; try `lookback info {name}`");
+            let file = shell_word(Path::new(&name));
+            bail!("{name}: this is a snapshot already; try `lookback info {file}`");
+        }
+        if front.iter().all(|byte| *byte == 0) {
+            bail!(
+                "{name}: not a black box: it begins with zeroes, as after a crash of the machine; \
+                 nothing can be recovered"
+            );
         }
         if front != ARENA_MAGIC {
             bail!("{name}: not a black box: its first bytes are others");

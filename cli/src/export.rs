@@ -1,5 +1,6 @@
 //! `lookback export`: a snapshot for other tools.
 
+use crate::demo::shell_word;
 use crate::outcome::{Damage, Verdict, open};
 use crate::output::Output;
 use crate::terminal::{dim, name, odd, strong};
@@ -110,7 +111,7 @@ impl Export {
         writeln!(
             out,
             "To look at it:  {}",
-            name().apply_to(format!("go tool trace {}", escape(&path)))
+            name().apply_to(format!("go tool trace {}", escape(&shell_word(&self.out))))
         )
     }
 

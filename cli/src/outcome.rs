@@ -1,6 +1,7 @@
 //! How a command ends: what it says when something is wrong, and its exit code.
 
 use crate::arena_file;
+use crate::demo::shell_word;
 use crate::text::escape;
 use anyhow::anyhow;
 use lookback::read::{ReadError, Reason, Trace};
@@ -64,7 +65,8 @@ pub fn open(path: &Path) -> anyhow::Result<Trace> {
         let Reason::Io { kind, message } = error.reason() else {
             return match arena_file::is_arena(path) {
                 true => anyhow!(
-                    "{file}: a black box, not a snapshot; `lookback recover {file}` makes a snapshot of it"
+                    "{file}: a black box, not a snapshot; `lookback recover {}` makes a snapshot of it",
+                    shell_word(path)
                 ),
                 false => anyhow!("{error}"),
             };
@@ -107,7 +109,7 @@ fn snapshot_in(directory: &Path) -> Option<String> {
     let entries = directory.read_dir().ok()?.filter_map(Result::ok);
     let snapshots = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "lbk"));
     let newest = snapshots.max_by_key(|entry| entry.metadata().and_then(|m| m.modified()).ok())?;
-    Some(newest.path().display().to_string())
+    Some(shell_word(&newest.path()).into_owned())
 }
 
 /// Damage that was met, each thing once.

@@ -256,3 +256,56 @@ fn a_fifo_that_nobody_writes_to_is_waited_for_in_words() {
     drop(pipe);
     assert!(info.wait_with_output().unwrap().status.success());
 }
+
+#[test]
+fn a_file_of_zeroes_is_called_so_at_once_however_large_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("lost.lbk");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let path = path.to_str().unwrap();
+    for command in ["info", "summary", "events", "validate", "recover"] {
+        let ended = lookback(&[command, path]);
+        assert_eq!(ended.code, 1, "{command}");
+        assert!(ended.stderr.contains("zeroes"), "{command}: {}", ended.stderr);
+        assert_eq!(lines(ended.stderr.as_bytes()).len(), 1, "{command}: {}", ended.stderr);
+    }
+    // A hole in the front costs what was there, and no more.
+    let whole = snapshot();
+    let mut damaged = whole.to_vec();
+    damaged[..200].fill(0);
+    let holed = place.path().join("holed.lbk");
+    std::fs::write(&holed, [&vec![0; 100_000][..], &damaged].concat()).unwrap();
+    let before = Trace::from_bytes(whole.to_vec()).unwrap().generations().len();
+    let found = Trace::open(&holed).unwrap().generations().len();
+    assert!(found + 1 >= before, "{found} of {before}");
+}
+
+#[test]
+fn what_is_to_be_typed_is_quoted() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("it's my box");
+    std::fs::write(&path, snapshot()).unwrap();
+    let ended = lookback(&["recover", path.to_str().unwrap()]);
+    let quoted = format!("'{}'", path.to_str().unwrap().replace('\'', r"'\''"));
+    assert!(ended.stderr.contains(&format!("`lookback info {quoted}`")), "{}", ended.stderr);
+    let out = place.path().join("a trace");
+    let ended = lookback(&[
+        "export",
+        path.to_str().unwrap(),
+        "--format",
+        "go",
+        "-o",
+        out.to_str().unwrap(),
+    ]);
+    assert!(
+        ended.stdout.contains(&format!("go tool trace '{}'", out.to_str().unwrap())),
+        "{}",
+        ended.stdout
+    );
+    let ended = lookback(&["info", place.path().to_str().unwrap()]);
+    assert!(
+        !ended.stderr.contains("box"),
+        "only files that are called so are snapshots: {}",
+        ended.stderr
+    );
+}

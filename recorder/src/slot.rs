@@ -288,3 +288,24 @@ impl Control {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_name_that_is_no_utf_8_keeps_what_is_text() {
+        let told = |name: &[u8]| {
+            let mut bytes = [0; 16];
+            bytes[..name.len()].copy_from_slice(name);
+            ThreadName::of_kernel(bytes).as_str().to_owned()
+        };
+        assert_eq!(told(b"worker"), "worker");
+        assert_eq!(told(b"caf\xe9 7"), "caf? 7", "Latin 1");
+        assert_eq!(told(b"\xff\xfeab"), "??ab");
+        assert_eq!(told("ärger".as_bytes()), "ärger");
+        // The kernel cuts after fifteen bytes, in the middle of a character as it may be.
+        assert_eq!(told("0123456789abcdé".as_bytes().split_at(15).0), "0123456789abcd");
+        assert_eq!(told(b""), "");
+    }
+}

@@ -19,6 +19,9 @@ const KNOWN: &[(&[u8], &str)] = &[
     (b"#!", "a script"),
 ];
 
+/// What is there in the place of what was never written, or was lost when the machine crashed.
+const ZEROES: &str = "zeroes, as after a crash of the machine or a full disk";
+
 /// Why a file that begins like this is none of ours, if it is not.
 pub(super) fn recognize(front: &[u8]) -> Option<Reason> {
     if front.starts_with(&ARENA_MAGIC) {
@@ -38,13 +41,16 @@ pub(super) fn recognize(front: &[u8]) -> Option<Reason> {
     if text.starts_with(b"{") || text.starts_with(b"[") {
         return Some(Reason::Foreign("JSON"));
     }
+    if !front.is_empty() && front.iter().all(|byte| *byte == 0) {
+        return Some(Reason::Foreign(ZEROES));
+    }
     let printable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     Some(Reason::Foreign(if front.iter().all(printable) { "text" } else { "unknown data" }))
 }
 
 /// Whether the first bytes alone settle that a file is none of ours. Others may be damage.
 pub(super) fn is_certain(front: &[u8]) -> bool {
-    !matches!(recognize(front), None | Some(Reason::Foreign("unknown data")))
+    !matches!(recognize(front), None | Some(Reason::Foreign("unknown data" | ZEROES)))
 }
 
 #[cfg(test)]
@@ -59,6 +65,8 @@ mod tests {
         assert!(words(b" {\"a\": 1}").unwrap().contains("JSON"));
         assert!(words(b"LBARENA\n").unwrap().contains("lookback recover"));
         assert!(words(b"hello world\n").unwrap().contains("text"));
+        assert!(words(&[0; 64]).unwrap().contains("zeroes"));
+        assert!(!is_certain(&[0; 64]), "what is behind them may be whole");
         assert_eq!(words(&ZSTD_MAGIC.to_le_bytes()), None);
         assert_eq!(words(b"\x28\xb5"), None);
     }

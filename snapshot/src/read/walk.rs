@@ -127,6 +127,14 @@ impl Search<'_> {
         let length = self.source.length();
         while at < length {
             let piece = walk.window.get(at, 32 << 10)?;
+            // Holes are long, and are passed over a page at a time.
+            let zeroes =
+                piece.chunks(ZEROES.len()).take_while(|page| **page == ZEROES[..page.len()]);
+            let hole = zeroes.map(<[u8]>::len).sum::<usize>() as u64;
+            if hole > 0 {
+                at += hole;
+                continue;
+            }
             let Some(found) = piece.windows(4).position(begins_frame) else {
                 // The last three bytes may be the front of one.
                 if at + piece.len() as u64 >= length {
@@ -173,6 +181,9 @@ impl Search<'_> {
         Ok(unpack(&bytes, &GENERATION_TAG, self.limits).is_ok())
     }
 }
+
+/// A page that nothing was written to. No frame begins with a zero.
+const ZEROES: [u8; 4096] = [0; 4096];
 
 struct Walk<'a> {
     window: Window<'a>,
