@@ -4,11 +4,12 @@ use crate::control::control;
 use crate::deep::Entry;
 use crate::limits::Limits;
 use crate::ordinary::{Ordinary, Ready};
+use crate::redact;
 use crate::site::Site;
 use crate::slot::Slot;
 use crate::text::{StackText, TextRoom, cut};
 use crate::trigger::active;
-use crate::value::{Encode, Number, Value, Values};
+use crate::value::{Encode, Number, Text, Value, Values};
 use crate::writer::Writer;
 use crate::{clock, thread};
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
@@ -192,21 +193,25 @@ fn end_region_slowly(key: u64) {
 pub fn log(site: &'static Site, level: Level, arguments: fmt::Arguments<'_>) {
     // The user's formatting may itself record, so it runs before the gate is entered.
     match arguments.as_str() {
-        Some(text) if text.len() <= MAX_TEXT => log_text(site, level, text),
+        Some(text) if text.len() <= MAX_TEXT && !redact::has_own_rule() => {
+            log_text(site, level, text, text.encoded());
+        }
         _ => {
             let mut room = TextRoom::new();
-            log_text(site, level, StackText::format(&mut room, arguments).as_str());
+            let mut text = StackText::format(&mut room, arguments);
+            text.scrub();
+            log_text(site, level, text.as_str(), Text::clean(text.as_str()));
         }
     }
 }
 
-fn log_text(site: &'static Site, level: Level, text: &str) {
-    write_log(site, level, text);
+fn log_text(site: &'static Site, level: Level, text: &str, message: Text<'_>) {
+    write_log(site, level, message);
+    // What a reason says is looked at for secrets when it is made.
     active::logged(control(), site, level, || cut(text, MAX_TEXT).to_owned());
 }
 
-fn write_log(site: &'static Site, level: Level, text: &str) {
-    let mut message = text.encoded();
+fn write_log(site: &'static Site, level: Level, mut message: Text<'_>) {
     let Some(writer) = Writer::enter() else { return };
     let inside = writer.inside();
     message.resolve(inside);
@@ -271,9 +276,19 @@ fn count<N: Number>(site: &'static Site, value: N::Encoded<'_>) {
     count_slowly::<N>(site, value);
 }
 
+/// The category of what is recorded in the place of a counter that is named like a secret.
+static HIDDEN_COUNTER: Site = Site::new("counter", &[], file!(), line!());
+
 #[cold]
 #[inline(never)]
 fn count_slowly<N: Number>(site: &'static Site, value: N::Encoded<'_>) {
+    // Such a counter's site is never defined, so each of its values comes here.
+    if redact::hides_counter(site.name()) {
+        let mut room = TextRoom::new();
+        let arguments = format_args!("{} = {}", site.name(), redact::REDACTED);
+        let text = StackText::format(&mut room, arguments);
+        return write_log(&HIDDEN_COUNTER, Level::Trace, Text::clean(text.as_str()));
+    }
     if let Some(writer) = Writer::enter()
         && let Some((mut cursor, _)) = writer.inside().begin_at(N::KIND, site, value.size(0))
     {

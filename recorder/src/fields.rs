@@ -3,6 +3,7 @@
 
 use crate::cursor::Cursor;
 use crate::limits::{Limits, MOST_FIELDS};
+use crate::redact;
 use crate::text::{StackText, TextRoom};
 use crate::value::{put_duration, put_wide, put_wide_signed};
 use lookback_snapshot::wire::{MAX_VARINT, ValueType};
@@ -211,6 +212,8 @@ impl<'a> Fields<'a> {
     }
 
     fn put_text(&mut self, index: usize, kind: ValueType, text: &str) {
+        let mut room = TextRoom::new();
+        let text = redact::scrubbed(text, &mut room);
         let used = self.length - self.marks + 2 * MAX_VARINT;
         let left = if text.len() <= 16 { ROOM } else { ROOM - SHORT }.saturating_sub(used + MAX_VARINT);
         let limit = TEXT.min(Limits::now().text).min(left);

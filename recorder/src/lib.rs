@@ -53,6 +53,7 @@ real! {
     mod reasons;
     mod recorded;
     mod recorder;
+    mod redact;
     mod settings;
     mod share;
     mod shelf;
@@ -115,6 +116,7 @@ real! {
     pub mod integration {
         pub use crate::fields::{Fields, Room};
         pub use crate::recorder::on_change;
+        pub use crate::redact::{ABOUT, ABOUT_FIRST, REDACTED, SECRETS};
         pub use crate::shelf::{Shelved, open_snapshot, snapshots};
         pub use crate::site::{Site, callsite};
         /// Spans, by their names.

@@ -256,7 +256,7 @@ impl OutsideArena {
             metadata.add(key::TAKEN_WALL, last.ended.wall.0);
             metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
         }
-        metadata.add(key::REASON, reason);
+        metadata.add(key::REASON, crate::redact::scrubbed_string(reason.to_owned()).as_str());
         metadata.add(key::TRIGGER, trigger);
         metadata.add(key::TAKEN, crate::process::local_time());
         metadata.add(key::WINDOW, header.window.0);

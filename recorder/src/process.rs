@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::redact;
 use lookback_snapshot::wire::{Metadata, key};
 use std::fs;
 use std::path::Path;
@@ -45,7 +46,9 @@ pub(crate) fn describe(name: Option<&str>) -> Metadata {
 
 fn add_arguments(metadata: &mut Metadata, arguments: impl Iterator<Item = String>) {
     let mut room = MAX_COMMAND;
+    let mut secrets = redact::Arguments::default();
     for argument in arguments.take(MAX_ARGUMENTS) {
+        let argument = secrets.scrubbed(argument);
         let kept = crate::text::cut(&argument, MAX_ARGUMENT.min(room));
         room -= kept.len();
         metadata.add(key::PROCESS_ARGUMENT, kept);

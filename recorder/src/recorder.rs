@@ -16,6 +16,7 @@ use crate::emit::is_recording;
 use crate::error::Error;
 use crate::holder;
 use crate::process;
+use crate::redact;
 use crate::settings::{Builder, Settings};
 use crate::share::Shares;
 use crate::sink::{Sink, SinkThread};
@@ -137,6 +138,7 @@ impl Recorder {
         let clock = clock::detect();
         let mode = Mode::new(clock, barrier == Barrier::Fence);
         change_mode(control, mode)?;
+        redact::rules::set(&settings.redaction);
         let metadata = process::describe(settings.name.as_deref());
         let identity = Identity {
             process_start: process::start_time(),

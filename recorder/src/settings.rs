@@ -6,11 +6,13 @@ use crate::barrier::Barrier;
 use crate::error::Error;
 use crate::limits::{LEAST_TEXT, Limits};
 use crate::recorder::Recorder;
+use crate::redact;
 use crate::sink::{FileSink, Sink};
 use crate::trigger::directory::Bounds;
 use crate::trigger::{Condition, Trigger};
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ pub struct Builder {
     pub(crate) black_boxes_kept: usize,
     pub(crate) fatal_signals: bool,
     limits: Limits,
+    pub(crate) redaction: redact::Rules,
     sink: Option<Box<dyn Sink>>,
 }
 
@@ -58,6 +61,7 @@ impl fmt::Debug for Builder {
 /// Settings that make sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) redaction: redact::Rules,
     pub(crate) window: Duration,
     pub(crate) max_bytes: usize,
     pub(crate) generation_period: Duration,
@@ -93,6 +97,7 @@ impl Default for Builder {
             black_boxes_kept: 3,
             fatal_signals: true,
             limits: Limits::USUAL,
+            redaction: redact::Rules::default(),
             sink: None,
         }
     }
@@ -228,6 +233,57 @@ impl Builder {
         self
     }
 
+    /// Leaves out the values of fields of these names, beside those that are known to be secrets
+    /// (`docs/redaction.md` lists them); also in texts, where such a name stands before `=` or `:`. A
+    /// name is of whole words: `customer_id` is found in `customerId` and in `new.customer-id`. Each call
+    /// adds some; 256 at most, those of [`reveal_names`](Self::reveal_names) included.
+    ///
+    /// ```
+    /// let builder = lookback_recorder::Recorder::builder().redact_names(["email", "customer_id"]);
+    /// ```
+    pub fn redact_names<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.redaction.redact.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Records the values of fields of exactly these names, although they are like those of secrets.
+    /// What [`redact_names`](Self::redact_names) says goes before.
+    ///
+    /// ```
+    /// let builder = lookback_recorder::Recorder::builder().reveal_names(["auth", "pin"]);
+    /// ```
+    pub fn reveal_names<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.redaction.reveal.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Leaves out of texts what this function finds, beside what is known to be a secret. It gets a text
+    /// and says where the first secret is in it, in bytes, and then gets the rest, until it finds none.
+    /// Of a text that is a value of [`event!`](crate::event), all is left out if it finds something.
+    ///
+    /// It is called on the thread that records, with each text that is recorded, before anything of the
+    /// record is begun: also in signal handlers and in the panic hook, if the program records there. It must
+    /// not panic, and should neither block nor take long.
+    ///
+    /// ```
+    /// /// Customers are `c-` and eight digits.
+    /// fn customer(text: &str) -> Option<std::ops::Range<usize>> {
+    ///     let start = text.find("c-")?;
+    ///     Some(start..start + 10)
+    /// }
+    /// let builder = lookback_recorder::Recorder::builder().redact_texts(customer);
+    /// ```
+    pub fn redact_texts(mut self, find: fn(&str) -> Option<Range<usize>>) -> Self {
+        self.redaction.texts = Some(find);
+        self
+    }
+
+    /// Records everything as it is: no name is a secret's, and texts are not looked at.
+    pub fn reveal_secrets(mut self) -> Self {
+        self.redaction.reveal_all = true;
+        self
+    }
+
     /// Which side pays for the order between writers and advances. The kernel's `membarrier` is
     /// used where there is one; this is for tests and for comparison.
     pub fn barrier(mut self, barrier: Barrier) -> Self {
@@ -297,6 +353,9 @@ impl Builder {
         if !(1..=Limits::USUAL.fields).contains(&fields) {
             return refuse("max_fields", fields.to_string(), "1 to 64 are possible");
         }
+        if let Err((value, reason)) = self.redaction.check() {
+            return refuse("redact_names, reveal_names", value, reason);
+        }
         let mut triggers = self.triggers;
         triggers.iter().try_for_each(|trigger| trigger.check(self.window))?;
         let asked = triggers.iter().any(|trigger| trigger.condition == Condition::Panic);
@@ -305,6 +364,7 @@ impl Builder {
         }
         let usual = USUAL_PERIOD.min(self.window / 4).max(LEAST_PERIOD);
         Ok(Settings {
+            redaction: self.redaction,
             window: self.window,
             max_bytes: bytes,
             generation_period: self.generation_period.unwrap_or(usual),

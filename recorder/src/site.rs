@@ -10,13 +10,14 @@
 
 use crate::control::{Control, control};
 use crate::limits::MOST_FIELDS;
+use crate::redact;
 use crate::slot::Slot;
 use crate::trigger::slow;
 use crate::writer::Inside;
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT, ValueType};
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const ID_BITS: u32 = 24;
 
@@ -42,6 +43,9 @@ pub struct Site {
     origin: Option<&'static (dyn Any + Send + Sync)>,
     /// The types of the fields as they were defined, four bits each: see [`Site::id_with`].
     types: AtomicU64,
+    /// Which of its fields are hidden, a bit for each, and by which rules that was found.
+    hidden: AtomicU64,
+    hidden_by: AtomicU32,
 }
 
 impl fmt::Debug for Site {
@@ -61,7 +65,22 @@ impl Site {
     ) -> Self {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
         let (mark, origin, watched) = (0, None, AtomicU8::new(0));
-        Self { cache, watched, name, fields, file, line, named: 0, callsite: None, mark, origin, types }
+        let (hidden, hidden_by, named, callsite) = (AtomicU64::new(0), AtomicU32::new(0), 0, None);
+        Self {
+            cache,
+            watched,
+            name,
+            fields,
+            file,
+            line,
+            named,
+            callsite,
+            mark,
+            origin,
+            types,
+            hidden,
+            hidden_by,
+        }
     }
 
     /// The site of a callsite of `tracing`, whose fields may have values of any type.
@@ -86,6 +105,8 @@ impl Site {
             mark: 0,
             origin: None,
             types,
+            hidden: AtomicU64::new(0),
+            hidden_by: AtomicU32::new(0),
         }
     }
 
@@ -119,6 +140,30 @@ impl Site {
     /// The name of the field of this index.
     pub(crate) fn field(&self, index: usize) -> &'static str {
         self.fields.get(index).copied().unwrap_or("?")
+    }
+
+    /// Which of its first 64 fields are recorded without their values, by their names: a bit for each.
+    #[inline(always)]
+    #[must_use]
+    pub fn hidden(&self) -> u64 {
+        if self.hidden_by.load(Ordering::Acquire) == redact::epoch() {
+            self.hidden.load(Ordering::Relaxed)
+        } else {
+            self.find_hidden()
+        }
+    }
+
+    #[cold]
+    fn find_hidden(&self) -> u64 {
+        let epoch = redact::epoch();
+        let hidden = redact::hidden(self.fields);
+        let before = self.hidden.swap(hidden, Ordering::Relaxed);
+        if before != hidden && self.hidden_by.load(Ordering::Relaxed) != 0 {
+            // Other rules, of a recording that is over: the fields have other types from now on.
+            self.types.store(0, Ordering::Relaxed);
+        }
+        self.hidden_by.store(epoch, Ordering::Release);
+        hidden
     }
 
     /// The target of a callsite, or else the name: the category of a log.
@@ -210,8 +255,20 @@ impl Site {
         generation: u64,
     ) -> Result<u32, Loss> {
         let inside = Inside::from_parts(slot, control, generation);
+        // What is hidden is a text, whatever its type is.
+        let hidden = self.hidden();
+        let packed = types.packed_hiding(hidden);
+        if hidden != 0
+            && self.types.load(Ordering::Relaxed) == packed
+            && let Some(id) = self.cached(generation)
+        {
+            return Ok(id);
+        }
         let id = inside.next_id()?;
-        let names = || self.fields.iter().zip(types.each).take(MAX_FIELDS);
+        let types = types.each.iter().enumerate().map(|(index, kind)| {
+            if hidden >> index & 1 == 0 { *kind } else { ValueType::Text }
+        });
+        let names = || self.fields.iter().zip(types.clone()).take(MAX_FIELDS);
         // With twelve fields in it a definition must still fit the smallest block.
         let limit = FIELD_NAME;
         let size = names().map(|(name, _)| 3 + name.len().min(limit)).sum::<usize>() + 1;
@@ -221,14 +278,14 @@ impl Site {
                 self.put_definition(id, cursor);
                 cursor.number(names().count() as u64);
                 for (name, kind) in names() {
-                    cursor.byte(*kind as u8);
+                    cursor.byte(kind as u8);
                     cursor.text(name, limit);
                 }
             }
         })?;
         let first =
-            self.types.compare_exchange(0, types.packed, Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_ok() || first == Err(types.packed) {
+            self.types.compare_exchange(0, packed, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() || first == Err(packed) {
             self.publish(inside.generation(), id);
         }
         Ok(id)
@@ -326,5 +383,13 @@ impl Types {
             index += 1;
         }
         Self { each, packed }
+    }
+
+    /// As they are where some of them are hidden.
+    fn packed_hiding(&self, hidden: u64) -> u64 {
+        let fields = (0..self.each.len().min(MAX_FIELDS)).filter(|index| hidden >> index & 1 != 0);
+        fields.fold(self.packed, |packed, index| {
+            packed & !(0xf << (4 * index)) | (ValueType::Text as u64) << (4 * index)
+        })
     }
 }

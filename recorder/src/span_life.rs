@@ -16,7 +16,7 @@ use crate::span::{Name, Parent, SPANS, SpanPlace, UNKNOWN, enter_gate, find, put
 use crate::text::{StackText, cut};
 use crate::thread;
 use crate::trigger::active;
-use crate::value::{Encode, Value};
+use crate::value::{Encode, Text};
 use crate::writer::Writer;
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
 use std::sync::atomic::{Ordering, fence};
@@ -489,7 +489,14 @@ pub fn follows(name: Name, from: Name) {
 /// A message with fields, said of the innermost span of this thread, or of another one. Said of one that
 /// is over, it is said of none.
 #[inline(never)]
-pub fn log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
+pub fn log(
+    site: &'static Site,
+    level: Level,
+    message: &mut StackText<'_>,
+    fields: &Fields<'_>,
+    of: Parent,
+) {
+    message.scrub();
     write_log(site, level, message, fields, of);
     active::logged(control(), site, level, || {
         let fields = active::fields_in_words(site, fields.bytes());
@@ -509,7 +516,7 @@ fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields:
     };
     let named = find(name);
     let name = if named.is_some() { name } else { 0 };
-    let mut message = message.as_str().encoded();
+    let mut message = Text::clean(message.as_str());
     let limit = Limits::now().text;
     let size = 5 * MAX_VARINT + message.size(limit) + fields.size();
     let Some(writer) = enter_gate(size, [named, None]) else { return };

@@ -110,6 +110,30 @@ impl<'a> StackText<'a> {
         }
     }
 
+    /// Takes secrets out of it.
+    pub(crate) fn scrub(&mut self) {
+        let mut room = TextRoom::new();
+        if let Some(text) = crate::redact::changed(self.as_str(), &mut room) {
+            self.length = 0;
+            self.append(text);
+        }
+    }
+
+    /// The text, for as long as its room is there.
+    #[must_use]
+    pub(crate) fn into_str(self) -> &'a str {
+        let start = self.room.0.as_ptr().cast::<u8>();
+        // SAFETY: as for `as_str`; the room stays borrowed.
+        unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, self.length)) }
+    }
+
+    /// Fills it up, so that the length alone says that something is missing.
+    pub(crate) fn fill(&mut self) {
+        while self.length < CAPACITY {
+            self.append(" ");
+        }
+    }
+
     /// Appends a text, of which there must be room for all.
     fn append(&mut self, text: &str) {
         assert!(self.length + text.len() <= CAPACITY);
@@ -127,10 +151,7 @@ impl fmt::Write for StackText<'_> {
         let whole = cut(text, CAPACITY - self.length);
         self.append(whole);
         if whole.len() < text.len() {
-            // Fill up, so that the length alone says that something is missing.
-            while self.length < CAPACITY {
-                self.append(" ");
-            }
+            self.fill();
             return Err(fmt::Error);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The values of typed events: what may be given, and how it is written.
 
 use crate::cursor::Cursor;
+use crate::redact;
 use crate::limits::Limits;
 use crate::site::Types;
 use crate::strings::{self, Lookup};
@@ -285,13 +286,29 @@ pub struct Text<'a> {
     text: &'a str,
     hash: u64,
     id: u32,
+    /// It was looked at for secrets before.
+    is_clean: bool,
+    /// There is one in it, which is left out when it is written.
+    has_secret: bool,
+}
+
+impl<'a> Text<'a> {
+    /// A text that is known to have no secret in it.
+    #[inline]
+    pub(crate) fn clean(text: &'a str) -> Self {
+        let hash = strings::hash(text);
+        Self { text, hash, id: 0, is_clean: true, has_secret: false }
+    }
 }
 
 impl Value for str {
     type Encoded<'a> = Text<'a>;
     #[inline]
     fn encoded(&self) -> Text<'_> {
-        Text { text: self, hash: strings::hash(self), id: 0 }
+        // The program's own rule is its own code, which may record: it is asked before anything is
+        // begun, and whatever it finds, all of the text is left out.
+        let text = if redact::own_rule_finds(self) { redact::REDACTED } else { self };
+        Text { is_clean: false, ..Text::clean(text) }
     }
 }
 
@@ -309,7 +326,16 @@ impl Encode for Text<'_> {
 
     fn resolve(&mut self, inside: Inside) {
         let table = inside.strings();
-        self.id = match table.look_up(self.hash, inside.generation()) {
+        let found = table.look_up(self.hash, inside.generation());
+        // What the table has an id of was looked at when it got it.
+        if !matches!(found, Lookup::Id(_)) && !self.is_clean && redact::finds_secret(self.text) {
+            self.has_secret = true;
+            if let Lookup::Define(claim) = found {
+                table.publish(claim, inside.generation(), 0);
+            }
+            return;
+        }
+        self.id = match found {
             Lookup::Id(id) => id,
             Lookup::Inline => 0,
             Lookup::Define(claim) => {
@@ -333,10 +359,15 @@ impl Encode for Text<'_> {
     }
 
     fn size(&self, limit: usize) -> usize {
-        MAX_VARINT + self.text.len().min(limit)
+        // Without its secret, it may be longer.
+        MAX_VARINT + if self.has_secret { limit } else { self.text.len().min(limit) }
     }
 
     unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
+        if self.has_secret {
+            // SAFETY: as the caller promises.
+            return unsafe { put_without_secret(self.text, cursor, limit) };
+        }
         // SAFETY: as the caller promises.
         unsafe {
             if self.id != 0 {
@@ -346,6 +377,19 @@ impl Encode for Text<'_> {
             }
         }
     }
+}
+
+/// Puts a text without the secrets in it.
+///
+/// # Safety
+/// There must be room for a number and for `limit` bytes.
+#[cold]
+#[inline(never)]
+unsafe fn put_without_secret(text: &str, cursor: &mut Cursor, limit: usize) {
+    let mut room = TextRoom::new();
+    let text = redact::without_secrets(text, &mut room);
+    // SAFETY: as the caller promises.
+    unsafe { cursor.text(text, limit) };
 }
 
 /// A text that is formatted for the trace, or what an error says of itself.
@@ -361,6 +405,7 @@ impl<const IS_ERROR: bool> Formatted<IS_ERROR> {
         let mut formatted = Self { room: TextRoom::new(), length: 0, id: 0 };
         let mut text = StackText::new(&mut formatted.room);
         format(&mut text);
+        text.scrub();
         formatted.length = text.as_str().len();
         formatted
     }
@@ -383,7 +428,7 @@ impl<const IS_ERROR: bool> Encode for Formatted<IS_ERROR> {
     const TEXTS: usize = 1;
 
     fn resolve(&mut self, inside: Inside) {
-        let mut text = self.as_str().encoded();
+        let mut text = Text::clean(self.as_str());
         text.resolve(inside);
         self.id = text.id;
     }
@@ -393,7 +438,8 @@ impl<const IS_ERROR: bool> Encode for Formatted<IS_ERROR> {
     }
 
     unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
-        let text = Text { text: self.as_str(), hash: 0, id: self.id };
+        let (text, id) = (self.as_str(), self.id);
+        let text = Text { text, hash: 0, id, is_clean: true, has_secret: false };
         // SAFETY: as the caller promises.
         unsafe { text.put(cursor, limit) };
     }
@@ -490,7 +536,20 @@ pub trait Values {
     /// # Safety
     /// There must be room for `size` bytes.
     unsafe fn put(&self, cursor: &mut Cursor);
+    /// As [`resolve`](Self::resolve), but for the values that are hidden, a bit for each.
+    fn resolve_shown(&mut self, inside: Inside, hidden: u64);
+    /// As [`size`](Self::size), if those are hidden.
+    fn size_shown(&self, hidden: u64) -> usize;
+    /// As [`put`](Self::put); a mark stands for each of those that are hidden.
+    ///
+    /// # Safety
+    /// There must be room for [`size_shown`](Self::size_shown) bytes.
+    unsafe fn put_shown(&self, cursor: &mut Cursor, hidden: u64);
 }
+
+/// What stands for a hidden value, a text.
+const HIDDEN: Text<'static> =
+    Text { text: redact::REDACTED, hash: 0, id: 0, is_clean: true, has_secret: false };
 
 /// How many bytes each of so many texts may have, for the record to stay within its bound.
 #[inline(always)]
@@ -524,6 +583,45 @@ macro_rules! values {
                 let ($($name,)*) = self;
                 // SAFETY: as the caller promises.
                 $(unsafe { $name.put(cursor, limit) };)*
+            }
+            #[allow(non_snake_case, unused_variables, unused_mut, unused_assignments,
+                reason = "the empty tuple has no values")]
+            fn resolve_shown(&mut self, inside: Inside, mut hidden: u64) {
+                let ($($name,)*) = self;
+                $(
+                    if hidden & 1 == 0 {
+                        $name.resolve(inside);
+                    }
+                    hidden >>= 1;
+                )*
+            }
+            #[allow(non_snake_case, unused_variables, unused_mut, unused_assignments,
+                reason = "the empty tuple has no values")]
+            fn size_shown(&self, mut hidden: u64) -> usize {
+                let (limit, mut size) = (share(Self::TEXTS), 0);
+                let ($($name,)*) = self;
+                $(
+                    size += if hidden & 1 == 0 { $name.size(limit) } else { HIDDEN.size(redact::REDACTED.len()) };
+                    hidden >>= 1;
+                )*
+                size
+            }
+            #[allow(non_snake_case, unused_variables, unused_mut, unused_assignments,
+                reason = "the empty tuple has no values")]
+            unsafe fn put_shown(&self, cursor: &mut Cursor, mut hidden: u64) {
+                let limit = share(Self::TEXTS);
+                let ($($name,)*) = self;
+                $(
+                    // SAFETY: as the caller promises.
+                    unsafe {
+                        if hidden & 1 == 0 {
+                            $name.put(cursor, limit);
+                        } else {
+                            HIDDEN.put(cursor, redact::REDACTED.len());
+                        }
+                    }
+                    hidden >>= 1;
+                )*
             }
         }
     };

@@ -196,12 +196,32 @@ impl Inside {
             Ok(id) => id,
             Err(cause) => return self.lose(cause),
         };
+        let hidden = site.hidden();
+        if hidden != 0 {
+            return self.event_without_secrets(id, values, hidden);
+        }
         values.resolve(self);
         if let Some((mut cursor, _)) = self.begin(Kind::Event, MAX_VARINT + values.size()) {
             // SAFETY: the size asked for is that of the id and the values.
             unsafe {
                 cursor.short(u64::from(id));
                 values.put(&mut cursor);
+                self.commit(cursor);
+            }
+        }
+    }
+
+    /// Records a typed event of which some values are hidden.
+    #[cold]
+    #[inline(never)]
+    fn event_without_secrets<V: Values>(self, id: u32, mut values: V, hidden: u64) {
+        values.resolve_shown(self, hidden);
+        let size = MAX_VARINT + values.size_shown(hidden);
+        if let Some((mut cursor, _)) = self.begin(Kind::Event, size) {
+            // SAFETY: the size asked for is that of the id and the values.
+            unsafe {
+                cursor.number(u64::from(id));
+                values.put_shown(&mut cursor, hidden);
                 self.commit(cursor);
             }
         }

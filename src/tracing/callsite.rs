@@ -1,6 +1,5 @@
 //! Callsites: the places of spans and events in the source, each registered once.
 
-use super::redaction::is_secret;
 use lookback_recorder::Level;
 use lookback_recorder::integration::{Site, callsite};
 use std::collections::HashSet;
@@ -10,7 +9,7 @@ use tracing_core::Metadata;
 /// So many targets of the `log` crate have a name of their own.
 const MOST_TARGETS: usize = 4096;
 
-/// The site of a callsite. Which of its fields are secrets stands in its mark, a bit for each.
+/// The site of a callsite.
 #[inline]
 pub(super) fn site_of(metadata: &'static Metadata<'static>) -> &'static Site {
     callsite(std::ptr::from_ref(metadata) as usize, || make(metadata))
@@ -25,14 +24,12 @@ pub(super) fn metadata_of(site: &Site) -> Option<&'static Metadata<'static>> {
 fn make(metadata: &'static Metadata<'static>) -> Site {
     let names: Vec<&'static str> =
         metadata.fields().iter().map(|field| plain(field.name())).collect();
-    let secrets = names.iter().enumerate().take(64);
-    let secrets = secrets.fold(0, |mask, (index, name)| mask | u64::from(is_secret(name)) << index);
     let place = (metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
     let level = level_of(*metadata.level());
     // As a callsite, it is there for ever, once.
     let names = Box::leak(names.into_boxed_slice());
     Site::of_callsite(metadata.name(), names, place, metadata.target(), level)
-        .with_mark(secrets, metadata)
+        .with_mark(0, metadata)
 }
 
 /// The name of a field without the marks of raw identifiers: of `r#type` it is `type`.

@@ -19,7 +19,7 @@
 //! # Ok::<(), tracing::subscriber::SetGlobalDefaultError>(())
 //! ```
 //!
-//! Fields that are named like secrets are not recorded, unless that is turned off: see
+//! Values of fields that are named like secrets are not recorded, unless that is turned off: see
 //! [`Subscriber::reveal_secrets`]. Records of the `log` crate come through [`record_log`].
 
 mod callsite;
@@ -62,14 +62,16 @@ macro_rules! settings {
             }
 
             /// Leaves the values of fields out whose names contain one of these words, beside
-            /// [`SECRETS`]. Upper and lower case are one.
+            /// [`SECRETS`]. Upper and lower case are one. For the whole process, and for texts, there is
+            /// [`Builder::redact_names`](crate::Builder::redact_names).
             #[must_use]
             pub fn redact<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
                 self.settings.redaction.add(words);
                 self
             }
 
-            /// Records all values, whatever their fields are called.
+            /// Records all values, whatever their fields are called. Secrets inside of texts are still left
+            /// out, unless the recorder is told to [reveal](crate::Builder::reveal_secrets) them.
             #[must_use]
             pub fn reveal_secrets(mut self) -> Self {
                 self.settings.redaction = Redaction::none();

@@ -1,28 +1,7 @@
 //! Values that must not get into a trace, told by the names of their fields.
 
-/// Words that name secrets. A field whose name contains one of them is recorded without its value.
-pub const SECRETS: &[&str] = &[
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "authorization",
-    "api_key",
-    "apikey",
-    "access_key",
-    "private_key",
-    "credential",
-    "cookie",
-    "session_id",
-    "credit_card",
-    "card_number",
-    "cvv",
-    "ssn",
-];
-
-/// What stands in the place of a value.
-pub(super) const REDACTED: &str = "[redacted]";
+pub(super) use lookback_recorder::integration::REDACTED;
+pub use lookback_recorder::integration::SECRETS;
 
 /// Which fields are redacted.
 #[derive(Clone, Debug)]
@@ -46,7 +25,7 @@ impl Redaction {
         self.words.extend(words.into_iter().map(str::to_ascii_lowercase));
     }
 
-    /// Whether a field is redacted. `is_secret` is what [`is_secret`] says of its name.
+    /// Whether a field is redacted. `is_secret` is what the recorder's rules say of its name.
     #[inline(always)]
     pub(super) fn covers(&self, name: &str, is_secret: bool) -> bool {
         (self.secrets && is_secret) || (!self.words.is_empty() && self.has_word(name))
@@ -59,25 +38,9 @@ impl Redaction {
     }
 }
 
-/// Whether a name is that of a secret: asked once a callsite. Hyphens and dots count as underscores.
-pub(super) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace(['-', '.'], "_");
-    SECRETS.iter().any(|word| name.contains(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_usual_names_of_secrets_are_known() {
-        for name in ["password", "user.password", "API-Key", "x_auth_token", "Set-Cookie", "ssn"] {
-            assert!(is_secret(name), "{name}");
-        }
-        for name in ["path", "status", "user", "pass", "key", "elapsed_ms"] {
-            assert!(!is_secret(name), "{name}");
-        }
-    }
 
     #[test]
     fn words_of_ones_own_add_to_them() {

@@ -59,7 +59,7 @@ impl Settings {
         let text = StackText::new(&mut text);
         let mut values = Values::of_event(site, &mut room, text, &self.redaction, is_log);
         event.record(&mut values);
-        if let Some(message) = &values.message {
+        if let Some(message) = &mut values.message {
             span::log(site, level_of(*metadata.level()), message, &values.fields, of);
         }
     }

@@ -12,7 +12,7 @@ pub(super) struct Values<'a> {
     pub(super) fields: Fields<'a>,
     pub(super) message: Option<StackText<'a>>,
     redaction: &'a Redaction,
-    /// The site's mark: which fields are secrets.
+    /// Which fields are secrets, by their names or because nothing is known of them.
     secrets: u64,
     /// How many fields have names in the site's definition.
     named: usize,
@@ -27,7 +27,7 @@ impl<'a> Values<'a> {
             fields: Fields::new(room),
             message: None,
             redaction,
-            secrets: site.mark(),
+            secrets: site.mark() | site.hidden(),
             named: site.named_fields(),
             is_log: false,
         }
@@ -45,7 +45,7 @@ impl<'a> Values<'a> {
             fields: Fields::new(room),
             message: Some(message),
             redaction,
-            secrets: site.mark(),
+            secrets: site.mark() | site.hidden(),
             named: site.named_fields(),
             is_log,
         }

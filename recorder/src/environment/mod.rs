@@ -125,8 +125,29 @@ const VARIABLES: &[Variable] = &[
         right: "on or off is expected",
         set: |builder, text| Ok(builder.fatal_signals(switch(text)?)),
     },
+    Variable {
+        name: "LOOKBACK_REDACT",
+        right: "on, off, or names like `email, customer_id, !auth` are expected",
+        set: |builder, text| match switch(text) {
+            Ok(true) => Ok(builder),
+            Ok(false) => Ok(builder.reveal_secrets()),
+            Err(_) => names(builder, text),
+        },
+    },
     Variable { name: "LOOKBACK_TRIGGERS", right: triggers::RIGHT, set: triggers::set },
 ];
+
+/// Names of fields that are hidden, and, with `!` before them, of those that are not.
+fn names(builder: Builder, text: &str) -> Result<Builder, String> {
+    let names = text.split([',', ';']).map(str::trim).filter(|name| !name.is_empty());
+    let builder = names.fold(builder, |builder, name| match name.strip_prefix('!') {
+        Some(name) => builder.reveal_names([name.trim()]),
+        None => builder.redact_names([name]),
+    });
+    let checked = builder.redaction.check();
+    checked.map_err(|(name, wrong)| format!("`{}`: {wrong}", front(&name, 40)))?;
+    Ok(builder)
+}
 
 fn check(sensible: bool, wrong: &str) -> Result<(), String> {
     if sensible { Ok(()) } else { Err(wrong.to_owned()) }
@@ -170,6 +191,7 @@ impl Recorder {
     /// | `LOOKBACK_BLACK_BOX` | `/dev/shm/shop.lookback` | [`Builder::black_box`] |
     /// | `LOOKBACK_BLACK_BOXES_KEPT` | `3` | [`Builder::black_boxes_kept`] |
     /// | `LOOKBACK_FATAL_SIGNALS` | `on` | [`Builder::fatal_signals`] |
+    /// | `LOOKBACK_REDACT` | `email, !auth` | [`Builder::redact_names`], [`Builder::reveal_names`] |
     /// | `LOOKBACK_TRIGGERS` | `panic; log=ERROR` | [`Builder::trigger`] |
     ///
     /// A variable that is empty is as one that is not set. `docs/environment.md` has the whole syntax.

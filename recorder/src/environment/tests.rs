@@ -50,6 +50,16 @@ fn every_variable_sets_what_it_says() {
 }
 
 #[test]
+fn names_are_hidden_and_revealed_from_the_environment() {
+    let rules = |text| with(&[("LOOKBACK_REDACT", text)]).expect("it makes sense").redaction;
+    let some = rules("email, customer_id; ! auth,");
+    assert_eq!((some.redact, some.reveal), (vec!["email".into(), "customer_id".into()], vec!["auth".into()]));
+    assert!(rules("off").reveal_all && !rules("on").reveal_all && rules("on").redact.is_empty());
+    let wrong = refused("LOOKBACK_REDACT", "email, ___");
+    assert!(wrong.contains("`___`: a name has a letter") && wrong.contains("`email, customer_id, !auth`"));
+}
+
+#[test]
 fn a_program_that_runs_as_another_user_trusts_no_variable() {
     let distrust = |name: &str, value: &str| distrust([(name.into(), value.into())].into_iter());
     assert!(distrust("PATH", "/bin").is_ok() && distrust("LOOKBACK_BLACK_BOX", "").is_ok());

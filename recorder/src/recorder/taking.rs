@@ -4,6 +4,7 @@
 
 use super::{PATIENCE, Shared};
 use crate::error::Error;
+use crate::redact;
 use crate::sink::SinkThread;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -100,7 +101,7 @@ impl Shared {
     }
 
     pub(super) fn add_settings(&self, metadata: &mut Metadata, reason: &str, trigger: &str) {
-        metadata.add(key::REASON, reason);
+        metadata.add(key::REASON, redact::scrubbed_string(reason.to_owned()).as_str());
         metadata.add(key::TRIGGER, trigger);
         metadata.add(key::TAKEN, crate::process::local_time());
         metadata.add(key::WINDOW, self.settings.window.as_nanos() as u64);

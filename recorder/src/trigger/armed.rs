@@ -9,6 +9,7 @@ use super::{Limits, SUPPRESSED};
 use crate::clock;
 use crate::emit::{encoded, is_recording, typed_event};
 use crate::recorder;
+use crate::redact;
 use crate::site::Site;
 use lookback_snapshot::wire::{self, key};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -86,10 +87,11 @@ impl Armed {
         &self,
         urgent: bool,
         reason: impl FnOnce() -> String,
-        mut details: Vec<(&'static str, wire::Value)>,
+        details: Vec<(&'static str, wire::Value)>,
     ) -> Option<Fired> {
-        let reason = catch_unwind(AssertUnwindSafe(reason))
+        let reason = catch_unwind(AssertUnwindSafe(|| redact::scrubbed_string(reason())))
             .unwrap_or_else(|_| "(what was to tell the reason panicked)".to_owned());
+        let mut details = redact::scrubbed_details(details);
         let shared = recorder::current().ok()?;
         let now = clock::monotonic().0;
         let window = shared.settings.window;

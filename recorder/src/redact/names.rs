@@ -1,0 +1,314 @@
+//! Names of secrets: told by whole words, so that `className` is no `ssn`.
+//!
+//! A name is split where it is not a letter, and where a capital begins a word: `user.apiKey2`,
+//! `API-Key`, `APIKey` are all of the words `api`, `key`.
+
+#![forbid(unsafe_code)]
+
+/// Names of secrets: words, and words in a row.
+///
+/// One that has five letters or more is also found at the end of a longer word, and words in a row also
+/// without anything between them: `userpassword`, `apikey`.
+pub const SECRETS: &[&str] = &[
+    // Passwords.
+    "password",
+    "passwords",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "db pass",
+    "user pass",
+    "admin pass",
+    "root pass",
+    "login pass",
+    "smtp pass",
+    "ftp pass",
+    "mysql pass",
+    "redis pass",
+    "pg pass",
+    "http pass",
+    "proxy pass",
+    "salt",
+    // Keys and tokens.
+    "secret",
+    "secrets",
+    "token",
+    "access tokens",
+    "refresh tokens",
+    "api tokens",
+    "auth tokens",
+    "session tokens",
+    "bearer tokens",
+    "device tokens",
+    "reset tokens",
+    "jwt",
+    "jwts",
+    "bearer",
+    "auth",
+    "oauth",
+    "authorization",
+    "authentication",
+    "credential",
+    "credentials",
+    "creds",
+    "api key",
+    "api keys",
+    "access key",
+    "access keys",
+    "account key",
+    "app key",
+    "client key",
+    "consumer key",
+    "decryption key",
+    "encryption key",
+    "hmac key",
+    "license key",
+    "master key",
+    "private key",
+    "private keys",
+    "rsa key",
+    "server key",
+    "service key",
+    "shared key",
+    "signing key",
+    "ssh key",
+    "ssl key",
+    "tls key",
+    "hmac",
+    "signature",
+    "mnemonic",
+    "seed phrase",
+    "recovery phrase",
+    // Sessions.
+    "cookie",
+    "cookies",
+    "session id",
+    "session ids",
+    "session key",
+    "sessid",
+    "sid",
+    "csrf",
+    "xsrf",
+    // Where databases are, which often has the password in it.
+    "dsn",
+    "database url",
+    "database uri",
+    "db url",
+    "db uri",
+    "connection string",
+    "connection str",
+    "conn string",
+    "conn str",
+    // Codes that are asked for.
+    "otp",
+    "totp",
+    "hotp",
+    "pin",
+    "pins",
+    "mfa code",
+    "fa code",
+    "sms code",
+    "one time code",
+    "verification code",
+    "security code",
+    "recovery code",
+    "recovery codes",
+    "backup code",
+    "backup codes",
+    "reset code",
+    // Money and people.
+    "credit card",
+    "debit card",
+    "card number",
+    "cc number",
+    "cvv",
+    "cvc",
+    "iban",
+    "ssn",
+    "social security",
+];
+
+/// A name that ends with one of these words says something *about* a secret, unless the word belongs to
+/// the secret's name: `token_count`, `auth_method`, `password_length`.
+pub const ABOUT: &[&str] = &[
+    "age", "alg", "algorithm", "at", "attempts", "budget", "bytes", "chars", "count", "counts",
+    "disabled", "duration", "elapsed", "enabled", "endpoint", "error", "errors", "expiration",
+    "expired", "expires", "expiry", "failed", "failure", "failures", "file", "handler", "host",
+    "index", "invalid", "issuer", "kind", "latency", "len", "length", "limit", "limits", "method",
+    "micros", "middleware", "millis", "missing", "mode", "ms", "name", "nanos", "ns", "offset",
+    "path", "policy", "port", "position", "present", "provider", "rate", "remaining", "required",
+    "retries", "scheme", "scope", "scopes", "seconds", "secs", "server", "service", "size", "state",
+    "status", "strategy", "time", "total", "ttl", "type", "uri", "url", "us", "usage", "used", "user",
+    "username", "valid", "version",
+];
+
+/// And so does a name that begins with one of these: `has_password`, `max_token`.
+pub const ABOUT_FIRST: &[&str] =
+    &["count", "had", "has", "is", "max", "min", "needs", "no", "num", "requires", "total", "use", "uses"];
+
+/// What a name was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No secret's.
+    Nothing,
+    /// Of something about a secret.
+    About,
+    /// A secret's, with words behind it.
+    Inside,
+    /// A secret's.
+    Last,
+}
+
+impl Found {
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::Inside | Self::Last)
+    }
+}
+
+/// What this is the name of.
+pub(super) fn find(name: &str) -> Found {
+    let mut last: [&[u8]; 3] = [&[]; 3];
+    let mut first: &[u8] = &[];
+    // Whether there was one, and whether it ends with the word that was looked at last.
+    let mut found = (false, false);
+    for word in words(name.as_bytes()) {
+        if first.is_empty() {
+            first = word;
+        }
+        last = [last[1], last[2], word];
+        found.1 = may_end(word) && SECRETS.iter().any(|secret| ends_with(&last, secret.as_bytes()));
+        found.0 |= found.1;
+    }
+    match found {
+        (false, _) => Found::Nothing,
+        _ if is_one_of(first, ABOUT_FIRST) => Found::About,
+        (_, true) => Found::Last,
+        _ if is_one_of(last[2], ABOUT) => Found::About,
+        _ => Found::Inside,
+    }
+}
+
+/// The words of a name.
+pub(super) fn words(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while name.get(at).is_some_and(|byte| !is_letter(*byte)) {
+            at += 1;
+        }
+        let start = at;
+        while let Some(byte) = name.get(at)
+            && is_letter(*byte)
+            && (at == start || !begins(name, at))
+        {
+            at += 1;
+        }
+        (at > start).then(|| &name[start..at])
+    })
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte >= 0x80
+}
+
+/// Whether a word begins at this letter, which stands behind another one.
+fn begins(name: &[u8], at: usize) -> bool {
+    let next_is_small = name.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+    // `apiKey`, and the last capital of a run of them: `APIKey`. A plural's s is no word: `APIs`.
+    name[at].is_ascii_uppercase()
+        && (!name[at - 1].is_ascii_uppercase() || (next_is_small && !is_plural(name, at)))
+}
+
+fn is_plural(name: &[u8], at: usize) -> bool {
+    name.get(at + 1) == Some(&b's') && !name.get(at + 2).is_some_and(u8::is_ascii_lowercase)
+}
+
+/// Whether these words end with a secret's name.
+fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
+    let [.., last] = words;
+    let letters = secret.iter().filter(|byte| **byte != b' ').count();
+    let is_tail = ends_joined(last, secret);
+    if is_tail && (last.len() == letters || letters >= 5) {
+        return true;
+    }
+    // Word by word, from the last one back.
+    let mut ours = words.iter().rev();
+    let mut theirs = secret.rsplit(|byte| *byte == b' ').peekable();
+    while let Some(word) = theirs.next() {
+        let Some(other) = ours.next() else { return false };
+        // Also of the first one, if it is long enough, the end alone.
+        let is_first = theirs.peek().is_none();
+        let matches = equals(other, word) || (is_first && word.len() >= 5 && ends_joined(other, word));
+        if !matches {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a word ends with these letters; blanks between them are none.
+fn ends_joined(word: &[u8], letters: &[u8]) -> bool {
+    let mut at = word.len();
+    for letter in letters.iter().rev().filter(|letter| **letter != b' ') {
+        if at == 0 || word[at - 1] | 0x20 != *letter {
+            return false;
+        }
+        at -= 1;
+    }
+    true
+}
+
+/// Whether a word is this one, which is in small letters.
+pub(super) fn equals(word: &[u8], small: &[u8]) -> bool {
+    word.len() == small.len() && word.iter().zip(small).all(|(a, b)| a.to_ascii_lowercase() == *b)
+}
+
+pub(super) fn is_one_of(word: &[u8], list: &[&str]) -> bool {
+    list.iter().any(|other| equals(word, other.as_bytes()))
+}
+
+/// Whether this may be the name of a secret: told by the last letters of its words, because most names
+/// are not.
+pub(super) fn may_name(name: &[u8]) -> bool {
+    name.windows(3).enumerate().any(|(at, letters)| {
+        let next = name.get(at + 3);
+        let ends = next.is_none_or(|byte| !byte.is_ascii_lowercase());
+        ends && is_ending(letters)
+    })
+}
+
+/// Whether a word may be the last one of a secret's name.
+fn may_end(word: &[u8]) -> bool {
+    equals(word, b"id") || (word.len() >= 3 && is_ending(&word[word.len() - 3..]))
+}
+
+fn is_ending(letters: &[u8]) -> bool {
+    let place = |byte: &u8| usize::from((byte | 0x20).wrapping_sub(b'a'));
+    let [a, b, c] = [0, 1, 2].map(|index| place(&letters[index]));
+    let index = (a * 26 + b) * 26 + c;
+    // The one last word of two letters is `id`.
+    if letters[1] | 0x20 == b'i' && letters[2] | 0x20 == b'd' {
+        return true;
+    }
+    a < 26 && b < 26 && c < 26 && ENDINGS[index / 64] >> (index % 64) & 1 != 0
+}
+
+/// The last three letters of all of them, a bit for each three that there can be.
+const ENDINGS: [u64; 26 * 26 * 26 / 64 + 1] = {
+    let mut endings = [0; 26 * 26 * 26 / 64 + 1];
+    let mut index = 0;
+    while index < SECRETS.len() {
+        let secret = SECRETS[index].as_bytes();
+        let end = secret.len();
+        index += 1;
+        if secret[end - 3] == b' ' {
+            assert!(secret[end - 2] == b'i' && secret[end - 1] == b'd', "two letters, and not `id`");
+            continue;
+        }
+        let [a, b, c] = [secret[end - 3], secret[end - 2], secret[end - 1]];
+        let [a, b, c] = [(a - b'a') as usize, (b - b'a') as usize, (c - b'a') as usize];
+        let place = (a * 26 + b) * 26 + c;
+        endings[place / 64] |= 1 << (place % 64);
+    }
+    endings
+};
