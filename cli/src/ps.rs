@@ -4,6 +4,7 @@ use crate::outcome::Verdict;
 use crate::process;
 use crate::terminal::{bad, dim, odd, strong, width};
 use crate::text::{bytes, count, counted, duration, escape};
+use anyhow::anyhow;
 use clap::Args;
 use console::{measure_text_width, truncate_str};
 use lookback::read::wire::{ArenaHeader, Metadata, key};
@@ -18,9 +19,10 @@ use std::path::PathBuf;
 `running` is how long the process has been running, `in use` how much of its arena holds events, \
 `events/s` how many it has recorded a second in its last complete generations, `covers` how far a \
 snapshot would look back, and `arena` where that is: in memory alone, or the path of a black box. \
-Other users' processes are seen by root alone.
+Other users' processes are seen by root alone. A process in which several recorders run, because a \
+shared object has one of its own, has a line for each.
 
-With --json: one array of objects with `pid`, `name`, `running_ns`, `used_bytes`, `capacity_bytes`, \
+With --json: one array of objects with `pid`, `recorder` (its number), `name`, `running_ns`, `used_bytes`, `capacity_bytes`, \
 `events_per_second` (null if that is not known yet), `covered_ns`, `window_ns`, `black_box` (a path, \
 or null), `standstill` (why it does not run, or null); of a process whose arena cannot be understood \
 `pid`, `name` and `error`.
@@ -42,6 +44,8 @@ const MOST_CLOSED: usize = 5;
 /// A process that is recorded, or whose arena says something odd.
 struct Row {
     pid: u32,
+    /// Which recorder of the process, where it has several.
+    recorder: Option<u32>,
     name: String,
     state: Result<State, String>,
 }
@@ -62,8 +66,14 @@ impl Ps {
         let mut rows = Vec::new();
         let mut closed = Vec::new();
         for pid in process::all() {
-            match OutsideArena::of_process(pid) {
-                Ok(arena) => rows.extend(Row::of(pid, &arena)),
+            match OutsideArena::all_of_process(pid) {
+                Ok(arenas) => {
+                    let arenas = running(arenas);
+                    let several = arenas.len() > 1;
+                    for (arena, number) in arenas.iter().zip(1..) {
+                        rows.extend(Row::of(pid, several.then_some(number), arena));
+                    }
+                }
                 Err(OutsideError::Denied { .. }) => closed.extend(is_ours(pid).then_some(pid)),
                 Err(OutsideError::NoProcess(_) | OutsideError::NotRecorded(_)) => {}
                 // It may have ended while it was looked at.
@@ -81,6 +91,74 @@ impl Ps {
         out.flush()?;
         Ok(Verdict::Sound)
     }
+}
+
+/// The arenas that are being recorded into; if none is, those that were.
+pub fn running(mut arenas: Vec<OutsideArena>) -> Vec<OutsideArena> {
+    let ended = |arena: &OutsideArena| arena.header().is_ok_and(|header| header.ended);
+    match arenas.iter().any(|arena| !ended(arena)) {
+        true => arenas.retain(|arena| !ended(arena)),
+        false => arenas.truncate(1),
+    }
+    arenas
+}
+
+/// The arena of this number, from 1 on, of those that are being recorded into. Without a number there must
+/// be one alone.
+pub fn chosen(pid: u32, number: Option<u32>) -> Result<OutsideArena, Choice> {
+    let mut arenas = running(OutsideArena::all_of_process(pid).map_err(Choice::Outside)?);
+    let at = match number {
+        None if arenas.len() > 1 => return Err(Choice::Several(names(pid, &arenas))),
+        None => 0,
+        Some(number) => (number as usize).wrapping_sub(1),
+    };
+    if at >= arenas.len() {
+        return Err(Choice::NoSuch(names(pid, &arenas)));
+    }
+    Ok(arenas.swap_remove(at))
+}
+
+/// Why no arena could be chosen.
+pub enum Choice {
+    Outside(OutsideError),
+    /// There are several: these.
+    Several(String),
+    /// There are only these.
+    NoSuch(String),
+}
+
+impl Choice {
+    /// As an error, that says what to do.
+    pub fn explain(self, pid: u32) -> anyhow::Error {
+        match self {
+            Self::Outside(error) => error.into(),
+            Self::Several(which) => {
+                anyhow!(
+                    "process {pid}: several recorders run in it: {which}; choose one with `--recorder N`"
+                )
+            }
+            Self::NoSuch(which) => {
+                anyhow!("process {pid}: it has no such recorder; there is {which}")
+            }
+        }
+    }
+}
+
+/// `1 (shop, memory), 2 (plugin, /dev/shm/plugin.lookback)`.
+fn names(pid: u32, arenas: &[OutsideArena]) -> String {
+    let names = arenas.iter().zip(1_u32..).map(|(arena, number)| {
+        let place = arena.path().map_or_else(|| "memory".into(), |path| path.to_string_lossy());
+        format!("{number} ({}, {place})", called(pid, arena))
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What the recorder calls its process.
+fn called(pid: u32, arena: &OutsideArena) -> String {
+    let header = arena.header().ok();
+    let metadata = header.map(|header| Metadata::decode(&header.metadata).unwrap_or_default());
+    let name = metadata.and_then(|metadata| metadata.text(key::PROCESS_NAME).map(str::to_owned));
+    name.or_else(|| process::command(pid)).unwrap_or_default()
 }
 
 /// Whether a process is of this user.
@@ -117,7 +195,7 @@ fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
 
 impl Row {
     /// `None` if it has ended meanwhile.
-    fn of(pid: u32, arena: &OutsideArena) -> Option<Self> {
+    fn of(pid: u32, recorder: Option<u32>, arena: &OutsideArena) -> Option<Self> {
         let header = match arena.header() {
             Ok(header) => header,
             Err(_) if process::Stat::of(pid).is_none_or(|stat| stat.has_ended()) => return None,
@@ -129,7 +207,7 @@ impl Row {
         let used = header.head.0.checked_sub(header.tail.0).filter(|used| *used <= header.capacity);
         let Some(used) = used else {
             let what = "its arena's head and tail make no sense".to_owned();
-            return Some(Self { pid, name, state: Err(what) });
+            return Some(Self { pid, recorder, name, state: Err(what) });
         };
         let state = State {
             running: process::age(header.process_start),
@@ -141,11 +219,12 @@ impl Row {
             black_box: arena.path().map(ToOwned::to_owned),
             standstill: process::standstill(pid),
         };
-        Some(Self { pid, name, state: Ok(state) })
+        Some(Self { pid, recorder, name, state: Ok(state) })
     }
 
     fn odd(pid: u32, error: &OutsideError) -> Self {
-        Self { pid, name: process::command(pid).unwrap_or_default(), state: Err(error.to_string()) }
+        let name = process::command(pid).unwrap_or_default();
+        Self { pid, recorder: None, name, state: Err(error.to_string()) }
     }
 
     fn line(&self) -> String {
@@ -167,7 +246,8 @@ impl Row {
         };
         // Before the path, which may not find room.
         let why = state.standstill.map(|why| odd().apply_to(format!("{why}, ")).to_string());
-        let arena = why.unwrap_or_default() + &arena;
+        let which = self.recorder.map(|number| format!("recorder {number}, "));
+        let arena = why.unwrap_or_default() + &which.unwrap_or_default() + &arena;
         format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}")
     }
 
@@ -175,6 +255,7 @@ impl Row {
         match &self.state {
             Ok(state) => json!({
                 "pid": self.pid,
+                "recorder": self.recorder.unwrap_or(1),
                 "name": self.name,
                 "running_ns": state.running,
                 "used_bytes": state.used,

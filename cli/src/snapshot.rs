@@ -3,10 +3,11 @@
 use crate::outcome::Verdict;
 use crate::output::Output;
 use crate::process;
+use crate::ps::{Choice, chosen};
 use crate::saved::{Saved, Saving, To, crash_json, name_for};
 use anyhow::anyhow;
 use clap::Args;
-use lookback::{OutsideArena, OutsideError};
+use lookback::OutsideError;
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
@@ -35,6 +36,9 @@ pub struct Snapshot {
     /// The process
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: u32,
+    /// Which recorder, where several run in the process: `lookback ps` numbers them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    recorder: Option<u32>,
     #[command(flatten)]
     saving: Saving,
 }
@@ -42,12 +46,12 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let pid = self.pid;
-        let arena = OutsideArena::of_process(pid).map_err(|error| match error {
-            OutsideError::NotRecorded(_) if process::standstill(pid) == Some("over") => anyhow!(
+        let arena = chosen(pid, self.recorder).map_err(|error| match error {
+            Choice::Outside(OutsideError::NotRecorded(_)) if process::standstill(pid) == Some("over") => anyhow!(
                 "process {pid}: it has ended, and its memory with it; `lookback recover` reads a black box, \
                  if it had one, and what fired lies in its snapshot directory"
             ),
-            error => error.into(),
+            error => error.explain(pid),
         })?;
         let header = arena.header()?;
         let to = match &self.saving.out {

@@ -303,3 +303,39 @@ fn whatever_a_process_passes_off_as_its_arena_is_survived() {
         assert!(row.contains(&pid), "there is a line for it: {row}");
     }
 }
+
+#[test]
+fn of_two_recorders_in_a_process_each_is_listed_and_one_is_chosen() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start("twice");
+    let pid = service.text();
+    let list = lookback(&["ps", "--json"]);
+    let list: Value = serde_json::from_str(&list.stdout).unwrap();
+    let ours = list.as_array().unwrap().iter().filter(|row| row["pid"] == service.pid);
+    let numbers: Vec<_> = ours.map(|row| row["recorder"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2]);
+    let out = directory.path().join("a.lbk");
+    let out = out.to_str().unwrap();
+    let neither = lookback(&["snapshot", &pid, "-o", out]);
+    assert_eq!((neither.code, &*neither.stdout), (1, ""), "{neither:?}");
+    let said = "several recorders run in it: 1 (service, memory), 2 (service, memory); choose one with `--recorder N`";
+    assert!(neither.stderr.contains(said) && !Path::new(out).exists(), "{neither:?}");
+    for number in ["1", "2"] {
+        let taken = lookback(&["snapshot", &pid, "-o", out, "--recorder", number]);
+        assert_eq!((taken.code, &*taken.stderr), (0, ""), "{taken:?}");
+        let doctor = lookback(&["doctor", &pid, "--recorder", number]);
+        assert!(!doctor.stdout.contains("several run"), "{doctor:?}");
+    }
+    let third = lookback(&["snapshot", &pid, "-o", out, "--recorder", "3"]);
+    assert!(
+        third.code == 1 && third.stderr.contains("no such recorder; there is 1 ("),
+        "{third:?}"
+    );
+    let doctor = lookback(&["doctor", &pid]);
+    assert!(
+        doctor.stdout.contains("several run in the process: 1 (service, memory), 2"),
+        "{doctor:?}"
+    );
+    assert_eq!(doctor.stdout.matches("number 2").count(), 1, "{doctor:?}");
+    assert!(lookback(&["doctor", &pid, "--recorder", "1"]).code == 0);
+}

@@ -127,24 +127,57 @@ pub fn recorded_processes() -> Vec<(u32, OutsideArena)> {
 }
 
 impl OutsideArena {
-    /// The arena of a process.
+    /// The arena of a process; of one that has several recorders, the first of
+    /// [`all_of_process`](Self::all_of_process).
     ///
     /// # Errors
     /// There is no such process, it is not being recorded, or the kernel does not let us look.
     pub fn of_process(pid: u32) -> Result<Self, OutsideError> {
+        let mut arenas = Self::all_of_process(pid)?;
+        Ok(arenas.swap_remove(0))
+    }
+
+    /// The arenas of a process: one, unless there are several recorders in it, because a shared object has
+    /// one of its own. Those that are being recorded into come first, and of those the ones in memory. The
+    /// order stays as it is while they are there.
+    ///
+    /// # Errors
+    /// There is no such process, it is not being recorded, or the kernel does not let us look.
+    ///
+    /// ```no_run
+    /// for arena in lookback_recorder::OutsideArena::all_of_process(4711)? {
+    ///     println!("{} bytes of data", arena.header()?.capacity);
+    /// }
+    /// # Ok::<(), lookback_recorder::OutsideError>(())
+    /// ```
+    pub fn all_of_process(pid: u32) -> Result<Vec<Self>, OutsideError> {
         if !Path::new("/proc").join(pid.to_string()).exists() {
             return Err(OutsideError::NoProcess(pid));
         }
         let mapped = mapped_files(pid)?;
-        let mut wrong = None;
+        let (mut arenas, mut seen, mut wrong) = (Vec::new(), Vec::new(), None);
         for candidate in &mapped {
+            // One may be mapped twice.
+            let which = (candidate.device, candidate.inode);
+            if seen.contains(&which) {
+                continue;
+            }
             match candidate.open(pid) {
-                Ok(Some(arena)) if arena.is_of(pid) => return Ok(arena),
-                Ok(_) => {}
+                Ok(Some(arena)) => {
+                    if let Some(ended) = arena.of(pid) {
+                        seen.push(which);
+                        arenas.push((ended, arena));
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => wrong = Some(error),
             }
         }
-        Err(wrong.unwrap_or(OutsideError::NotRecorded(pid)))
+        arenas.sort_by_key(|(ended, _)| *ended);
+        match arenas.is_empty() {
+            true => Err(wrong.unwrap_or(OutsideError::NotRecorded(pid))),
+            false => Ok(arenas.into_iter().map(|(_, arena)| arena).collect()),
+        }
     }
 
     /// Every arena that a process has mapped, be it its own or that of a parent which forked it: the
@@ -209,11 +242,12 @@ impl OutsideArena {
     }
 
     /// Whether it says of itself that it is of this process. A forked child has its parent's descriptors.
-    fn is_of(&self, pid: u32) -> bool {
-        let Ok(header) = self.header() else { return false };
+    /// If it is of this process, whether its recording has ended.
+    fn of(&self, pid: u32) -> Option<bool> {
+        let header = self.header().ok()?;
         // In another namespace the process has another number there.
-        let inner = namespace_pid(pid);
-        header.pid == pid || inner == Some(header.pid)
+        let is_it = header.pid == pid || namespace_pid(pid) == Some(header.pid);
+        is_it.then_some(header.ended)
     }
 
     fn io(&self, error: io::Error) -> OutsideError {

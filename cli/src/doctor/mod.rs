@@ -9,6 +9,7 @@ mod why_not;
 
 use crate::arena_file::{ArenaFile, Owner, is_arena};
 use crate::outcome::{Verdict, open};
+use crate::ps::{Choice, chosen, running};
 use crate::terminal::{bad, dim, good, odd, strong, width};
 use crate::text::escape;
 use anyhow::anyhow;
@@ -43,6 +44,9 @@ pub struct Doctor {
     /// A process, a black box, or a snapshot
     #[arg(value_name = "PID|FILE")]
     target: String,
+    /// Which recorder, where several run in the process: `lookback ps` numbers them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    recorder: Option<u32>,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -98,7 +102,7 @@ impl Doctor {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut findings = Findings::default();
         match self.target.parse::<u32>() {
-            Ok(pid) => process(pid, &mut findings)?,
+            Ok(pid) => process(pid, self.recorder, &mut findings)?,
             Err(_) => file(Path::new(&self.target), &mut findings)?,
         }
         let mut out = BufWriter::new(io::stdout().lock());
@@ -163,18 +167,33 @@ impl Finding {
 }
 
 /// A process.
-fn process(pid: u32, findings: &mut Findings) -> anyhow::Result<()> {
-    let arena = match OutsideArena::of_process(pid) {
-        Ok(arena) => arena,
-        Err(error @ OutsideError::NoProcess(_)) => return Err(error.into()),
-        Err(error) => {
+fn process(pid: u32, number: Option<u32>, findings: &mut Findings) -> anyhow::Result<()> {
+    match chosen(pid, number) {
+        Ok(arena) => recorder(pid, &arena, findings),
+        Err(Choice::Outside(error)) if !matches!(error, OutsideError::NoProcess(_)) => {
             why_not::explain(pid, &error, findings);
-            return Ok(());
+            Ok(())
         }
-    };
+        // Each of them is looked at.
+        Err(Choice::Several(which)) => {
+            let what =
+                format!("several run in the process: {which}; what follows is of each in turn");
+            findings.ok("recorders", what);
+            for (arena, number) in running(OutsideArena::all_of_process(pid)?).iter().zip(1..) {
+                findings.ok("recorder", format!("number {number}"));
+                recorder(pid, arena, findings)?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error.explain(pid)),
+    }
+}
+
+/// One recorder of a process.
+fn recorder(pid: u32, arena: &OutsideArena, findings: &mut Findings) -> anyhow::Result<()> {
     let header = arena.header()?;
     living::look(pid, &header, findings);
-    backing::look(pid, &arena, findings);
+    backing::look(pid, arena, findings);
     match arena.snapshot("looked at by lookback doctor", "doctor") {
         Ok(snapshot) => {
             let mut bytes = Vec::new();

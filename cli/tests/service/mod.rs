@@ -62,6 +62,7 @@ pub fn serve() {
             hang();
         }
         "forks" => forks(),
+        "twice" => twice(&recorder),
         "losses" => losses(&recorder),
         "flood" => flood(&recorder),
         "tasks" => tasks(),
@@ -163,6 +164,34 @@ fn forks() {
         }
     }
     println!("\nforked {child}");
+    hang();
+}
+
+/// Has a second arena, as a process has in which a shared object has a recorder of its own: a copy of the
+/// first one, of the same process.
+fn twice(recorder: &Recorder) {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    recorder.advance();
+    let descriptors =
+        std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let is_arena = |path: &PathBuf| {
+        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:lookback"))
+    };
+    let arena = std::fs::read(descriptors.into_iter().find(is_arena).unwrap()).unwrap();
+    // SAFETY: a valid name; the descriptor is owned by the file.
+    let mut file = unsafe {
+        let descriptor = libc::memfd_create(c"lookback-of-a-plugin".as_ptr(), 0);
+        assert!(descriptor >= 0);
+        std::fs::File::from_raw_fd(descriptor)
+    };
+    file.write_all(&arena).unwrap();
+    // SAFETY: a mapping of a file of that length, anywhere; it stays until the process ends.
+    let mapped = unsafe {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let descriptor = file.as_raw_fd();
+        libc::mmap(std::ptr::null_mut(), arena.len(), rights, libc::MAP_SHARED, descriptor, 0)
+    };
+    assert_ne!(mapped, libc::MAP_FAILED);
     hang();
 }
 
