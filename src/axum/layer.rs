@@ -1,5 +1,6 @@
 //! The layer: what is recorded of requests, and which of them take a snapshot.
 
+use super::body::ResponseBody;
 use super::request::Recorded;
 use super::response::ResponseFuture;
 use http::{Request, Response};
@@ -59,7 +60,13 @@ impl Limits {
 /// sent. Its fields are `method`, `route` (axum's template, such as `/items/{id}`, where the layer is
 /// put on with `Router::layer`), `path`, and `traceparent` if the request has a well-formed one; later
 /// `status`, or `error` if there is no response because the service failed, `cancelled` if the client
-/// went away or gave up, or `panicked`. Neither the query nor any other header is recorded.
+/// went away or gave up, or `panicked`.
+///
+/// Of a gRPC call (`content-type: application/grpc`) the span goes on to the end of the body, and has
+/// `grpc_status`, its code; `deadline_ms`, if the client waits no longer; `cancelled`, if the body was dropped
+/// before its end. The codes that are the server's failures (2, 4, 12 to 15) fire as a status of 5xx does.
+///
+/// Neither the query nor any other header is recorded.
 ///
 /// While nothing is recorded, it does nothing. To be put on outermost, so that what other layers do is
 /// part of the request.
@@ -172,7 +179,7 @@ where
     S: tower_service::Service<Request<B>, Response = Response<B2>>,
     S::Error: fmt::Display,
 {
-    type Response = S::Response;
+    type Response = Response<ResponseBody<B2>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 

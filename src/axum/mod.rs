@@ -29,12 +29,15 @@
 //! $ curl -s -X POST -H 'x-lookback: 1' 'http://127.0.0.1:9100/debug/lookback/snapshots?reason=slow'
 //! ```
 
+mod body;
 mod debug;
+mod grpc;
 mod layer;
 mod request;
 mod response;
 mod trace_parent;
 
+pub use body::ResponseBody;
 pub use debug::{Debug, REQUEST_HEADER};
 pub use layer::{Layer, SNAPSHOT_HEADER, Service, layer};
 pub use response::ResponseFuture;

@@ -1,7 +1,7 @@
 //! A request that is being recorded: its span, and what is said of it when it ends.
 
 use super::layer::{SNAPSHOT_HEADER, Settings};
-use super::trace_parent;
+use super::{grpc, trace_parent};
 use ::axum::extract::MatchedPath;
 use http::{HeaderValue, Method, Request, Response, Uri};
 use lookback_recorder::integration::{Fields, Room, Site, span};
@@ -14,7 +14,18 @@ use std::time::Instant;
 /// The span of every request.
 static REQUEST: Site = Site::of_callsite(
     "request",
-    &["method", "route", "traceparent", "path", "status", "error", "cancelled", "panicked"],
+    &[
+        "method",
+        "route",
+        "traceparent",
+        "path",
+        "status",
+        "error",
+        "cancelled",
+        "panicked",
+        "deadline_ms",
+        "grpc_status",
+    ],
     (file!(), line!()),
     "lookback::axum",
     Level::Info,
@@ -27,6 +38,8 @@ const STATUS: usize = 4;
 const ERROR: usize = 5;
 const CANCELLED: usize = 6;
 const PANICKED: usize = 7;
+const DEADLINE: usize = 8;
+const GRPC_STATUS: usize = 9;
 
 /// A request that has not ended; with this, its span does.
 #[derive(Debug)]
@@ -62,6 +75,9 @@ impl Recorded {
         if let Some(value) = trace_parent::of(request.headers()) {
             fields.text(TRACE_PARENT, value);
         }
+        if let Some(timeout) = grpc::timeout(request.headers()) {
+            fields.unsigned(DEADLINE, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        }
         // The last one, because it may be long: what is behind it is not restated.
         if settings.path {
             fields.text(PATH, path_of(request.uri(), settings.query));
@@ -94,6 +110,19 @@ impl Recorded {
             && let Ok(name) = HeaderValue::from_str(fired.file_name())
         {
             response.headers_mut().insert(SNAPSHOT_HEADER, name);
+        }
+    }
+
+    /// A gRPC call is over, with this outcome: none if its trailers have none.
+    pub(super) fn concluded(&self, code: Option<u64>) {
+        let Some(code) = code else {
+            return self.record(|fields| fields.failure(ERROR, format_args!("no grpc-status")));
+        };
+        self.record(|fields| fields.unsigned(GRPC_STATUS, code));
+        if let Some(armed) = &self.settings.server_error
+            && let Some(name) = grpc::server_error(code)
+        {
+            self.fire(armed, format_args!("grpc-status {code} {name}"));
         }
     }
 

@@ -1,6 +1,8 @@
 //! The future of a response: a task, which is inside the request's span whenever it is polled, and when it
 //! is dropped.
 
+use super::body::ResponseBody;
+use super::grpc;
 use super::request::Recorded;
 use http::Response;
 use lookback_recorder::Recorded as Task;
@@ -65,7 +67,7 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     E: Display,
 {
-    type Output = F::Output;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().task.poll(context)
@@ -77,22 +79,35 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     E: Display,
 {
-    type Output = F::Output;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect("a future is not polled after its end");
-        let Some(recorded) = this.recorded.as_ref() else { return inner.poll(context) };
+        let Some(recorded) = this.recorded.as_ref() else {
+            let result = ready!(inner.poll(context));
+            let unrecorded = |body| ResponseBody::new(body, None);
+            return Poll::Ready(result.map(|response| response.map(unrecorded)));
+        };
         let entered = recorded.enter();
         let mut result = ready!(inner.poll(context));
         // What its end records belongs to the request, too.
         this.inner.set(None);
+        // Of gRPC the outcome is known when the body is over, unless there is none.
+        let mut goes_on = false;
         match &mut result {
-            Ok(response) => recorded.answered(response),
+            Ok(response) => {
+                recorded.answered(response);
+                if grpc::is_grpc(response.headers()) {
+                    let code = grpc::status(response.headers());
+                    goes_on = code.is_none();
+                    code.into_iter().for_each(|code| recorded.concluded(Some(code)));
+                }
+            }
             Err(error) => recorded.failed(error),
         }
         drop(entered);
-        *this.recorded = None;
-        Poll::Ready(result)
+        let recorded = this.recorded.take().filter(|_| goes_on);
+        Poll::Ready(result.map(|response| response.map(|body| ResponseBody::new(body, recorded))))
     }
 }
