@@ -32,15 +32,6 @@ pub(crate) trait Entry: 'static {
     fn get(&self) -> Self::Value;
     fn set(&self, value: Self::Value);
 
-    /// Each takes the place of the one before it. The last one is there twice then.
-    fn move_up(entries: &[Self])
-    where
-        Self: Sized,
-    {
-        for pair in entries.windows(2) {
-            pair[0].set(pair[1].get());
-        }
-    }
 }
 
 impl Entry for AtomicU64 {
@@ -140,6 +131,19 @@ impl<'a, E: Entry, const N: usize> Stack<'a, E, N> {
         })
     }
 
+    /// How many are inside of the one of this key, where keys ascend inwards.
+    pub(crate) fn find_key(&self, key: u64, key_of: impl Fn(&E) -> u64) -> Option<usize> {
+        let mut inside = 0;
+        for piece in self.pieces() {
+            if piece.first().is_some_and(|first| key_of(first) <= key) {
+                let at = piece.iter().rposition(|entry| key_of(entry) == key)?;
+                return Some(inside + piece.len() - at - 1);
+            }
+            inside += piece.len();
+        }
+        None
+    }
+
     /// The entry for one more, which is to be [pushed](Self::push). `None` if there is no room.
     pub(crate) fn room(&self) -> Option<&'a E> {
         let depth = self.depth();
@@ -169,7 +173,15 @@ impl<'a, E: Entry, const N: usize> Stack<'a, E, N> {
             let first = piece.len().saturating_sub(left + 1);
             let moved = piece.get(first..).unwrap_or_default();
             let Some(around) = moved.first().map(E::get) else { break };
-            E::move_up(moved);
+            if std::ptr::eq(piece.as_ptr(), self.near.as_ptr()) {
+                // Others may look on.
+                moved.windows(2).for_each(|pair| pair[0].set(pair[1].get()));
+            } else {
+                let (to, count) = (moved.as_ptr().cast_mut(), moved.len() - 1);
+                // SAFETY: all of an entry are atomics, which change through shared references; both
+                // ranges are of `moved`, and nobody else looks at chunks.
+                unsafe { std::ptr::copy(to.add(1), to, count) };
+            }
             if let (Some(carried), Some(last)) = (carried, moved.last()) {
                 last.set(carried);
             }
@@ -230,7 +242,9 @@ mod tests {
                 let at = if turn % 20 == 0 { anywhere } else { near_the_top };
                 let value = list.remove(at).unwrap();
                 assert_eq!(stack.find(|entry| entry.get() == value), Some(at));
+                assert_eq!(stack.find_key(value, Entry::get), Some(at));
                 stack.remove(at);
+                assert_eq!(stack.find_key(value, Entry::get), None);
             }
             if turn % 500 == 0 {
                 assert!(stack.outwards().map(Entry::get).eq(list.iter().copied()), "{turn}");

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::ordinary::{Ordinary, Ready};
 use crate::redact;
 use crate::site::Site;
-use crate::slot::Slot;
+use crate::slot::{OpenRegion, Slot};
 use crate::text::{StackText, TextRoom, cut};
 use crate::trigger::active;
 use crate::value::{Encode, Number, Text, Value, Values};
@@ -169,9 +169,8 @@ fn end_region_slowly(key: u64) {
     if let Some(writer) = Writer::enter_slot(control(), slot) {
         let inside = writer.inside();
         let regions = slot.open_regions();
-        let Some(others) = regions.find(|open| open.key.load(Ordering::Relaxed) == key) else {
-            return;
-        };
+        let key_of = |open: &OpenRegion| open.key.load(Ordering::Relaxed);
+        let Some(others) = regions.find_key(key, key_of) else { return };
         let kind = if others == 0 { Kind::RegionEnd } else { Kind::RegionEndOther };
         if inside.is_recording()
             && let Some((mut cursor, _)) = inside.begin(kind, MAX_VARINT)

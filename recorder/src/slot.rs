@@ -60,6 +60,9 @@ pub(crate) struct Slot {
     pub(crate) span_depth: AtomicU32,
     /// How many it entered beyond those, for want of room.
     pub(crate) spans_beyond: Cell<u32>,
+    /// A reader may not know all spans that the thread is inside of: more were entered than are
+    /// restated, and not all were left since.
+    pub(crate) spans_unknown: Cell<bool>,
     pub(crate) deep_spans: Deep,
     pub(crate) deep_regions: Deep,
     /// The key of the region that was begun last.
@@ -178,6 +181,7 @@ impl Slot {
         self.reasons.forget_from(0);
         self.entered_spans().clear();
         self.spans_beyond.set(0);
+        self.spans_unknown.set(false);
         self.worker.clear();
         self.forget_last();
     }

@@ -518,6 +518,7 @@ fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
 pub(crate) fn state_entered(inside: Inside) -> Option<()> {
     let slot = inside.slot();
     let depth = slot.span_depth.load(Ordering::Relaxed) as usize;
+    slot.spans_unknown.set(depth > MAX_SPANS);
     for span in &slot.spans[..depth.min(MAX_SPANS)] {
         let name = span.load(Ordering::Relaxed);
         if let Some(place) = find(name) {

@@ -38,7 +38,7 @@ pub fn create(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Name 
 fn create_at_once(site: &'static Site, parent: Parent, fields: &Fields<'_>) -> Option<Name> {
     let ready = Ready::enter(1 + 6 * MAX_VARINT + fields.size())?;
     let (slot, generation) = (ready.slot, ready.generation);
-    if slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS {
+    if is_deep(slot) {
         ready.leave();
         return None;
     }
@@ -157,9 +157,10 @@ fn innermost_deep(slot: &Slot) -> Name {
     slot.entered_spans().outwards().next().map_or(0, Entry::get)
 }
 
-/// Whether the thread is inside of more spans than are restated.
+/// Whether a reader may not know which spans the thread is inside of.
+#[inline(always)]
 fn is_deep(slot: &Slot) -> bool {
-    slot.span_depth.load(Ordering::Relaxed) as usize > MAX_SPANS
+    slot.spans_unknown.get()
 }
 
 /// The innermost span that this thread is inside of, and its site.
@@ -221,7 +222,8 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
                 inside.commit(cursor);
             }
         }
-        return spans.push(entry, name);
+        spans.push(entry, name);
+        return note_depth(slot);
     }
     // What is not recorded is known all the same: the next statement tells of it.
     if let Some(slot) = thread::present_slot()
@@ -229,10 +231,22 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
     {
         let spans = slot.entered_spans();
         match spans.room() {
-            Some(entry) if slot.spans_beyond.get() == 0 => spans.push(entry, name),
+            Some(entry) if slot.spans_beyond.get() == 0 => {
+                spans.push(entry, name);
+                note_depth(slot);
+            }
             _ => slot.spans_beyond.set(slot.spans_beyond.get() + 1),
         }
         drop(writer);
+    }
+}
+
+/// A span was entered or left.
+fn note_depth(slot: &Slot) {
+    match slot.span_depth.load(Ordering::Relaxed) as usize {
+        0 => slot.spans_unknown.set(false),
+        depth if depth > MAX_SPANS => slot.spans_unknown.set(true),
+        _ => {}
     }
 }
 
@@ -243,7 +257,8 @@ pub fn exit(name: Name) {
         let slot = ready.slot;
         let depth = slot.span_depth.load(Ordering::Relaxed).wrapping_sub(1);
         let top = slot.spans.get(depth as usize);
-        if top.is_some_and(|top| top.load(Ordering::Relaxed) == name)
+        if !is_deep(slot)
+            && top.is_some_and(|top| top.load(Ordering::Relaxed) == name)
             && find(name).is_some_and(|place| place.told.is_stated_in(ready.generation))
         {
             ready.write(Kind::SpanExit, ready.now(), |_| {});
@@ -285,11 +300,13 @@ fn exit_slowly(name: Name) {
             slot.exited_last.set(if known { name } else { 0 });
         }
         slot.entered_spans().remove(others);
+        note_depth(slot);
         return;
     }
     if let Some(writer) = Writer::enter_slot(control(), slot) {
         if let Some(others) = others_inside(slot, name) {
             slot.entered_spans().remove(others);
+            note_depth(slot);
         }
         drop(writer);
     }

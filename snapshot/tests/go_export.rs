@@ -568,3 +568,41 @@ fn a_full_disk_is_an_error() {
     let error = export(&trace, &mut small[..]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WriteZero);
 }
+
+#[test]
+fn regions_that_end_in_another_order_than_go_allows_are_legal_there() {
+    let text = r#"
+generation 1 complete began=0:0:0:1000000000 ended=500:500:500:1000000000
+block slot=0 sequence=0 thread=0 base=500 first_event=0
+  end events=8 bytes=0 blocks=2 lost=[] advances=[] waits=[] snapshots=[]
+block slot=1 sequence=0 thread=1 base=0 first_event=0
+  site id=1 name="alike" file="src/main.rs" line=7
+  site id=2 name="another" file="src/main.rs" line=8
+  @10 thread_start thread=1 os_thread=4001 name="main"
+  @20 region_begin site=1
+  @30 region_begin site=2
+  @40 region_begin site=1
+  @50 region_end inside=2
+  @60 region_end inside=1
+  @70 region_end
+  @80 thread_exit
+"#;
+    let bytes = lookback_snapshot::read::text::from_text(text).unwrap();
+    let trace = Trace::from_bytes(bytes.clone()).unwrap();
+    assert_eq!(validate(&trace), []);
+    let took: Vec<_> = trace
+        .events()
+        .filter_map(|event| match event.unwrap().kind() {
+            lookback_snapshot::EventKind::RegionEnd { site, duration, inside } => {
+                Some((site.unwrap().line, duration.unwrap().0, inside))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(took, [(7, 30, 2), (8, 30, 1), (7, 30, 0)]);
+    let (report, _) = accepted(bytes);
+    let (begun, ended) = (report.regions_begun, report.regions_ended);
+    assert_eq!((begun.recorded(), ended.recorded(), report.left_out.ends), (3, 3, 0));
+    // What goes on inside of one that ends is ended with it, and begun again.
+    assert_eq!((begun.synthetic, ended.synthetic), (3, 3));
+}
