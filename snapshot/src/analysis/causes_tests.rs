@@ -356,8 +356,23 @@ fn who_goes_on_or_has_only_just_begun_does_not_stand_still() {
     let report = script.report();
     assert_eq!(titles(&report.standing), [""; 0]);
     let [because] = &report.standing.not_assessed[..] else { panic!("{:?}", report.standing) };
-    assert!(because.starts_with("1 thread has been in a region for a second or more"), "{because}");
+    assert!(
+        because
+            .starts_with("1 thread has been in a region and recorded nothing for a second or more"),
+        "{because}"
+    );
     assert!(because.contains("`wait for work` on w-3"), "{because}");
+    // What it said last before it stood still is no sign of life.
+    let mut said = Script::new(5, &[]);
+    said.begin(1000.0, 1, "transfer").begin(1001.0, 1, "lock b").counter(1100.0, "wants", 7.0);
+    let report = said.report();
+    assert_eq!(
+        titles(&report.standing),
+        [
+            "w-1 has been inside of region `lock b` for the last 4 s of the snapshot, and has recorded nothing \
+          for the last 3.9 s"
+        ]
+    );
     // Where events are missing, something may have been recorded.
     let mut lossy = Script::new(5, &[(3, 1)]);
     lossy.begin(1000.0, 1, "lock a");

@@ -18,13 +18,13 @@ pub const STANDS: Nanos = Nanos(1_000_000_000);
 /// So many are listed.
 const LISTED: usize = 20;
 
-/// What is still open when the snapshot ends, where nothing has happened since it began.
+/// What is still open when the snapshot ends, on threads that have recorded nothing for a second or more.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct StandingStill {
     /// Threads in a lock and tasks that wait for one, those first that have for longest.
     pub locks: Vec<Stand>,
-    /// Other threads that have recorded nothing since they began what they are inside of.
+    /// Other threads that have recorded nothing for a second or more, inside of a region.
     pub others: Vec<Stand>,
 }
 
@@ -54,6 +54,7 @@ struct Found {
     what: Name,
     within: Vec<Name>,
     since: Nanos,
+    last: Nanos,
 }
 
 /// What others have found already is not told again: `told` has their findings. `ended` says how many
@@ -66,13 +67,13 @@ pub(super) fn finish(
     let mut section = Section::<StandingStill>::default();
     let (mut locks, mut others) = (Vec::new(), Vec::new());
     let world = scribe.world;
-    for Standing { thread, region, what, within, since, task, certain } in world.standing() {
-        if scribe.end.since(since) < STANDS || !certain {
+    for Standing { thread, region, what, within, since, last, task, certain } in world.standing() {
+        if scribe.end.since(last) < STANDS || !certain {
             continue;
         }
         let is_lock = is_lock(world.names.text(what));
         let kind = if region { "region" } else { "span" };
-        let found = Found { thread: Some(thread), task, kind, what, within, since };
+        let found = Found { thread: Some(thread), task, kind, what, within, since, last };
         if is_lock {
             locks.push(found);
         } else if region && ended(what) < FEWEST_SPANS {
@@ -88,7 +89,7 @@ pub(super) fn finish(
             && is_lock(world.names.text(what))
         {
             let (thread, task, within) = (None, Some((*id, task.name)), Vec::new());
-            locks.push(Found { thread, task, kind: "", what, within, since });
+            locks.push(Found { thread, task, kind: "", what, within, since, last: since });
         }
     }
     for list in [&mut locks, &mut others] {
@@ -101,7 +102,7 @@ pub(super) fn finish(
             many => format!(", and {} more", count(many as u64 - 1)),
         };
         section.not_assessed.push(format!(
-            "{} in a region for a second or more and recorded nothing since, of a name of which fewer than \
+            "{} in a region and recorded nothing for a second or more, of a name of which fewer than \
              {FEWEST_SPANS} ended: nobody knows whether that is long for `{}` on {}{more}",
             match others.len() {
                 1 => "1 thread has been".to_owned(),
@@ -135,6 +136,10 @@ fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Fi
     let length = scribe.end.since(first.since);
     let score = Score::beyond(length.0 as f64, STANDS.0 as f64, Unit::Nanos)?;
     let (what, length) = (scribe.text(first.what), duration(length));
+    let silent = match first.last > first.since {
+        true => format!("for the last {}", duration(scribe.end.since(first.last))),
+        false => "since".to_owned(),
+    };
     let mut title = match (first.thread, first.task) {
         (None, Some((task, name))) => format!(
             "Task {} has waited for `{what}` for the last {length} of the snapshot, and nobody woke it",
@@ -146,7 +151,7 @@ fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Fi
                 .map(|(task, name)| format!(", polling task {}", scribe.task(task, name).label()));
             format!(
                 "{thread} has been inside of {} `{what}` for the last {length} of the snapshot, and has \
-                 recorded nothing since{}",
+                 recorded nothing {silent}{}",
                 first.kind,
                 task.unwrap_or_default()
             )

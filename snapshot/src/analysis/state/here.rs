@@ -16,7 +16,7 @@ pub(crate) struct Here {
     pub(crate) regions: Vec<Name>,
 }
 
-/// A thread that has recorded nothing since it began what it is inside of.
+/// A thread that is inside of something.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) thread: ThreadNumber,
@@ -26,13 +26,15 @@ pub(crate) struct Standing {
     /// The regions around it, outermost first.
     pub(crate) within: Vec<Name>,
     pub(crate) since: Nanos,
+    /// When it recorded something last; if that was before the snapshot, when it began that.
+    pub(crate) last: Nanos,
     /// The task that it polls.
     pub(crate) task: Option<(TaskId, Name)>,
     pub(crate) certain: bool,
 }
 
 impl World {
-    /// The threads that have recorded nothing since they began what they are inside of.
+    /// The threads that are inside of something, each with the innermost of it.
     pub(crate) fn standing(&self) -> impl Iterator<Item = Standing> {
         self.threads.iter().filter_map(|(number, thread)| {
             let region = thread.regions.last();
@@ -45,10 +47,7 @@ impl World {
                 (Some(region), None) => (region.name, region.began, true),
                 (None, None) => return None,
             };
-            let last = self.last.get(number);
-            if last.is_some_and(|last| *last > since) {
-                return None;
-            }
+            let last = self.last.get(number).copied().unwrap_or_default().max(since);
             let around = thread.regions.len() - usize::from(is_region);
             let certain = match region.filter(|_| is_region) {
                 Some(region) => self.doubts.certain_since(region.mark),
@@ -60,6 +59,7 @@ impl World {
                 what,
                 within: thread.regions[..around].iter().map(|region| region.name).collect(),
                 since,
+                last,
                 task: thread.polls.last().map(|poll| (poll.task, poll.name)),
                 certain,
             })
