@@ -12,16 +12,31 @@ use super::{REDACTED, hides, names, rules};
 use std::ops::Range;
 
 /// Bytes at which something is looked for. All others are passed over, which takes little.
-const MARKS: [bool; 256] = {
-    let mut marks = [false; 256];
+const MARKS: [u8; 256] = {
+    let mut marks = [0; 256];
     let all = b"=:%,-bBJ";
     let mut index = 0;
     while index < all.len() {
-        marks[all[index] as usize] = true;
+        marks[all[index] as usize] = 1;
         index += 1;
     }
     marks
 };
+
+/// Where the first mark is in these bytes.
+#[inline]
+fn first_mark(bytes: &[u8]) -> Option<usize> {
+    let mark = |byte: &u8| MARKS[usize::from(*byte)];
+    let mut at = 0;
+    // Eight at a time, without a branch for each.
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        if eight.iter().fold(0, |any, byte| any | mark(byte)) != 0 {
+            break;
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| mark(byte) != 0).map(|passed| at + passed)
+}
 
 /// The secrets in a text, in order. `is_cut` says that the text went on.
 pub(super) fn secrets(text: &str, is_cut: bool) -> impl Iterator<Item = Range<usize>> {
@@ -279,7 +294,7 @@ impl Iterator for Secrets<'_> {
     fn next(&mut self) -> Option<Range<usize>> {
         loop {
             let rest = self.bytes.get(self.at..)?;
-            let passed = rest.iter().position(|byte| MARKS[usize::from(*byte)])?;
+            let passed = first_mark(rest)?;
             self.at += passed + 1;
             let found = self.look(rest[passed]).filter(|found| !found.is_empty());
             let Some(found) = found else { continue };
