@@ -24,8 +24,8 @@ Formats:
 A file that is there is replaced once the new one is whole; `-o -` is the standard output.
 
 With --json: one object with `file`, `format`, `out`, `bytes`, `events` (of the snapshot), \
-`written` {kind: {all, synthetic}}, `left_out` {reason: how many}, and `damage` [what cannot be \
-read]. Synthetic events stand for none of the snapshot; other events needed them.
+`written` {kind: {all, synthetic}}, `late_ends` (regions that stand longer than they were), \
+`left_out` {reason: how many}, and `damage` [what cannot be read]. Synthetic events stand for none of the snapshot; other events needed them.
 
 Examples:
   lookback export incident.lbk --format go -o trace.out
@@ -108,6 +108,10 @@ impl Export {
             let missing = counted(missing, "event");
             writeln!(out, "  {:<8} {}", dim().apply_to("left out"), odd().apply_to(missing))?;
         }
+        if report.late_ends > 0 {
+            let late = format!("{} after what was inside", counted(report.late_ends, "region"));
+            writeln!(out, "  {:<8} {}", dim().apply_to("ended"), odd().apply_to(late))?;
+        }
         writeln!(
             out,
             "To look at it:  {}",
@@ -131,6 +135,7 @@ impl Export {
             "bytes": report.bytes,
             "events": report.events,
             "written": written,
+            "late_ends": report.late_ends,
             "left_out": {
                 "wakes": left_out.wakes,
                 "ends": left_out.ends,

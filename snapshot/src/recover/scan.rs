@@ -10,6 +10,8 @@
 //! counts, and none is stepped over.
 
 use crate::wire::{BLOCK_GRANULE, Block, Position};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The blocks of a ring of `capacity` bytes, of which `data` is what is there, newest first.
 pub(super) fn blocks(data: &[u8], capacity: u64) -> Vec<Block<'_>> {
@@ -25,15 +27,37 @@ pub(super) fn blocks(data: &[u8], capacity: u64) -> Vec<Block<'_>> {
         }
     }
     found.sort_by_key(|(position, ..)| std::cmp::Reverse(*position));
-    let mut taken = vec![false; data.len() / BLOCK_GRANULE];
+    let mut taken = Taken::default();
     let mut blocks = Vec::new();
     for (_, places, block) in found {
-        let places = &mut taken[places];
-        let free = !places.contains(&true);
-        places.fill(true);
+        let free = taken.take(places);
         blocks.extend(block.filter(|block| free && !block.records.is_empty()));
     }
     blocks
+}
+
+/// The places that are taken: runs that neither overlap nor touch, each by where it begins. A block may
+/// claim to be as long as all that is there, so what is taken is not gone through place by place.
+#[derive(Default)]
+struct Taken(BTreeMap<usize, usize>);
+
+impl Taken {
+    /// Takes some places, and says whether all of them were free. Every run that is met becomes part of
+    /// the new one, so all of this together takes no longer than sorting the blocks did.
+    fn take(&mut self, places: Range<usize>) -> bool {
+        let Range { mut start, mut end } = places;
+        let mut free = true;
+        while let Some((&first, &behind)) = self.0.range(..=end).next_back() {
+            if behind < start {
+                break;
+            }
+            free &= behind == start || first == end;
+            (start, end) = (start.min(first), end.max(behind));
+            self.0.remove(&first);
+        }
+        self.0.insert(start, end);
+        free
+    }
 }
 
 /// The capacity that fits what is there: that of the header, unless no block lies where it would then
@@ -62,6 +86,7 @@ pub(super) fn is_between(block: &Block<'_>, tail: Position, head: Position) -> b
 mod tests {
     use super::*;
     use crate::wire::{BLOCK_HEADER, BlockHeader, Generation, ThreadNumber, Ticks, pack_committed};
+    use proptest::prelude::*;
 
     const CAPACITY: u64 = 8192;
 
@@ -109,5 +134,22 @@ mod tests {
         put(&mut data, CAPACITY + 512, 512);
         put(&mut data, CAPACITY + 1024, 256);
         assert_eq!(positions(&data), [4096, CAPACITY + 512, CAPACITY + 1024]);
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_free_until_they_are_taken(
+            asked in prop::collection::vec((0_usize..60, 1_usize..12), 0..40),
+        ) {
+            let (mut taken, mut right) = (Taken::default(), [false; 80]);
+            for (start, length) in asked {
+                let places = &mut right[start..start + length];
+                let free = !places.contains(&true);
+                places.fill(true);
+                prop_assert_eq!(taken.take(start..start + length), free);
+                let runs = right.chunk_by(|one, other| one == other).filter(|run| run[0]).count();
+                prop_assert_eq!(taken.0.len(), runs);
+            }
+        }
     }
 }

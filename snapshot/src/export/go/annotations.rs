@@ -219,7 +219,7 @@ impl<W: Write> Mapping<W> {
         let Some(root) = machine.root_of(at) else { return };
         let stack = machine.tables.inside(site, root);
         let key = machine.tables.name(key);
-        let value = machine.tables.text(value);
+        let value = machine.tables.name(value);
         machine.log(at, task, key, value, stack, origin);
     }
 }

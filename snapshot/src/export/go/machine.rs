@@ -35,7 +35,7 @@ const PROC_IDLE: u64 = 2;
 const MOST_WAITING: usize = 16 << 20;
 
 /// A thread of the trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ThreadAt(usize);
 
 impl ThreadAt {

@@ -3,14 +3,21 @@
 //! There, the innermost region of a goroutine ends first, and one that does not makes the whole trace
 //! invalid. Entered spans may overlap each other and regions. So what is inside of one that ends is
 //! ended with it, and begun again.
+//!
+//! That takes as many events as there are regions inside, for each one that ends. A few events of a
+//! snapshot must not become millions, so it has a budget that grows with the events. Where that is used
+//! up, a region ends when nothing is inside of it any more, later than it did.
 
 use super::goroutine::{GoId, OpenRegion, Token};
 use super::machine::{Machine, ThreadAt};
-use super::report::Origin;
+use super::report::{Origin, Report};
 use std::io::Write;
 
 /// A goroutine is in no more regions than this. Those beyond are left out.
 const MAX_DEPTH: usize = 1024;
+/// So many regions may be begun again for each event of the snapshot, and so many beside.
+const AGAIN_AN_EVENT: u64 = 4;
+const AGAIN_AT_FIRST: u64 = 1 << 14;
 
 impl<W: Write> Machine<W> {
     /// The running goroutine enters a region, unless it is in too many.
@@ -61,12 +68,37 @@ impl<W: Write> Machine<W> {
     fn unwind(&mut self, at: ThreadAt, place: usize, origin: Origin) {
         let Some(goroutine) = self.running(at).and_then(|id| self.goroutine(id)) else { return };
         let inner = goroutine.regions.get(place + 1..).unwrap_or_default().to_vec();
+        let again = inner.iter().filter(|region| !region.is_over).count() as u64;
+        if again > self.again_left() {
+            return self.end_innermost(at);
+        }
+        self.report.begun_again += again;
         for _ in &inner {
             self.region_end(at, Origin::Added);
         }
         self.region_end(at, origin);
         for region in inner.into_iter().filter(|region| !region.is_over) {
             self.region_begin(at, region, Origin::Added);
+        }
+        self.end_innermost(at);
+    }
+
+    /// How many regions may still be begun again.
+    fn again_left(&self) -> u64 {
+        let Report { events, begun_again, .. } = self.report;
+        AGAIN_AT_FIRST
+            .saturating_add(events.saturating_mul(AGAIN_AN_EVENT))
+            .saturating_sub(begun_again)
+    }
+
+    /// Ends those that are over, and have nothing inside of them that is not.
+    fn end_innermost(&mut self, at: ThreadAt) {
+        let is_over = |machine: &Self| {
+            let running = machine.running(at).and_then(|id| machine.goroutine(id));
+            running.and_then(|goroutine| goroutine.regions.last()).is_some_and(|last| last.is_over)
+        };
+        while is_over(self) && self.region_end(at, Origin::Added) {
+            self.report.late_ends += 1;
         }
     }
 }
@@ -132,5 +164,23 @@ mod tests {
         assert_eq!(tokens(&machine), [3]);
         machine.exit_all(at);
         assert_eq!((tokens(&machine), machine.report.refused), (vec![], 0));
+    }
+
+    #[test]
+    fn where_the_budget_is_used_up_an_end_comes_late_and_nothing_is_begun_again() {
+        let (mut machine, at) = inside();
+        machine.report.begun_again = AGAIN_AT_FIRST - 1;
+        assert!(
+            machine.exit(at, ID, Token(1), Recorded),
+            "two are inside, and one may begin again"
+        );
+        assert_eq!((tokens(&machine), machine.report.late_ends), (vec![1, 2, 3], 0));
+        assert!(machine.exit(at, ID, Token(2), Recorded));
+        assert_eq!(tokens(&machine), [1, 3], "one is inside");
+        assert!(machine.exit(at, ID, Token(3), Recorded));
+        assert_eq!((tokens(&machine), machine.report.refused), (vec![], 0));
+        assert_eq!(machine.report.late_ends, 1);
+        let Report { regions_begun: begun, regions_ended: ended, .. } = machine.report;
+        assert_eq!((begun.all, ended.all), (4, 4));
     }
 }

@@ -71,6 +71,11 @@ pub struct Report {
     pub regions_ended: Count,
     /// User logs: logs, typed events, counters, the fields of spans.
     pub logs: Count,
+    /// Regions that stand there longer than they were: they ended before what was inside of them, so
+    /// often that to tell it would have taken too many events.
+    pub late_ends: u64,
+    /// Regions that were begun again because one around them ended.
+    pub(super) begun_again: u64,
     /// Events of the snapshot that the trace does not show.
     pub left_out: LeftOut,
     /// Events that the model of Go's state machine refused: none, unless this exporter is wrong.

@@ -22,12 +22,18 @@ const OTHER_THREADS: u64 = 1 << 32;
 /// No operating system numbers its threads beyond this.
 const MAX_OS_THREAD: u64 = 1 << 31;
 
+/// Of polls within polls no more are kept of a thread: the recorder allows far fewer.
+const MAX_POLLS: usize = 256;
+
 /// See the module.
 pub(super) struct Stage<W> {
     pub(super) machine: Machine<W>,
     pub(super) tasks: HashMap<GoId, Task>,
     seats: Vec<Seat>,
     by_number: HashMap<u64, SeatAt>,
+    by_thread: HashMap<ThreadAt, SeatAt>,
+    /// Who is a worker: at most one thread is each.
+    by_worker: HashMap<WorkerId, SeatAt>,
     free: Vec<SeatAt>,
     processors: Processors<WorkerId>,
     /// The operating system's numbers that are in use: it gives them out again.
@@ -44,6 +50,8 @@ impl<W: Write> Stage<W> {
             tasks: HashMap::new(),
             seats: Vec::new(),
             by_number: HashMap::new(),
+            by_thread: HashMap::new(),
+            by_worker: HashMap::new(),
             free: Vec::new(),
             processors: Processors::new(workers),
             os_threads: HashSet::new(),
@@ -103,7 +111,8 @@ impl<W: Write> Stage<W> {
             polls: Vec::new(),
             open: Vec::new(),
         };
-        match self.free.pop() {
+        let thread = seat.at;
+        let at = match self.free.pop() {
             Some(at) => {
                 self.seats[at.0] = seat;
                 at
@@ -112,7 +121,9 @@ impl<W: Write> Stage<W> {
                 self.seats.push(seat);
                 SeatAt(self.seats.len() - 1)
             }
-        }
+        };
+        self.by_thread.insert(thread, at);
+        at
     }
 
     /// A thread ends, and with it what runs on it.
@@ -128,8 +139,10 @@ impl<W: Write> Stage<W> {
             self.processors.give_back(proc);
         }
         self.machine.forget_thread(at);
+        self.by_thread.remove(&at);
+        self.is_worker(seat, None);
         let gone = self.seat_mut(seat);
-        (gone.at, gone.proc, gone.worker) = (ThreadAt::NONE, None, None);
+        (gone.at, gone.proc) = (ThreadAt::NONE, None);
         let (number, os_thread) = (gone.number.take(), gone.os_thread.take());
         number.map(|number| self.by_number.remove(&number));
         os_thread.map(|os_thread| self.os_threads.remove(&os_thread));
@@ -174,25 +187,30 @@ impl<W: Write> Stage<W> {
     /// The thread is this worker from now on, or none; and no other thread is.
     pub(super) fn become_worker(&mut self, seat: SeatAt, worker: Option<WorkerId>) {
         self.unbind(seat, "becomes another worker", Added);
-        for place in 0..self.seats.len() {
-            let other = &mut self.seats[place];
-            if place == seat.0 || worker.is_none() || other.worker != worker {
-                continue;
-            }
-            if other.is_parked || self.machine.proc_of(other.at).is_none() {
-                (other.worker, other.is_parked) = (None, false);
+        let before = worker.and_then(|worker| self.by_worker.get(&worker).copied());
+        if let Some(other) = before.filter(|other| *other != seat) {
+            let holder = self.seat(other).at;
+            if self.seat(other).is_parked || self.machine.proc_of(holder).is_none() {
+                self.is_worker(other, None);
             } else {
-                let holder = other.at;
                 self.take_worker(holder);
             }
         }
-        let seat = self.seat_mut(seat);
-        (seat.worker, seat.is_parked) = (worker, false);
+        self.is_worker(seat, worker);
+    }
+
+    /// Notes which worker the thread is, or that it is none.
+    fn is_worker(&mut self, at: SeatAt, worker: Option<WorkerId>) {
+        let seat = &mut self.seats[at.0];
+        let before = std::mem::replace(&mut seat.worker, worker);
+        seat.is_parked = false;
+        before.map(|worker| self.by_worker.remove(&worker));
+        worker.map(|worker| self.by_worker.insert(worker, at));
     }
 
     /// The thread is no worker any more: another one is, in its place. What it runs goes on.
     fn take_worker(&mut self, holder: ThreadAt) {
-        let Some(place) = self.seats.iter().position(|seat| seat.at == holder) else { return };
+        let Some(seat) = self.by_thread.get(&holder).copied() else { return };
         let running = self.machine.running(holder);
         if running.is_some() {
             let reason = self.machine.tables.name("hands its worker over");
@@ -200,10 +218,9 @@ impl<W: Write> Stage<W> {
             self.machine.go_stop(holder, reason, stack, Added);
         }
         self.machine.proc_stop(holder, Added);
-        self.seats[place].worker = None;
-        self.seats[place].is_parked = false;
+        self.is_worker(seat, None);
         if let Some(running) = running {
-            self.bind(SeatAt(place), Added);
+            self.bind(seat, Added);
             self.machine.go_start(holder, running, Added);
         }
     }
@@ -289,6 +306,11 @@ impl<W: Write> Stage<W> {
 
     /// The thread polls a task from now on: the innermost one.
     fn put_on(&mut self, seat: SeatAt, id: GoId) {
+        if self.seat(seat).polls.len() >= MAX_POLLS
+            && let Some(outermost) = self.seat(seat).polls.first().copied()
+        {
+            self.forsake(outermost);
+        }
         self.seat_mut(seat).polls.push(id);
         self.tasks.entry(id).or_default().on = Some(seat);
     }

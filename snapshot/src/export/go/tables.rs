@@ -18,6 +18,8 @@ const STRING: u8 = 5;
 
 /// A map has no more entries than this.
 const MOST_KNOWN: usize = 1 << 15;
+/// Nor are the texts in it longer than this, together.
+const MOST_TEXT: usize = 8 << 20;
 /// No event needs more records than this takes: a few texts of 1 KiB.
 const ROOM: usize = 16 << 10;
 
@@ -49,6 +51,8 @@ pub(super) struct Tables {
     strings: Part,
     stacks: Part,
     known: HashMap<Box<str>, StringId>,
+    /// How long the known texts are, together.
+    known_text: usize,
     known_stacks: HashMap<(Option<Frame>, Frame), StackId>,
     /// Program counters of frames. Go knows frames by these, so no two may share one.
     counters: HashMap<Frame, u64>,
@@ -93,13 +97,14 @@ impl Tables {
             strings: Part::new(STRINGS),
             stacks: Part::new(STACKS),
             known: HashMap::new(),
+            known_text: 0,
             known_stacks: HashMap::new(),
             counters: HashMap::new(),
             last_counter: 0,
         }
     }
 
-    /// The number of a text that may come again.
+    /// The number of a text, which may come again: a few bytes of a snapshot can name a long one.
     pub(super) fn name(&mut self, text: &str) -> StringId {
         if text.is_empty() {
             return StringId(0);
@@ -109,15 +114,17 @@ impl Tables {
             return *known;
         }
         let id = self.text(&text);
-        if self.known.len() >= MOST_KNOWN {
+        if self.known.len() >= MOST_KNOWN || self.known_text + text.len() > MOST_TEXT {
             self.known.clear();
+            self.known_text = 0;
         }
+        self.known_text += text.len();
         self.known.insert((&*text).into(), id);
         id
     }
 
-    /// The number of a text that will hardly come again.
-    pub(super) fn text(&mut self, text: &str) -> StringId {
+    /// A new number for a text.
+    fn text(&mut self, text: &str) -> StringId {
         if text.is_empty() {
             return StringId(0);
         }
