@@ -20,7 +20,8 @@ use std::time::Duration;
 /// Print every event of a snapshot, in one order over all threads, a line each.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Times are seconds since the first event of the snapshot; what is inside of a region is indented.
+Times are seconds since the first event of the snapshot; what is inside of a region is indented. The \
+second column is the thread: the worker that it is (r0/w1: runtime 0, worker 1), or its name and number.
 
 With --json each line is one JSON object: `t` (nanoseconds since the first event), `generation`, \
 `thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it \
@@ -56,8 +57,8 @@ pub struct Events {
     /// Print every record as it stands in the file, definitions and statuses included
     #[arg(long, conflicts_with_all = ["json", "thread", "task", "span", "kind", "generation", "name", "last", "limit"])]
     records: bool,
-    /// Only of this thread, by name or number; may be given more than once
-    #[arg(long, value_name = "NAME|NUMBER")]
+    /// Only of this thread, by name, by number, or by the worker that it is; may be given more than once
+    #[arg(long, value_name = "NAME|NUMBER|WORKER")]
     thread: Vec<String>,
     /// Only of this task, by its id (7, 7.2), or while it was polled; may be given more than once
     #[arg(long, value_name = "ID")]
@@ -209,10 +210,10 @@ const CHUNK: usize = 64 << 10;
 /// A line for people.
 fn print_line(event: &Event, since: u64, depth: usize, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, "{:>11}  ", dim().apply_to(seconds(since)))?;
-    let thread = match event.thread() {
-        Some(thread) if thread.name.is_empty() => format!("#{}", thread.number),
-        Some(thread) => escape(&thread.name).into_owned(),
-        None => "?".to_owned(),
+    let thread = match (event.thread(), event.worker()) {
+        (_, Some(worker)) => worker.to_string(),
+        (Some(thread), None) => format!("{}#{}", escape(&thread.name), thread.number),
+        (None, None) => "?".to_owned(),
     };
     write!(out, "{:<10}  ", name().apply_to(thread))?;
     write!(out, "{:<12}  ", dim().apply_to(escape(event.kind_name())))?;
@@ -342,6 +343,7 @@ fn facts(event: &Event) -> Vec<(&'static str, Fact<'_>)> {
             facts.extend(event.task().map(|by| ("by", Fact::Task(by))));
         }
         EventKind::WorkerStart { worker }
+        | EventKind::WorkerVisit { worker }
         | EventKind::WorkerPark { worker }
         | EventKind::WorkerUnpark { worker }
         | EventKind::WorkerStop { worker } => facts.push(("worker", Fact::Worker(worker))),

@@ -87,7 +87,9 @@ impl<'a> Wanted<'a> {
             }
             all &= meets(&mut self.threads, |wanted| {
                 thread.is_some_and(|thread| {
-                    *thread.name == **wanted || wanted.parse() == Ok(thread.number.0)
+                    *thread.name == **wanted
+                        || wanted.parse() == Ok(thread.number.0)
+                        || event.worker().is_some_and(|worker| worker.to_string() == **wanted)
                 })
             });
         }

@@ -90,7 +90,7 @@ fn a_pipe_gets_all_and_columns_are_obeyed() {
         ended(&mut command).stdout
     };
     let piped = summary(None);
-    assert!(piped.lines().any(|line| line.chars().count() > 160), "a long title is one line");
+    assert!(piped.lines().any(|line| line.chars().count() > 132), "a long title is one line");
     assert!(!piped.contains('…'), "{piped}");
     for columns in [60, 100, 132] {
         let told = summary(Some(&columns.to_string()));

@@ -173,13 +173,13 @@ fn an_executor_that_was_blocked_is_explained() {
     // Lines are broken where the terminal ends.
     let text = summary.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
-        "kept worker r0/w0 (worker-1) busy for 150 ms in span `reload_prices` {order=600}",
+        "kept worker r0/w0 busy for 150 ms in span `reload_prices` {order=600}",
         "1 task waited meanwhile, 1 of them for this thread",
         "Span `handle` {order=500} took 350 ms",
         "200 ms waiting to be woken, 150 ms ready but not polled",
-        "until woken by task `shop::db` (1) on worker-2",
-        "`shop::db` (1) was woken by disk, outside of any task",
-        "until worker-1 polled it, which was in a poll of `shop::reload` (600) for 150 ms",
+        "until woken by task `shop::db` (1) on r0/w1",
+        "`shop::db` (1) was woken by disk (thread ",
+        "until r0/w0 polled it, which was in a poll of `shop::reload` (600) for 150 ms",
         "the longest polls",
         "the longest from wake to poll",
         "INFO shop::prices: reloading",

@@ -38,6 +38,17 @@ pub(crate) fn site_of(name: &'static str, place: &'static Location<'static>) -> 
     find(keys, || Site::new(name, &[], place.file(), place.line()))
 }
 
+/// The site of a closure of this name, spawned there to run where blocking is allowed.
+pub(crate) fn blocking_site_of(
+    name: &'static str,
+    place: &'static Location<'static>,
+) -> &'static Site {
+    // No name is so long that it has this bit.
+    let name_key = name.as_ptr() as u64 ^ (name.len() as u64) << 48 ^ 1 << 63;
+    let keys = (name_key, std::ptr::from_ref(place) as u64);
+    find(keys, || Site::new(name, &[], place.file(), place.line()).of_closures())
+}
+
 /// The site that stands for two addresses, made by `make` if it is new.
 #[inline]
 pub(crate) fn find(keys: (u64, u64), make: impl FnOnce() -> Site) -> &'static Site {

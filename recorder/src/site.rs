@@ -14,7 +14,7 @@ use crate::redact;
 use crate::slot::Slot;
 use crate::trigger::slow;
 use crate::writer::Inside;
-use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT, ValueType};
+use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT, TypeName, ValueType};
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -38,6 +38,8 @@ pub struct Site {
     named: u8,
     /// Of a callsite of `tracing`: its target and level.
     callsite: Option<(&'static str, Level)>,
+    /// Of closures that run where blocking is allowed.
+    blocking: bool,
     /// What an integration keeps with it.
     mark: u64,
     origin: Option<&'static (dyn Any + Send + Sync)>,
@@ -75,6 +77,7 @@ impl Site {
             line,
             named,
             callsite,
+            blocking: false,
             mark,
             origin,
             types,
@@ -102,12 +105,20 @@ impl Site {
             line: place.1,
             named: named(fields),
             callsite: Some((target, level)),
+            blocking: false,
             mark: 0,
             origin: None,
             types,
             hidden: AtomicU64::new(0),
             hidden_by: AtomicU32::new(0),
         }
+    }
+
+    /// As the site of closures that run where blocking is allowed.
+    #[must_use]
+    pub(crate) const fn of_closures(mut self) -> Self {
+        self.blocking = true;
+        self
     }
 
     /// With a number and a thing that an integration finds again with it.
@@ -135,6 +146,11 @@ impl Site {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Its name as people say it, where it is that of a task.
+    pub(crate) fn said(&self) -> Said<'_> {
+        Said(self)
     }
 
     /// The name of the field of this index.
@@ -184,7 +200,11 @@ impl Site {
 
     /// What kind of definition it has, if it has no fields of fixed types.
     pub(crate) fn definition_kind(&self) -> Kind {
-        if self.callsite.is_some() { Kind::Callsite } else { Kind::Site }
+        match self.callsite {
+            Some(_) => Kind::Callsite,
+            None if self.blocking => Kind::BlockingSite,
+            None => Kind::Site,
+        }
     }
 
     /// The id in this generation, if it is known to everybody.
@@ -334,6 +354,19 @@ impl Site {
     pub(crate) fn publish(&self, generation: u64, id: u32) {
         self.watched.store(u8::from(slow::is_limited(control(), self)), Ordering::Relaxed);
         self.cache.fetch_max(generation << ID_BITS | u64::from(id), Ordering::AcqRel);
+    }
+}
+
+/// See [`Site::said`].
+pub(crate) struct Said<'a>(&'a Site);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Site { name, file, line, .. } = self.0;
+        match TypeName::new(name, file, *line) {
+            Some(name) => name.fmt(f),
+            None => f.write_str(name),
+        }
     }
 }
 

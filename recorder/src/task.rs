@@ -175,7 +175,7 @@ impl Errand {
     /// Begins now, with this name.
     #[must_use]
     pub fn new(name: &'static str, place: &'static Location<'static>) -> Self {
-        let site = crate::places::site_of(name, place);
+        let site = crate::places::blocking_site_of(name, place);
         Self(if is_recording() { Task::create(site) } else { None })
     }
 

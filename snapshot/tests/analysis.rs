@@ -94,7 +94,7 @@ fn a_poll_goes_on_from_one_generation_to_the_next() {
     let titles = titles(&report);
     assert!(
         titles.iter().any(|title| title.starts_with(
-            "Task `reload` (1) kept worker r0/w0 (w-1) busy for 200 ms; 1 task waited meanwhile"
+            "Task `reload` (1) kept worker r0/w0 busy for 200 ms; 1 task waited meanwhile"
         )),
         "{titles:?}"
     );
@@ -166,7 +166,7 @@ fn an_incomplete_generation_ends_where_it_was_copied() {
 fn a_service_without_tasks_has_its_regions_summed_up() {
     let report = report(&service(4));
     // Each generation ends within a request that the next one begins with the end of.
-    let slow = "worker-1 was in region `request` for 500 ms, where the median of 166 is 101 ns \
+    let slow = "worker-1 (thread 1) was in region `request` for 500 ms, where the median of 166 is 101 ns \
                 (7 more like it, 4 s lost by all of them)";
     assert_eq!(titles(&report), [slow]);
     assert_eq!(report.coverage.table.generations, 4);

@@ -183,7 +183,7 @@ fn limit(score: &Score) -> String {
 
 fn shown(evidence: &Evidence, out: &mut impl Write) -> io::Result<()> {
     let at = moment(evidence.at);
-    let thread = evidence.thread.as_ref().map(|thread| thread.label()).unwrap_or_default();
+    let thread = evidence.thread.as_ref().map(|thread| thread.short()).unwrap_or_default();
     let indent = 2 * usize::from(evidence.depth).min(6);
     let mut what = evidence.what.clone();
     // Where it is about somebody else than its words say.

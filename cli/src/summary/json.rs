@@ -127,6 +127,7 @@ fn thread(thread: Option<&ThreadRef>) -> Value {
     json!({
         "thread": thread.map(|thread| thread.number.0),
         "thread_name": thread.map(|thread| &*thread.name),
+        "thread_worker": thread.and_then(|thread| thread.worker).map(|worker| worker.to_string()),
     })
 }
 
@@ -411,6 +412,7 @@ fn workers(report: &Report) -> Value {
                 "parked_ns": worker.parked.0,
                 "polling_ns": worker.polling.0,
                 "outside_ns": worker.outside.0,
+                "unknown_ns": worker.unknown.0,
                 "busy": worker.busy(),
                 "polls": worker.polls,
                 "longest_ns": worker.longest.0,

@@ -250,13 +250,17 @@ fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
     for worker in workers.workers.iter().take(32) {
         let busy = worker.busy();
         let style = if busy > 0.9 { bad() } else { name() };
-        let (polling, outside) = (duration(worker.polling.0), duration(worker.outside.0));
+        let polling = duration(worker.polling.0);
+        let outside = match worker.unknown.0 {
+            0 => duration(worker.outside.0),
+            _ => "?".to_owned(),
+        };
         let (parked, polls) = (duration(worker.parked.0), count(worker.polls));
         writeln!(
             out,
             "  {:<8}{} {:>8} {polling:>8} {outside:>8} {parked:>8} {polls:>9}  {}",
             worker.worker.to_string(),
-            fit(&worker.thread.label(), 15),
+            fit(&worker.thread.called(), 15),
             format!("{:.1} %", busy * 100.0),
             style.apply_to(bar(busy, room)),
         )?;
@@ -348,7 +352,7 @@ fn logs(title: &str, logs: &[LogLine], out: &mut impl Write) -> io::Result<()> {
             out,
             "  {:>11}  {}  {level:<5} {}",
             dim().apply_to(moment(log.at)),
-            name().apply_to(fit(&log.thread.label(), 14)),
+            name().apply_to(fit(&log.thread.short(), 14)),
             truncate_str(&escape(&text), room, "…"),
         )?;
     }

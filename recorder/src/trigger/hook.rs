@@ -63,7 +63,12 @@ fn note(info: &PanicHookInfo<'_>) {
     }
     let location = location.as_str();
     let task = polls::innermost();
-    let (task_name, task_id) = task.map_or(("", 0), |(site, id)| (site.name(), id));
+    let mut room = TextRoom::new();
+    let mut task_name = StackText::new(&mut room);
+    if let Some((site, _)) = task {
+        let _ = std::fmt::Write::write_fmt(&mut task_name, format_args!("{}", site.said()));
+    }
+    let (task_name, task_id) = (task_name.as_str(), task.map_or(0, |(_, id)| id));
     let span = span_life::current().map_or("", |(_, site)| site.name());
     let texts = (encoded(message), encoded(location), encoded(task_name));
     typed_event(&PANIC, (texts.0, texts.1, texts.2, encoded(&task_id), encoded(span)));

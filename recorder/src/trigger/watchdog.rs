@@ -177,7 +177,7 @@ impl Watchdog {
         }
         let (thread, os_thread) =
             (slot.thread.load(Ordering::Relaxed), slot.os_thread.load(Ordering::Relaxed));
-        let (task, id) = (seen.site.name(), seen.id);
+        let (task, id) = (&*seen.site.said().to_string(), seen.id);
         let Kernel { state, wchan } = Kernel::of(os_thread);
         if seen.told == 0 {
             let nanos = seen.time.as_nanos() as u64;
@@ -208,7 +208,8 @@ impl Watchdog {
 /// A poll that was told of has come back.
 fn over(slot: &Slot, seen: &Seen) {
     let thread = slot.thread.load(Ordering::Relaxed);
-    let (task, id, nanos) = (seen.site.name(), seen.id, seen.time.as_nanos() as u64);
+    let (task, id, nanos) =
+        (&*seen.site.said().to_string(), seen.id, seen.time.as_nanos() as u64);
     typed_event(&STALL_OVER, (encoded(&thread), encoded(task), encoded(&id), encoded(&nanos)));
 }
 

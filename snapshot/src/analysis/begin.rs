@@ -9,7 +9,12 @@ impl World {
         self.forget();
         let at = generation.began().monotonic;
         for task in generation.tasks() {
-            self.had_task(task.task, task.site.name, (task.sequence, task.woken), at);
+            self.had_task(
+                task.task,
+                (task.site.name, task.site.blocking),
+                (task.sequence, task.woken),
+                at,
+            );
         }
         for span in generation.spans() {
             self.had_span(&span);
@@ -20,7 +25,7 @@ impl World {
             if let Some(worker) = state.worker() {
                 let parked = state.is_parked();
                 let now = if parked { WorkerNow::Parked } else { WorkerNow::Running };
-                self.had_worker(thread.number, worker, now, at);
+                self.had_worker(thread.number, worker, (now, state.is_visit()), at);
             }
             state.tasks().for_each(|task| self.had_poll(thread.number, task, at));
             state.spans().for_each(|span| self.had_entered(thread.number, span, at));

@@ -184,7 +184,10 @@ fn the_innermost_slow_region_is_told_though_it_is_not_the_worst_of_its_name() {
     let report = script.report();
     let told = titles(&report.regions);
     assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].starts_with("w-2 was in region `lock.cache` for 900 ms"), "{told:#?}");
+    assert!(
+        told[0].starts_with("w-2 (thread 2) was in region `lock.cache` for 900 ms"),
+        "{told:#?}"
+    );
     assert!(told[0].contains("(1 more like it, 1.33 s lost by all of them)"), "{told:#?}");
     let evidence: Vec<_> =
         report.regions.findings[0].evidence.iter().map(|evidence| &*evidence.what).collect();
@@ -313,7 +316,7 @@ fn who_stands_in_a_lock_at_the_end_is_found() {
     assert_eq!(
         told,
         [
-            "w-1 has been inside of region `lock b` for the last 3.8 s of the snapshot, and has recorded \
+            "w-1 (thread 1) has been inside of region `lock b` for the last 3.8 s of the snapshot, and has recorded \
           nothing since; 1 more stands in a lock or waits for one at the end"
         ]
     );

@@ -1,6 +1,7 @@
 //! What an analysis hands over: findings with their evidence, and what it could not assess.
 
 use super::Score;
+use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
 /// An instant, in nanoseconds since the first event of the snapshot. Negative for what began
@@ -13,8 +14,10 @@ pub struct Moment(pub i64);
 pub struct ThreadRef {
     /// The recorder's number of it.
     pub number: ThreadNumber,
-    /// Its name; empty if it has none.
+    /// Its name; empty if it has none. Several threads can have one name.
     pub name: String,
+    /// The worker that it is, if it was one and no other, and no other thread was that one.
+    pub worker: Option<WorkerId>,
 }
 
 /// A task, with its name.

@@ -155,6 +155,7 @@ impl Pass {
         }
         match step.kind {
             EventKind::ThreadStart | EventKind::ThreadExit => self.world.clear_thread(step),
+            EventKind::ThreadName => {}
             EventKind::RegionBegin { .. } => {
                 self.coverage.region_events += 1;
                 self.world.region_begin(step);
@@ -186,6 +187,7 @@ impl Pass {
             | EventKind::SpanRecord { .. }
             | EventKind::SpanFollows { .. } => self.span(step),
             EventKind::WorkerStart { .. }
+            | EventKind::WorkerVisit { .. }
             | EventKind::WorkerPark { .. }
             | EventKind::WorkerUnpark { .. }
             | EventKind::WorkerStop { .. }
@@ -207,8 +209,10 @@ impl Pass {
             }
             EventKind::TaskPoll { task } => {
                 let gap = self.world.task_poll(step, task);
-                self.polls.polled(&gap, &self.world);
-                self.delays.polled(&gap);
+                if !gap.blocking {
+                    self.polls.polled(&gap, &self.world);
+                    self.delays.polled(&gap);
+                }
                 self.waits.polled(&gap);
             }
             EventKind::TaskPending { task, waits_for } => {
@@ -260,7 +264,8 @@ impl Pass {
     fn worker(&mut self, step: &Step<'_>) {
         self.coverage.worker_events += 1;
         match step.kind {
-            EventKind::WorkerStart { worker } => self.world.worker_start(step, worker),
+            EventKind::WorkerStart { worker } => self.world.worker_start(step, worker, false),
+            EventKind::WorkerVisit { worker } => self.world.worker_start(step, worker, true),
             EventKind::WorkerStop { worker } => self.world.worker_stop(step, worker),
             EventKind::WorkerPark { worker } => {
                 self.world.worker_goes(step, worker, WorkerNow::Parked);

@@ -5,7 +5,7 @@ use super::length::Length;
 use super::map::Map;
 use super::names::Name;
 use super::scribe::Scribe;
-use super::state::{Gap, Label, Poll, World};
+use super::state::{Gap, Home, Label, Poll, World};
 use super::top::Top;
 use super::{
     Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
@@ -68,7 +68,8 @@ pub struct LongPoll {
     /// Its worker went on on another thread (`block_in_place`).
     pub handed_over: bool,
     /// How many tasks might have run meanwhile and were not polled for a millisecond or more of it,
-    /// if it was longer than [`LONG_POLL`]. Of tasks that belong to another runtime, none.
+    /// if it was longer than [`LONG_POLL`]. Only tasks that this thread could have polled: those of its
+    /// runtime, if it is a worker, else those that it did poll.
     pub waited: u64,
     /// Those of them that waited longest.
     pub victims: Vec<Victim>,
@@ -122,13 +123,15 @@ struct Kept {
     poll: Poll,
     waited: u64,
     victims: Vec<Waiting>,
+    /// Who may be more of them: where they can be polled is not known yet.
+    unsure: Vec<Waiting>,
 }
 
 #[derive(Clone)]
 struct Waiting {
     task: TaskId,
     name: Name,
-    runtime: Option<u64>,
+    home: Home,
     runnable: Nanos,
     polled: Option<(Nanos, ThreadNumber)>,
 }
@@ -136,6 +139,9 @@ struct Waiting {
 impl PollWatch {
     /// A poll is over, or the snapshot is.
     pub(super) fn ended(&mut self, poll: &Poll, world: &World) {
+        if poll.blocking {
+            return;
+        }
         if poll.certain && poll.exact && !poll.running {
             self.lengths.add(poll.held);
         }
@@ -160,33 +166,35 @@ impl PollWatch {
         }
         let number = self.next;
         self.next += 1;
-        let (waited, victims) = if is_long { self.victims(poll, world) } else { (0, Vec::new()) };
-        for victim in victims.iter().filter(|victim| victim.polled.is_none()) {
+        let found = if is_long { self.victims(poll, world) } else { Default::default() };
+        let (waited, victims, unsure) = found;
+        for victim in victims.iter().chain(&unsure).filter(|victim| victim.polled.is_none()) {
             if self.watched.len() < VICTIMS * LONGEST {
                 self.watched.entry(victim.task).or_default().push(number);
             }
         }
-        let kept = Kept { number, poll: poll.clone(), waited, victims };
+        let kept = Kept { number, poll: poll.clone(), waited, victims, unsure };
         if is_kept && let Some(group) = self.groups.get_mut(&key) {
             group.longest.add(poll.blocked.0, kept.clone());
         }
         self.longest.add(poll.blocked.0, kept);
     }
 
-    fn victims(&self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>) {
+    /// Who could have run on the thread of this poll, and did not: how many, those who waited longest,
+    /// and those of whom it is not known yet.
+    fn victims(&self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>, Vec<Waiting>) {
         let until = poll.began.plus(poll.held);
-        let runtime = poll.worker.map(|worker| worker.runtime);
+        let home = Home::of(poll.worker, poll.thread);
         let is_victim = |waiting: &Waiting| {
             let polled = waiting.polled.map_or(until, |(polled, _)| polled.min(until));
             let overlap = polled.0.saturating_sub(waiting.runnable.max(poll.began).0);
-            let elsewhere = waiting.runtime.is_some() && waiting.runtime != runtime;
-            overlap >= VICTIM && !elsewhere && waiting.task != poll.task
+            overlap >= VICTIM && waiting.task != poll.task
         };
         let still = world.runnable().take_while(|(runnable, _)| *runnable < until).filter_map(
             |(runnable, task)| {
                 let entry = world.tasks.get(&task)?;
-                let (name, runtime) = (entry.name, entry.runtime);
-                Some(Waiting { task, name, runtime, runnable, polled: None })
+                let (name, home) = (entry.name, entry.home);
+                Some(Waiting { task, name, home, runnable, polled: None })
             },
         );
         let late = self
@@ -194,25 +202,27 @@ impl PollWatch {
             .iter()
             .filter(|late| late.polled.is_some_and(|(polled, _)| polled > poll.began));
         let mut found = Top::<_, VICTIMS>::default();
+        let mut unsure = Vec::new();
         let mut waited = 0;
         for waiting in still.chain(late.cloned()).filter(is_victim) {
-            waited += 1;
-            let polled = waiting.polled.map_or(until, |(polled, _)| polled);
-            found.add(polled.0.saturating_sub(waiting.runnable.0), waiting);
+            if waiting.home == Home::Unknown && unsure.len() < VICTIMS {
+                unsure.push(waiting);
+            } else if waiting.home == home {
+                waited += 1;
+                let polled = waiting.polled.map_or(until, |(polled, _)| polled);
+                found.add(polled.0.saturating_sub(waiting.runnable.0), waiting);
+            }
         }
-        (waited, found.iter().cloned().collect())
+        (waited, found.iter().cloned().collect(), unsure)
     }
 
     /// A task is polled after a while: perhaps it waited for one of the long polls.
     pub(super) fn polled(&mut self, gap: &Gap, world: &World) {
+        let home = world.tasks.get(&gap.task).map_or(Home::Unknown, |task| task.home);
         for number in self.watched.remove(&gap.task).unwrap_or_default() {
             let alike = self.groups.values_mut().flat_map(|group| group.longest.iter_mut());
             let kept = self.longest.iter_mut().chain(alike).filter(|kept| kept.number == number);
-            for victim in kept.flat_map(|kept| &mut kept.victims) {
-                if victim.task == gap.task && victim.polled.is_none() {
-                    victim.polled = gap.polled;
-                }
-            }
+            kept.for_each(|kept| kept.polled(gap, home));
         }
         if let (Some(delay), Some(runnable)) = (gap.delay(), gap.runnable)
             && delay.0 >= VICTIM
@@ -220,9 +230,8 @@ impl PollWatch {
             if self.late.len() == LATE {
                 self.late.pop_front();
             }
-            let runtime = world.tasks.get(&gap.task).and_then(|task| task.runtime);
             let (task, name, polled) = (gap.task, gap.name, gap.polled);
-            self.late.push_back(Waiting { task, name, runtime, runnable, polled });
+            self.late.push_back(Waiting { task, name, home, runnable, polled });
         }
     }
 
@@ -256,6 +265,30 @@ impl PollWatch {
 }
 
 impl Kept {
+    /// One of those who waited is polled, which shows where it can be.
+    fn polled(&mut self, gap: &Gap, home: Home) {
+        let own = Home::of(self.poll.worker, self.poll.thread);
+        let is_it = |waiting: &Waiting| waiting.task == gap.task && waiting.polled.is_none();
+        if let Some(at) = self.victims.iter().position(is_it) {
+            if home == own {
+                self.victims[at].polled = gap.polled;
+            } else {
+                // It was spawned there, to run elsewhere.
+                self.victims.remove(at);
+                self.waited -= 1;
+            }
+        }
+        if let Some(at) = self.unsure.iter().position(is_it) {
+            let waiting = self.unsure.swap_remove(at);
+            if home == own {
+                self.waited += 1;
+                self.victims.push(Waiting { polled: gap.polled, home, ..waiting });
+                self.victims.sort_by_key(|victim| victim.runnable);
+                self.victims.truncate(VICTIMS);
+            }
+        }
+    }
+
     fn told(&self, scribe: &Scribe<'_>) -> LongPoll {
         let Self { poll, .. } = self;
         let victims = self.victims.iter().map(|victim| {
@@ -316,6 +349,7 @@ impl Group {
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
         let least = if told.before || told.running { "at least " } else { "" };
         let whom = match told.worker {
+            Some(worker) if told.thread.worker == Some(worker) => format!("worker {worker}"),
             Some(worker) => format!("worker {worker} ({})", told.thread.label()),
             None => told.thread.label(),
         };

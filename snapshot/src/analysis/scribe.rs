@@ -25,7 +25,8 @@ impl Scribe<'_> {
     }
 
     pub(super) fn thread(&self, number: ThreadNumber) -> ThreadRef {
-        ThreadRef { number, name: self.world.thread_name(number).to_owned() }
+        let name = self.world.thread_name(number).to_owned();
+        ThreadRef { number, name, worker: self.world.known_workers.of(number) }
     }
 
     pub(super) fn task(&self, task: TaskId, name: Name) -> TaskRef {
@@ -77,13 +78,32 @@ impl Scribe<'_> {
 }
 
 impl ThreadRef {
-    /// Its name, or its number if it has none.
+    /// The worker that it is: `r0/w1`; else its name and its number, as several threads can have one
+    /// name, or its number alone.
     #[must_use]
     pub fn label(&self) -> String {
+        match self.worker {
+            Some(worker) => worker.to_string(),
+            None => self.called(),
+        }
+    }
+
+    /// As [`label`](Self::label), where there is little room: `r0/w1`, `name#3`, `#3`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match self.worker {
+            Some(worker) => worker.to_string(),
+            None => format!("{}#{}", self.name, self.number),
+        }
+    }
+
+    /// Its name and its number, also if it is a worker.
+    #[must_use]
+    pub fn called(&self) -> String {
         match (&*self.name, self.number) {
             ("", ThreadNumber(0)) => "an unknown thread".to_owned(),
             ("", number) => format!("thread {number}"),
-            (name, _) => name.to_owned(),
+            (name, number) => format!("{name} (thread {number})"),
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn ms(time: f64) -> Nanos {
 }
 
 fn site(name: &str) -> Site<'_> {
-    Site { name, file: "src/main.rs", line: 7 }
+    Site { name, file: "src/main.rs", line: 7, blocking: false }
 }
 
 impl Script {
@@ -115,6 +115,7 @@ impl Script {
             task: self.polls.get(&thread).and_then(|polls| polls.last().copied()),
             span: self.spans.get(&thread).and_then(|spans| spans.last().copied()),
             worker: self.workers.get(&thread).copied(),
+            blocking: name.starts_with("blocking"),
             event: None,
             given: &fields,
         };
@@ -130,6 +131,20 @@ impl Script {
 
     fn name(&self, task: TaskId) -> &'static str {
         self.names.get(&task.number()).copied().unwrap_or("?")
+    }
+
+    /// A worker of another runtime.
+    pub(super) fn worker_of(&mut self, time: f64, thread: u64, runtime: u64) -> &mut Self {
+        let worker = WorkerId { runtime, worker: 0 };
+        self.workers.insert(thread, worker);
+        self.put(time, thread, EventKind::WorkerStart { worker }, "r", None)
+    }
+
+    /// It drives a runtime, nobody knows until when.
+    pub(super) fn visit(&mut self, time: f64, thread: u64, runtime: u64) -> &mut Self {
+        let worker = WorkerId { runtime, worker: 0 };
+        self.workers.insert(thread, worker);
+        self.put(time, thread, EventKind::WorkerVisit { worker }, "r", None)
     }
 
     pub(super) fn worker(&mut self, time: f64, thread: u64, worker: u64) -> &mut Self {

@@ -19,6 +19,8 @@ pub(super) struct Step<'a> {
     pub(super) task: Option<TaskId>,
     pub(super) span: Option<SpanId>,
     pub(super) worker: Option<WorkerId>,
+    /// It is of a task that is a closure which may block.
+    pub(super) blocking: bool,
     /// Not there in tests alone.
     pub(super) event: Option<&'a Event>,
     /// Its fields, where there is no event.
@@ -38,6 +40,7 @@ impl<'a> Step<'a> {
             task: event.task().filter(|task| task.number() != 0),
             span: event.span().filter(|span| span.number() != 0),
             worker: event.worker(),
+            blocking: event.site().is_some_and(|site| site.blocking),
             event: Some(event),
             given: &[],
         }

@@ -76,14 +76,14 @@ fn a_long_poll_is_found_with_its_span_and_its_victims() {
     assert!(poll.victims[0].same_thread);
     assert!(
         titles[0].starts_with(
-            "Task `victim` (2) was spawned and then not polled for 302 ms, until w-1 did"
+            "Task `victim` (2) was spawned and then not polled for 302 ms, until r0/w0 did"
         ),
         "{titles:?}"
     );
     assert!(titles[0].ends_with("which had been polling `reload` (1) for 300 ms"), "{titles:?}");
     assert_eq!(
         titles[1],
-        "Task `reload` (1) kept worker r0/w0 (w-1) busy for 300 ms in span `reload_prices`; \
+        "Task `reload` (1) kept worker r0/w0 busy for 300 ms in span `reload_prices`; \
          1 task waited meanwhile, 1 of them for this thread"
     );
     assert_eq!(titles.len(), 2, "{titles:?}");
@@ -191,12 +191,12 @@ fn the_chain_of_a_slow_span_tells_who_it_waited_for() {
         told,
         [
             (0, "the span"),
-            (1, "waited for 110 ms, until woken by task `db` (52) on w-2"),
-            (2, "`db` (52) was woken by task `disk` (53) on w-2"),
-            (3, "`disk` (53) was woken by w-9, outside of any task"),
+            (1, "waited for 110 ms, until woken by task `db` (52) on r0/w1"),
+            (2, "`db` (52) was woken by task `disk` (53) on r0/w1"),
+            (3, "`disk` (53) was woken by w-9 (thread 9), outside of any task"),
             (
                 1,
-                "ready for 100 ms until w-1 polled it, which was in a poll of `other` (54) for 99.5 ms"
+                "ready for 100 ms until r0/w0 polled it, which was in a poll of `other` (54) for 99.5 ms"
             ),
         ]
     );
@@ -359,8 +359,10 @@ fn a_region_that_is_still_open_is_compared_with_others_of_its_name() {
     let report = script.report();
     assert_eq!(
         titles(&report),
-        ["w-1 was still in region `lock` after 999 ms, where the median of 20 is 900 µs; \
-          998 ms of it in `fetch`"]
+        [
+            "w-1 (thread 1) was still in region `lock` after 999 ms, where the median of 20 is 900 µs; \
+          998 ms of it in `fetch`"
+        ]
     );
     assert_eq!(
         report.regions.findings[0].evidence[0].what,
@@ -416,4 +418,103 @@ fn what_was_different_in_the_last_second_is_told() {
         .map(|change| (change.kind, &*change.name, change.last, change.before.round()))
         .collect();
     assert_eq!(changes, [("error log", "shop", 100, 0.0), ("region", "gone", 0, 100.0)]);
+}
+
+#[test]
+fn who_cannot_run_on_a_blocked_thread_is_no_victim_of_it() {
+    // Two current-thread runtimes without hooks, on threads 1 and 2; a third one with hooks, on 3.
+    let mut script = Script::new(2, &[]);
+    script.worker_of(1.0, 3, 7);
+    for (thread, number) in [(1, 11), (2, 12), (3, 13), (1, 21)] {
+        script.spawn(2.0, thread, number, "idle").poll(3.0, thread, number).pending(4.0, thread);
+    }
+    // All of them are woken from outside, and one more is spawned, while thread 1 is blocked.
+    script.spawn(10.0, 1, 1, "blocks").poll(11.0, 1, 1);
+    for number in 11..14 {
+        script.wake(12.0, 4, number);
+    }
+    script.wake(12.0, 4, 21).spawn(12.5, 4, 30, "here").spawn(12.5, 4, 31, "elsewhere");
+    script.pending(211.0, 1);
+    for (thread, number) in [(1, 11), (2, 12), (3, 13), (1, 21), (1, 30), (2, 31)] {
+        script.poll(212.0, thread, number).pending(213.0, thread);
+    }
+    let report = script.report();
+    let poll = &report.polls.table.longest[0];
+    let mut victims: Vec<_> = poll.victims.iter().map(|victim| victim.task.task.index).collect();
+    victims.sort_unstable();
+    assert_eq!((poll.task.name.as_str(), poll.waited), ("blocks", 3));
+    assert_eq!(victims, [11, 21, 30], "the tasks of its own thread, whenever they were spawned");
+}
+
+#[test]
+fn a_closure_that_may_block_is_no_long_poll_and_waits_for_no_worker() {
+    let mut script = Script::new(2, &[]);
+    healthy(&mut script, 1);
+    // It waits for a thread of the pool for 300 ms, runs for 400 ms, and polls a task meanwhile.
+    script.spawn(1000.0, 1, 1, "blocking job").poll(1300.0, 5, 1);
+    script.spawn(1301.0, 5, 2, "inside").poll(1302.0, 5, 2).ready(1600.0, 5).ready(1700.0, 5);
+    let report = script.report();
+    assert_eq!(titles(&report), [""; 0]);
+    assert_eq!((report.polls.table.long, report.delays.table.long), (0, 0));
+    assert!(report.polls.table.longest.iter().all(|poll| poll.length < Nanos(2_000_000)));
+    assert_eq!(report.endings.table.ready, 22, "but it is a task");
+}
+
+#[test]
+fn what_a_thread_does_that_may_have_left_its_runtime_is_not_known() {
+    let mut script = Script::new(10, &[]);
+    script.visit(0.0, 1, 3).spawn(0.0, 1, 1, "root");
+    for turn in 0..10 {
+        let at = f64::from(turn) * 100.0;
+        script.poll(at, 1, 1).pending(at + 10.0, 1).park(at + 10.0, 1).unpark(at + 90.0, 1);
+    }
+    // Nothing more is heard of it for nine seconds.
+    let report = script.report();
+    let [worker] = &report.workers.table.workers[..] else { panic!() };
+    assert_eq!((worker.polling, worker.parked), (Nanos(100_000_000), Nanos(800_000_000)));
+    assert_eq!((worker.outside, worker.unknown), (Nanos(0), Nanos(9_100_000_000)));
+    assert!(worker.busy() < 0.02, "{}", worker.busy());
+    assert_eq!(titles(&report), [""; 0]);
+    assert!(report.not_assessed().iter().any(|(_, what)| what.contains("is not known for 9.1 s")));
+}
+
+/// As an HTTP layer does it: the span is entered once where the request arrives, outside of any task,
+/// and then in the polls of the task that serves it.
+#[test]
+fn a_span_is_of_the_task_that_enters_it_first() {
+    let mut script = Script::new(2, &[]);
+    healthy(&mut script, 1);
+    script.open(1000.0, 1, 1, "http request").enter(1001.0, 1, 1).exit(1002.0, 1, 1);
+    script.spawn(1003.0, 1, 1, "connection").poll(1004.0, 1, 1).enter(1005.0, 1, 1);
+    script.exit(1009.0, 1, 1).pending(1010.0, 1);
+    script.wake(1400.0, 2, 1).poll(1450.0, 1, 1).enter(1451.0, 1, 1);
+    script.exit(1498.0, 1, 1).close(1499.0, 1, 1).ready(1500.0, 1);
+    let report = script.report();
+    let slowest = report.spans.table.names.iter().find(|of| of.name == "http request").unwrap();
+    let span = &slowest.slowest[0];
+    assert_eq!(span.task.as_ref().map(|task| &*task.name), Some("connection"));
+    let breakdown = span.spent.as_ref().expect("its task is known");
+    assert_eq!(breakdown.waiting, Nanos(390_000_000));
+    assert_eq!(breakdown.runnable, Nanos(50_000_000));
+    assert_eq!(breakdown.polling, Nanos((1010 - 1004 + 1499 - 1450) * 1_000_000));
+}
+
+/// As it is where the task is inside of the span, and not the span inside of the task.
+#[test]
+fn a_span_is_of_the_task_that_is_polled_inside_of_it() {
+    let mut script = Script::new(2, &[]);
+    healthy(&mut script, 1);
+    script.open(1000.0, 1, 1, "request").spawn(1000.0, 1, 1, "handler");
+    script.enter(1001.0, 1, 1).poll(1001.0, 1, 1).pending(1011.0, 1).exit(1011.0, 1, 1);
+    script.wake(1400.0, 2, 1);
+    script.enter(1450.0, 1, 1).poll(1450.0, 1, 1).ready(1500.0, 1).exit(1500.0, 1, 1);
+    script.close(1500.0, 1, 1);
+    let report = script.report();
+    let of = report.spans.table.names.iter().find(|of| of.name == "request").unwrap();
+    let span = &of.slowest[0];
+    assert_eq!(span.task.as_ref().map(|task| &*task.name), Some("handler"));
+    let spent = span.spent.as_ref().expect("its task is known");
+    assert!(!spent.shared);
+    assert_eq!((spent.polling, spent.waiting), (Nanos(60_000_000), Nanos(389_000_000)));
+    assert_eq!(spent.runnable, Nanos(51_000_000));
 }

@@ -14,6 +14,8 @@ pub const BUSY_WORKER: f64 = 0.9;
 pub const UNINSTRUMENTED: f64 = 0.5;
 /// Workers that were at work for less of their time than this are not asked what with.
 const IDLE: f64 = 0.1;
+/// If more than this part of a worker's time is not known, that is said.
+const UNKNOWN: f64 = 0.1;
 /// A worker that was observed for less than this is not judged.
 const SHORT: Nanos = Nanos(100_000_000);
 
@@ -42,6 +44,10 @@ pub struct WorkerTime {
     /// It did something else: looked for work, drove I/O and timers, polled tasks that are not
     /// recorded.
     pub outside: Nanos,
+    /// It was neither parked nor polled a recorded task, and whether it was at work at all is not
+    /// known: its thread may have left the runtime, where that is not told (`Runtime::block_on` of
+    /// Tokio's own, on the current thread).
+    pub unknown: Nanos,
     /// How many polls it was.
     pub polls: u64,
     /// The longest of them.
@@ -100,13 +106,15 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
     let mut section = Section::<Workers>::default();
     for (id, worker) in &scribe.world.workers {
         let polling = worker.polling.min(worker.unparked);
+        let rest = worker.unparked.since(polling);
         section.table.workers.push(WorkerTime {
             worker: *id,
             thread: scribe.thread(worker.thread),
             observed: worker.parked.plus(worker.unparked),
             parked: worker.parked,
             polling,
-            outside: worker.unparked.since(polling),
+            outside: if worker.visit { Nanos(0) } else { rest },
+            unknown: if worker.visit { rest } else { Nanos(0) },
             polls: worker.polls,
             longest: worker.longest,
             gone: worker.now == WorkerNow::Gone,
@@ -124,11 +132,21 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
         ));
     }
     for worker in section.table.workers.iter().filter(|worker| worker.observed >= SHORT) {
+        if share(worker.unknown, worker.observed) > UNKNOWN {
+            section.not_assessed.push(format!(
+                "whether worker {} ({}) was at work is not known for {} of its {}: when its thread leaves \
+                 the runtime is told by `lookback::block_on`, not by Tokio's",
+                worker.worker,
+                worker.thread.called(),
+                duration(worker.unknown),
+                duration(worker.observed)
+            ));
+        }
         if let Some(score) = Score::beyond(worker.busy(), BUSY_WORKER, Unit::Share) {
             let title = format!(
                 "Worker {} ({}) was at work for {} of its {}",
                 worker.worker,
-                worker.thread.label(),
+                worker.thread.called(),
                 percent(worker.busy()),
                 duration(worker.observed)
             );

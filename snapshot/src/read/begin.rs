@@ -197,7 +197,7 @@ impl Begin {
                 self.name(mention.span(), tables)?;
                 self.name(mention.other, tables)?;
             }
-            Kind::WorkerStatus | Kind::WorkerStart => {
+            Kind::WorkerStatus | Kind::WorkerStart | Kind::VisitStatus | Kind::WorkerVisit => {
                 tables.charge(128)?;
                 let worker = self.workers.add(mention.worker);
                 self.tenures.entry((worker, mention.number)).or_default();

@@ -50,8 +50,8 @@ pub(super) struct CarriedThread {
     pub(super) deeper: u64,
     pub(super) tasks: Nest<(TaskId, u64)>,
     pub(super) spans: Nest<SpanId>,
-    /// The worker, its tenure, and whether it is parked.
-    pub(super) worker: Option<(WorkerId, u64, bool)>,
+    /// The worker, its tenure, whether it is parked, and whether it is a visit.
+    pub(super) worker: Option<(WorkerId, u64, bool, bool)>,
     pub(super) pool: Option<u64>,
 }
 
@@ -82,6 +82,7 @@ pub(super) struct CarriedSite {
     pub(super) name: Box<str>,
     pub(super) file: Box<str>,
     pub(super) line: u32,
+    pub(super) blocking: bool,
 }
 
 /// The site that stands for one that is not known.
@@ -142,7 +143,7 @@ impl Carry {
     }
 
     fn with_threads(of: &Contents, states: &[State], order: Option<&Order>) -> Self {
-        let unknown = CarriedSite { name: "?".into(), file: "?".into(), line: 0 };
+        let unknown = CarriedSite { name: "?".into(), file: "?".into(), line: 0, blocking: false };
         let mut carry = Self { sites: vec![unknown], ..Self::default() };
         let mut sites = Sites::new(of, &mut carry.sites);
         let lines = order.map_or(&[][..], |order| &order.lines);
@@ -157,7 +158,8 @@ impl Carry {
                 None => &state.inside,
             };
             let worker = |tenure: Tenure| {
-                Some((of.begin.workers.get(tenure.worker)?, tenure.number, tenure.parked))
+                let Tenure { number, parked, visit, .. } = tenure;
+                Some((of.begin.workers.get(tenure.worker)?, number, parked, visit))
             };
             let mut region = |open: &Open| (sites.index(open.site), open.began);
             Some(CarriedThread {
@@ -200,10 +202,10 @@ impl Carry {
                 regions.begin(Open { site, began: *began });
             }
             regions.begin_unknown(thread.deeper);
-            let worker = thread.worker.map(|(worker, number, parked)| {
+            let worker = thread.worker.map(|(worker, number, parked, visit)| {
                 let worker = survey.begin.workers.add(worker);
                 survey.begin.tenures.entry((worker, number)).or_default();
-                Tenure { worker, number, parked, stated: true }
+                Tenure { worker, number, parked, visit, stated: true }
             });
             let (tasks, spans) = (thread.tasks.clone(), thread.spans.clone());
             let inside = Inside { tasks, spans, worker, pool: thread.pool };
@@ -280,7 +282,8 @@ impl<'a> Sites<'a> {
         }
         let index = self.of.site(site).map_or(UNKNOWN, |found| {
             let (name, file) = (found.name.into(), found.file.into());
-            self.list.push(CarriedSite { name, file, line: found.line });
+            let (line, blocking) = (found.line, found.blocking);
+            self.list.push(CarriedSite { name, file, line, blocking });
             (self.list.len() - 1) as u32
         });
         self.known.insert(site, index);
@@ -324,6 +327,7 @@ impl Into<'_> {
         }
         let (name, file) = (self.span(&site.name)?, self.span(&site.file)?);
         let put = survey.tables.add_nameless(name, file, site.line, &[])?;
+        survey.tables.set_blocking(put, site.blocking);
         self.sites.insert(index, put);
         Ok(put)
     }

@@ -20,7 +20,7 @@ pub struct Event {
     time: Nanos,
 }
 
-pub(super) const UNKNOWN: Site<'static> = Site { name: "?", file: "?", line: 0 };
+pub(super) const UNKNOWN: Site<'static> = Site { name: "?", file: "?", line: 0, blocking: false };
 
 impl Event {
     #[inline]
@@ -105,6 +105,7 @@ impl Event {
         match kind {
             Kind::ThreadStart => EventKind::ThreadStart,
             Kind::ThreadExit => EventKind::ThreadExit,
+            Kind::ThreadName => EventKind::ThreadName,
             Kind::RegionBegin => EventKind::RegionBegin { site: site() },
             Kind::RegionEnd | Kind::RegionEndOther => {
                 let site = self.site();
@@ -149,6 +150,7 @@ impl Event {
             Kind::TaskDrop => EventKind::TaskDrop { task: named },
             Kind::TaskWake | Kind::TaskWakeStale => EventKind::TaskWake { task: named },
             Kind::WorkerStart => EventKind::WorkerStart { worker },
+            Kind::WorkerVisit => EventKind::WorkerVisit { worker },
             Kind::WorkerPark => EventKind::WorkerPark { worker },
             Kind::WorkerUnpark => EventKind::WorkerUnpark { worker },
             Kind::WorkerStop => EventKind::WorkerStop { worker },
@@ -201,12 +203,16 @@ impl Event {
     #[must_use]
     pub fn name(&self) -> &str {
         match self.raw.kind() {
-            Some(Kind::ThreadStart | Kind::ThreadExit) => {
+            Some(Kind::ThreadStart | Kind::ThreadExit | Kind::ThreadName) => {
                 self.thread().map_or("?", |thread| &thread.name)
             }
-            Some(Kind::WorkerStart | Kind::WorkerPark | Kind::WorkerUnpark | Kind::WorkerStop) => {
-                self.of.begin.workers.name(self.raw.worker)
-            }
+            Some(
+                Kind::WorkerStart
+                | Kind::WorkerVisit
+                | Kind::WorkerPark
+                | Kind::WorkerUnpark
+                | Kind::WorkerStop,
+            ) => self.of.begin.workers.name(self.raw.worker),
             Some(Kind::PoolThread) => "pool",
             None => self.kind_name(),
             Some(_) => self.site().map_or("?", |site| site.name),

@@ -11,6 +11,8 @@ pub enum EventKind<'a> {
     ThreadStart,
     /// The thread ends.
     ThreadExit,
+    /// The thread is called otherwise than it was: as it is in all of its events.
+    ThreadName,
     /// A region begins.
     RegionBegin {
         /// Which.
@@ -90,6 +92,12 @@ pub enum EventKind<'a> {
     },
     /// The thread becomes a worker of a runtime.
     WorkerStart {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The thread becomes the worker of a runtime for as long as it drives it (`block_on`); when it
+    /// ceases to is not told.
+    WorkerVisit {
         /// Which.
         worker: WorkerId,
     },

@@ -79,6 +79,8 @@ pub(super) struct Contents {
     pub(super) file: Arc<str>,
     pub(super) spot: FrameSpot,
     pub(super) content: Vec<u8>,
+    /// How much of it is the frame's; names and what the generation before left stand behind.
+    pub(super) frame_end: usize,
     pub(super) plan: Arc<Plan>,
     pub(super) began: ClockRecord,
     pub(super) ended: ClockRecord,
@@ -137,6 +139,8 @@ impl Contents {
         let room = limits.content_bytes();
         let latest = if prefix.complete { Ticks(u64::MAX) } else { prefix.ended.ticks };
         let mut survey = survey(&content, &mut blocks, plan, room, latest).map_err(generation)?;
+        let frame_end = content.len();
+        survey.tables.say_types(&mut content).map_err(generation)?;
         let mut carried = HashMap::new();
         if let Some(carry) = carry.filter(|_| !prefix.complete) {
             carried = carry.put_into(&mut content, &mut survey).map_err(generation)?;
@@ -174,6 +178,7 @@ impl Contents {
             file: Arc::clone(file),
             spot,
             content,
+            frame_end,
             plan: Arc::clone(plan),
             began,
             ended,
@@ -229,6 +234,7 @@ impl Contents {
             name: self.tables.text(&self.content, site.name),
             file: self.tables.text(&self.content, site.file),
             line: site.line,
+            blocking: site.blocking,
         })
     }
 

@@ -116,7 +116,7 @@ impl Happening {
             }
             Kind::SpanClose => self.spans.close_waits(mention.span()),
             Kind::SpanCloseLast => self.spans.close_waits(line.left),
-            Kind::WorkerStart => {
+            Kind::WorkerStart | Kind::WorkerVisit => {
                 let worker = of.begin.workers.index(mention.worker);
                 self.workers.start_waits(worker, mention.number, &of.begin)
             }
@@ -154,7 +154,9 @@ impl Happening {
             | Kind::TaskDrop
             | Kind::TaskWake
             | Kind::TaskWakeStale => self.task(kind, index, line, event, of),
-            Kind::WorkerStart => self.worker_starts(index, lines, event, of),
+            Kind::WorkerStart | Kind::WorkerVisit => {
+                self.worker_starts(kind, index, lines, event, of)
+            }
             Kind::WorkerPark | Kind::WorkerUnpark | Kind::WorkerStop => {
                 let (worker, outcome) = self.workers.happen(kind, &mut line.inside);
                 self.changed.extend(worker.map(Whose::Worker));
@@ -164,6 +166,7 @@ impl Happening {
                 }
                 line.refresh();
             }
+            Kind::ThreadName => {}
             Kind::PoolThread => line.inside.pool = Some(line.stream.mention.number),
             _ => self.span(kind, index, line, event, of),
         }
@@ -198,11 +201,19 @@ impl Happening {
         }
     }
 
-    fn worker_starts(&mut self, index: u32, lines: &mut [Line], event: &mut Raw, of: &Contents) {
+    fn worker_starts(
+        &mut self,
+        kind: Kind,
+        index: u32,
+        lines: &mut [Line],
+        event: &mut Raw,
+        of: &Contents,
+    ) {
         let line = &mut lines[index as usize];
         let mention = &line.stream.mention;
         let worker = of.begin.workers.index(mention.worker);
-        let tenure = Tenure { worker, number: mention.number, parked: false, stated: false };
+        let (number, visit) = (mention.number, kind == Kind::WorkerVisit);
+        let tenure = Tenure { worker, number, parked: false, visit, stated: false };
         event.worker = worker;
         // Another thread may have ended that tenure, and say so later.
         let already = line.inside.worker.is_some_and(|held| {
@@ -374,7 +385,7 @@ impl Happening {
                 self.spans.enter(mention.span());
                 self.changed.push(Whose::Span(mention.index));
             }
-            Kind::WorkerStatus => {
+            Kind::WorkerStatus | Kind::VisitStatus => {
                 if let Some(tenure) = line.inside.worker {
                     // One that is over is not resumed.
                     let _ = self.workers.start(index, tenure, &of.begin);

@@ -13,6 +13,8 @@ pub(super) struct Tenure {
     /// The how manieth time that the worker is taken.
     pub(super) number: u64,
     pub(super) parked: bool,
+    /// It is one as long as the thread drives the runtime, and the end of that is not told.
+    pub(super) visit: bool,
     /// It was stated. Then others may have taken the worker before the generation.
     pub(super) stated: bool,
 }
@@ -46,13 +48,14 @@ impl Inside {
                     self.tasks.begin((mention.task(), mention.number));
                 }
             }
-            Kind::WorkerStatus => {
+            Kind::WorkerStatus | Kind::VisitStatus => {
                 let worker = workers.index(mention.worker);
                 let parked = mention.state == PARKED;
                 self.worker = (worker != NO_WORKER).then_some(Tenure {
                     worker,
                     number: mention.number,
                     parked,
+                    visit: kind == Kind::VisitStatus,
                     stated: true,
                 });
             }

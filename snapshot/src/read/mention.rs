@@ -56,7 +56,8 @@ impl Mention {
     /// Whether records of this kind are read here.
     #[inline]
     pub(super) fn is_of(kind: Kind) -> bool {
-        kind as u8 >= Kind::TaskStatus as u8 && !matches!(kind, Kind::RegionEndOther)
+        kind as u8 >= Kind::TaskStatus as u8
+            && !matches!(kind, Kind::RegionEndOther | Kind::BlockingSite | Kind::ThreadName)
     }
 
     /// Reads the arguments of such a record, behind the time. What a kind does not have stays as it
@@ -102,10 +103,10 @@ impl Mention {
                 mention.site = bytes.number()?;
             }
             Kind::TaskWaits => mention.site = bytes.number()?,
-            Kind::WorkerStatus | Kind::WorkerStart => {
+            Kind::WorkerStatus | Kind::WorkerStart | Kind::VisitStatus | Kind::WorkerVisit => {
                 mention.worker = WorkerId { runtime: bytes.number()?, worker: bytes.number()? };
                 mention.number = bytes.number()?;
-                if kind == Kind::WorkerStatus {
+                if matches!(kind, Kind::WorkerStatus | Kind::VisitStatus) {
                     mention.state = bytes.number()?;
                 }
             }

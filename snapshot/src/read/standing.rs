@@ -41,7 +41,7 @@ impl<'a> ThreadState<'a> {
     /// Its open regions, outermost first.
     pub fn regions(&self) -> impl Iterator<Item = OpenRegion<'a>> + use<'a> {
         let contents = self.contents;
-        let unknown = Site { name: "?", file: "?", line: 0 };
+        let unknown = UNKNOWN;
         self.state.regions.known().iter().map(move |open| OpenRegion {
             site: contents.site(open.site).unwrap_or(unknown),
             began: contents.timeline.at(open.began),
@@ -74,6 +74,12 @@ impl<'a> ThreadState<'a> {
     #[must_use]
     pub fn worker(&self) -> Option<WorkerId> {
         self.contents.begin.workers.get(self.state.inside.worker?.worker)
+    }
+
+    /// Whether it was a worker for as long as it drives the runtime, of which the end is not told.
+    #[must_use]
+    pub fn is_visit(&self) -> bool {
+        self.state.inside.worker.is_some_and(|tenure| tenure.visit)
     }
 
     /// Whether it was a worker that slept.

@@ -208,6 +208,7 @@ impl Stream {
         let record = match kind {
             Kind::ThreadStart
             | Kind::ThreadExit
+            | Kind::ThreadName
             | Kind::RegionBegin
             | Kind::RegionEnd
             | Kind::RegionEndOther
@@ -225,7 +226,7 @@ impl Stream {
                 bytes.text()?;
                 None
             }
-            Kind::Site | Kind::Schema => {
+            Kind::Site | Kind::BlockingSite | Kind::Schema => {
                 bytes.number()?;
                 bytes.text()?;
                 bytes.text()?;
@@ -398,6 +399,10 @@ impl Stream {
                 if counts {
                     self.switch_to(of.threads.index(number));
                 }
+            }
+            Kind::ThreadName => {
+                bytes.number()?;
+                bytes.text()?;
             }
             Kind::ThreadExit if counts => self.switch_to(NO_THREAD),
             _ => {}

@@ -46,6 +46,8 @@ pub(super) struct Survey {
     latest: Ticks,
     /// Threads by name of which only the text's id was known so far.
     unnamed: Vec<(ThreadNumber, u64, TextAt)>,
+    /// Names that threads were given.
+    names: Vec<(ThreadNumber, TextAt)>,
 }
 
 /// Of what statuses were left out for want of room.
@@ -82,6 +84,7 @@ pub(super) fn survey(
         mention: Mention::default(),
         latest,
         unnamed: Vec::new(),
+        names: Vec::new(),
     };
     survey.tables.charge(size_of_val(blocks) + size_of_val(&survey.trails[..]))?;
     let mut waiting: HashMap<u64, Vec<(u32, usize)>> = HashMap::new();
@@ -125,6 +128,10 @@ pub(super) fn survey(
     for (number, os_thread, name) in std::mem::take(&mut survey.unnamed) {
         let name = survey.tables.text(content, name).into();
         survey.threads.add(Thread { number, os_thread, name }, &mut survey.tables)?;
+    }
+    for (number, name) in std::mem::take(&mut survey.names) {
+        let name = survey.tables.text(content, name).into();
+        survey.threads.call(number, name, &mut survey.tables)?;
     }
     let mut trails = std::mem::take(&mut survey.trails);
     let mut rest = &mut trails[..];
@@ -248,10 +255,21 @@ impl Survey {
                     TextAt::Id(_) => return Err("a string refers to another one".into()),
                 }
             }
-            Kind::Site => {
+            Kind::Site | Kind::BlockingSite => {
                 let id = bytes.number()?;
                 let place = (bytes.text()?, bytes.text()?, bytes.number()?);
-                self.tables.add_site(id, place, None)?;
+                if kind == Kind::Site {
+                    self.tables.add_site(id, place, None)?;
+                } else {
+                    self.tables.add_blocking(id, place)?;
+                }
+            }
+            Kind::ThreadName => {
+                let delta = bytes.number()?;
+                let (number, name) = (ThreadNumber(bytes.number()?), bytes.text()?);
+                self.tables.charge(64)?;
+                self.names.push((number, name));
+                self.event(delta, start, index, block);
             }
             Kind::Schema => {
                 let id = bytes.number()?;

@@ -4,7 +4,7 @@
 //! a definition points to them.
 
 use super::bytes::{Fault, Span, TextAt};
-use crate::wire::ValueType;
+use crate::wire::{MAX_TEXT, TypeName, ValueType};
 use std::collections::HashMap;
 
 /// A site, a schema or a callsite.
@@ -18,6 +18,8 @@ pub(super) struct SiteDefinition {
     field_count: u32,
     /// Of a callsite.
     pub(super) target: Option<(TextAt, u8)>,
+    /// Of closures that run where blocking is allowed.
+    pub(super) blocking: bool,
 }
 
 /// A field of a schema or a callsite. Only the value tells the type of the latter's.
@@ -102,6 +104,18 @@ impl Tables {
         self.add_place(id, kind, place, fields.unwrap_or_default(), None)
     }
 
+    /// Adds the site of closures that run where blocking is allowed.
+    pub(super) fn add_blocking(
+        &mut self,
+        id: u64,
+        place: (TextAt, TextAt, u64),
+    ) -> Result<(), Fault> {
+        let before = self.sites.len();
+        self.add_site(id, place, None)?;
+        self.sites[before..].iter_mut().for_each(|site| site.blocking = true);
+        Ok(())
+    }
+
     /// Adds a callsite: its place, its target and level, the names of its fields.
     pub(super) fn add_callsite(
         &mut self,
@@ -141,7 +155,15 @@ impl Tables {
         self.charge(size_of_val(fields))?;
         let (first_field, field_count) = (self.fields.len() as u32, fields.len() as u32);
         self.fields.extend_from_slice(fields);
-        self.sites.push(SiteDefinition { name, file, line, first_field, field_count, target });
+        self.sites.push(SiteDefinition {
+            name,
+            file,
+            line,
+            first_field,
+            field_count,
+            target,
+            blocking: false,
+        });
         Ok((self.sites.len() - 1) as u32)
     }
 
@@ -155,6 +177,35 @@ impl Tables {
     ) -> Result<u32, Fault> {
         self.charge(256)?;
         self.push_site(TextAt::Span(name), TextAt::Span(file), line, fields, None)
+    }
+
+    pub(super) fn set_blocking(&mut self, site: u32, blocking: bool) {
+        if let Some(site) = self.sites.get_mut(site as usize) {
+            site.blocking = blocking;
+        }
+    }
+
+    /// Says the names of types of futures as people say them. The new names are put behind the
+    /// content.
+    pub(super) fn say_types(&mut self, content: &mut Vec<u8>) -> Result<(), Fault> {
+        let mut index = 0;
+        while let Some(site) = self.sites.get(index) {
+            let (name, file) = (self.text(content, site.name), self.text(content, site.file));
+            if site.target.is_none()
+                && let Some(said) = TypeName::new(name, file, site.line)
+            {
+                let said = said.to_string();
+                self.charge(said.len())?;
+                if content.len() + said.len() > u32::MAX as usize - 64 * MAX_TEXT {
+                    return Err("it is too large");
+                }
+                let span = Span::new(content.len() as u32, said.len() as u32, false);
+                content.extend_from_slice(said.as_bytes());
+                self.sites[index].name = TextAt::Span(span);
+            }
+            index += 1;
+        }
+        Ok(())
     }
 
     /// Whether the id is new. The first meaning of an id stands.

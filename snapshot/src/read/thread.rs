@@ -46,6 +46,21 @@ impl Threads {
         Ok(())
     }
 
+    /// The thread is called so.
+    pub(super) fn call(
+        &mut self,
+        number: ThreadNumber,
+        name: Box<str>,
+        tables: &mut Tables,
+    ) -> Result<(), Fault> {
+        tables.charge(name.len())?;
+        match self.by_number.get(&number.0) {
+            Some(index) => self.list[*index as usize].name = name,
+            None => self.add(Thread { number, os_thread: 0, name }, tables)?,
+        }
+        Ok(())
+    }
+
     pub(super) fn index(&self, number: ThreadNumber) -> u32 {
         self.by_number.get(&number.0).copied().unwrap_or(NO_THREAD)
     }

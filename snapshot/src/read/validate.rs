@@ -306,7 +306,11 @@ impl Check<'_> {
         }
         let Some(kind) = event.kind() else { return };
         let needs_site = match kind {
-            Kind::ThreadStart | Kind::ThreadExit | Kind::RegionEnd | Kind::RegionEndOther => false,
+            Kind::ThreadStart
+            | Kind::ThreadExit
+            | Kind::ThreadName
+            | Kind::RegionEnd
+            | Kind::RegionEndOther => false,
             Kind::TaskCreate
             | Kind::SpanCreate
             | Kind::SpanCreateIn

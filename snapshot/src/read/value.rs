@@ -67,7 +67,7 @@ impl fmt::Display for Value<'_> {
 }
 
 /// A place in the source, with its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Site<'a> {
     /// The name: of a region, a typed event, a counter, a log's category.
     pub name: &'a str,
@@ -75,4 +75,18 @@ pub struct Site<'a> {
     pub file: &'a str,
     /// The line in it.
     pub line: u32,
+    /// It is of closures that run where blocking is allowed (`spawn_blocking`): such a task holds no
+    /// worker.
+    pub blocking: bool,
+}
+
+impl fmt::Debug for Site<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut site = f.debug_struct("Site");
+        site.field("name", &self.name).field("file", &self.file).field("line", &self.line);
+        if self.blocking {
+            site.field("blocking", &true);
+        }
+        site.finish()
+    }
 }

@@ -155,7 +155,8 @@ macro_rules! event_table {
     };
 }
 
-// Codes 32 to 47 are for tasks, 48 to 55 for workers, 56 to 71 for spans; 72 to 79 are kept for stacks.
+// Codes 32 to 47 are for tasks, 48 to 55 for workers, 56 to 71 for spans; 72 to 79 are kept for stacks,
+// 96 to 103 are for what came to tasks and workers later.
 event_table! {
     /// A text that later records of the generation refer to.
     1 String "string" Definition [id: Id, text: Text];
@@ -308,6 +309,17 @@ event_table! {
     /// As [`SpanExitOther`](Kind::SpanExitOther), where a reader may not know all that the thread is
     /// inside of: so many spans were entered since.
     93 SpanExitDeep "span_exit" Event [span: Unsigned, incarnation: Unsigned, inside: Unsigned];
+    /// As [`Site`](Kind::Site), of a closure that runs where blocking is allowed: its tasks hold no
+    /// worker.
+    96 BlockingSite "blocking_site" Definition [id: Id, name: Text, file: Text, line: Unsigned];
+    /// The thread is called so, in the whole generation.
+    97 ThreadName "thread_name" Event [thread: Unsigned, name: Text];
+    /// As [`WorkerStart`](Kind::WorkerStart), for as long as the thread drives the runtime, which it
+    /// ceases to do unseen.
+    98 WorkerVisit "worker_visit" Event [runtime: Unsigned, worker: Unsigned, tenure: Unsigned];
+    /// As [`WorkerStatus`](Kind::WorkerStatus), of a [`WorkerVisit`](Kind::WorkerVisit).
+    99 VisitStatus "visit_status" Status [runtime: Unsigned, worker: Unsigned, tenure: Unsigned,
+        state: Unsigned];
 }
 
 /// The event table as bytes, for a file's metadata: the number of rows, then for each its code and

@@ -9,6 +9,7 @@ mod kind;
 mod level;
 mod loss;
 mod metadata;
+mod name;
 mod task;
 mod units;
 mod varint;
@@ -34,6 +35,7 @@ pub const OWN_REGION: &str = "lookback: saving a snapshot";
 
 pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
+pub use name::TypeName;
 pub use task::{MAX_TASK_LIST_ITEM, TASK_WOKEN, TaskListItem, TaskState};
 pub use units::{Generation, Nanos, Position, SpanId, TaskId, ThreadNumber, Ticks};
 pub use varint::{

@@ -8,7 +8,7 @@ use super::super::step::list;
 use super::World;
 use super::region::OpenRegion;
 use super::span::{Label, Span};
-use super::task::{Task, TaskNow, Wake};
+use super::task::{Home, Task, TaskNow, Wake};
 use super::thread::{Explains, OpenPoll};
 use super::worker::{Worker, WorkerNow};
 use crate::read::{SpanStatus, WorkerId};
@@ -20,14 +20,15 @@ impl World {
     pub(crate) fn had_task(
         &mut self,
         task: TaskId,
-        name: &str,
+        (name, blocking): (&str, bool),
         (sequence, woken): (Option<u64>, bool),
         at: Nanos,
     ) {
         let (name, mark) = (self.names.name(name), self.doubts.mark());
         let state = TaskNow::Idle { since: at, exact: false, sequence, mark };
         let mut entry = Task::new(name, state);
-        if woken {
+        entry.blocking = blocking;
+        if woken && !blocking {
             let chain = Box::default();
             entry.wake = Some(Wake { at, exact: false, running: false, target: None, chain });
             entry.queued = Some(at);
@@ -45,8 +46,11 @@ impl World {
         if let Some(queued) = entry.queued.take() {
             self.runnable.remove(&(queued, task));
         }
-        let name: Name = entry.name;
+        let (name, blocking): (Name, _) = (entry.name, entry.blocking);
+        let number = thread;
         let thread = self.threads.entry(thread).or_default();
+        entry.home = Home::of(thread.worker, number);
+        let blocking = blocking || thread.polls.last().is_some_and(|outer| outer.blocking);
         thread.polls.push(OpenPoll {
             task,
             name,
@@ -57,6 +61,7 @@ impl World {
             cause: None,
             worker: thread.worker,
             handed_over: None,
+            blocking,
             self_woken: false,
             span: Explains::default(),
             region: Explains::default(),
@@ -69,7 +74,7 @@ impl World {
         &mut self,
         thread: ThreadNumber,
         worker: WorkerId,
-        now: WorkerNow,
+        (now, visit): (WorkerNow, bool),
         at: Nanos,
     ) {
         let mark = self.doubts.mark();
@@ -78,6 +83,8 @@ impl World {
             Some(known) => known.again(thread, now, at, mark),
             None => drop(self.workers.insert(worker, Worker::new(thread, now, at, mark))),
         }
+        self.visits(worker, visit);
+        self.known_workers.note(thread, worker);
     }
 
     /// A region that is open on the thread, inside of those that were told before.
@@ -106,7 +113,7 @@ impl World {
     pub(crate) fn had_entered(&mut self, thread: ThreadNumber, span: SpanId, at: Nanos) {
         let Some(entry) = self.spans.get_mut(&span) else { return };
         entry.inside.enter(at);
-        entry.entered = true;
+        (entry.entered, entry.entered_by_task) = (true, true);
         let label = entry.label.clone();
         let entered = self.threads.entry(thread).or_default();
         entered.spans.push((label, at));

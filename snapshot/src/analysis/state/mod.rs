@@ -12,15 +12,17 @@ mod span;
 mod task;
 mod thread;
 mod worker;
+mod worker_threads;
 
 pub(super) use cause::Chain;
 pub(super) use here::{Here, Standing};
 pub(super) use polling::PollEnd;
 pub(super) use region::RegionDone;
 pub(super) use span::{Holder, Label, SpanDone};
-pub(super) use task::{Blocker, Gap, TaskNow, Wait};
+pub(super) use task::{Blocker, Gap, Home, TaskNow, Wait};
 pub(super) use thread::Poll;
 pub(super) use worker::{Worker, WorkerNow};
+use worker_threads::KnownWorkers;
 
 use super::doubts::Doubts;
 use super::map::Map;
@@ -50,6 +52,7 @@ pub(super) struct World {
     last: Map<ThreadNumber, Nanos>,
     /// Of how many groups the spans of a name are.
     groups: Map<Name, u32>,
+    pub(super) known_workers: KnownWorkers,
     /// Tasks that might run, by when that began.
     runnable: BTreeSet<(Nanos, TaskId)>,
 }

@@ -3,7 +3,7 @@
 use super::super::length::Length;
 use super::super::step::Step;
 use super::cause::{Hop, chain};
-use super::task::{Gap, Spin, Task, TaskNow, Wait, Wake};
+use super::task::{Gap, Home, Spin, Task, TaskNow, Wait, Wake};
 use super::thread::{Explains, OpenPoll, Poll};
 use super::{Name, World};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
@@ -29,10 +29,17 @@ impl World {
         let (since, sequence) = (step.at, step.sequence);
         let state = TaskNow::Idle { since, exact: true, sequence, mark };
         self.forget_task(task, step.at);
-        let queued = Some(step.at);
-        let created = Task { wake: Some(wake), queued, ..Task::new(name, state) };
+        // A closure that may block waits for no worker.
+        let blocking = step.blocking;
+        let queued = (!blocking).then_some(step.at);
+        let home = match step.worker {
+            Some(worker) => Home::Runtime(worker.runtime),
+            None => Home::Unknown,
+        };
+        let wake = Some(wake);
+        let created = Task { wake, queued, blocking, home, ..Task::new(name, state) };
         self.tasks.insert(task, created);
-        self.runnable.insert((step.at, task));
+        self.runnable.extend(queued.map(|queued| (queued, task)));
     }
 
     /// A poll begins. What is over is the gap before it.
@@ -47,8 +54,11 @@ impl World {
         }
         let polled = Some((at, step.thread));
         let (since, runnable, chain, blocker) = Default::default();
+        entry.blocking |= step.blocking;
+        let blocking = entry.blocking;
         let (name, waits_for) = (entry.name, entry.waits_for.take());
-        let mut gap = Gap { task, name, since, runnable, chain, waits_for, polled, blocker };
+        let mut gap =
+            Gap { task, name, since, runnable, chain, waits_for, polled, blocker, blocking };
         if let Some(wait) = entry.wait.take() {
             self.waits.over(task, name, wait, at, self.doubts.certain_since(wait.mark));
         }
@@ -67,10 +77,13 @@ impl World {
         entry.state = TaskNow::Running { began: at, sequence: step.sequence };
         let thread = self.threads.entry(step.thread).or_default();
         let worker = step.worker.or(thread.worker);
-        entry.runtime = worker.map(|worker| worker.runtime).or(entry.runtime);
+        entry.home = Home::of(worker, step.thread);
+        let blocking = blocking || thread.polls.last().is_some_and(|outer| outer.blocking);
         if let Some(runnable) = gap.runnable {
             gap.blocker = thread.blocker(runnable, at);
         }
+        let around = if thread.polls.is_empty() { thread.spans.as_slice() } else { &[] };
+        let around: Vec<_> = around.iter().map(|(label, _)| label.span).collect();
         thread.polls.push(OpenPoll {
             task,
             name: entry.name,
@@ -81,6 +94,7 @@ impl World {
             cause: (!gap.chain.is_empty()).then(|| gap.chain.clone()),
             worker,
             handed_over: None,
+            blocking,
             self_woken: false,
             span: Explains::default(),
             region: Explains::default(),
@@ -91,6 +105,7 @@ impl World {
                 span.spent.gap(&gap, span.began, at);
             }
         }
+        around.into_iter().for_each(|span| self.polled_inside(span, task, &gap));
         gap
     }
 
@@ -162,6 +177,7 @@ impl World {
     fn count_for_worker(&mut self, poll: &Poll) {
         if poll.outermost
             && poll.certain
+            && !poll.blocking
             && let Some(worker) = poll.worker.and_then(|id| self.workers.get_mut(&id))
         {
             worker.polling.grow(poll.held);
@@ -207,7 +223,7 @@ impl World {
             let certain = self.doubts.certain_since(wait.mark);
             self.waits.over(task, entry.name, wait, step.at, certain);
         }
-        if !running && entry.queued.is_none() {
+        if !running && entry.queued.is_none() && !entry.blocking {
             entry.queued = Some(step.at);
             self.runnable.insert((step.at, task));
         }
@@ -260,10 +276,9 @@ impl World {
 
 impl Task {
     pub(super) fn new(name: Name, state: TaskNow) -> Self {
-        let (wake, queued, runtime, waits_for, spans) = Default::default();
-        let wait = None;
+        let (wake, queued, home, blocking, waits_for, wait, spans) = Default::default();
         let spin = Spin::default();
-        Self { name, state, wake, queued, runtime, waits_for, wait, spans, spin }
+        Self { name, state, wake, queued, home, blocking, waits_for, wait, spans, spin }
     }
 
     /// Takes the wake that a poll of this number is due to.
@@ -295,7 +310,8 @@ impl Task {
         };
         let runnable = self.wake.as_ref().map(|wake| wake.at.max(since.unwrap_or_default()));
         let chain = self.wake.as_ref().map(|wake| wake.chain.clone()).unwrap_or_default();
-        let waits_for = self.waits_for;
-        Gap { task, name, since, runnable, chain, waits_for, polled: None, blocker: None }
+        let (waits_for, blocking) = (self.waits_for, self.blocking);
+        let (polled, blocker) = (None, None);
+        Gap { task, name, since, runnable, chain, waits_for, polled, blocker, blocking }
     }
 }

@@ -41,8 +41,9 @@ pub(crate) struct Span {
     pub(crate) thread: ThreadNumber,
     /// The task that it runs in: that which entered it first, or else that which created it.
     pub(crate) task: Option<(TaskId, Name)>,
-    /// Whether it was entered.
+    /// Whether it was entered, and by a task.
     pub(crate) entered: bool,
+    pub(crate) entered_by_task: bool,
     /// When it was left last.
     left: Nanos,
     /// Polls of its task since then, in which it was not entered.
@@ -204,15 +205,17 @@ impl World {
         let label = entry.label.clone();
         let first = !std::mem::replace(&mut entry.entered, true);
         entry.unentered = 0;
-        let task = entry.task.map(|(task, _)| task);
-        self.thread(step.thread).spans.push((label, step.at));
-        if first && task != step.task {
-            self.bind(span, step.task);
-        } else if task != step.task
-            && let Some(entry) = self.spans.get_mut(&span)
-        {
-            entry.shared = true;
+        let bound = entry.task.map(|(task, _)| task);
+        match step.task {
+            // It is not its creator's; perhaps a task enters it later.
+            None if first && bound.is_some() => self.bind(span, None),
+            None => {}
+            Some(_) if !std::mem::replace(&mut entry.entered_by_task, true) => {
+                self.bind(span, step.task);
+            }
+            Some(_) => entry.shared |= bound != step.task,
         }
+        self.thread(step.thread).spans.push((label, step.at));
     }
 
     pub(crate) fn span_exit(&mut self, step: &Step, span: SpanId) {
@@ -309,6 +312,22 @@ impl World {
         }
     }
 
+    /// The task is polled by a thread that is inside of the span. So it is the task's, if it was no
+    /// other's yet.
+    pub(super) fn polled_inside(&mut self, id: SpanId, task: TaskId, gap: &Gap) {
+        let Some(span) = self.spans.get_mut(&id) else { return };
+        match span.task {
+            _ if span.entered_by_task => {}
+            None => {
+                self.bind(id, Some(task));
+                if let (Some(span), Some((polled, _))) = (self.spans.get_mut(&id), gap.polled) {
+                    span.spent.gap(gap, span.began, polled);
+                }
+            }
+            Some((bound, _)) => span.shared |= bound != task,
+        }
+    }
+
     fn span_done(&mut self, at: Nanos, id: SpanId, open: bool) -> Option<SpanDone> {
         let mut span = self.spans.remove(&id)?;
         if let Some(task) = span.task
@@ -402,6 +421,7 @@ impl Span {
             thread,
             task: None,
             entered: false,
+            entered_by_task: false,
             left: began,
             unentered: 0,
             inner,

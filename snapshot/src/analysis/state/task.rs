@@ -4,6 +4,7 @@ use super::super::doubts::Mark;
 use super::super::names::Name;
 use super::World;
 use super::cause::Chain;
+use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
 /// A live task.
@@ -15,8 +16,10 @@ pub(crate) struct Task {
     pub(crate) wake: Option<Wake>,
     /// Since when it is in the queue of those that might run.
     pub(crate) queued: Option<Nanos>,
-    /// The runtime whose worker polled it last.
-    pub(crate) runtime: Option<u64>,
+    /// Where it can be polled.
+    pub(crate) home: Home,
+    /// It is a closure that runs where blocking is allowed.
+    pub(crate) blocking: bool,
     /// What it waits for, if it said so.
     pub(crate) waits_for: Option<Name>,
     /// The same, until it is woken.
@@ -25,6 +28,24 @@ pub(crate) struct Task {
     pub(crate) spans: Vec<SpanId>,
     /// Polls in a row that ended with the task waking itself.
     pub(crate) spin: Spin,
+}
+
+/// Which threads can poll a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Home {
+    #[default]
+    Unknown,
+    /// The workers of this runtime.
+    Runtime(u64),
+    /// This thread, which is no worker: of others nobody knows.
+    Thread(ThreadNumber),
+}
+
+impl Home {
+    /// That of a task which is polled there.
+    pub(crate) fn of(worker: Option<WorkerId>, thread: ThreadNumber) -> Self {
+        worker.map_or(Self::Thread(thread), |worker| Self::Runtime(worker.runtime))
+    }
 }
 
 /// What a task is doing.
@@ -89,6 +110,8 @@ pub(crate) struct Gap {
     pub(crate) polled: Option<(Nanos, ThreadNumber)>,
     /// The poll that kept the thread from it for most of the time that it might have run.
     pub(crate) blocker: Option<Blocker>,
+    /// It is of a closure that runs where blocking is allowed: it waits for no worker.
+    pub(crate) blocking: bool,
 }
 
 /// A poll that kept a thread busy while a task might have run.

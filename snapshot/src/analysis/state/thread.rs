@@ -38,6 +38,8 @@ pub(crate) struct OpenPoll {
     pub(crate) worker: Option<WorkerId>,
     /// When the thread's worker went on elsewhere.
     pub(crate) handed_over: Option<Nanos>,
+    /// It runs where blocking is allowed.
+    pub(crate) blocking: bool,
     pub(crate) self_woken: bool,
     pub(crate) span: Explains<Label>,
     pub(crate) region: Explains<Name>,
@@ -61,6 +63,8 @@ pub(crate) struct Poll {
     /// The same without the polls inside of it.
     pub(crate) blocked: Nanos,
     pub(crate) handed_over: bool,
+    /// It runs where blocking is allowed, and holds nobody up.
+    pub(crate) blocking: bool,
     pub(crate) outermost: bool,
     pub(crate) certain: bool,
     pub(crate) self_woken: bool,
@@ -157,6 +161,7 @@ impl OpenPoll {
             held,
             blocked,
             handed_over: self.handed_over.is_some(),
+            blocking: self.blocking,
             outermost,
             certain: false,
             self_woken: self.self_woken,
@@ -172,7 +177,7 @@ impl Thread {
     pub(super) fn remember(&mut self, poll: &Poll) {
         const KEPT: usize = 16;
         const LONG: u64 = 1_000_000;
-        if poll.blocked.0 >= LONG {
+        if poll.blocked.0 >= LONG && !poll.blocking {
             if self.recent.len() == KEPT {
                 self.recent.pop_front();
             }

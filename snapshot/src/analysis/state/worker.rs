@@ -21,6 +21,8 @@ pub(crate) struct Worker {
     pub(crate) polling: Nanos,
     pub(crate) polls: u64,
     pub(crate) longest: Nanos,
+    /// Its thread may be gone from it unseen: whether it runs is known in polls alone.
+    pub(crate) visit: bool,
 }
 
 /// What a worker is doing.
@@ -36,7 +38,8 @@ impl Worker {
     pub(crate) fn new(thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) -> Self {
         let (parked, unparked, polling) = Default::default();
         let (polls, longest) = (0, Nanos(0));
-        Self { thread, now, since, mark, parked, unparked, polling, polls, longest }
+        let visit = false;
+        Self { thread, now, since, mark, parked, unparked, polling, polls, longest, visit }
     }
 
     /// It is told anew.
@@ -59,9 +62,19 @@ impl Worker {
 }
 
 impl World {
-    pub(crate) fn worker_start(&mut self, step: &Step, worker: WorkerId) {
+    /// `visit`: when the thread ceases to be it is not told.
+    pub(crate) fn worker_start(&mut self, step: &Step, worker: WorkerId, visit: bool) {
         self.worker_goes(step, worker, WorkerNow::Running);
+        self.visits(worker, visit);
+        self.known_workers.note(step.thread, worker);
         self.thread(step.thread).worker = Some(worker);
+    }
+
+    pub(super) fn visits(&mut self, worker: WorkerId, visit: bool) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            // Once is enough for what is summed up.
+            worker.visit |= visit;
+        }
     }
 
     pub(crate) fn worker_stop(&mut self, step: &Step, worker: WorkerId) {

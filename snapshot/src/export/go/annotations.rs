@@ -125,7 +125,8 @@ impl<W: Write> Mapping<W> {
         if !self.is_known(span) {
             return;
         }
-        let site = event.site().unwrap_or(Site { name: event.name(), file: "", line: 0 });
+        let site =
+            event.site().unwrap_or(Site { name: event.name(), file: "", line: 0, blocking: false });
         if !self.stage.machine.is_open(span.number()) {
             self.begin_span(seat, span, site, None, None, Added);
         }

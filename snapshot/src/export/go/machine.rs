@@ -394,7 +394,12 @@ mod tests {
 
     fn machine() -> (Machine<Vec<u8>>, Root) {
         let mut machine = Machine::new(Vec::new(), Nanos(5000), &ClockRecord::default());
-        let root = machine.tables.root(Site { name: "task", file: "src/main.rs", line: 7 });
+        let root = machine.tables.root(Site {
+            name: "task",
+            file: "src/main.rs",
+            line: 7,
+            blocking: false,
+        });
         (machine, root)
     }
 

@@ -73,7 +73,9 @@ impl<W: Write> Mapping<W> {
             EventKind::TaskPanic { task } => return self.done(event, seat, task, true),
             EventKind::ThreadStart => return self.thread_start(seat),
             EventKind::ThreadExit => return self.stage.leave_seat(seat, Recorded),
-            EventKind::WorkerStart { worker } => return self.worker_start(seat, worker),
+            EventKind::WorkerStart { worker } | EventKind::WorkerVisit { worker } => {
+                return self.worker_start(seat, worker);
+            }
             EventKind::WorkerPark { .. } | EventKind::WorkerUnpark { .. } if worker.is_none() => {
                 self.stage.machine.report.left_out.unknown += 1;
                 return;
@@ -104,7 +106,7 @@ impl<W: Write> Mapping<W> {
             EventKind::SpanFollows { span, from } => {
                 self.say(seat, span.number(), "follows from", &from.to_string(), None, Recorded);
             }
-            EventKind::PoolThread { .. } => {}
+            EventKind::PoolThread { .. } | EventKind::ThreadName => {}
             _ => self.log(event, seat),
         }
     }
@@ -169,7 +171,12 @@ impl<W: Write> Mapping<W> {
             return None;
         };
         if self.stage.machine.goroutine(id).is_none() {
-            let site = event.site().unwrap_or(Site { name: event.name(), file: "", line: 0 });
+            let site = event.site().unwrap_or(Site {
+                name: event.name(),
+                file: "",
+                line: 0,
+                blocking: false,
+            });
             let root = self.stage.machine.tables.root(site);
             self.stage.know(id, Status::Waiting, root);
         }

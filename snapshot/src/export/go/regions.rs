@@ -118,7 +118,7 @@ mod tests {
     /// A goroutine that runs, inside of three regions.
     fn inside() -> (Machine<Vec<u8>>, ThreadAt) {
         let mut machine = Machine::new(Vec::new(), Nanos(5000), &ClockRecord::default());
-        let root = machine.tables.root(Site { name: "task", file: "", line: 0 });
+        let root = machine.tables.root(Site { name: "task", file: "", line: 0, blocking: false });
         let at = machine.thread(7);
         assert!(machine.proc_status(at, ProcId(0), Added));
         assert!(machine.proc_start(at, ProcId(0), Added));

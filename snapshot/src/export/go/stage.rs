@@ -103,7 +103,7 @@ impl<W: Write> Stage<W> {
             number: None,
             os_thread: is_good.then_some(os_thread),
             at: self.machine.thread(number),
-            root: self.machine.tables.root(Site { name, file: "", line: 0 }),
+            root: self.machine.tables.root(Site { name, file: "", line: 0, blocking: false }),
             own: GoId(self.last_own),
             proc: None,
             worker: None,

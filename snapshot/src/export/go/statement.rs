@@ -38,7 +38,7 @@ impl<W: Write> Mapping<W> {
     pub(super) fn workers(generation: &DecodedGeneration) -> u64 {
         let there = generation.statuses().filter_map(|state| state.worker());
         let come = generation.events().filter_map(|event| match event.ok()?.kind() {
-            EventKind::WorkerStart { worker } => Some(worker),
+            EventKind::WorkerStart { worker } | EventKind::WorkerVisit { worker } => Some(worker),
             _ => None,
         });
         there.chain(come).map(|worker| worker.worker.saturating_add(1)).max().unwrap_or_default()
@@ -167,7 +167,7 @@ impl<W: Write> Mapping<W> {
     }
 
     fn unknown_root(&mut self) -> Root {
-        self.stage.machine.tables.root(Site { name: "?", file: "", line: 0 })
+        self.stage.machine.tables.root(Site { name: "?", file: "", line: 0, blocking: false })
     }
 
     /// What is not there any more, without its end having been seen.

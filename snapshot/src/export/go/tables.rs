@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::wire::ClockRecord;
 
-    const SITE: Site<'_> = Site { name: "task", file: "src/main.rs", line: 7 };
+    const SITE: Site<'_> = Site { name: "task", file: "src/main.rs", line: 7, blocking: false };
 
     #[test]
     fn what_comes_again_has_the_number_that_it_had() {

@@ -80,7 +80,9 @@ fn generation(of: &Contents, out: &mut String) {
     let (began, ended) = (clock(&of.began), clock(&of.ended));
     let _ = writeln!(out, "generation {} {complete} began={began} ended={ended}", of.info.number);
     // As they stand in the file: the survey has shortened what it could not read.
-    let Ok(FrameHeader { blocks, .. }) = FrameHeader::decode(&of.content, MAX_BLOCKS) else {
+    let Ok(FrameHeader { blocks, .. }) =
+        FrameHeader::decode(&of.content[..of.frame_end], MAX_BLOCKS)
+    else {
         return;
     };
     for block in &blocks {

@@ -18,18 +18,19 @@ impl Check<'_> {
                 *known = (*tenure).max(*known);
             }
         }
-        for (worker, tenure, _) in before.values().chain(now.values()).filter_map(|t| t.worker) {
+        for (worker, tenure, ..) in before.values().chain(now.values()).filter_map(|t| t.worker) {
             let known = latest.entry(worker).or_default();
             *known = tenure.max(*known);
         }
         let held = |thread: &CarriedThread| {
-            thread.worker.filter(|(worker, tenure, _)| latest.get(worker) == Some(tenure))
+            thread.worker.filter(|(worker, tenure, ..)| latest.get(worker) == Some(tenure))
         };
-        let words = |worker: Option<(WorkerId, u64, bool)>| match worker {
+        let words = |worker: Option<(WorkerId, u64, bool, bool)>| match worker {
             None => "no worker".to_owned(),
-            Some((worker, tenure, parked)) => {
+            Some((worker, tenure, parked, visit)) => {
                 let state = if parked { "parked" } else { "running" };
-                format!("worker {worker}, tenure {tenure}, {state}")
+                let visit = if visit { ", on a visit" } else { "" };
+                format!("worker {worker}, tenure {tenure}, {state}{visit}")
             }
         };
         for (thread, was) in &before {
