@@ -51,6 +51,27 @@ fn two_threads_that_wait_for_each_other_are_named() {
 }
 
 #[test]
+fn a_deadlock_is_a_finding_of_the_summary() {
+    let directory = service::directory();
+    let service = Service::start("locks");
+    // Who waits for less than a second may go on yet.
+    std::thread::sleep(std::time::Duration::from_millis(1050));
+    snapshot(&service, directory.path());
+    let file = directory.path().join("a.lbk");
+    let summary = lookback(&["summary", "--json", file.to_str().unwrap()]);
+    let summary: Value = serde_json::from_str(&summary.stdout).unwrap();
+    let findings = summary["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|f| f["analysis"] == "standing").expect("a finding");
+    let title = finding["title"].as_str().unwrap();
+    assert!(title.contains("inside of region `lock account`"), "{title}");
+    assert!(title.contains("1 more stands in a lock"), "{title}");
+    let evidence = finding["evidence"].as_array().unwrap().iter();
+    let mut threads: Vec<_> = evidence.map(|one| one["thread_name"].as_str().unwrap()).collect();
+    threads.sort_unstable();
+    assert_eq!(threads, ["back", "forth"]);
+}
+
+#[test]
 fn a_stopped_process_is_read_as_any_other() {
     let directory = service::directory();
     let service = Service::start("hang");

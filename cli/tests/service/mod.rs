@@ -46,6 +46,7 @@ pub fn serve() {
     }
     match &*task {
         "deadlock" => deadlock(),
+        "locks" => locks(),
         "spin" => spin(),
         "abort" => std::process::abort(),
         "panic" => panic!("this is meant"),
@@ -108,6 +109,28 @@ fn deadlock() {
     };
     thread::Builder::new().name("forth".into()).spawn(forth).unwrap();
     thread::Builder::new().name("back".into()).spawn(back).unwrap();
+    while SAID.load(Ordering::SeqCst) < 2 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    hang();
+}
+
+/// Two threads that wait for each other, each in a region of the lock that it wants.
+fn locks() {
+    let locks = Arc::new((Mutex::new(()), Mutex::new(())));
+    let barrier = Arc::new(Barrier::new(2));
+    for (name, forth) in [("forth", true), ("back", false)] {
+        let (locks, barrier) = (Arc::clone(&locks), Arc::clone(&barrier));
+        let wait = move || {
+            let (first, second) = if forth { (&locks.0, &locks.1) } else { (&locks.1, &locks.0) };
+            let _first = first.lock().unwrap();
+            barrier.wait();
+            let _waits = lookback::region!("lock account");
+            SAID.fetch_add(1, Ordering::SeqCst);
+            let _second = second.lock().unwrap();
+        };
+        thread::Builder::new().name(name.into()).spawn(wait).unwrap();
+    }
     while SAID.load(Ordering::SeqCst) < 2 {
         thread::sleep(Duration::from_millis(1));
     }

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(shown(&changed("", &late)), "status=503 why=full…");
         assert_eq!(
             shown(&list([("a", text(&"ü".repeat(200), false))].into_iter(), [].into_iter())).len(),
-            120 + 3 - 0
+            120 + 3
         );
     }
 }
