@@ -368,3 +368,62 @@ fn raw(text: &str) -> lookback::read::Text<'_> {
 fn text_of(text: &str) -> Value<'_> {
     Value::Text(raw(text))
 }
+
+#[test]
+fn a_span_is_called_as_its_otel_name_says() {
+    alone("a_span_is_called_as_its_otel_name_says", || {
+        let work = |recorder: &Recorder| {
+            let early = info_span!("request", otel.name = "GET /cart", path = "/cart");
+            let late = info_span!("request", otel.name = Empty);
+            let never = info_span!("request", otel.name = Empty, path = "/");
+            early.in_scope(|| ());
+            late.in_scope(|| ());
+            late.record("otel.name", "POST /pay");
+            late.in_scope(|| ());
+            common::advance(recorder);
+            common::advance(recorder);
+            for span in [&early, &late, &never] {
+                span.in_scope(|| ());
+            }
+        };
+        both_ways(start, work, |trace| {
+            let spans = common::events(trace).filter(|event| event.kind_name().starts_with("span"));
+            let mut told = Vec::new();
+            for event in spans {
+                assert!(event.callsite_name().is_none_or(|callsite| callsite == "request"));
+                assert_eq!(event.callsite_name().is_none(), event.name() == "request");
+                told.push(format!("{} {}", &event.kind_name()[5..], event.name()));
+            }
+            // The order in which they close is not what this is about.
+            let last = told.len() - 3;
+            told[last..].sort_unstable();
+            let expected = [
+                "create GET /cart",
+                "create request",
+                "create request",
+                "enter GET /cart",
+                "exit GET /cart",
+                "enter request",
+                "exit request",
+                "record POST /pay",
+                "enter POST /pay",
+                "exit POST /pay",
+                "enter GET /cart",
+                "exit GET /cart",
+                "enter POST /pay",
+                "exit POST /pay",
+                "enter request",
+                "exit request",
+                "close GET /cart",
+                "close POST /pay",
+                "close request",
+            ];
+            assert_eq!(told, expected);
+            let generation = trace.generation(trace.generations()[1].number).expect("it is whole");
+            let mut names: Vec<_> =
+                generation.spans().map(|span| span.site.name.to_owned()).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["GET /cart", "POST /pay", "request"]);
+        });
+    });
+}

@@ -33,6 +33,9 @@ place 7. Numbers that JSON does not have (NaN) are null; integers of 128 bits an
 (\"1.5ms\") are texts. `cut` names the fields that were too long to be recorded as a whole, `omitted` \
 those for which there was no room.
 
+A span that has a field `otel.name` is called by its value, everywhere; `callsite` is what its place \
+in the source is called then.
+
 Every name in `fields` is there once. A field of the program's that is called as one of ours is \
 `field.level`, say; of several with one name the first one keeps it, and the next ones are `name#2`, \
 `name#3`, in their order.
@@ -388,6 +391,10 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     json_text(event.kind_name(), out)?;
     write!(out, r#","name":"#)?;
     json_text(event.name(), out)?;
+    if let Some(callsite) = event.callsite_name() {
+        write!(out, r#","callsite":"#)?;
+        json_text(callsite, out)?;
+    }
     if let Some(site) = event.site() {
         write!(out, r#","site":"#)?;
         json_text(site.file, out)?;

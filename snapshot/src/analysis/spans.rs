@@ -38,7 +38,7 @@ pub struct SpanName {
     /// The name.
     pub name: String,
     /// The name with what tells these from others of the name: the method and the route of a request, say
-    /// (fields `http.route`, `route`, `rpc.method`, `otel.name`). Else the name alone.
+    /// (fields `http.route`, `route`, `rpc.method`). Else the name alone.
     pub group: String,
     /// How long they took: of those that closed.
     pub lengths: Histogram,

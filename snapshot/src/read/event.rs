@@ -229,6 +229,19 @@ impl Event {
         }
     }
 
+    /// What the callsite of a span is called, if the span has another [name](Self::name): that of its
+    /// field `otel.name`.
+    #[must_use]
+    pub fn callsite_name(&self) -> Option<&str> {
+        match self.raw.kind()? {
+            Kind::LogFields | Kind::LogIn => None,
+            _ => {
+                let (site, _) = self.of.renamed.get(self.raw.site)?;
+                self.of.site(site).map(|site| site.name)
+            }
+        }
+    }
+
     /// The named values: of a typed event; `value` of a counter; `level` and `message` of a log, and
     /// what else it says; those of a span, when it begins or they become known.
     #[must_use]

@@ -4,6 +4,7 @@ use super::begin::Begin;
 use super::carry::{Carried, Carry};
 use super::catalog::FrameSpot;
 use super::order::Order;
+use super::otel::Renamed;
 use super::plan::Plan;
 use super::standing::{SpanStatus, TaskStatus, ThreadState};
 use super::survey::{Omissions, Survey, survey};
@@ -106,6 +107,8 @@ pub(super) struct Contents {
     /// What the generation before left open, by thread; of an incomplete generation alone.
     pub(super) carried: HashMap<u32, Carried>,
     walked: OnceLock<Walked>,
+    /// Spans that are called otherwise than their callsites.
+    pub(super) renamed: Renamed,
 }
 
 /// The most blocks of a generation: more than any arena of 1 GiB has.
@@ -197,6 +200,7 @@ impl Contents {
             omissions,
             carried,
             walked: OnceLock::new(),
+            renamed: Renamed::default(),
         })
     }
 
@@ -227,8 +231,11 @@ impl Contents {
         let _ = self.walked.set(walked);
     }
 
-    /// The site or schema of this index.
+    /// The site or schema of this index, with the name that its span has.
     pub(super) fn site(&self, index: u32) -> Option<Site<'_>> {
+        if let Some((site, name)) = self.renamed.get(index) {
+            return Some(Site { name: name.of(&self.content), ..self.site(site)? });
+        }
         let site = self.tables.site(index)?;
         Some(Site {
             name: self.tables.text(&self.content, site.name),

@@ -6,6 +6,7 @@
 use super::generation::Contents;
 use super::inside::{Inside, Tenure};
 use super::line::Line;
+use super::otel::SpanNames;
 use super::regions::Ended;
 use super::spans::{SpanWrong, Spans, UNKNOWN_PARENT};
 use super::stream::{NO_SPAN, Raw};
@@ -46,6 +47,7 @@ enum Told {
 pub(super) struct Happening {
     pub(super) tasks: Tasks,
     pub(super) spans: Spans,
+    names: SpanNames,
     pub(super) workers: WorkerStates,
     /// What has changed since the last event.
     pub(super) changed: Vec<Whose>,
@@ -67,6 +69,7 @@ impl Happening {
         Self {
             tasks: Tasks::new(&of.begin, limit),
             spans: Spans::new(&of.begin, limit),
+            names: SpanNames::new(of),
             workers: WorkerStates::new(&of.begin, held),
             changed: Vec::new(),
             wrongs: Vec::new(),
@@ -255,6 +258,8 @@ impl Happening {
                 }
                 line.created = id;
                 event.extra = id.number();
+                self.names.forget(id);
+                self.names.record(id, event.site, mention.given, of);
                 self.spans.create(&mention, parent, event.site, event.ticks, &of.begin)
             }
             Kind::SpanEnter | Kind::SpanEnterLast => {
@@ -318,6 +323,7 @@ impl Happening {
             Kind::SpanRecord => {
                 let outcome = self.spans.name(id);
                 self.spans.record(&mention, event.site);
+                self.names.record(id, event.site, mention.given, of);
                 outcome
             }
             Kind::SpanFollows => {
@@ -337,6 +343,10 @@ impl Happening {
             let site = self.spans.site(id);
             if site != super::tables::NO_SITE {
                 event.site = site;
+            }
+            event.site = self.names.site(id, event.site, of);
+            if matches!(kind, Kind::SpanClose | Kind::SpanCloseLast) {
+                self.names.forget(id);
             }
         }
         self.changed.push(Whose::Span(id.index));

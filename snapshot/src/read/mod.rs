@@ -30,6 +30,7 @@ mod line;
 mod lost;
 mod mention;
 mod order;
+mod otel;
 mod owned;
 mod places;
 mod plan;

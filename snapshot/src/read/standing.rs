@@ -163,9 +163,16 @@ pub struct SpanStatus<'a> {
 impl<'a> SpanStatus<'a> {
     pub(super) fn all(of: &'a Contents) -> impl Iterator<Item = Self> {
         let open = of.begin.spans.iter().filter(|span| !of.begin.is_created(span.id));
+        let named = |begin: &SpanBegin| {
+            let site = of.site(begin.site).unwrap_or(UNKNOWN);
+            match of.name_given(begin.site, begin.given) {
+                Some(name) => Site { name: name.of(&of.content), ..site },
+                None => site,
+            }
+        };
         open.map(move |begin| Self {
             span: begin.id,
-            site: of.site(begin.site).unwrap_or(UNKNOWN),
+            site: named(begin),
             parent: (begin.parent.index != 0 && begin.parent != UNKNOWN_PARENT)
                 .then_some(begin.parent),
             began: of.timeline.at(begin.began),

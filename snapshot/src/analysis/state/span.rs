@@ -238,12 +238,14 @@ impl World {
     pub(crate) fn span_record(&mut self, step: &Step, span: SpanId) {
         let Some(entry) = self.spans.get(&span) else { return };
         let fields = changed(&entry.label.fields, &step.fields());
-        let name = entry.label.name;
+        let was = entry.label.name;
+        let name = step.event.map_or(was, |event| self.names.name(event.name()));
         let group = self.group(name, &|see| step.each_field(see));
         let Some(entry) = self.spans.get_mut(&span) else { return };
-        if group != name {
+        if group != name || name != was {
             entry.label.group = group;
         }
+        entry.label.name = name;
         entry.label.fields = Rc::from(fields);
     }
 
@@ -252,12 +254,11 @@ impl World {
     pub(super) fn group(&mut self, name: Name, fields: EachField<'_>) -> Name {
         const GROUPS: u32 = 64;
         const LONGEST: usize = 120;
-        let mut said = [""; 3].map(str::to_owned);
+        let mut said = [""; 2].map(str::to_owned);
         fields(&mut |field, value| {
             let at = match field {
                 "method" | "http.method" | "http.request.method" => 0,
                 "route" | "http.route" | "rpc.method" => 1,
-                "otel.name" => 2,
                 _ => return,
             };
             if let Value::Text(text) = value
@@ -266,12 +267,11 @@ impl World {
                 said[at] = format!("{field}={}", &*text);
             }
         });
-        let [method, route, otel] = said;
-        let which = match (&*route, &*otel) {
-            ("", "") => return name,
-            ("", otel) => otel.to_owned(),
-            (route, _) if method.is_empty() => route.to_owned(),
-            (route, _) => format!("{method} {route}"),
+        let [method, route] = said;
+        let which = match &*route {
+            "" => return name,
+            route if method.is_empty() => route.to_owned(),
+            route => format!("{method} {route}"),
         };
         let group = format!("{} {{{which}}}", self.names.text(name));
         if let Some(known) = self.names.known(&group) {
