@@ -251,3 +251,59 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
         assert_eq!(reasons(&trace, "nested"), ["inside", "around"]);
     });
 }
+
+/// Two runtimes take turns on one thread: each poll is of the runtime that it was of, or of none that
+/// is known, and between two turns the thread is nobody's worker.
+#[test]
+fn a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it() {
+    alone("a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it", || {
+        let recorder = start();
+        let runtimes = [current_thread(), current_thread()];
+        let pause = Duration::from_millis(3);
+        for _ in 0..3 {
+            for (name, runtime) in ["first", "second"].into_iter().zip(&runtimes) {
+                let sleeps = async { tokio::time::sleep(pause).await };
+                lookback::block_on(runtime, sleeps.recorded(name));
+                lookback::event!("outside");
+            }
+        }
+        // Tokio's own does not say when it is over, but contradicts nothing.
+        for runtime in runtimes.iter().chain(&runtimes) {
+            runtime.block_on(async { tokio::time::sleep(pause).await });
+        }
+        let trace = common::stop(recorder);
+        let mut seen: HashMap<String, std::collections::HashSet<u64>> = HashMap::new();
+        for event in common::events(&trace) {
+            let runtime = event.worker().map(|worker| worker.runtime);
+            if event.name() == "outside" {
+                assert_eq!(runtime, None, "the thread has left the runtime");
+            }
+            if let EventKind::TaskPoll { .. } | EventKind::TaskPending { .. } = event.kind() {
+                seen.entry(event.name().to_owned()).or_default().extend(runtime);
+            }
+        }
+        let (first, second) = (&seen["first"], &seen["second"]);
+        assert!(first.len() == 1 && second.len() == 1 && first != second, "{seen:?}");
+    });
+}
+
+/// A closure that runs where blocking is allowed says so.
+#[test]
+fn a_closure_that_may_block_is_told_apart() {
+    alone("a_closure_that_may_block_is_told_apart", || {
+        let recorder = start();
+        lookback::block_on(&current_thread(), async {
+            lookback::spawn_blocking(|| spin(Duration::from_millis(1))).await.unwrap();
+            lookback::spawn(async {}).await.unwrap();
+        });
+        let trace = common::stop(recorder);
+        let mut blocking = Vec::new();
+        for event in common::events(&trace) {
+            if let EventKind::TaskCreate { site, .. } = event.kind() {
+                assert!(!site.name.contains("{{"), "{}", site.name);
+                blocking.push(site.blocking);
+            }
+        }
+        assert_eq!(blocking, [false, true, false], "the root, the closure, the task");
+    });
+}

@@ -129,6 +129,6 @@ real! {
         pub use crate::observed::Observed;
         pub use crate::task::Errand;
         pub use crate::text::{StackText, TextRoom};
-        pub use crate::worker::Runtime;
+        pub use crate::worker::{Runtime, leave_runtime};
     }
 }

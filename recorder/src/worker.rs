@@ -161,6 +161,11 @@ impl Runtime {
     }
 }
 
+/// This thread has left the runtime that it drove, and is no worker any more.
+pub fn leave_runtime() {
+    with_slot(|slot, inside| become_worker(slot, inside, None));
+}
+
 /// Calls `then` inside the gate of this thread's slot, if it has one; with what to write with, if
 /// anything is recorded.
 fn with_slot(then: impl FnOnce(&'static Slot, Option<Inside>)) {
@@ -203,6 +208,11 @@ fn become_worker(slot: &'static Slot, inside: Option<Inside>, worker: Option<usi
     };
     match worker {
         Some(worker) => {
+            if place.who.load(Ordering::Relaxed) != 0 {
+                // It was another one: of a runtime that it drove before, say, and left unseen.
+                said(Kind::WorkerStop, &[]);
+                place.who.store(0, Ordering::Relaxed);
+            }
             let tenure = TENURES.fetch_add(1, Ordering::Relaxed) + 1;
             said(Kind::WorkerStart, &[runtime, worker as u64, tenure]);
             place.tenure.store(tenure, Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! Tokio's ways to spawn, recorded. A task is named by the type of its future and the place of its
 //! spawn.
 
-use ::tokio::runtime::{Handle, Runtime};
+use ::tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use ::tokio::task::JoinHandle;
 use lookback_recorder::Recorded;
-use lookback_recorder::integration::Errand;
+use lookback_recorder::integration::{Errand, leave_runtime};
 use std::any::type_name;
 use std::future::Future;
 use std::panic::Location;
@@ -110,6 +110,10 @@ where
 
 /// Runs a future on this runtime until it is done, as a recorded task.
 ///
+/// On a runtime of the current thread, the thread is that runtime's worker from its first park on until this
+/// returns. Tokio's own `Runtime::block_on` does not tell when it returns: what the thread does
+/// afterwards is then taken for the worker's, up to its next park.
+///
 /// # Panics
 /// Inside of a runtime, as Tokio's.
 ///
@@ -120,5 +124,16 @@ where
 /// ```
 #[track_caller]
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    /// The thread that drives a runtime is its worker up to here, also if the future panics.
+    struct Leaves(bool);
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            if self.0 {
+                leave_runtime();
+            }
+        }
+    }
+    let drives = runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread;
+    let _leaves = Leaves(drives);
     runtime.block_on(recorded(future, Location::caller()))
 }
