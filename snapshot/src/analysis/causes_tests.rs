@@ -372,7 +372,7 @@ fn who_goes_on_or_has_only_just_begun_does_not_stand_still() {
     assert_eq!(
         titles(&report.standing),
         [
-            "w-1 has been inside of region `lock b` for the last 4 s of the snapshot, and has recorded nothing \
+            "w-1 (thread 1) has been inside of region `lock b` for the last 4 s of the snapshot, and has recorded nothing \
           for the last 3.9 s"
         ]
     );
