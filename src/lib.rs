@@ -9,10 +9,10 @@ pub mod tokio;
 pub mod tracing;
 
 pub use lookback_recorder::{
-    Armed, Barrier, Builder, ClockKind, Error, FileSink, Fired, GenerationFrame, Level, Loss,
-    Metadata, Number, RecordExt, Recorded, Recorder, Region, Sink, Snapshot, SnapshotOnErr, Stats,
-    Summary, Trigger, TriggerStats, Value, WaitingFor, counter, event, is_recording, log, region,
-    save, snapshot, stats,
+    Armed, Barrier, Builder, ClockKind, Error, FileSink, Filter, Fired, GenerationFrame, Level,
+    Loss, Metadata, Number, RecordExt, Recorded, Recorder, Region, Sink, Snapshot, SnapshotOnErr,
+    Stats, Summary, Trigger, TriggerStats, Value, WaitingFor, counter, event, is_recording, log,
+    region, save, set_filter, snapshot, stats,
 };
 
 #[cfg(target_os = "linux")]

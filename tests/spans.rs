@@ -22,8 +22,10 @@ fn start() -> Recorder {
 
 /// Both ways, one after the other.
 fn both_ways(check: impl Fn(Arc<dyn Subscriber + Send + Sync>)) {
-    check(Arc::new(lookback::tracing::subscriber()));
-    check(Arc::new(tracing_subscriber::registry().with(lookback::tracing::layer())));
+    let level = LevelFilter::TRACE;
+    check(Arc::new(lookback::tracing::subscriber().with_max_level(level)));
+    let layer = lookback::tracing::layer().with_max_level(level);
+    check(Arc::new(tracing_subscriber::registry().with(layer)));
 }
 
 /// Records what `work` does, and returns the trace.
@@ -228,6 +230,7 @@ fn records_of_log_are_logs_of_their_target() {
         let recorder = start();
         tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
         let span = tracing::info_span!("request").entered();
+        let line = line!() + 1;
         log::warn!(target: "old::library", "number {}", 17);
         log::info!("of this place");
         drop(span);
@@ -241,6 +244,14 @@ fn records_of_log_are_logs_of_their_target() {
             })
             .collect();
         assert_eq!(logs, ["warn old::library: number 17", "info spans: of this place"]);
+        // As they are written in this file, one below the other.
+        let places: Vec<_> = common::events(&trace)
+            .filter_map(|event| match event.kind() {
+                EventKind::Log { site, .. } => Some((site.file.to_owned(), site.line)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(places, [(file!().to_owned(), line), (file!().to_owned(), line + 1)]);
     });
 }
 
@@ -363,5 +374,63 @@ fn spans_with_long_fields_are_all_listed_where_the_arena_has_room() {
         }
         assert!(silent >= 2, "each span is restated with its fields in {silent} generations");
         drop(spans);
+    });
+}
+
+#[test]
+fn spans_that_are_open_when_the_layer_is_replaced_end_when_they_end() {
+    alone("spans_that_are_open_when_the_layer_is_replaced_end_when_they_end", || {
+        let layer = || lookback::tracing::layer().with_max_level(LevelFilter::TRACE);
+        let (reloaded, handle) = tracing_subscriber::reload::Layer::new(Some(layer()));
+        let registry = tracing_subscriber::registry().with(reloaded);
+        let trace = record(Arc::new(registry), |_| {
+            let outer = tracing::info_span!("outer", late = tracing::field::Empty);
+            let entered = tracing::info_span!("entered").entered();
+            // Its numbers of spans are the same, and it is another registry.
+            let other = tracing_subscriber::registry().with(layer());
+            with_default(other, || {
+                drop(tracing::info_span!("elsewhere").entered());
+                std::mem::forget(tracing::info_span!("forgotten"));
+            });
+            for _ in 0..3 {
+                handle.reload(Some(layer())).unwrap();
+                tracing::info!("of the new one");
+            }
+            drop(entered);
+            outer.record("late", 1);
+            outer.in_scope(|| drop(tracing::info_span!("inner").entered()));
+            // One that ends while there is no layer ends when there is one again.
+            let unseen = tracing::info_span!("unseen");
+            handle.reload(None::<lookback::tracing::Layer>).unwrap();
+            drop(unseen);
+            handle.reload(Some(layer())).unwrap();
+            drop(outer);
+        });
+        let expected = [
+            "create outer",
+            "create entered",
+            "enter entered",
+            "create elsewhere in entered",
+            "enter elsewhere",
+            "exit elsewhere",
+            "close elsewhere",
+            "create forgotten in entered",
+            "info of the new one in entered",
+            "info of the new one in entered",
+            "info of the new one in entered",
+            "exit entered",
+            "close entered",
+            "record outer late=1i",
+            "enter outer",
+            "create inner in outer",
+            "enter inner",
+            "exit inner",
+            "close inner",
+            "exit outer",
+            "create unseen",
+            "close unseen",
+            "close outer",
+        ];
+        assert_eq!(words(&trace), expected);
     });
 }

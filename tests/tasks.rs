@@ -253,7 +253,8 @@ fn a_task_that_is_taken_up_gets_no_place_that_another_has_just_left() {
 #[test]
 fn a_storm_of_tasks_is_recorded_soundly() {
     alone("a_storm_of_tasks_is_recorded_soundly", || {
-        tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
+        let subscriber = lookback::tracing::subscriber().with_max_level(tracing::Level::DEBUG);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
         let seconds = if long() { 120 } else { 6 };
         for (max_bytes, period) in [
             (16 << 20, Duration::ZERO),
@@ -437,7 +438,8 @@ fn who_woke_a_task_is_known() {
 #[test]
 fn what_is_idle_is_in_each_generation() {
     alone("what_is_idle_is_in_each_generation", || {
-        tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
+        let subscriber = lookback::tracing::subscriber().with_max_level(tracing::Level::DEBUG);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
         let recorder = start(8 << 20, Duration::from_secs(3600));
         let runtime = runtime(2);
         let span = tracing::info_span!(

@@ -243,6 +243,9 @@ impl<'a> Summary<'a> {
                 "max_bytes": number(key::MAX_BYTES),
                 "recorded_total": number(key::RECORDED),
                 "lost_total": lost_total,
+                "enabled": number(key::ENABLED) != Some(0),
+                "filters": self.metadata.texts(key::FILTER).collect::<Vec<_>>(),
+                "nameless": number(key::NAMELESS).unwrap_or_default(),
             },
             "clock": {
                 "kind": text(key::CLOCK),
@@ -339,6 +342,17 @@ impl<'a> Summary<'a> {
             recorder += &format!(", at most {}", bytes(bound));
         }
         row("recorder", &recorder)?;
+        let filters: Vec<_> = self.metadata.texts(key::FILTER).map(escape).collect();
+        if !filters.is_empty() {
+            row("filter", &filters.join("; "))?;
+        }
+        if let Some(many) = self.metadata.number(key::NAMELESS) {
+            let what = format!("{}: there was no place for more", counted(many, "callsite"));
+            row("nameless", &odd().apply_to(what).to_string())?;
+        }
+        if self.metadata.number(key::ENABLED) == Some(0) {
+            row("recording", &bad().apply_to("was turned off").to_string())?;
+        }
         let arguments: Vec<_> = self.metadata.texts(key::PROCESS_ARGUMENT).map(escape).collect();
         if !arguments.is_empty() {
             let room = width().saturating_sub(12);

@@ -410,6 +410,7 @@ impl Advancer {
 
     /// Notes in the arena's header what the end record has told of.
     fn note_told(&self, lost: &[(Loss, u64)]) {
+        self.arena.note_settings();
         for (cause, count) in lost {
             // SAFETY: this arena is mapped.
             let note = |at| unsafe { note_lost(self.arena.base(), at, *cause, *count) };

@@ -186,7 +186,7 @@ impl Arena {
         put(offset::BOOT_ID, &identity.boot_id);
         put(offset::WINDOW, &identity.window.to_le_bytes());
         put(offset::PID_NAMESPACE, &identity.pid_namespace.to_le_bytes());
-        let most = offset::GENERATIONS - offset::METADATA - 4;
+        let most = offset::FILTER - offset::METADATA - 4;
         // What does not fit is left out whole: half a record would be damage.
         if identity.metadata.len() <= most {
             put(offset::METADATA, &(identity.metadata.len() as u32).to_le_bytes());
@@ -196,6 +196,12 @@ impl Arena {
         // SAFETY: the mapping is aligned to a page, and this is its first word.
         let magic = unsafe { &*self.base.cast::<AtomicU64>() };
         magic.store(u64::from_ne_bytes(ARENA_MAGIC), Ordering::Release);
+    }
+
+    /// Notes in the header how it is recorded. Only who has the lock of who advances may do that.
+    pub(crate) fn note_settings(&self) {
+        // SAFETY: this arena is mapped, and nobody else notes anything meanwhile.
+        unsafe { crate::noted::note(self.base) };
     }
 
     /// Where the header lies.

@@ -34,6 +34,7 @@ real! {
     mod field_name;
     mod fields;
     mod file;
+    mod filter;
     mod given;
     mod groups;
     mod holder;
@@ -42,11 +43,13 @@ real! {
     mod listing;
     mod macros;
     mod mapping;
+    mod noted;
     mod observed;
     mod ordinary;
     #[cfg(target_os = "linux")]
     mod outside;
     mod own_work;
+    mod passing;
     mod places;
     mod polls;
     mod process;
@@ -84,13 +87,14 @@ real! {
     pub use barrier::Barrier;
     pub use emit::{Region, is_recording};
     pub use error::Error;
+    pub use filter::Filter;
     pub use lookback_snapshot::file::GenerationFrame;
     pub use lookback_snapshot::wire::{ClockKind, Level, Loss, Metadata};
     #[cfg(target_os = "linux")]
     pub use outside::{OutsideArena, OutsideError, recorded_processes};
     pub use holder::SOCKET as RUN_SOCKET;
     pub use recorded::{RecordExt, Recorded, WaitingFor};
-    pub use recorder::{Recorder, save, snapshot, stats};
+    pub use recorder::{Recorder, save, set_filter, snapshot, stats};
     pub use settings::Builder;
     pub use sink::{FileSink, Sink};
     pub use snapshot::Snapshot;
@@ -105,6 +109,7 @@ real! {
         pub use crate::clock::counter as clock_instruction;
         pub use crate::emit::{begin_region, counter, encoded, log, typed_event};
         pub use crate::field_name::{name_bytes, name_length, name_of};
+        pub use crate::places::longest_way;
         pub use crate::site::Site;
         pub use crate::value::{debug, display};
         // A program may have modules and crates of its own that are called so.
@@ -118,7 +123,10 @@ real! {
         pub use crate::recorder::on_change;
         pub use crate::redact::{ABOUT, ABOUT_FIRST, REDACTED, SECRETS};
         pub use crate::shelf::{Shelved, open_snapshot, snapshots};
-        pub use crate::site::{Site, callsite};
+        pub use crate::filter::Judge;
+        pub use crate::passing::log_passing;
+        pub use crate::places::{callsite, mix, site_of_hash};
+        pub use crate::site::{Passing, Site};
         /// Spans, by their names.
         pub mod span {
             pub use crate::span::{Name, Parent};

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod off;
 mod taking;
 
 use crate::advance::{Advanced, Advancer};
@@ -14,6 +15,7 @@ use crate::control::{Control, Mode, control};
 use crate::crash;
 use crate::emit::is_recording;
 use crate::error::Error;
+use crate::filter::{self, Filter};
 use crate::holder;
 use crate::process;
 use crate::redact;
@@ -29,6 +31,7 @@ use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
 use crate::trigger::{Armed, exit, hook, signal, slow};
 use crate::window::Window;
+use off::Off;
 use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
 use lookback_snapshot::wire::{ClockKind, Generation, Loss, Metadata, key};
@@ -66,9 +69,15 @@ static STARTING: Mutex<()> = Mutex::new(());
 /// ```
 #[must_use = "dropping a recorder stops it"]
 pub struct Recorder {
-    shared: Arc<Shared>,
+    state: State,
     commands: Sender<Command>,
     collector: Option<JoinHandle<()>>,
+}
+
+/// Whether it was meant to record.
+enum State {
+    On(Arc<Shared>),
+    Off(Box<Off>),
 }
 
 /// What recorder, collector and `snapshot()` share.
@@ -118,6 +127,9 @@ impl Recorder {
     }
 
     pub(crate) fn start(settings: Settings, sink: Option<Box<dyn Sink>>) -> Result<Self, Error> {
+        if !settings.enabled {
+            return Ok(Self::off(settings));
+        }
         if control().is_foreign() {
             return Err(Error::Forked);
         }
@@ -160,6 +172,8 @@ impl Recorder {
         let lost_before = Loss::ALL.map(|cause| (cause, control.lost(cause))).to_vec();
 
         settings.limits.set();
+        filter::set(settings.filter.clone());
+        arena.note_settings();
         let active = Active::new(&settings.triggers);
         slow::set(control, active.names());
         let calibration = Calibration::measure(mode);
@@ -213,14 +227,15 @@ impl Recorder {
             hook::install();
         }
         if let Err(error) = signal::watch(&shared, collector.thread()) {
-            let mut unfinished = Self { shared, commands, collector: Some(collector) };
+            let state = State::On(shared);
+            let mut unfinished = Self { state, commands, collector: Some(collector) };
             let _ = unfinished.end_threads();
             return Err(error);
         }
         CURRENT.store(Some(Arc::clone(&shared)));
         shared.active.watch_logs(control);
         tell_watchers();
-        Ok(Self { shared, commands, collector: Some(collector) })
+        Ok(Self { state: State::On(shared), commands, collector: Some(collector) })
     }
 
     /// Takes a snapshot of the last seconds. Nobody is stopped for it and nothing is consumed by
@@ -229,7 +244,7 @@ impl Recorder {
     /// # Errors
     /// The copy could not be made: out of descriptors, or a child of the recorded process.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.shared.snapshot("requested", "request")
+        self.snapshot_because("requested")
     }
 
     /// Takes a snapshot that says why it was taken.
@@ -237,7 +252,10 @@ impl Recorder {
     /// # Errors
     /// As for [`snapshot`](Self::snapshot).
     pub fn snapshot_because(&self, reason: &str) -> Result<Snapshot, Error> {
-        self.shared.snapshot(reason, "request")
+        match &self.state {
+            State::On(shared) => shared.snapshot(reason, "request"),
+            State::Off(off) => Ok(off.snapshot(reason, "request")),
+        }
     }
 
     /// Takes a snapshot and saves it in the [`snapshot_dir`](Builder::snapshot_dir), under a name
@@ -248,36 +266,66 @@ impl Recorder {
     /// # Errors
     /// As for [`snapshot`](Self::snapshot) and [`Snapshot::save`].
     pub fn save(&self, reason: &str) -> Result<PathBuf, Error> {
-        self.shared.save(reason)
+        match &self.state {
+            State::On(shared) => shared.save(reason),
+            State::Off(off) => off.save(reason),
+        }
+    }
+
+    /// From now on records of `tracing` and of the `log` crate what this filter lets through; `None` leaves
+    /// that to subscribers and layers again. It costs nothing where messages are recorded: who is
+    /// filtered away is asked anew, once. What was recorded before stays. Spans that are open stay
+    /// recorded.
+    ///
+    /// ```
+    /// let recorder = lookback_recorder::Recorder::builder().max_bytes(1 << 20).start()?;
+    /// recorder.set_filter("info,my_crate::db=trace".parse::<lookback_recorder::Filter>()?);
+    /// recorder.set_filter(None);
+    /// # Ok::<(), lookback_recorder::Error>(())
+    /// ```
+    pub fn set_filter(&self, filter: impl Into<Option<Filter>>) {
+        if let State::On(shared) = &self.state
+            && self.collector.is_some()
+            && !shared.control.is_foreign()
+        {
+            change_filter(filter.into());
+        }
     }
 
     /// Where the [black box](Builder::black_box) of a predecessor was moved to that was found at
     /// start: of a process that died.
     #[must_use]
     pub fn predecessor(&self) -> Option<&Path> {
-        self.shared.predecessor.as_deref()
+        self.on()?.predecessor.as_deref()
     }
 
     /// What the recorder has done so far, and how well.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        if self.shared.control.is_foreign() {
+        let shared = match &self.state {
+            State::On(shared) => shared,
+            State::Off(off) => return off.stats(),
+        };
+        if shared.control.is_foreign() {
             // Whatever locks there are may have been held when this child was forked off.
-            return Stats::of_child(self.shared.clock, self.shared.barrier);
+            return Stats::of_child(shared.clock, shared.barrier);
         }
-        self.shared.stats()
+        shared.stats()
     }
 
     /// What fires for errors.
     pub(crate) fn on_error(&self) -> &Armed {
-        &self.shared.active.error
+        match &self.state {
+            State::On(shared) => &shared.active.error,
+            State::Off(off) => &off.on_error,
+        }
     }
 
     /// Advances to the next generation now, on the collector's thread; for tests. Says whether it
     /// could be done in time.
     #[doc(hidden)]
     pub fn advance(&self) -> bool {
-        if self.shared.control.is_foreign() {
+        if self.on().is_none_or(|shared| shared.control.is_foreign()) {
             return false;
         }
         let (answer, answered) = bounded(1);
@@ -295,18 +343,23 @@ impl Recorder {
     /// recording had stopped already, by itself.
     pub fn stop(mut self) -> Result<Snapshot, Error> {
         self.finish()?;
-        self.shared.copy("stopped", "stop")
+        match &self.state {
+            State::On(shared) => shared.copy("stopped", "stop"),
+            State::Off(off) => Ok(off.snapshot("stopped", "stop")),
+        }
     }
 
     fn finish(&mut self) -> Result<(), Error> {
         let Some(collector) = self.collector.take() else { return Ok(()) };
-        if self.shared.control.is_foreign() {
+        let Some(shared) = self.on() else { return Ok(()) };
+        if shared.control.is_foreign() {
             // A forked child: neither the threads nor the recording are its own.
             std::mem::forget(collector);
             return Err(Error::Forked);
         }
         let _starting = STARTING.lock();
-        self.shared.control.log_trigger.store(0, Ordering::Relaxed);
+        shared.control.log_trigger.store(0, Ordering::Relaxed);
+        // Its filter stays: the last snapshot tells of it, and the next recorder begins with its own.
         CURRENT.store(None);
         self.collector = Some(collector);
         let ended = self.end_threads();
@@ -316,15 +369,24 @@ impl Recorder {
 
     /// Ends the recorder's threads, and the recording.
     fn end_threads(&mut self) -> Result<(), Error> {
-        signal::unwatch(&self.shared);
+        let State::On(shared) = &self.state else { return Ok(()) };
+        signal::unwatch(shared);
         // What triggers asked for is saved while there is still somebody who advances.
-        self.shared.saver.end(LAST_PATIENCE);
+        shared.saver.end(LAST_PATIENCE);
         let _ = self.commands.send(Command::Stop);
         if let Some(collector) = self.collector.take() {
             collector.thread().unpark();
             let _ = collector.join();
         }
-        self.shared.end()
+        shared.end()
+    }
+
+    /// What it records into, if it was meant to record.
+    fn on(&self) -> Option<&Arc<Shared>> {
+        match &self.state {
+            State::On(shared) => Some(shared),
+            State::Off(_) => None,
+        }
     }
 
     fn wake_collector(&self) {
@@ -336,7 +398,11 @@ impl Recorder {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("settings", &self.shared.settings).finish_non_exhaustive()
+        let settings = match &self.state {
+            State::On(shared) => &shared.settings,
+            State::Off(off) => &off.settings,
+        };
+        f.debug_struct("Recorder").field("settings", settings).finish_non_exhaustive()
     }
 }
 
@@ -376,6 +442,38 @@ pub fn save(reason: &str) -> Result<PathBuf, Error> {
 /// ```
 pub fn stats() -> Result<Stats, Error> {
     Ok(current()?.stats())
+}
+
+/// Changes what is recorded of `tracing` and of the `log` crate, from anywhere in the process: see
+/// [`Recorder::set_filter`].
+///
+/// # Errors
+/// No recorder is running, or this is a child of the process that is recorded.
+///
+/// ```
+/// let filter: lookback_recorder::Filter = "info,my_crate::db=trace".parse()?;
+/// assert!(lookback_recorder::set_filter(filter.clone()).is_err(), "nothing is recorded");
+/// let recorder = lookback_recorder::Recorder::builder().max_bytes(1 << 20).start()?;
+/// lookback_recorder::set_filter(filter)?;
+/// # Ok::<(), lookback_recorder::Error>(())
+/// ```
+pub fn set_filter(filter: impl Into<Option<Filter>>) -> Result<(), Error> {
+    current()?;
+    change_filter(filter.into());
+    Ok(())
+}
+
+fn change_filter(filter: Option<Filter>) {
+    // No recorder starts or stops meanwhile: the next one begins with a filter of its own.
+    let _starting = STARTING.lock();
+    if let Some(shared) = &*CURRENT.load() {
+        filter::set(filter);
+        tell_watchers();
+        // Else who advances now, or next, notes it.
+        if let Some(_advancing) = shared.advancer.try_lock() {
+            shared.arena.note_settings();
+        }
+    }
 }
 
 /// The recorder that is running, for a look at it: the cheap way.

@@ -5,6 +5,7 @@
 use crate::barrier::Barrier;
 use crate::error::Error;
 use crate::limits::{LEAST_TEXT, Limits};
+use crate::filter::Filter;
 use crate::recorder::Recorder;
 use crate::redact;
 use crate::sink::{FileSink, Sink};
@@ -41,6 +42,10 @@ pub struct Builder {
     pub(crate) fatal_signals: bool,
     limits: Limits,
     pub(crate) redaction: redact::Rules,
+    filter: Option<Filter>,
+    /// What the environment says of the filter: the level, and the targets.
+    pub(crate) env_filters: [Option<Filter>; 2],
+    pub(crate) enabled: bool,
     sink: Option<Box<dyn Sink>>,
 }
 
@@ -78,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) black_boxes_kept: usize,
     pub(crate) fatal_signals: bool,
     pub(crate) limits: Limits,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) enabled: bool,
 }
 
 impl Default for Builder {
@@ -98,6 +105,9 @@ impl Default for Builder {
             fatal_signals: true,
             limits: Limits::USUAL,
             redaction: redact::Rules::default(),
+            filter: None,
+            env_filters: [None, None],
+            enabled: true,
             sink: None,
         }
     }
@@ -284,6 +294,34 @@ impl Builder {
         self
     }
 
+    /// Records of `tracing` and of the `log` crate what this filter lets through, whatever level and
+    /// targets subscribers and layers have been given. Unless it is set, those decide: INFO and above,
+    /// if they were told nothing. [`Recorder::set_filter`] changes it while the recorder runs.
+    ///
+    /// ```
+    /// let filter = "info,hyper=warn,my_crate=trace".parse()?;
+    /// let recorder = lookback_recorder::Recorder::builder().filter(filter).start()?;
+    /// # Ok::<(), lookback_recorder::Error>(())
+    /// ```
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Whether anything is recorded at all. If not, [`start`](Self::start) gives a recorder that does
+    /// nothing and takes nothing: no memory, no thread. Its snapshots are empty.
+    ///
+    /// ```
+    /// let recorder = lookback_recorder::Recorder::builder().enabled(false).start()?;
+    /// assert!(!lookback_recorder::is_recording());
+    /// assert!(!recorder.stats().enabled);
+    /// # Ok::<(), lookback_recorder::Error>(())
+    /// ```
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
     /// Which side pays for the order between writers and advances. The kernel's `membarrier` is
     /// used where there is one; this is for tests and for comparison.
     pub fn barrier(mut self, barrier: Barrier) -> Self {
@@ -362,6 +400,10 @@ impl Builder {
         if self.snapshot_dir.is_some() && !self.no_triggers && !asked {
             triggers.push(Trigger::panic());
         }
+        let filter = match self.env_filters {
+            [Some(level), Some(targets)] => Some(level.with(&targets)),
+            [level, targets] => level.or(targets).or(self.filter),
+        };
         let usual = USUAL_PERIOD.min(self.window / 4).max(LEAST_PERIOD);
         Ok(Settings {
             redaction: self.redaction,
@@ -379,6 +421,8 @@ impl Builder {
             black_boxes_kept: self.black_boxes_kept,
             fatal_signals: self.fatal_signals,
             limits: self.limits,
+            filter,
+            enabled: self.enabled,
         })
     }
 }

@@ -48,6 +48,8 @@ pub struct Site {
     /// Which of its fields are hidden, a bit for each, and by which rules that was found.
     hidden: AtomicU64,
     hidden_by: AtomicU32,
+    /// What a filter says of it, and which one: see [`crate::filter`].
+    judged: AtomicU64,
 }
 
 impl fmt::Debug for Site {
@@ -68,6 +70,7 @@ impl Site {
         let (cache, types) = (AtomicU64::new(0), AtomicU64::new(0));
         let (mark, origin, watched) = (0, None, AtomicU8::new(0));
         let (hidden, hidden_by, named, callsite) = (AtomicU64::new(0), AtomicU32::new(0), 0, None);
+        let judged = AtomicU64::new(0);
         Self {
             cache,
             watched,
@@ -83,6 +86,7 @@ impl Site {
             types,
             hidden,
             hidden_by,
+            judged,
         }
     }
 
@@ -111,6 +115,7 @@ impl Site {
             types,
             hidden: AtomicU64::new(0),
             hidden_by: AtomicU32::new(0),
+            judged: AtomicU64::new(0),
         }
     }
 
@@ -140,6 +145,24 @@ impl Site {
     #[must_use]
     pub fn origin<T: 'static>(&self) -> Option<&'static T> {
         self.origin?.downcast_ref()
+    }
+
+    /// What was last said of it by a filter.
+    #[inline(always)]
+    pub(crate) fn judged(&self) -> &AtomicU64 {
+        &self.judged
+    }
+
+    /// The place in the source.
+    #[must_use]
+    pub const fn place(&self) -> (&'static str, u32) {
+        (self.file, self.line)
+    }
+
+    /// The target and the level of a callsite.
+    #[must_use]
+    pub const fn target_and_level(&self) -> Option<(&'static str, Level)> {
+        self.callsite
     }
 
     /// Its name.
@@ -370,10 +393,50 @@ impl fmt::Display for Said<'_> {
     }
 }
 
-/// The site that stands for what lies at this address for ever, made by `make` if it is new.
-#[must_use]
-pub fn callsite(address: usize, make: impl FnOnce() -> Site) -> &'static Site {
-    crate::places::find((address as u64, 1), make)
+/// A callsite that has no place of its own: it is defined anew with each of its records.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it is.
+    pub file: &'a str,
+    /// Where in the file.
+    pub line: u32,
+    /// Its target.
+    pub target: &'a str,
+    /// Its level.
+    pub level: Level,
+    /// The names of its fields.
+    pub fields: &'a [&'a str],
+}
+
+impl Passing<'_> {
+    /// How many bytes the arguments of its definition take, at most.
+    pub(crate) fn definition_size(&self) -> usize {
+        let texts = [self.name, self.file, self.target].map(|text| text.len().min(SITE_TEXT));
+        let names = self.names().map(|name| 2 + name.len().min(CALLSITE_FIELD)).sum::<usize>();
+        2 * MAX_VARINT + 8 + texts.iter().sum::<usize>() + names
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().copied().take(usize::from(named(self.fields)))
+    }
+
+    /// # Safety
+    /// There must be room for [`definition_size`](Self::definition_size) bytes.
+    pub(crate) unsafe fn put_definition(&self, id: u32, cursor: &mut crate::cursor::Cursor) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            cursor.number(u64::from(id));
+            cursor.text(self.name, SITE_TEXT);
+            cursor.text(self.file, SITE_TEXT);
+            cursor.number(u64::from(self.line));
+            cursor.text(self.target, SITE_TEXT);
+            cursor.number(self.level as u64);
+            cursor.number(self.names().count() as u64);
+            self.names().for_each(|name| cursor.text(name, CALLSITE_FIELD));
+        }
+    }
 }
 
 /// The longest name and the longest file of a site; both must fit a definition.

@@ -414,10 +414,10 @@ fn release(place: &'static SpanPlace, closed: u64, cache: Option<&Cache>) {
 
 /// A reference to a span that somebody named without having one of his own, for as long as a call
 /// takes. It must outlast the gate: to give it up may close the span.
-struct Held(Name);
+pub(crate) struct Held(Name);
 
 impl Held {
-    fn new(of: Parent) -> Self {
+    pub(crate) fn new(of: Parent) -> Self {
         let Parent::Of(name) = of else { return Self(0) };
         let held = find(name).filter(|place| place.hold());
         // If another span has taken the place in between, that one is let go again.
@@ -430,7 +430,7 @@ impl Held {
         }
     }
 
-    fn place(&self) -> Option<&'static SpanPlace> {
+    pub(crate) fn place(&self) -> Option<&'static SpanPlace> {
         find(self.0)
     }
 }
@@ -521,8 +521,11 @@ pub fn log(
     });
 }
 
-fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
-    let held = Held::new(of);
+/// As which kind a message is recorded, and of which span it is said. What is held is that of `of`.
+pub(crate) fn said_of(
+    of: Parent,
+    held: &Held,
+) -> (Kind, Name, Option<&'static SpanPlace>) {
     let (kind, name) = match of {
         Parent::Of(_) => (Kind::LogIn, held.0),
         // A reader may not know which one is the innermost of those that are not restated.
@@ -532,7 +535,12 @@ fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields:
         },
     };
     let named = find(name);
-    let name = if named.is_some() { name } else { 0 };
+    (kind, if named.is_some() { name } else { 0 }, named)
+}
+
+fn write_log(site: &'static Site, level: Level, message: &StackText<'_>, fields: &Fields<'_>, of: Parent) {
+    let held = Held::new(of);
+    let (kind, name, named) = said_of(of, &held);
     let mut message = Text::clean(message.as_str());
     let limit = Limits::now().text;
     let size = 5 * MAX_VARINT + message.size(limit) + fields.size();

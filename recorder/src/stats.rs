@@ -12,6 +12,14 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
+    /// Whether it was meant to record: see [`Builder::enabled`](crate::Builder::enabled).
+    pub enabled: bool,
+    /// What is recorded of `tracing` and of the `log` crate: the recorder's filter, or else those of
+    /// subscribers and layers, each once. None if there are none.
+    pub filters: Vec<String>,
+    /// Callsites of `tracing`, and kinds of tasks, for which there was no place in a table, since the
+    /// process began: at least so many. They are recorded without name and values.
+    pub nameless: u64,
     /// Events that were recorded, reclaimed ones included.
     pub recorded: u64,
     /// Of those, how many were in generations that were given up for new ones.
@@ -65,6 +73,9 @@ impl Stats {
     /// What there is to say in a child of the process that is recorded: nothing but that.
     pub(crate) fn of_child(clock: ClockKind, barrier: Barrier) -> Self {
         Self {
+            enabled: true,
+            filters: Vec::new(),
+            nameless: 0,
             recorded: 0,
             reclaimed: 0,
             lost: Vec::new(),

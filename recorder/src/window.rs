@@ -76,6 +76,12 @@ pub(crate) enum Wanted {
 }
 
 impl Window {
+    /// Nothing.
+    pub(crate) fn empty() -> Self {
+        let (bytes, generations) = (Vec::new(), Vec::new());
+        Self { bytes, start: Position(0), generations, cuts: HashMap::new() }
+    }
+
     /// Copies. `None` if there is nothing of what is wanted (any more).
     pub(crate) fn copy(arena: &impl Source, mode: Mode, wanted: Wanted) -> io::Result<Option<Self>> {
         for _ in 0..ATTEMPTS {

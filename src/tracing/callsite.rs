@@ -1,17 +1,12 @@
 //! Callsites: the places of spans and events in the source, each registered once.
 
 use lookback_recorder::Level;
-use lookback_recorder::integration::{Site, callsite};
-use std::collections::HashSet;
-use std::sync::Mutex;
+use lookback_recorder::integration::{Fields, Passing, Room, Site, callsite, span};
 use tracing_core::Metadata;
 
-/// So many targets of the `log` crate have a name of their own.
-const MOST_TARGETS: usize = 4096;
-
-/// The site of a callsite.
+/// The site of a callsite. `None` if there is no place for it.
 #[inline]
-pub(super) fn site_of(metadata: &'static Metadata<'static>) -> &'static Site {
+pub(super) fn site_of(metadata: &'static Metadata<'static>) -> Option<&'static Site> {
     callsite(std::ptr::from_ref(metadata) as usize, || make(metadata))
 }
 
@@ -53,50 +48,68 @@ pub(super) fn level_of(level: tracing_core::Level) -> Level {
     }
 }
 
-/// The site of a record of the `log` crate, all of which have one callsite a level: by their target.
-/// `None` if there are too many.
-pub(super) fn site_of_log(
-    metadata: &Metadata<'_>,
-    fields: &'static Metadata<'static>,
-) -> Option<&'static Site> {
-    static TARGETS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let known = |targets: &Option<HashSet<&'static str>>| {
-        targets.as_ref().and_then(|targets| targets.get(metadata.target()).copied())
-    };
-    // Nobody waits for it: who finds the table taken does without a name of its own for once.
-    let found = known(&*TARGETS.try_lock().ok()?);
-    let target = match found {
-        Some(target) => target,
-        None => {
-            // Allocated without the lock: an allocator may log, too.
-            let target: &'static str = Box::leak(metadata.target().into());
-            let mut targets = TARGETS.try_lock().ok()?;
-            let targets = targets.get_or_insert_with(|| HashSet::with_capacity(MOST_TARGETS));
-            if targets.len() >= MOST_TARGETS {
-                return None;
-            }
-            targets.insert(target);
-            target
-        }
-    };
-    let level = level_of(*metadata.level());
-    let address = target.as_ptr() as usize ^ (level as usize) << 56;
-    Some(callsite(address, || {
-        let names: Vec<&'static str> = fields.fields().iter().map(|field| field.name()).collect();
-        Site::of_callsite("log", Box::leak(names.into_boxed_slice()), ("", 0), target, level)
-    }))
+/// What stands for the values of a callsite that has no place: nothing is known of which are secrets.
+const WITHHELD: &str = "[redacted]";
+
+/// What a span has that has no site of its own: one for each level, by its number less one.
+static OTHERS: [Site; 5] = [
+    others(Level::Trace),
+    others(Level::Debug),
+    others(Level::Info),
+    others(Level::Warn),
+    others(Level::Error),
+];
+
+const fn others(level: Level) -> Site {
+    Site::of_callsite("(other)", &["target", "callsite", "values"], ("", 0), "(other)", level)
 }
 
-/// Turns what is logged through the `log` crate into events of `tracing`, and so into logs of the
-/// trace. To be called once, beside setting a subscriber.
-///
-/// # Errors
-/// The `log` crate has a logger already.
-///
-/// ```
-/// assert!(lookback::tracing::record_log().is_ok());
-/// assert!(lookback::tracing::record_log().is_err());
-/// ```
-pub fn record_log() -> Result<(), impl std::error::Error> {
-    tracing_log::LogTracer::init()
+/// A span begins whose callsite has no place: target and name are recorded as fields, no value is.
+#[cold]
+pub(super) fn create_nameless(metadata: &Metadata<'_>, parent: span::Parent) -> span::Name {
+    let site = &OTHERS[level_of(*metadata.level()) as usize - 1];
+    let mut room = Room::new();
+    let mut fields = Fields::new(&mut room);
+    fields.text(0, metadata.target());
+    fields.text(1, metadata.name());
+    if !metadata.fields().is_empty() {
+        fields.text(2, WITHHELD);
+    }
+    span::create(site, parent, &fields)
+}
+
+/// What an event has that has no site of its own, and its values with it.
+#[cold]
+pub(super) fn nameless<'a>(
+    metadata: &'a Metadata<'_>,
+    room: &'a mut Room,
+) -> (Passing<'a>, Fields<'a>) {
+    let mut fields = Fields::new(room);
+    if metadata.fields().iter().any(|field| field.name() != "message") {
+        fields.text(0, WITHHELD);
+    }
+    let passing = Passing {
+        name: metadata.name(),
+        file: metadata.file().unwrap_or(""),
+        line: metadata.line().unwrap_or(0),
+        target: metadata.target(),
+        level: level_of(*metadata.level()),
+        fields: &["values"],
+    };
+    (passing, fields)
+}
+
+/// The mark of a site that stands for callsites without a place: everything is secret.
+pub(super) static SECRET: Site = Site::new("(other)", &[], "", 0).with_mark(u64::MAX, &());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_has_a_site_for_spans_without_a_place() {
+        for (at, site) in OTHERS.iter().enumerate() {
+            assert_eq!(site.target_and_level().map(|(_, level)| level as usize), Some(at + 1));
+        }
+    }
 }

@@ -1,13 +1,12 @@
 //! A layer for a registry of `tracing-subscriber`.
 
 use super::Settings;
-use super::callsite::site_of;
-use super::names::Names;
-use super::values::Values;
-use lookback_recorder::integration::{Room, span};
+use super::callsite::metadata_of;
+use super::names::{self, Names};
+use lookback_recorder::integration::span;
 use lookback_recorder::is_recording;
 use span::Parent;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use tracing_core::dispatcher::{Dispatch, WeakDispatch};
 use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Subscriber};
@@ -18,7 +17,8 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 #[derive(Debug)]
 pub struct Layer {
     pub(super) settings: Settings,
-    names: Names,
+    /// Its own, or that of the layer whose place it has taken.
+    names: OnceLock<Arc<Names>>,
     /// What it is a layer of.
     dispatch: OnceLock<WeakDispatch>,
 }
@@ -34,7 +34,7 @@ pub struct Layer {
 /// ```
 #[must_use = "a layer does nothing before it is part of a subscriber"]
 pub fn layer() -> Layer {
-    Layer { settings: Settings::default(), names: Names::default(), dispatch: OnceLock::new() }
+    Layer { settings: Settings::default(), names: OnceLock::new(), dispatch: OnceLock::new() }
 }
 
 /// What the registry keeps of a span for which the table of names had no room.
@@ -46,24 +46,23 @@ where
 {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         let _ = self.dispatch.set(dispatch.downgrade());
+        // It is there from the begin, so no other layer was there before it.
+        let _ = self.names.set(Arc::default());
+        self.settings.judge.note_use();
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if !is_recording() || !self.settings.wants(attributes.metadata()) {
+        if !is_recording() {
             return;
         }
-        let parent = match attributes.parent() {
+        let parent = || match attributes.parent() {
             Some(parent) => Parent::Of(self.recorded(parent, &context)),
             None if attributes.is_root() => Parent::Of(0),
             None => Parent::Current,
         };
-        let site = site_of(attributes.metadata());
-        let mut room = Room::new();
-        let mut values = Values::of_span(site, &mut room, &self.settings.redaction);
-        attributes.record(&mut values);
-        let name = span::create(site, parent, &values.fields);
+        let name = self.settings.create(attributes, parent);
         if name != 0
-            && !self.names.insert(id.into_u64(), name)
+            && !self.names(&context).insert(id.into_u64(), name)
             && let Some(span) = context.span(id)
         {
             span.extensions_mut().insert(Name(name));
@@ -73,12 +72,8 @@ where
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if is_recording()
             && let Some(name) = self.name_of(id, &context)
-            && let Some(site) = span::site_of(name)
         {
-            let mut room = Room::new();
-            let mut late = Values::of_span(site, &mut room, &self.settings.redaction);
-            values.record(&mut late);
-            span::record(name, &late.fields);
+            self.settings.record(name, values);
         }
     }
 
@@ -91,10 +86,10 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if !is_recording() || !self.settings.wants(event.metadata()) {
+        if !is_recording() {
             return;
         }
-        let of = match event.parent() {
+        let of = || match event.parent() {
             Some(parent) => Parent::Of(self.recorded(parent, &context)),
             None if event.is_root() => Parent::Of(0),
             None => Parent::Current,
@@ -116,20 +111,51 @@ where
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         if let Some(name) = self.name_of(&id, &context) {
-            self.names.remove(id.into_u64());
+            self.names(&context).remove(id.into_u64());
             span::give_up(name);
         }
     }
 }
 
 impl Layer {
+    /// The names of this registry's spans. A layer that was not there when the registry became a subscriber
+    /// may have taken the place of another one (`reload` does that), whose spans may still be open: then it
+    /// goes on with its names.
+    #[inline]
+    fn names<S>(&self, context: &Context<'_, S>) -> &Names
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        match self.names.get() {
+            Some(names) => names,
+            None => self.take_over(context),
+        }
+    }
+
+    #[cold]
+    fn take_over<S>(&self, context: &Context<'_, S>) -> &Names
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Numbers of spans are those of one registry: the callsite tells whether it is this one's.
+        let is_here = |id: u64, name: span::Name| {
+            let here = context.metadata(&Id::from_u64(id));
+            let recorded = span::site_of(name).and_then(metadata_of);
+            here.zip(recorded).is_some_and(|(here, recorded)| std::ptr::eq(here, recorded))
+        };
+        self.names.get_or_init(|| {
+            self.settings.judge.note_use();
+            names::take_over(is_here).unwrap_or_default()
+        })
+    }
+
     /// The recorder's name of a span, if it is recorded.
     #[inline]
     fn name_of<S>(&self, id: &Id, context: &Context<'_, S>) -> Option<span::Name>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        match self.names.get(id.into_u64()) {
+        match self.names(context).get(id.into_u64()) {
             Ok(name) => Some(name),
             Err(false) => None,
             Err(true) => context.span(id)?.extensions().get::<Name>().map(|name| name.0),
@@ -158,5 +184,13 @@ impl Layer {
             None => tracing_core::dispatcher::get_default(known),
         }
         .unwrap_or(0)
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        if let Some(names) = self.names.take() {
+            names::leave(names);
+        }
     }
 }

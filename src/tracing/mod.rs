@@ -19,45 +19,73 @@
 //! # Ok::<(), tracing::subscriber::SetGlobalDefaultError>(())
 //! ```
 //!
+//! Spans and messages of INFO and above are recorded. More is for who asks for it: in code, by
+//! [`Subscriber::with_max_level`] and [`Subscriber::with_targets`], for all of the process by
+//! [`Builder::filter`](lookback_recorder::Builder::filter) or `LOOKBACK_LEVEL=debug`, or while it runs, by
+//! [`set_filter`](lookback_recorder::set_filter).
+//!
 //! Values of fields that are named like secrets are not recorded, unless that is turned off: see
 //! [`Subscriber::reveal_secrets`]. Records of the `log` crate come through [`record_log`].
 
 mod callsite;
 mod layer;
+mod log_crate;
 mod names;
 mod redaction;
 mod subscriber;
 mod values;
 
-pub use callsite::record_log;
 pub use layer::{Layer, layer};
+pub use log_crate::{LogError, record_log};
 pub use redaction::SECRETS;
 pub use subscriber::{Subscriber, subscriber};
 
+use lookback_recorder::integration::Judge;
+use lookback_recorder::{Filter, Level};
 use redaction::Redaction;
+use std::sync::Arc;
 use tracing_core::LevelFilter;
 
 /// What is recorded of spans and events, and what is not.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    level: LevelFilter,
+    judge: Arc<Judge>,
     redaction: Redaction,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: LevelFilter::TRACE, redaction: Redaction::default() }
+        Self { judge: Judge::new(Level::Info.into()), redaction: Redaction::default() }
     }
+}
+
+/// What lets through what this does.
+fn filter_of(level: LevelFilter) -> Filter {
+    Filter::level(level.into_level().map(callsite::level_of))
 }
 
 /// Settings, for [`Subscriber`] and for [`Layer`] alike.
 macro_rules! settings {
-    ($($type:ty),*) => {$(
+    ($($type:ty: $name:literal),*) => {$(
         impl $type {
-            /// Records only what is at least of this level: everything, unless set.
+            /// Records only what is at least of this level: INFO, unless set. A filter of the recorder takes
+            /// the place of this: see [`Builder::filter`](lookback_recorder::Builder::filter).
             #[must_use]
-            pub fn with_max_level(mut self, level: impl Into<LevelFilter>) -> Self {
-                self.settings.level = level.into();
+            pub fn with_max_level(self, level: impl Into<LevelFilter>) -> Self {
+                self.with_targets(filter_of(level.into()))
+            }
+
+            /// Records what this filter lets through, by level and target. A filter of the recorder
+            /// takes the place of this: see [`Builder::filter`](lookback_recorder::Builder::filter).
+            ///
+            /// ```
+            /// let filter = "info,hyper=warn,my_crate=trace".parse()?;
+            #[doc = concat!("let recorded = lookback::tracing::", $name, "().with_targets(filter);")]
+            /// # Ok::<(), lookback::Error>(())
+            /// ```
+            #[must_use]
+            pub fn with_targets(mut self, filter: Filter) -> Self {
+                self.settings.judge = Judge::new(filter);
                 self
             }
 
@@ -80,4 +108,4 @@ macro_rules! settings {
         }
     )*};
 }
-settings!(Subscriber, Layer);
+settings!(Subscriber: "subscriber", Layer: "layer");

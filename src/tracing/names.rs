@@ -4,13 +4,17 @@
 //! takes longer than to record the span. So names lie in a table of fixed size, beside it. Where that
 //! is full, the registry's own place is used.
 //!
+//! A layer may be replaced while spans are open. Then its table is kept for the layer that comes after it.
+//!
 //! # Synchronization
 //!
 //! An entry is taken by a compare-and-swap on its id, by who makes the span. Nobody else knows the id
 //! before that is done, and the registry gives it to no other span before it was removed. The number
 //! of a span is handed from thread to thread by whoever shares it; that orders the rest.
 
+use lookback_recorder::integration::{mix, span};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many entries there are.
 const ENTRIES: usize = 1 << 14;
@@ -47,8 +51,7 @@ impl Default for Names {
 impl Names {
     #[inline]
     fn at(&self, id: u64) -> &[Entry] {
-        let hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let start = hash as usize % (ENTRIES / PROBES) * PROBES;
+        let start = mix(id) as usize % (ENTRIES / PROBES) * PROBES;
         &self.entries[start..start + PROBES]
     }
 
@@ -86,6 +89,46 @@ impl Names {
             entry.id.store(0, Ordering::Release);
         }
     }
+}
+
+/// Tables of layers that are gone while spans of them are open, the last one last.
+static LEFT: Mutex<Vec<Arc<Names>>> = Mutex::new(Vec::new());
+/// So many are kept: of more, the first one is forgotten.
+const MOST_LEFT: usize = 8;
+
+/// A layer goes. If spans of it are open, another one may take over.
+pub(super) fn leave(names: Arc<Names>) {
+    let is_used = |entry: &Entry| entry.id.load(Ordering::Acquire) != 0;
+    if names.entries.iter().any(is_used) || names.overflowed.load(Ordering::Acquire) {
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        left.push(names);
+        if left.len() > MOST_LEFT {
+            left.remove(0);
+        }
+    }
+}
+
+/// Takes over the names of the last layer that has left spans which are here. Those that are not have ended
+/// while no layer was there to see it.
+pub(super) fn take_over(is_here: impl Fn(u64, span::Name) -> bool) -> Option<Arc<Names>> {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = |entry: &Entry| {
+        let (id, name) = (entry.id.load(Ordering::Acquire), entry.name.load(Ordering::Acquire));
+        (id != 0 && name != 0).then_some((id, name))
+    };
+    let ours = |names: &Arc<Names>| {
+        names.entries.iter().filter_map(known).any(|(id, name)| is_here(id, name))
+    };
+    let at = left.iter().rposition(ours)?;
+    let names = left.remove(at);
+    drop(left);
+    for (id, name) in names.entries.iter().filter_map(known) {
+        if !is_here(id, name) {
+            names.remove(id);
+            span::give_up(name);
+        }
+    }
+    Some(names)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! A subscriber with nothing below it: the recorder itself holds the spans.
 
 use super::Settings;
-use super::callsite::{level_of, metadata_of, site_of, site_of_log};
+use super::callsite::{SECRET, create_nameless, level_of, metadata_of, nameless, site_of};
+use super::log_crate;
 use super::values::Values;
-use lookback_recorder::integration::{Room, Site, StackText, TextRoom, on_change, span};
-use lookback_recorder::is_recording;
+use lookback_recorder::integration::{
+    Fields, Room, StackText, TextRoom, log_passing, on_change, span,
+};
+use lookback_recorder::{Level, is_recording};
 use span::Parent;
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::subscriber::Interest;
@@ -42,25 +45,112 @@ fn name_of(id: &Id) -> span::Name {
 }
 
 impl Settings {
+    /// Whether this is recorded, as far as level and target say.
     pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level
+        self.judge.wants(metadata.target(), level_of(*metadata.level()))
+    }
+
+    /// Begins a span. 0 if it is not recorded.
+    #[inline]
+    pub(super) fn create(
+        &self,
+        attributes: &Attributes<'_>,
+        parent: impl FnOnce() -> Parent,
+    ) -> span::Name {
+        let metadata = attributes.metadata();
+        let wanted = self.judge.wants_level(level_of(*metadata.level()));
+        if wanted == Some(false) {
+            return 0;
+        }
+        let Some(site) = site_of(metadata) else {
+            return if self.wants(metadata) { create_nameless(metadata, parent()) } else { 0 };
+        };
+        if wanted.is_none() && !self.judge.wants_site(site) {
+            return 0;
+        }
+        let mut room = Room::new();
+        let mut values = Values::of_span(site, &mut room, &self.redaction);
+        if !metadata.fields().is_empty() {
+            attributes.record(&mut values);
+        }
+        span::create(site, parent(), &values.fields)
+    }
+
+    /// Fields of a span become known.
+    pub(super) fn record(&self, name: span::Name, values: &Record<'_>) {
+        // What stands for others has no metadata: nobody knows which of its values are secrets.
+        if let Some(site) = span::site_of(name).filter(|site| metadata_of(site).is_some()) {
+            let mut room = Room::new();
+            let mut late = Values::of_span(site, &mut room, &self.redaction);
+            values.record(&mut late);
+            span::record(name, &late.fields);
+        }
     }
 
     /// Records an event. `of` says which span it belongs to.
-    pub(super) fn event(&self, event: &Event<'_>, of: Parent) {
+    #[inline]
+    pub(super) fn event(&self, event: &Event<'_>, of: impl FnOnce() -> Parent) {
         let metadata = event.metadata();
+        let wanted = self.judge.wants_level(level_of(*metadata.level()));
+        if wanted == Some(false) {
+            return;
+        }
         // That is what the callsites of `log`'s records are called.
-        let may_be_log = metadata.name() == "log event";
-        let normalized = if may_be_log { event.normalized_metadata() } else { None };
-        let is_log = normalized.is_some();
-        let site = normalized.and_then(|log| site_of_log(&log, metadata));
-        let site: &'static Site = site.unwrap_or_else(|| site_of(metadata));
+        if metadata.name() == "log event"
+            && let Some(record) = event.normalized_metadata()
+        {
+            if wanted.is_some() || self.wants(&record) {
+                self.log_record(event, &record, of());
+            }
+            return;
+        }
+        let Some(site) = site_of(metadata) else {
+            if self.wants(metadata) {
+                self.nameless_event(event, of());
+            }
+            return;
+        };
+        if wanted.is_none() && !self.judge.wants_site(site) {
+            return;
+        }
         let (mut room, mut text) = (Room::new(), TextRoom::new());
         let text = StackText::new(&mut text);
-        let mut values = Values::of_event(site, &mut room, text, &self.redaction, is_log);
+        let mut values = Values::of_event(site, &mut room, text, &self.redaction, false);
         event.record(&mut values);
         if let Some(message) = &mut values.message {
-            span::log(site, level_of(*metadata.level()), message, &values.fields, of);
+            span::log(site, level_of(*metadata.level()), message, &values.fields, of());
+        }
+    }
+
+    /// A record of the `log` crate.
+    #[inline(never)]
+    fn log_record(&self, event: &Event<'_>, record: &Metadata<'_>, of: Parent) {
+        let passing = log_crate::passing(record);
+        let site = log_crate::site_of(&passing);
+        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let text = StackText::new(&mut text);
+        let values_of = site.unwrap_or(&SECRET);
+        let mut values = Values::of_event(values_of, &mut room, text, &self.redaction, true);
+        event.record(&mut values);
+        let Some(message) = &mut values.message else { return };
+        match site {
+            Some(site) => span::log(site, passing.level, message, &values.fields, of),
+            None => log_passing(&passing, message, &Fields::new(&mut Room::new()), of),
+        }
+    }
+
+    /// An event whose callsite has no place: its values are not recorded, for nothing is known of which are
+    /// secrets.
+    #[cold]
+    fn nameless_event(&self, event: &Event<'_>, of: Parent) {
+        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let text = StackText::new(&mut text);
+        let mut values = Values::of_event(&SECRET, &mut room, text, &self.redaction, false);
+        event.record(&mut values);
+        if let Some(message) = &mut values.message {
+            let mut room = Room::new();
+            let (passing, fields) = nameless(event.metadata(), &mut room);
+            log_passing(&passing, message, &fields, of);
         }
     }
 }
@@ -82,7 +172,16 @@ impl tracing_core::Subscriber for Subscriber {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.settings.level)
+        // Whoever makes a subscriber the one of a thread or of the process asks for this.
+        self.settings.judge.note_use();
+        Some(match self.settings.judge.most_detailed() {
+            None => LevelFilter::OFF,
+            Some(Level::Error) => LevelFilter::ERROR,
+            Some(Level::Warn) => LevelFilter::WARN,
+            Some(Level::Info) => LevelFilter::INFO,
+            Some(Level::Debug) => LevelFilter::DEBUG,
+            Some(Level::Trace) => LevelFilter::TRACE,
+        })
     }
 
     #[inline]
@@ -90,31 +189,20 @@ impl tracing_core::Subscriber for Subscriber {
         if !is_recording() {
             return Id::from_u64(UNRECORDED);
         }
-        let site = site_of(attributes.metadata());
-        let mut room = Room::new();
-        let mut values = Values::of_span(site, &mut room, &self.settings.redaction);
-        if !attributes.metadata().fields().is_empty() {
-            attributes.record(&mut values);
-        }
-        let parent = match attributes.parent() {
+        let parent = || match attributes.parent() {
             Some(parent) => Parent::Of(name_of(parent)),
             None if attributes.is_root() => Parent::Of(0),
             None => Parent::Current,
         };
-        match span::create(site, parent, &values.fields) {
+        match self.settings.create(attributes, parent) {
             0 => Id::from_u64(UNRECORDED),
             name => Id::from_u64(name),
         }
     }
 
     fn record(&self, id: &Id, values: &Record<'_>) {
-        if is_recording()
-            && let Some(site) = span::site_of(name_of(id))
-        {
-            let mut room = Room::new();
-            let mut late = Values::of_span(site, &mut room, &self.settings.redaction);
-            values.record(&mut late);
-            span::record(name_of(id), &late.fields);
+        if is_recording() {
+            self.settings.record(name_of(id), values);
         }
     }
 
@@ -129,7 +217,7 @@ impl tracing_core::Subscriber for Subscriber {
         if !is_recording() {
             return;
         }
-        let of = match event.parent() {
+        let of = || match event.parent() {
             Some(parent) => Parent::Of(name_of(parent)),
             None if event.is_root() => Parent::Of(0),
             None => Parent::Current,

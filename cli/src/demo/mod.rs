@@ -72,7 +72,8 @@ impl Demo {
             .max_bytes(8 << 20)
             .start()?;
         let recorder = Arc::new(recorder);
-        tracing::subscriber::set_global_default(lookback::tracing::subscriber())?;
+        let subscriber = lookback::tracing::subscriber().with_max_level(tracing::Level::DEBUG);
+        tracing::subscriber::set_global_default(subscriber)?;
         let server = Server::bind()?;
         let address = server.address();
         writeln!(

@@ -1,7 +1,7 @@
 //! What is in a snapshot: is anything instrumented, what is lost, how much is covered.
 
 use super::Findings;
-use crate::text::{bytes, count, counted, duration};
+use crate::text::{bytes, count, counted, duration, escape};
 use lookback::read::analysis::{Coverage, Report, UNINSTRUMENTED};
 use lookback::read::wire::{Nanos, key};
 use lookback::read::{EventKind, Trace};
@@ -23,6 +23,16 @@ const ENOUGH_POLLS: u64 = 100;
 const TOKIO: [&str; 2] = ["tokio-rt-worker", "tokio-runtime"];
 
 pub fn look(trace: &Trace, findings: &mut Findings) {
+    if trace.metadata().number(key::ENABLED) == Some(0) {
+        let what = "recording was turned off: nothing is recorded";
+        let advice = "start it without `LOOKBACK_ENABLED=off`, or without `.enabled(false)`";
+        return findings.problem("recording", what, advice);
+    }
+    let filters: Vec<_> = trace.metadata().texts(key::FILTER).map(escape).collect();
+    if !filters.is_empty() {
+        let what = format!("of `tracing` and `log`: {}", filters.join("; "));
+        findings.ok("filter", what);
+    }
     let report = Report::of(trace);
     for error in trace.damage().iter().chain(&report.damage) {
         findings.problem("damage", error.to_string(), "what is whole can be read all the same");
@@ -189,6 +199,16 @@ fn left_out(report: &Report, findings: &mut Findings) {
     others.statuses = 0;
     if !others.is_nothing() {
         findings.ok("left out", others.words().join(", "));
+    }
+    let nameless = report.losses.table.nameless;
+    if nameless > 0 {
+        let what = format!(
+            "{} at least had no place in the recorder's table: their values are not recorded, nor are the names of \
+             their spans",
+            counted(nameless, "callsite")
+        );
+        let advice = "are callsites of `tracing`, or tasks' names, made at run time? There is room for some 65,000";
+        findings.warning("losses", what, advice);
     }
 }
 

@@ -37,6 +37,12 @@ fn not_recorded(pid: u32, called: &str, findings: &mut Findings) {
         let advice = "its parent has not taken leave of it; its arena is gone unless `lookback run` or a black box has it";
         return findings.problem("recording", "it has ended", advice);
     }
+    if let Some(off) = turned_off(pid) {
+        let what =
+            format!("it ({called}) is not recorded: it was started with `LOOKBACK_ENABLED={off}`");
+        let advice = "start it without; a program that does not call `from_env()` does not heed it";
+        return findings.problem("recording", what, advice);
+    }
     let (what, advice) = match has_recorder(pid) {
         Some(true) => (
             format!("it ({called}) is not recorded, though its executable has a recorder in it"),
@@ -53,6 +59,18 @@ fn not_recorded(pid: u32, called: &str, findings: &mut Findings) {
         ),
     };
     findings.problem("recording", what, advice);
+}
+
+/// What `LOOKBACK_ENABLED` was when the process was started, if that turns recording off.
+fn turned_off(pid: u32) -> Option<String> {
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(1 << 20).read_to_end(&mut environment).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"LOOKBACK_ENABLED="))?;
+    let value = String::from_utf8_lossy(value).into_owned();
+    let off = ["off", "0", "false", "no"].iter().any(|off| value.trim().eq_ignore_ascii_case(off));
+    off.then_some(value)
 }
 
 fn denied(pid: u32, findings: &mut Findings) {

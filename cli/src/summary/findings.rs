@@ -100,6 +100,10 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
     if !losses.left_out.is_nothing() {
         row("left out", &odd(), &losses.left_out.words().join(", "), out)?;
     }
+    if losses.nameless > 0 {
+        let what = format!("{}: there was no place for more", counted(losses.nameless, "callsite"));
+        row("nameless", &odd(), &what, out)?;
+    }
     Ok(())
 }
 

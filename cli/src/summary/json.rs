@@ -468,6 +468,7 @@ fn losses(report: &Report) -> Value {
         "share": losses.share,
         "omitted": losses.omitted,
         "left_out": left_out(&losses.left_out),
+        "nameless": losses.nameless,
         "damaged": losses.damaged.iter().map(|g| g.0).collect::<Vec<_>>(),
     })
 }

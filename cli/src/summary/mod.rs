@@ -51,7 +51,7 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   outside_ns, busy, …}]}
   `counters`      {counters [{name, samples, first, last, min, max, mean, …}]}
   `changes`       what was different in the last second {changes [{kind, name, last, before}]}
-  `losses`        {lost {cause: how many}, generations, share, omitted, left_out {statuses,
+  `losses`        {lost {cause: how many}, generations, share, omitted, nameless, left_out {statuses,
                   texts, fields, deeper}, damaged}
   `logs`          {levels {level: how many}, last, warnings}
   `damage`        [what cannot be read]

@@ -7,6 +7,7 @@ mod triggers;
 mod values;
 
 use crate::error::Error;
+use crate::filter::{self, Filter};
 use crate::recorder::Recorder;
 use crate::settings::{Builder, LEAST_BYTES, LEAST_PERIOD, MOST_BYTES, MOST_PERIOD, MOST_WINDOW};
 use std::collections::BTreeMap;
@@ -135,6 +136,29 @@ const VARIABLES: &[Variable] = &[
         },
     },
     Variable { name: "LOOKBACK_TRIGGERS", right: triggers::RIGHT, set: triggers::set },
+    Variable {
+        name: "LOOKBACK_ENABLED",
+        right: "on or off is expected",
+        set: |builder, text| Ok(builder.enabled(switch(text)?)),
+    },
+    Variable {
+        name: "LOOKBACK_LEVEL",
+        right: filter::RIGHT,
+        set: |mut builder, text| {
+            let filter = Filter::parse(text)?;
+            check(filter.has_level(), "there is no level in it for what no target names")?;
+            builder.env_filters[0] = Some(filter);
+            Ok(builder)
+        },
+    },
+    Variable {
+        name: "LOOKBACK_FILTER",
+        right: filter::RIGHT,
+        set: |mut builder, text| {
+            builder.env_filters[1] = Some(Filter::parse(text)?);
+            Ok(builder)
+        },
+    },
 ];
 
 /// Names of fields that are hidden, and, with `!` before them, of those that are not.
@@ -193,6 +217,9 @@ impl Recorder {
     /// | `LOOKBACK_FATAL_SIGNALS` | `on` | [`Builder::fatal_signals`] |
     /// | `LOOKBACK_REDACT` | `email, !auth` | [`Builder::redact_names`], [`Builder::reveal_names`] |
     /// | `LOOKBACK_TRIGGERS` | `panic; log=ERROR` | [`Builder::trigger`] |
+    /// | `LOOKBACK_ENABLED` | `off` | [`Builder::enabled`] |
+    /// | `LOOKBACK_LEVEL` | `info` | [`Builder::filter`], for what no target names |
+    /// | `LOOKBACK_FILTER` | `hyper=warn,my_crate=trace` | [`Builder::filter`] |
     ///
     /// A variable that is empty is as one that is not set. `docs/environment.md` has the whole syntax.
     ///

@@ -36,6 +36,9 @@ fn every_variable_sets_what_it_says() {
         ("LOOKBACK_BLACK_BOXES_KEPT", "0"),
         ("LOOKBACK_FATAL_SIGNALS", "off"),
         ("LOOKBACK_TRIGGERS", "panic"),
+        ("LOOKBACK_ENABLED", "on"),
+        ("LOOKBACK_LEVEL", "debug"),
+        ("LOOKBACK_FILTER", "hyper=warn,my_crate=trace"),
         ("PATH", "ignored"),
     ]);
     let builder = builder.unwrap();

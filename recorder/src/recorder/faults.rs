@@ -11,7 +11,7 @@ impl Recorder {
     /// for tests.
     #[doc(hidden)]
     pub fn while_locked(&self, work: impl FnOnce()) {
-        let shared = &self.shared;
+        let shared = self.on().expect("it is on");
         let _locks = (shared.advancer.lock(), shared.timings.lock(), shared.sink.lock());
         let _more = (STARTING.lock(), WATCHERS.lock(), shared.saver.lock_all());
         work();
@@ -27,14 +27,14 @@ impl Recorder {
     /// Calls `work` while the saver saves nothing; for tests.
     #[doc(hidden)]
     pub fn while_saver_waits(&self, work: impl FnOnce()) {
-        let _held = self.shared.saver.held.lock();
+        let _held = self.on().expect("it is on").saver.held.lock();
         work();
     }
 
     /// Makes the saver panic with its next snapshot; for tests.
     #[doc(hidden)]
     pub fn panic_in_saver(&self) {
-        self.shared.saver.panics_next.store(true, Ordering::Relaxed);
+        self.on().expect("it is on").saver.panics_next.store(true, Ordering::Relaxed);
     }
 }
 

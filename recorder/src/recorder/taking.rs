@@ -4,6 +4,8 @@
 
 use super::{PATIENCE, Shared};
 use crate::error::Error;
+use crate::filter;
+use crate::places;
 use crate::redact;
 use crate::sink::SinkThread;
 use crate::snapshot::Snapshot;
@@ -107,6 +109,12 @@ impl Shared {
         metadata.add(key::WINDOW, self.settings.window.as_nanos() as u64);
         metadata.add(key::MAX_BYTES, self.settings.max_bytes as u64);
         metadata.add(key::CLOCK, self.clock.name());
+        for filter in filter::in_words() {
+            metadata.add(key::FILTER, filter);
+        }
+        if places::without() > 0 {
+            metadata.add(key::NAMELESS, places::without());
+        }
         if let Some(advancer) = self.advancer.try_lock_for(PATIENCE) {
             metadata.add(key::CLOCK_FREQUENCY, advancer.frequency());
             metadata.add(key::RECORDED, advancer.recorded());
@@ -137,6 +145,9 @@ impl Shared {
         let timings = self.timings.lock();
         let sink = self.sink.lock();
         Stats {
+            enabled: true,
+            filters: filter::in_words(),
+            nameless: places::without(),
             recorded: advancer.recorded(),
             reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
             lost: self.lost(),

@@ -82,16 +82,23 @@ impl Active {
 pub(crate) fn logged(control: &Control, site: &Site, level: Level, text: impl FnOnce() -> String) {
     // While no message triggers, the word is 0.
     if level as u32 + control.log_trigger.load(Ordering::Relaxed) > Level::Error as u32 {
-        on_log(site, level, text);
+        on_log(site.target(), level, text);
+    }
+}
+
+/// A message of this target was recorded.
+pub(crate) fn logged_of(target: &str, control: &Control, level: Level, text: impl FnOnce() -> String) {
+    if level as u32 + control.log_trigger.load(Ordering::Relaxed) > Level::Error as u32 {
+        on_log(target, level, text);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn on_log(site: &Site, level: Level, text: impl FnOnce() -> String) {
+fn on_log(target: &str, level: Level, text: impl FnOnce() -> String) {
     let shared = recorder::peek();
     let Some(shared) = &*shared else { return };
-    let (mut text, target) = (Some(text), site.target());
+    let mut text = Some(text);
     for log in &shared.active.logs {
         if level >= log.level
             && log.target.as_deref().is_none_or(|prefix| target.starts_with(prefix))

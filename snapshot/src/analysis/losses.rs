@@ -24,6 +24,9 @@ pub struct Losses {
     pub omitted: u64,
     /// What was recorded in part, those statuses included.
     pub left_out: LeftOut,
+    /// Callsites and kinds of tasks that the recorder had no place for, at least so many: they are told as
+    /// `(other)`, or without their values.
+    pub nameless: u64,
     /// Generations of which the file is damaged.
     pub damaged: Vec<Generation>,
 }

@@ -297,6 +297,8 @@ impl Pass {
     fn finish(self, trace: &Trace, damage: Vec<crate::read::ReadError>) -> Report {
         let end = end(trace).max(self.last);
         let mut report = self.conclude(trace.generations(), end);
+        report.losses.table.nameless =
+            trace.metadata().number(crate::wire::key::NAMELESS).unwrap_or_default();
         report.damage = damage;
         report
     }

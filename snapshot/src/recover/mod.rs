@@ -71,6 +71,7 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
         // Nor are its counts believed.
         header.lost.clear();
         header.lost_untold.clear();
+        header.nameless = 0;
     }
     blocks.retain(|block| bounds.hold(block));
     let mut found = BTreeMap::<Generation, Vec<Block<'_>>>::new();

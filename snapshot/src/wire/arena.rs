@@ -56,8 +56,12 @@ pub mod offset {
     pub const LOST: usize = 832;
     /// As [`LOST`], but only those that the end record of a generation tells of.
     pub const LOST_AND_TOLD: usize = 928;
-    /// u32, the length of the metadata, then the metadata itself, up to the table.
+    /// u64, how many callsites and kinds of tasks had no place in the recorder's table.
+    pub const NAMELESS: usize = 1016;
+    /// u32, the length of the metadata, then the metadata itself, up to the filter.
     pub const METADATA: usize = 1024;
+    /// A [`FilterNote`](super::FilterNote): its word, then its text, up to the table.
+    pub const FILTER: usize = 3840;
     /// The generation table.
     pub const GENERATIONS: usize = 4096;
     /// The size of an entry of the table.
@@ -66,7 +70,8 @@ pub mod offset {
     pub const DATA: usize = GENERATIONS + ENTRY * super::GENERATION_SLOTS;
 
     const COUNTS: usize = 8 * (super::Loss::ALL.len() + 1);
-    const _: () = assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= METADATA);
+    const _: () = assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= NAMELESS);
+    const _: () = assert!(FILTER + 8 + super::FilterNote::ROOM == GENERATIONS);
 }
 
 /// An entry of the generation table: eight u64, in the order of the fields.
@@ -109,6 +114,10 @@ pub struct ArenaHeader {
     pub lost: Vec<(Loss, u64)>,
     /// Of each of these causes, how many no generation's end record tells of. That may be none.
     pub lost_untold: Vec<(Loss, u64)>,
+    /// How many callsites and kinds of tasks had no place.
+    pub nameless: u64,
+    /// What is recorded of `tracing` and of the `log` crate.
+    pub filters: Vec<String>,
     /// Where the next block is carved.
     pub head: Position,
     /// What lies before may be overwritten at any time.
@@ -211,6 +220,8 @@ impl ArenaHeader {
             crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::LOST]),
             lost,
             lost_untold,
+            nameless: u64_at(offset::NAMELESS),
+            filters: FilterNote::read(&bytes[offset::FILTER..offset::GENERATIONS]),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
             oldest: Generation(u64_at(offset::OLDEST)),
@@ -221,8 +232,12 @@ impl ArenaHeader {
         })
     }
 
-    /// Says in the metadata of a snapshot what was lost.
+    /// Says in the metadata of a snapshot what was lost, and what was recorded at all.
     pub fn add_losses_to(&self, metadata: &mut Metadata) {
+        self.filters.iter().for_each(|filter| metadata.add(key::FILTER, filter.as_str()));
+        if self.nameless > 0 {
+            metadata.add(key::NAMELESS, self.nameless);
+        }
         for (prefix, losses) in [(key::LOST, &self.lost), (key::LOST_UNTOLD, &self.lost_untold)] {
             for (cause, count) in losses {
                 metadata.add(&format!("{prefix}{cause}"), *count);
@@ -244,6 +259,52 @@ impl ArenaHeader {
         let entry = &self.entries[(generation.0 % GENERATION_SLOTS as u64) as usize];
         (entry.number == generation && generation.0 != 0).then_some(entry)
     }
+}
+
+/// What is recorded of `tracing` and of the `log` crate, as the arena's header has it: a word of its length
+/// (the low half) and of the CRC-32 of its bytes, and those: UTF-8, a line for each filter.
+#[derive(Clone, Debug)]
+pub struct FilterNote(String);
+
+impl FilterNote {
+    /// So many bytes of it are kept.
+    pub const ROOM: usize = 248;
+
+    /// The note of these filters, as many as there is room for.
+    #[must_use]
+    pub fn of(filters: &[String]) -> Self {
+        let mut note = filters.join("\n");
+        if note.len() > Self::ROOM {
+            note.truncate(note.floor_char_boundary(Self::ROOM - "…".len()));
+            note.push('…');
+        }
+        Self(note)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Its word; 0 if there is nothing in it.
+    #[must_use]
+    pub fn word(&self) -> u64 {
+        word_of(self.bytes())
+    }
+
+    /// The filters of a note; none if it is being written, or damaged.
+    fn read(note: &[u8]) -> Vec<String> {
+        let Some((word, text)) = note.split_first_chunk() else { return Vec::new() };
+        let word = u64::from_le_bytes(*word);
+        let text = text.get(..word as u32 as usize).filter(|text| word_of(text) == word);
+        let text = text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    if bytes.is_empty() { 0 } else { u64::from(crc32fast::hash(bytes)) << 32 | bytes.len() as u64 }
 }
 
 #[cfg(test)]
@@ -268,6 +329,24 @@ mod tests {
         assert_eq!(metadata.number("lost.arena_full"), Some(9));
         assert_eq!(metadata.number("lost_untold.arena_full"), Some(2));
         assert_eq!(metadata.number("lost_untold.no_place"), Some(0));
+    }
+
+    #[test]
+    fn a_note_of_filters_is_read_whole_or_not_at_all() {
+        let mut room = [0_u8; 8 + FilterNote::ROOM];
+        let put = |room: &mut [u8], note: &FilterNote| {
+            room[..8].copy_from_slice(&note.word().to_le_bytes());
+            room[8..][..note.bytes().len()].copy_from_slice(note.bytes());
+        };
+        assert!(FilterNote::read(&room).is_empty());
+        let filters = ["info,hyper=warn".to_owned(), "trace".to_owned()];
+        put(&mut room, &FilterNote::of(&filters));
+        assert_eq!(FilterNote::read(&room), filters);
+        room[9] ^= 1;
+        assert!(FilterNote::read(&room).is_empty());
+        put(&mut room, &FilterNote::of(&["ä".repeat(300)]));
+        let read = FilterNote::read(&room);
+        assert!(read.len() == 1 && read[0].ends_with("ä…"), "{read:?}");
     }
 
     proptest! {

@@ -77,6 +77,14 @@ pub mod key {
     pub const CRASH_THREAD_NAME: &str = "crash.thread_name";
     /// Number: when it was, nanoseconds since 1970-01-01 UTC.
     pub const CRASH_WALL: &str = "crash.wall_ns";
+    /// Text: what is recorded of `tracing` and of the `log` crate, as `info,hyper=warn`: the recorder's
+    /// filter, or else that of each subscriber and layer.
+    pub const FILTER: &str = "filter";
+    /// Number: callsites and kinds of tasks for which the recorder had no place, at least so many. They are
+    /// recorded as `(other)`.
+    pub const NAMELESS: &str = "nameless";
+    /// Number: 0 says that recording was turned off.
+    pub const ENABLED: &str = "enabled";
     /// Bytes: the event table.
     pub const EVENT_TABLE: &str = "event_table";
 }

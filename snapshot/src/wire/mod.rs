@@ -15,7 +15,7 @@ mod units;
 mod varint;
 
 pub use arena::{
-    ARENA_MAGIC, ARENA_VERSION, ArenaHeader, GENERATION_SLOTS, GenerationEntry, offset,
+    ARENA_MAGIC, ARENA_VERSION, ArenaHeader, FilterNote, GENERATION_SLOTS, GenerationEntry, offset,
 };
 pub use block::{
     BLOCK_GRANULE, BLOCK_HEADER, Block, BlockHeader, Blocks, MAX_TEXT, PADDING_MAGIC,

@@ -36,7 +36,8 @@ pub fn run(name: &str) -> Result<()> {
         "lookback" => serve(lookback_peers::candidates::Lookback),
         #[cfg(feature = "lookback")]
         "lookback-spans" => {
-            set_global_default(lookback::tracing::subscriber())?;
+            let subscriber = lookback::tracing::subscriber();
+            set_global_default(subscriber.with_max_level(tracing::Level::DEBUG))?;
             serve(lookback_peers::candidates::Lookback)
         }
         "dial9" => serve(Dial9),

@@ -1,0 +1,68 @@
+//! A recorder that was told not to record: what the program asks of it, it answers.
+
+#![forbid(unsafe_code)]
+
+use super::{Recorder, State};
+use crate::barrier::Barrier;
+use crate::error::Error;
+use crate::process;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+use crate::trigger::directory::Directory;
+use crate::trigger::{Armed, Trigger};
+use crate::window::Window;
+use crossbeam_channel::bounded;
+use lookback_snapshot::wire::{ClockKind, encode_event_table, key};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Off {
+    pub(super) settings: Settings,
+    pub(super) on_error: Armed,
+}
+
+impl Recorder {
+    /// One that does nothing.
+    pub(super) fn off(settings: Settings) -> Self {
+        let off = Off { settings, on_error: Trigger::error().arm() };
+        Self { state: State::Off(Box::new(off)), commands: bounded(0).0, collector: None }
+    }
+}
+
+impl Off {
+    /// A snapshot of nothing, which says why.
+    pub(super) fn snapshot(&self, reason: &str, trigger: &str) -> Snapshot {
+        let mut metadata = process::describe(self.settings.name.as_deref());
+        metadata.add(key::REASON, format!("{reason} (recording is turned off)"));
+        metadata.add(key::TRIGGER, trigger);
+        metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
+        metadata.add(key::COVERED, 0_u64);
+        metadata.add(key::ENABLED, 0_u64);
+        metadata.add(key::EVENT_TABLE, encode_event_table());
+        Snapshot::new(Arc::new(Window::empty()), metadata)
+    }
+
+    pub(super) fn save(&self, reason: &str) -> Result<PathBuf, Error> {
+        let name = process::describe(self.settings.name.as_deref());
+        let name = name.text(key::PROCESS_NAME).unwrap_or("lookback");
+        let (path, bounds) = (self.settings.snapshot_dir.clone(), self.settings.snapshot_bounds);
+        let directory = Directory::new(path, bounds, name);
+        directory.make()?;
+        let path = directory.path.join(directory.name("request"));
+        self.snapshot(reason, "request").save(&path)?;
+        Ok(path)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            enabled: false,
+            window: self.settings.window,
+            snapshot_dir: self.settings.snapshot_dir.clone(),
+            broken: None,
+            ..Stats::of_child(ClockKind::Monotonic, Barrier::Fence)
+        }
+    }
+}
