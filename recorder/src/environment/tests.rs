@@ -260,6 +260,25 @@ fn any_value() -> impl Strategy<Value = OsString> {
     ]
 }
 
+#[test]
+fn what_fuzzing_began_with_and_found_is_refused_in_one_line_or_taken() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/environment");
+    let mut taken = 0;
+    for entry in std::fs::read_dir(corpus).expect("it lies beside the sources") {
+        let input = std::fs::read(entry.unwrap().path()).unwrap();
+        let lines = input.split(|byte| *byte == b'\n').filter_map(|line| {
+            let at = line.iter().position(|byte| *byte == b'=')?;
+            let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            Some((text(&line[..at]), text(&line[at + 1..])))
+        });
+        match apply(Builder::default(), lines) {
+            Ok(_) => taken += 1,
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+    assert!(taken > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

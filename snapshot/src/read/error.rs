@@ -54,7 +54,9 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, offset, generation, reason } = self;
         match reason {
-            Reason::Io { .. } | Reason::NoGeneration { .. } => write!(f, "{file}: {reason}"),
+            // Of the file as a whole: it could not be opened.
+            Reason::Io { .. } if *offset == 0 => write!(f, "{file}: {reason}"),
+            Reason::NoGeneration { .. } => write!(f, "{file}: {reason}"),
             _ => match generation {
                 Some(number) => {
                     write!(f, "{file}: at byte {offset}: generation {number}: {reason}")
@@ -80,10 +82,12 @@ pub enum Reason {
         message: String,
     },
     /// There is nothing in the file.
-    #[error("the file is empty")]
+    #[error("the file is empty: nothing was written to it; take another snapshot")]
     Empty,
     /// The file is something else.
-    #[error("not a snapshot of lookback: it looks like {0}")]
+    #[error(
+        "not a snapshot of lookback: it looks like {0}; give a file that a trigger or `lookback snapshot` wrote"
+    )]
     Foreign(&'static str),
     /// The file is an arena, not a snapshot.
     #[error("this is a recorder's arena (a black box), not a snapshot: use `lookback recover`")]
@@ -92,7 +96,9 @@ pub enum Reason {
     #[error("format version {0}; this program reads up to {FORMAT_VERSION}: use a newer lookback")]
     Version(u16),
     /// The file ends before its metadata does.
-    #[error("cut off in the metadata: nothing of the file can be read")]
+    #[error(
+        "cut off in the metadata: nothing of the file can be read; if it was copied, copy it again"
+    )]
     CutInMetadata,
     /// The metadata is damaged, and so is its copy, or there is none.
     #[error("the metadata is damaged ({0}), and there is no copy; names of the process are lost")]
@@ -122,7 +128,9 @@ pub enum Reason {
     #[error("frame is damaged ({0}); this generation is lost, others may be read")]
     Frame(String),
     /// A frame is larger than the limit.
-    #[error("frame expands to {size} bytes, more than the limit of {limit}: it is not read")]
+    #[error(
+        "frame expands to {size} bytes, more than the limit of {limit}: it is not read; `Limits::frame_bytes` allows more"
+    )]
     TooLarge {
         /// How large it says that it is.
         size: u64,
@@ -130,7 +138,9 @@ pub enum Reason {
         limit: u64,
     },
     /// A frame needs a larger window than the limit.
-    #[error("frame needs a window of {size} bytes, more than the limit of {limit}: it is not read")]
+    #[error(
+        "frame needs a window of {size} bytes, more than the limit of {limit}: it is not read; `Limits::window_log` allows more"
+    )]
     WindowTooLarge {
         /// How large.
         size: u64,
@@ -153,12 +163,69 @@ pub enum Reason {
         what: &'static str,
     },
     /// There is no generation of this number.
-    #[error("there is no generation {0} in it")]
+    #[error("there is no generation {0} in it; `lookback info` lists those that there are")]
     NoGeneration(Generation),
 }
 
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
         Self::Io { kind: error.kind(), message: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_the_file_the_place_and_what_to_do_or_what_is_lost() {
+        let text = || "words".to_owned();
+        let reasons = [
+            Reason::Empty,
+            Reason::Foreign("JSON"),
+            Reason::Arena,
+            Reason::Version(9),
+            Reason::CutInMetadata,
+            Reason::MetadataLost(text()),
+            Reason::MetadataDamaged(text()),
+            Reason::CopyDamaged,
+            Reason::NoIndex,
+            Reason::IndexDamaged,
+            Reason::Cut,
+            Reason::SteppedOver(7),
+            Reason::Checksum,
+            Reason::Frame(text()),
+            Reason::TooLarge { size: 2, limit: 1 },
+            Reason::WindowTooLarge { size: 2, limit: 1 },
+            Reason::Generation("words"),
+            Reason::Record { slot: 1, block: 2, position: 3, what: "words" },
+        ];
+        // What is to be done, or that there is nothing to do because the rest is read, or cannot be.
+        let told = [
+            "use ",
+            "take another",
+            "give a file",
+            "copy it again",
+            "allows more",
+            " lost",
+            "was read instead",
+            "found without it",
+            "still being written",
+        ];
+        let file: Arc<str> = "a.lbk".into();
+        for reason in reasons {
+            let words = ReadError::new(&file, 77, reason).to_string();
+            assert!(words.starts_with("a.lbk: at byte 77: "), "{words}");
+            assert!(!words.contains('\n'), "{words}");
+            assert!(told.iter().any(|told| words.contains(told)), "{words}");
+        }
+        let io = || Reason::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(ReadError::new(&file, 0, io()).to_string(), "a.lbk: permission denied");
+        assert_eq!(
+            ReadError::new(&file, 7, io()).to_string(),
+            "a.lbk: at byte 7: permission denied"
+        );
+        let none = ReadError::new(&file, 0, Reason::NoGeneration(Generation(5))).to_string();
+        assert!(none.starts_with("a.lbk: there is no generation 5"), "{none}");
     }
 }

@@ -1,0 +1,10 @@
+//! As `lbk`, of bytes that need not be a file at all.
+#![no_main]
+
+#[path = "../judge.rs"]
+#[allow(dead_code, reason = "each target uses a part of it")]
+mod judge;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| judge::lbk(input.to_vec()));
