@@ -115,3 +115,22 @@ fn nothing_starts_with_what_is_not_understood() {
         assert!(text.lines().any(|said| said == line), "{text}\nlacks {line}");
     }
 }
+
+#[test]
+fn a_service_beside_one_that_is_named_lookback_starts() {
+    const TEST: &str = "a_service_beside_one_that_is_named_lookback_starts";
+    if is_child(TEST) {
+        let recorder = Recorder::from_env().expect("it starts");
+        assert_eq!(recorder.stats().window, Duration::from_secs(7));
+        return recorder.stop().map(drop).expect("it stops");
+    }
+    let injected = [
+        ("LOOKBACK_PORT", "tcp://10.0.0.1:80"),
+        ("LOOKBACK_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("LOOKBACK_SERVICE_HOST", "10.0.0.1"),
+        ("LOOKBACK_SERVICE_PORT", "80"),
+        ("LOOKBACK_WINDOW", "7s"),
+    ];
+    let (text, passed) = run(TEST, &injected);
+    assert!(passed && text.contains("1 passed"), "{text}");
+}

@@ -3,6 +3,14 @@
 use std::fs;
 use std::os::linux::fs::MetadataExt;
 
+/// The number of a process, as it is typed.
+pub fn parse_pid(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|pid| *pid > 0);
+    number.ok_or_else(|| {
+        "not the number of a process; `lookback ps` lists those that are recorded".to_owned()
+    })
+}
+
 /// A process, as its line in `/proc/PID/stat` has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {

@@ -34,7 +34,7 @@ Examples:
   lookback snapshot 4711 --json | jq -r .file")]
 pub struct Snapshot {
     /// The process
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "PID", value_parser = process::parse_pid)]
     pid: u32,
     /// Which recorder, where several run in the process: `lookback ps` numbers them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -129,13 +129,26 @@ fn what_cannot_be_taken_gets_one_line() {
     for (pid, code, reason) in [
         (bare.text(), 1, "it is not being recorded"),
         ("4194304".into(), 1, "there is no such process"),
-        ("0".into(), 2, "0 is not in"),
-        ("self".into(), 2, "invalid"),
+        ("0".into(), 2, "`lookback ps` lists"),
+        ("my-service".into(), 2, "`lookback ps` lists"),
+        ("18446744073709551616".into(), 2, "`lookback ps` lists"),
     ] {
         let ended = lookback(&["snapshot", &pid]);
         assert_eq!(ended.code, code, "{ended:?}");
         assert!(ended.stderr.contains(reason), "{ended:?}");
         assert!(code == 2 || ended.stderr.lines().count() == 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn who_asks_the_doctor_for_a_name_is_told_where_numbers_are() {
+    for target in ["my-service", "0", "18446744073709551616"] {
+        let ended = lookback(&["doctor", target]);
+        assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{ended:?}");
+        assert!(
+            ended.stderr.contains(target) && ended.stderr.contains("`lookback ps` lists"),
+            "{ended:?}"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ mod why_not;
 
 use crate::arena_file::{ArenaFile, Owner, is_arena};
 use crate::outcome::{Verdict, open};
+use crate::process::parse_pid;
 use crate::ps::{Choice, chosen, running};
 use crate::terminal::{bad, dim, good, odd, strong, width};
 use crate::text::escape;
@@ -101,7 +102,7 @@ impl Findings {
 impl Doctor {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let mut findings = Findings::default();
-        match self.target.parse::<u32>() {
+        match parse_pid(&self.target) {
             Ok(pid) => process(pid, self.recorder, &mut findings)?,
             Err(_) => file(Path::new(&self.target), &mut findings)?,
         }
@@ -207,6 +208,13 @@ fn recorder(pid: u32, arena: &OutsideArena, findings: &mut Findings) -> anyhow::
 
 /// A black box or a snapshot.
 fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
+    if !path.try_exists().unwrap_or(true) {
+        return Err(anyhow!(
+            "{}: there is no such file, and no process has such a number; `lookback ps` lists those that are \
+             recorded",
+            path.display()
+        ));
+    }
     if !is_arena(path) {
         content::look(&open(path)?, findings);
         return Ok(());

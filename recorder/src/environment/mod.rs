@@ -3,6 +3,7 @@
 //! One table has all of them. What is not understood is an error, not a guess: a recorder that
 //! silently runs with other settings than those that were asked for is found out during the incident.
 
+mod links;
 mod triggers;
 mod values;
 
@@ -183,7 +184,8 @@ impl Builder {
     ///
     /// # Errors
     /// A variable is not understood: its value, or its name. Or one is set, and the program runs as
-    /// another user or group than who has started it (set-user-id): then it is not trusted.
+    /// another user or group, or with more capabilities, than who has started it (set-user-id): then it is
+    /// not trusted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -235,25 +237,34 @@ impl Recorder {
     }
 }
 
-/// Whether who has started this program has set an environment for somebody else.
+/// Whether who has started this program has set an environment for somebody else: by its ids, and where the
+/// kernel says so, which also knows of capabilities that the executable brings along.
 fn runs_as_another() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: no preconditions.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return true;
+    }
     // SAFETY: no preconditions.
     unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
 }
 
 /// Refuses every variable of ours: with some of them files are written.
 fn distrust(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<(), Error> {
-    let mut ours = variables.filter(|(name, value)| is_ours(name) && !value.is_empty());
+    let mut ours = variables.filter(|(name, value)| is_ours(name, value));
     ours.next().map_or(Ok(()), |(name, value)| {
         let variable = front(&name.to_string_lossy(), 100);
         let value = format!("\"{}\"", front(&value.to_string_lossy(), 100));
-        let reason = "the program runs as another user or group than who has started it, so this is not trusted";
+        let reason = "the program runs as another user or group, or with more capabilities, than who has started it, so this is not trusted";
         Err(Error::Environment { variable, value, reason: reason.to_owned() })
     })
 }
 
-fn is_ours(name: &OsStr) -> bool {
+/// Whether somebody has set this, and for the recorder.
+fn is_ours(name: &OsStr, value: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+        && !value.is_empty()
+        && !links::is_link(&name.to_string_lossy(), &value.to_string_lossy())
 }
 
 /// Applies those of these variables that are the recorder's.
@@ -263,7 +274,7 @@ fn apply(
 ) -> Result<Builder, Error> {
     // In an order of their own, so that of several errors it is always the same one that is told.
     let set: BTreeMap<_, _> =
-        variables.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect();
+        variables.filter(|(name, value)| is_ours(name, value)).collect();
     let mut builder = builder;
     for (name, value) in set {
         let name = name.to_string_lossy();

@@ -63,6 +63,49 @@ fn names_are_hidden_and_revealed_from_the_environment() {
 }
 
 #[test]
+fn what_is_injected_for_a_service_that_is_named_lookback_is_not_ours() {
+    // As the kubelet writes them, of a service `lookback` with a port that has a name, of one `lookback-run`, of
+    // one `lookback-window`, and of one with an address of version 6.
+    let injected = [
+        ("LOOKBACK_SERVICE_HOST", "10.0.0.1"),
+        ("LOOKBACK_SERVICE_PORT", "80"),
+        ("LOOKBACK_SERVICE_PORT_HTTP_ADMIN", "80"),
+        ("LOOKBACK_PORT", "tcp://10.0.0.1:80"),
+        ("LOOKBACK_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("LOOKBACK_PORT_80_TCP_PROTO", "tcp"),
+        ("LOOKBACK_PORT_80_TCP_PORT", "80"),
+        ("LOOKBACK_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("LOOKBACK_PORT_53_UDP", "udp://10.0.0.1:53"),
+        ("LOOKBACK_RUN_PORT", "tcp://10.0.0.2:9100"),
+        ("LOOKBACK_WINDOW_SERVICE_HOST", "fd00::1"),
+        ("LOOKBACK_WINDOW_PORT", "tcp://[fd00::1]:80"),
+        ("LOOKBACK_WINDOW_PORT_80_TCP", "tcp://fd00::1:80"),
+        ("LOOKBACK_WINDOW_PORT_80_TCP_ADDR", "fd00::1"),
+    ];
+    let untouched = format!("{:?}", Builder::default());
+    assert_eq!(format!("{:?}", with(&injected).expect("none is ours")), untouched);
+    for (name, value) in injected {
+        assert!(distrust([(name.into(), value.into())].into_iter()).is_ok(), "{name}");
+    }
+    // What only looks a bit like one is mistyped, and said.
+    let mistyped = [
+        ("LOOKBACK_PORT", "9100"),
+        ("LOOKBACK_PORT", "http://10.0.0.1:80"),
+        ("LOOKBACK_SERVICE_HOST", "shop"),
+        ("LOOKBACK_SERVICE_PORT", "http"),
+        ("LOOKBACK_PORT_80_TCP", "80"),
+        ("LOOKBACK_PORT_X_TCP_PORT", "80"),
+        ("LOOKBACK_TCP", "tcp://10.0.0.1:80"),
+        ("LOOKBACK_SERVICE", "10.0.0.1"),
+    ];
+    for (name, value) in mistyped {
+        assert!(refused(name, value).contains("there is no such variable"), "{name}");
+    }
+    // And one of ours stays one, whatever is in it.
+    refused("LOOKBACK_WINDOW", "tcp://10.0.0.1:80");
+}
+
+#[test]
 fn a_program_that_runs_as_another_user_trusts_no_variable() {
     let distrust = |name: &str, value: &str| distrust([(name.into(), value.into())].into_iter());
     assert!(distrust("PATH", "/bin").is_ok() && distrust("LOOKBACK_BLACK_BOX", "").is_ok());
