@@ -243,6 +243,43 @@ fn no_secret_of_a_panic_or_a_reason_is_recorded() {
 }
 
 #[test]
+fn no_secret_of_any_reason_is_recorded_where_many_share_a_snapshot() {
+    common::alone("no_secret_of_any_reason_is_recorded_where_many_share_a_snapshot", || {
+        let place = tempfile::tempdir().expect("a directory");
+        let builder = Recorder::builder().max_bytes(2 << 20).snapshot_dir(place.path());
+        let recorder = builder.start().expect("a recorder starts");
+        let ask = |number: u32| {
+            let saved = recorder.save(&format!("asker {number}: password={SECRET} was wrong"));
+            saved.expect("it saves")
+        };
+        let mut paths: Vec<_> = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            recorder.while_saver_waits(|| {
+                for number in 0..8 {
+                    threads.push(scope.spawn(move || ask(number)));
+                    // The saver stands still with the first one; the others gather behind it.
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            threads.into_iter().map(|thread| thread.join().expect("it works")).collect()
+        });
+        paths.sort();
+        paths.dedup();
+        for path in paths {
+            let bytes = whole_file(&path);
+            assert!(!has(&bytes, SECRET), "the secret is in {}", path.display());
+            assert!(has(&bytes, MARK) && has(&bytes, "asker "));
+        }
+        drop(recorder);
+        let off = Recorder::builder().enabled(false).snapshot_dir(place.path()).start();
+        let off = off.expect("it does nothing");
+        let nothing = off.snapshot_because(&format!("password={SECRET} was wrong"));
+        let nothing = nothing.expect("it works");
+        assert_eq!(nothing.reason(), "password=[redacted] was wrong (recording is turned off)");
+    });
+}
+
+#[test]
 fn no_secret_of_a_request_is_recorded() {
     common::alone("no_secret_of_a_request_is_recorded", || {
         use tower_service::Service;

@@ -127,7 +127,7 @@ mod tests {
     fn a_long_command_line_fits_the_arenas_header() {
         let mut metadata = describe(Some(&"n".repeat(200)));
         add_arguments(&mut metadata, std::iter::repeat_n("x".repeat(5000), 1000));
-        let room = offset::GENERATIONS - offset::METADATA - 4;
+        let room = offset::FILTER - offset::METADATA - 4;
         assert!(metadata.encode().len() <= room, "{} of {room}", metadata.encode().len());
     }
 

@@ -204,6 +204,13 @@ impl SpanPlace {
         }
     }
 
+    /// Puts bytes where others may read meanwhile what was there before.
+    fn store_fields(&self, at: usize, bytes: &[u8]) {
+        for (at, byte) in (at..).zip(bytes) {
+            self.byte(at).store(*byte, Ordering::Relaxed);
+        }
+    }
+
     /// Keeps the fields that the span begins with, or what fits of them.
     #[inline(always)]
     fn keep(&self, fields: &Fields<'_>) {
@@ -242,8 +249,10 @@ impl SpanPlace {
             }
         }
         self.add(fields);
-        if self.adding.swap(0, order) == MISSED {
+        // While this thread still holds it: who holds it next builds on the word.
+        if self.adding.compare_exchange(ADDING, 0, order, failure).is_err() {
             self.kept.fetch_or(Word::PART, Ordering::AcqRel);
+            self.adding.store(0, Ordering::Release);
         }
     }
 
@@ -254,8 +263,13 @@ impl SpanPlace {
         let (version, length) = (word.version(), word.length());
         let is_part = word.is_part() || fields.is_part();
         if !is_part && length + bytes.len() <= limit {
-            // SAFETY: this thread holds `adding`, and that is behind what is kept.
-            unsafe { self.put_fields(length, bytes) };
+            if version == 0 {
+                // SAFETY: this thread holds `adding`, and that is behind all that was ever kept.
+                unsafe { self.put_fields(length, bytes) };
+            } else {
+                // Before they were packed anew more may have been kept, which somebody may still read.
+                self.store_fields(length, bytes);
+            }
             let (count, length) = (word.count() + fields.count(), length + bytes.len());
             self.kept.store(Word::new(version, count, length, false).0, Ordering::Release);
             return;
@@ -268,9 +282,7 @@ impl SpanPlace {
         fence(Ordering::Release);
         // What was kept in the generation before is no longer there.
         self.kept_before.store(none.0, Ordering::Release);
-        for (at, byte) in out[..packed.length].iter().enumerate() {
-            self.byte(at).store(*byte, Ordering::Relaxed);
-        }
+        self.store_fields(0, &out[..packed.length]);
         // Of what was missed before, nobody knows whether it is among these.
         let part = packed.part || word.is_part();
         let version = version.wrapping_add(2);

@@ -19,7 +19,7 @@ use crate::trigger::active;
 use crate::value::{Encode, Text};
 use crate::writer::Writer;
 use lookback_snapshot::wire::{Kind, Level, Loss, MAX_TEXT, MAX_VARINT};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// A span begins. Its name, with one reference; 0 if nothing is recorded, or there is no place.
 #[must_use]
@@ -206,10 +206,9 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
         let inside = writer.inside();
         let slot = inside.slot();
         let spans = slot.entered_spans();
-        let room = if slot.spans_beyond.get() == 0 { spans.room() } else { None };
-        let Some(entry) = room else {
+        let Some(entry) = room_inside(slot) else {
             inside.count_lost(Loss::NoPlace);
-            return slot.spans_beyond.set(slot.spans_beyond.get() + 1);
+            return enter_beyond(slot);
         };
         let last = slot.created_last.get() == name;
         let kind = if last { Kind::SpanEnterLast } else { Kind::SpanEnter };
@@ -229,16 +228,27 @@ fn enter_slowly(place: &'static SpanPlace, name: Name) {
     if let Some(slot) = thread::present_slot()
         && let Some(writer) = Writer::enter_slot(control(), slot)
     {
-        let spans = slot.entered_spans();
-        match spans.room() {
-            Some(entry) if slot.spans_beyond.get() == 0 => {
-                spans.push(entry, name);
+        match room_inside(slot) {
+            Some(entry) => {
+                slot.entered_spans().push(entry, name);
                 note_depth(slot);
             }
-            _ => slot.spans_beyond.set(slot.spans_beyond.get() + 1),
+            None => enter_beyond(slot),
         }
         drop(writer);
     }
+}
+
+/// The entry for a span that is entered now, which must then be pushed. `None` if there is no room, or was
+/// none for one around it.
+fn room_inside(slot: &Slot) -> Option<&AtomicU64> {
+    if slot.spans_beyond.get() == 0 { slot.entered_spans().room() } else { None }
+}
+
+/// A span was entered for which there is no room: nobody knows from the stack which one is the innermost.
+fn enter_beyond(slot: &Slot) {
+    slot.spans_beyond.set(slot.spans_beyond.get() + 1);
+    slot.spans_unknown.set(true);
 }
 
 /// A span was entered or left.

@@ -6,6 +6,7 @@ use super::{Recorder, State};
 use crate::barrier::Barrier;
 use crate::error::Error;
 use crate::process;
+use crate::redact;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -36,6 +37,7 @@ impl Off {
     /// A snapshot of nothing, which says why.
     pub(super) fn snapshot(&self, reason: &str, trigger: &str) -> Snapshot {
         let mut metadata = process::describe(self.settings.name.as_deref());
+        let reason = redact::scrubbed_string(reason.to_owned());
         metadata.add(key::REASON, format!("{reason} (recording is turned off)"));
         metadata.add(key::TRIGGER, trigger);
         metadata.add(key::TAKEN, chrono::Local::now().to_rfc3339());
@@ -50,10 +52,8 @@ impl Off {
         let name = name.text(key::PROCESS_NAME).unwrap_or("lookback");
         let (path, bounds) = (self.settings.snapshot_dir.clone(), self.settings.snapshot_bounds);
         let directory = Directory::new(path, bounds, name);
-        directory.make()?;
-        let path = directory.path.join(directory.name("request"));
-        self.snapshot(reason, "request").save(&path)?;
-        Ok(path)
+        // Within the directory's bounds, and through no link, as snapshots are that have something in them.
+        directory.save(&directory.name("request"), &self.snapshot(reason, "request"))
     }
 
     pub(super) fn stats(&self) -> Stats {

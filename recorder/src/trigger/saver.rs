@@ -29,6 +29,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::own_work;
 use crate::recorder::Shared;
+use crate::redact;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
 use std::io;
@@ -191,7 +192,8 @@ impl Saver {
     /// Saves a snapshot because the program asks for it, and waits for that. All who ask before the copy
     /// begins get the same one.
     pub(crate) fn request(shared: &Arc<Shared>, reason: &str) -> Result<PathBuf, Error> {
-        let (trigger, reason) = (REQUEST.to_owned(), reason.to_owned());
+        // Others may share its snapshot, whose first reason is then another one.
+        let (trigger, reason) = (REQUEST.to_owned(), redact::scrubbed_string(reason.to_owned()));
         let why = Why { trigger, reason, details: Vec::new() };
         if shared.is_own_thread(crate::thread::os_thread()) || Self::start(shared).is_err() {
             // There is no thread to be had; or this is it, in a hook for panics, say, and must not wait
