@@ -94,6 +94,14 @@ fn parts() {
             eprintln!("it was to be delayed");
             std::process::exit(9);
         }
+        "abort with a trigger that is delayed" => {
+            lookback::event!("last words");
+            let trigger = Trigger::named("late").delay(EVER).arm();
+            let fired = trigger.fire(|| "it was to be delayed, too".to_owned());
+            assert!(fired.is_some());
+            eprintln!("it was to be delayed, too");
+            std::process::abort();
+        }
         "panic in a thread, and main ends" => {
             lookback::event!("last words");
             let thread = std::thread::spawn(|| panic!("the thread cannot go on"));
@@ -505,6 +513,7 @@ fn a_process_that_ends_with_its_panic_leaves_the_snapshot_all_the_same() {
         ("abort in the hook before", "the process aborts in a hook"),
         ("exit after a panic was caught", "it was caught, and yet"),
         ("exit with a trigger that is delayed", "it was to be delayed"),
+        ("abort with a trigger that is delayed", "it was to be delayed, too"),
         ("panic in a thread, and main ends", "the thread cannot go on"),
     ];
     for (name, message) in cases {

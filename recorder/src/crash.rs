@@ -104,7 +104,7 @@ extern "C" fn on_signal(
     // SAFETY: the kernel has given us both.
     let header = unsafe { note(signal, info, context) };
     if signal == libc::SIGABRT {
-        exit::wait();
+        exit::wait_in_abort();
     }
     // SAFETY: as above.
     let went_on = unsafe { pass_on(signal, info, context) };

@@ -232,7 +232,7 @@ impl Saver {
 
     fn run(&self, shared: &Arc<Shared>) {
         self.os_thread.store(crate::thread::os_thread(), Ordering::Relaxed);
-        exit::SAVER.store(crate::thread::os_thread(), Ordering::Relaxed);
+        exit::note_saver();
         self.directory.clear_left_over();
         loop {
             let ending = self.ending.load(Ordering::SeqCst);
@@ -248,7 +248,7 @@ impl Saver {
             }
             let mut wait = None;
             for ticket in &open {
-                match ticket.close(clock::monotonic().0, ending) {
+                match ticket.close(clock::monotonic().0, ending || exit::is_aborting()) {
                     Ok(()) => {
                         self.take_down(ticket);
                         self.serve(shared, ticket);
