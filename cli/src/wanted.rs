@@ -4,7 +4,7 @@
 //! instead is said.
 
 use crate::glob::Pattern;
-use crate::text::{count, quote};
+use crate::text::{count, escape, quote};
 use lookback::read::wire::{Generation, SpanId, TaskId, ThreadNumber};
 use lookback::read::{Event, EventKind, Trace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +89,7 @@ impl<'a> Wanted<'a> {
                 thread.is_some_and(|thread| {
                     *thread.name == **wanted
                         || wanted.parse() == Ok(thread.number.0)
+                        || is_label(wanted, &thread.name, thread.number)
                         || event.worker().is_some_and(|worker| worker.to_string() == **wanted)
                 })
             });
@@ -169,6 +170,13 @@ impl<'a> Wanted<'a> {
     pub fn is_empty(&self) -> bool {
         self.shown == 0
     }
+}
+
+/// Whether it is what stands in the lines of events that are on no worker: `name#3`.
+fn is_label(text: &str, name: &str, number: ThreadNumber) -> bool {
+    text.rsplit_once('#').is_some_and(|(before, behind)| {
+        (before == name || before == escape(name)) && behind.parse() == Ok(number.0)
+    })
 }
 
 fn several(names: impl Iterator<Item = String>) -> String {

@@ -69,6 +69,25 @@ fn a_task_and_a_span_are_found_by_their_ids() {
 }
 
 #[test]
+fn a_thread_is_found_as_the_lines_call_it() {
+    let (_directory, file) = incident();
+    let lines = events(&file, &[]).stdout;
+    let called: std::collections::BTreeSet<_> =
+        lines.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert!(called.iter().any(|thread| thread.contains('#')), "{called:?}");
+    for thread in called {
+        let found = events(&file, &["--thread", thread]);
+        assert_eq!(found.code, 0, "{found:?}");
+        let right = lines.lines().filter(|line| line.split_whitespace().nth(1) == Some(thread));
+        // Of a worker's thread there may be events before it was one.
+        let found: Vec<_> = found.stdout.lines().collect();
+        right.for_each(|line| assert!(found.contains(&line), "{line} of {thread}"));
+    }
+    // The number has to be right as well.
+    assert_eq!(events(&file, &["--thread", "worker-1#4711"]).code, 1);
+}
+
+#[test]
 fn the_help_lists_each_kind_once() {
     let help = lookback(&["events", "--help"]).stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
