@@ -19,7 +19,7 @@ pub use lookback_recorder::{
 pub use lookback_recorder::{OutsideArena, OutsideError, RUN_SOCKET, recorded_processes};
 
 #[cfg(feature = "tokio")]
-pub use self::tokio::{block_on, spawn, spawn_blocking, spawn_local, spawn_on};
+pub use self::tokio::{JoinSetExt, block_on, spawn, spawn_blocking, spawn_local, spawn_on};
 
 #[doc(hidden)]
 pub use lookback_recorder::__private;

@@ -4,7 +4,9 @@ use crate::losses;
 use crate::outcome::{Damage, Verdict, open};
 use crate::summary::{fit, left_out};
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{bar, bytes, count, counted, duration, escape, first_line, without_fraction};
+use crate::text::{
+    bar, bytes, count, counted, covered_of, duration, escape, first_line, without_fraction,
+};
 use clap::Args;
 use console::truncate_str;
 use lookback::read::analysis::LeftOut;
@@ -311,7 +313,7 @@ impl<'a> Summary<'a> {
         row("taken", &taken)?;
         let mut covered = duration(self.covered());
         if let Some(window) = self.metadata.number(key::WINDOW) {
-            covered += &format!(" of a window of {}", duration(window));
+            covered = covered_of(self.covered(), window);
         }
         covered += &format!(", in {}", counted(self.generations.len() as u64, "generation"));
         row("covered", &covered)?;

@@ -7,9 +7,9 @@ use crate::events::{describe, json_of};
 use crate::outcome::Damage;
 use crate::terminal::{bad, dim, name, strong, width};
 use crate::text::{count, counted, duration, escape};
-use console::truncate_str;
+use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use lookback::read::wire::{Generation, ThreadNumber};
-use lookback::read::{Event, EventKind, Thread, Trace};
+use lookback::read::{Event, EventKind, Thread, Trace, WorkerId};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -29,6 +29,8 @@ pub struct LastEvents {
 struct ThreadEnd {
     name: String,
     os_thread: u64,
+    /// The worker that it was at its last event.
+    worker: Option<WorkerId>,
     /// It ended before the process did.
     over: bool,
     /// The regions that it is inside of, outermost first.
@@ -116,6 +118,9 @@ impl LastEvents {
     /// A generation has been read: what is kept of it is told in words.
     fn settle(&mut self, first: u64, most: usize) {
         for thread in self.threads.values_mut() {
+            if let Some(event) = thread.running.back() {
+                thread.worker = event.worker();
+            }
             thread.last.extend(thread.running.drain(..).map(|event| Last::of(&event, first)));
             let surplus = thread.last.len().saturating_sub(most);
             thread.last.drain(..surplus);
@@ -124,20 +129,28 @@ impl LastEvents {
 
     /// A table, the threads that were busy last on top. `crashed` is the thread that a signal hit.
     pub fn print(&self, crashed: Option<u64>, out: &mut impl Write) -> io::Result<()> {
-        let mut shown: Vec<_> = self.threads.values().filter(|thread| !thread.over).collect();
+        let mut shown: Vec<_> = self.threads.iter().filter(|(_, thread)| !thread.over).collect();
         if shown.is_empty() {
             return Ok(());
         }
         writeln!(out, "\n{}", strong().apply_to("The last events of each thread"))?;
-        let header = format!("  {:>10}  {:<15}  {:<12}  event", "before end", "thread", "kind");
-        writeln!(out, "{}", dim().apply_to(header))?;
         let latest = |thread: &ThreadEnd| thread.last.back().map(|last| last.time);
-        shown.sort_by_key(|thread| std::cmp::Reverse(latest(thread)));
-        let is_crashed = |thread: &&ThreadEnd| crashed == Some(thread.os_thread);
-        shown.sort_by_key(|thread| !is_crashed(thread));
+        shown.sort_by_key(|(_, thread)| std::cmp::Reverse(latest(thread)));
+        let is_crashed = |thread: &ThreadEnd| crashed == Some(thread.os_thread);
+        shown.sort_by_key(|(_, thread)| !is_crashed(thread));
         let more = shown.len().saturating_sub(MOST_THREADS);
-        for thread in shown.iter().take(MOST_THREADS) {
-            let rows = thread.rows(self.end, is_crashed(thread));
+        shown.truncate(MOST_THREADS);
+        let labels: Vec<_> = shown.iter().map(|(number, thread)| thread.label(**number)).collect();
+        let wide = labels.iter().map(|label| measure_text_width(label)).max().unwrap_or_default();
+        let wide = wide.clamp(10, 24);
+        let header = format!("  {:>10}  {:<wide$}  {:<12}  event", "before end", "thread", "kind");
+        writeln!(out, "{}", dim().apply_to(header))?;
+        for ((_, thread), label) in shown.iter().zip(&labels) {
+            let rows = thread.rows(
+                &pad_str(label, wide, Alignment::Left, None),
+                self.end,
+                is_crashed(thread),
+            );
             for row in rows {
                 writeln!(out, "{}", truncate_str(&row, width(), "…"))?;
             }
@@ -194,12 +207,15 @@ impl ThreadEnd {
         }
     }
 
-    fn rows(&self, end: u64, crashed: bool) -> Vec<String> {
-        let called = match &*self.name {
-            "" => format!("#{}", self.os_thread),
-            called => escape(called).into_owned(),
-        };
-        let thread = crate::summary::fit(&called, 15);
+    /// What `lookback events` calls it, for its `--thread`.
+    fn label(&self, number: ThreadNumber) -> String {
+        match self.worker {
+            Some(worker) => worker.to_string(),
+            None => format!("{}#{number}", escape(&self.name)),
+        }
+    }
+
+    fn rows(&self, thread: &str, end: u64, crashed: bool) -> Vec<String> {
         let style = if crashed { bad() } else { name() };
         let thread = style.apply_to(thread);
         let mut rows: Vec<_> = self
@@ -217,7 +233,10 @@ impl ThreadEnd {
             let long = dim().apply_to(format!("{:>10}", "—"));
             rows.push(format!("  {long}  {thread}  {:<12}  none in all this time", ""));
         }
-        if let (Some(row), false) = (rows.last_mut(), self.inside.is_empty()) {
+        // The begin of the only one says that already.
+        let is_told = self.inside.len() == 1
+            && self.last.back().is_some_and(|last| last.kind == "region_begin");
+        if let (Some(row), false) = (rows.last_mut(), self.inside.is_empty() || is_told) {
             let inside: Vec<_> = self.inside.iter().map(|region| escape(region)).collect();
             *row += &dim().apply_to(format!("  in {}", inside.join(" > "))).to_string();
         }

@@ -6,7 +6,7 @@ use crate::losses;
 use crate::outcome::Damage;
 use crate::output::{Output, write_new};
 use crate::terminal::{bad, dim, good, name, odd, strong};
-use crate::text::{bytes, count, counted, duration, escape};
+use crate::text::{bytes, count, counted, covered_of, duration, escape};
 use anyhow::anyhow;
 use clap::Args;
 use lookback::read::Trace;
@@ -107,7 +107,7 @@ impl Saved {
         let generations = self.trace.generations();
         let mut covered = duration(self.covered());
         if let Some(window) = metadata.number(key::WINDOW) {
-            covered += &format!(" of a window of {}", duration(window));
+            covered = covered_of(self.covered(), window);
         }
         covered += &format!(", in {}", counted(generations.len() as u64, "generation"));
         let incomplete: Vec<_> =

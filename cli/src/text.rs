@@ -60,6 +60,17 @@ pub fn seconds(nanos: u64) -> String {
     words::seconds(Nanos(nanos))
 }
 
+/// How much is covered of the window that was asked for. It can be more: generations are whole, and from
+/// outside all that is in the arena is taken.
+pub fn covered_of(covered: u64, window: u64) -> String {
+    let (all, asked) = (duration(covered), duration(window));
+    if covered > window && all != asked {
+        format!("{all}, more than the window of {asked}")
+    } else {
+        format!("{all} of a window of {asked}")
+    }
+}
+
 /// The first line of a text that has something on it, no longer than a few lines of a terminal, and how
 /// much there is beside it: the rest is for whoever asks.
 pub fn first_line(text: &str) -> String {

@@ -47,6 +47,7 @@ fn the_demo_records_a_fault_and_the_snapshot_explains_it() {
     the_context_of_every_event_is_known(&trace);
     the_culprit_and_its_victim_are_there(&trace);
     the_summary_names_the_culprit(path);
+    columns_of_workers_are_below_each_other(path);
 
     let validate = lookback(&["validate", path]);
     assert_eq!((validate.code, validate.stderr.as_str()), (0, ""), "{validate:?}");
@@ -287,6 +288,18 @@ fn the_culprit_and_its_victim_are_there(trace: &Trace) {
         .unwrap();
     let path = request.fields().find(|(field, _)| *field == "path").unwrap().1;
     assert_eq!(path.to_string().trim_matches('"'), "/prices/reload");
+}
+
+/// However long the names of their threads are.
+fn columns_of_workers_are_below_each_other(path: &str) {
+    let summary = lookback(&["summary", path]).stdout;
+    let (_, table) = summary.split_once("\nWorkers\n").expect(&summary);
+    let mut rows = table.lines();
+    let head = rows.next().unwrap();
+    let at = head.find("at work").unwrap() + "at work".len();
+    let rows: Vec<_> = rows.take_while(|row| row.trim_start().starts_with("r0/w")).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    rows.iter().for_each(|row| assert!(row[..at].ends_with(" %"), "{head}\n{row}"));
 }
 
 fn the_summary_names_the_culprit(path: &str) {

@@ -44,8 +44,14 @@ fn two_threads_that_wait_for_each_other_are_named() {
         assert_eq!(thread["inside"][0], region, "{thread}");
         assert_eq!(thread["events"][0]["name"], "wants");
         assert_eq!(thread["events"][0]["fields"]["lock"], wants);
-        let line = text.lines().find(|line| line.contains(&format!(" {name} "))).expect(&text);
+        let line = text.lines().find(|line| line.contains(&format!(" {name}#"))).expect(&text);
         assert!(line.contains("wants") && line.contains(wants) && line.contains(region), "{line}");
+        // As it is called there, it is found.
+        let called =
+            line.split_whitespace().find(|word| word.starts_with(&format!("{name}#"))).unwrap();
+        let file = directory.path().join("a.lbk");
+        let events = lookback(&["events", file.to_str().unwrap(), "--thread", called]);
+        assert!(events.code == 0 && events.stdout.contains(region), "{events:?}");
     }
     assert_eq!((&json["over"], &json["standstill"]), (&false.into(), &Value::Null));
 }

@@ -69,7 +69,7 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
         (seen.worker_events, "of workers"),
         (seen.span_events, "of spans"),
         (seen.region_events, "of regions"),
-        (seen.logs, "logs"),
+        (seen.logs, if seen.logs == 1 { "log" } else { "logs" }),
         (seen.typed, "typed"),
         (seen.counters, "of counters"),
     ];
@@ -214,7 +214,11 @@ fn left_out(report: &Report, findings: &mut Findings) {
 
 fn covered(trace: &Trace, seen: &Coverage, findings: &mut Findings) {
     let Some(window) = seen.window.filter(|window| window.0 > 0) else { return };
-    let words = format!("{} of {} are covered", duration(seen.covered.0), duration(window.0));
+    let (all, asked) = (duration(seen.covered.0), duration(window.0));
+    let words = match seen.covered > window && all != asked {
+        true => format!("{all} are covered, more than the window of {asked}"),
+        false => format!("{all} of {asked} are covered"),
+    };
     // A recorder that has only begun has nothing to look back on.
     let from_begin = trace.generations().first().is_some_and(|first| first.number.0 <= 1);
     let share = seen.covered.0 as f64 / window.0 as f64;

@@ -3,7 +3,7 @@
 use super::lines::{fit, moment, wrap};
 use crate::demo::shell_word;
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{count, counted, duration, escape, first_line, without_fraction};
+use crate::text::{count, counted, covered_of, duration, escape, first_line, without_fraction};
 use console::{Style, measure_text_width};
 use lookback::read::analysis::{Coverage, Evidence, Finding, Report, Score, Unit};
 use std::io::{self, Write};
@@ -119,7 +119,7 @@ fn row(label: &str, style: &Style, text: &str, out: &mut impl Write) -> io::Resu
 fn covered(coverage: &Coverage) -> String {
     let mut covered = duration(coverage.covered.0);
     if let Some(window) = coverage.window {
-        covered += &format!(" of a window of {}", duration(window.0));
+        covered = covered_of(coverage.covered.0, window.0);
     }
     covered += &format!(", in {}", counted(coverage.generations, "generation"));
     if !coverage.incomplete.is_empty() {

@@ -4,7 +4,7 @@ use super::findings::section;
 use super::lines::{fit, moment};
 use crate::terminal::{bad, dim, name, odd, strong, width};
 use crate::text::{bar, count, counted, duration, escape};
-use console::truncate_str;
+use console::{measure_text_width, truncate_str};
 use lookback::read::Level;
 use lookback::read::analysis::{
     BusyLoops, Changes, CounterRange, Delays, Endings, Histogram, LogLine, Polls, Report, Section,
@@ -245,9 +245,13 @@ fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
         return nothing("Workers", out);
     }
     section("Workers", out)?;
-    let room = width().saturating_sub(2 + 8 + 16 + 4 * 9 + 10 + 2).min(20);
-    head("worker", 8, "thread            at work  polling  outside   parked     polls", out)?;
-    for worker in workers.workers.iter().take(32) {
+    let shown = || workers.workers.iter().take(32);
+    let wide = shown().map(|worker| measure_text_width(&worker.thread.called())).max();
+    let wide = wide.unwrap_or_default().clamp(6, 28);
+    let room = width().saturating_sub(2 + 8 + wide + 4 * 9 + 10 + 3).min(20);
+    let columns = "  at work  polling  outside   parked     polls";
+    head("worker", 8, &format!("{:<wide$}{columns}", "thread"), out)?;
+    for worker in shown() {
         let busy = worker.busy();
         let style = if busy > 0.9 { bad() } else { name() };
         let polling = duration(worker.polling.0);
@@ -260,7 +264,7 @@ fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
             out,
             "  {:<8}{} {:>8} {polling:>8} {outside:>8} {parked:>8} {polls:>9}  {}",
             worker.worker.to_string(),
-            fit(&worker.thread.called(), 15),
+            fit(&worker.thread.called(), wide),
             format!("{:.1} %", busy * 100.0),
             style.apply_to(bar(busy, room)),
         )?;
