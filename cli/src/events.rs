@@ -23,7 +23,8 @@ use std::time::Duration;
 Times are seconds since the first event of the snapshot; what is inside of a region is indented. The \
 second column is the thread: the worker that it is (r0/w1: runtime 0, worker 1), or its name and number.
 
-With --json each line is one JSON object: `t` (nanoseconds since the first event), `generation`, \
+With --json each line is one JSON object: `t` (nanoseconds since the first event; `measured` beside it \
+where the event was written so late that it stands behind later ones), `generation`, \
 `thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it \
 happened (`task`, `span` and `worker`, if in any), and `fields` with the typed values: those of an \
 event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a \
@@ -378,7 +379,12 @@ pub fn json_of(event: &Event, since: u64) -> serde_json::Value {
 
 /// A line for programs.
 fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
-    write!(out, r#"{{"t":{since},"generation":{},"thread":"#, event.generation())?;
+    write!(out, r#"{{"t":{since},"#)?;
+    let late = event.time().0 - event.measured().0.min(event.time().0);
+    if late != 0 {
+        write!(out, r#""measured":{},"#, since.saturating_sub(late))?;
+    }
+    write!(out, r#""generation":{},"thread":"#, event.generation())?;
     match event.thread() {
         Some(thread) => {
             write!(out, r#"{},"thread_name":"#, thread.number)?;

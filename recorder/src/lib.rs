@@ -131,7 +131,7 @@ real! {
         pub mod span {
             pub use crate::span::{Name, Parent};
             pub use crate::span_life::{
-                add_reference, create, current, enter, exit, follows, give_up, log, record, site_of,
+                add_reference, create, current, current_name, enter, exit, follows, give_up, log, record, site_of,
             };
         }
         pub use crate::observed::Observed;

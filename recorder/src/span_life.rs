@@ -163,6 +163,13 @@ fn is_deep(slot: &Slot) -> bool {
     slot.spans_unknown.get()
 }
 
+/// The innermost span that this thread is inside of; 0 for none.
+#[inline]
+#[must_use]
+pub fn current_name() -> Name {
+    thread::present_slot().map_or(0, innermost)
+}
+
 /// The innermost span that this thread is inside of, and its site.
 #[must_use]
 pub fn current() -> Option<(Name, &'static Site)> {

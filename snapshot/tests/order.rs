@@ -7,7 +7,7 @@ mod written;
 use lookback_snapshot::{Event, EventKind, Trace};
 use program::{Program, scrambled};
 use std::collections::BTreeMap;
-use written::{assert_found, complete, events, trace, violations, words};
+use written::{PERIOD, assert_found, complete, events, trace, violations, words};
 
 /// What happens to one thing, in order. Only transitions count of a task: wakes may stand anywhere
 /// behind what they saw.
@@ -160,6 +160,34 @@ fn without_tasks_time_decides_and_then_the_slot() {
     let text = complete(1, &(thread(1, &first) + &thread(2, second)));
     let slots: Vec<_> = trace(&text).events().map(|event| event.unwrap().slot()).collect();
     assert_eq!(slots, [1, 2, 1, 2, 2, 1]);
+}
+
+#[test]
+fn a_thread_that_was_held_up_at_the_end_of_a_generation_changes_no_length() {
+    let begun = format!("{SITES}@10 span_create span=1 incarnation=1 site=2 fields={{}}");
+    // It writes to the generation a quarter of a period after that has ended.
+    let late = format!("@{} region_begin site=1", PERIOD + PERIOD / 4);
+    let listed =
+        "block slot=0\nthread_status thread=2 os_thread=4 name=\"t2\"\nregion_status site=1 ago=0";
+    let ended = format!(
+        "block slot=1 thread=1\nthread_status thread=1 os_thread=4 name=\"t1\"\n{SITES}\
+         span_status span=1 incarnation=1 parent=0 parent_incarnation=0 ago=0 site=2 fields={{}}\n\
+         @20 span_close span=1 incarnation=1\n{listed}"
+    );
+    let text = complete(1, &(thread(1, &begun) + &thread(2, &late))) + &complete(2, &ended);
+    let trace = trace(&text);
+    let events: Vec<Event> = trace.events().map(Result::unwrap).collect();
+    assert!(events.iter().map(|event| event.time()).is_sorted());
+    let of_span = |name: &str| {
+        let found = events.iter().find(|event| event.kind_name() == name).unwrap();
+        (found.time().0, found.measured().0)
+    };
+    let (created, closed) = (of_span("span_create"), of_span("span_close"));
+    // A tick is 5 ns.
+    assert_eq!(closed.1 - created.1, (PERIOD + 10) * 5);
+    assert!(closed.0 > closed.1, "it stands behind what was written late");
+    let report = lookback_snapshot::analysis::Report::of(&trace);
+    assert_eq!(report.spans.table.names[0].slowest[0].length.0, (PERIOD + 10) * 5);
 }
 
 #[test]

@@ -58,7 +58,7 @@ where
         let parent = || match attributes.parent() {
             Some(parent) => Parent::Of(self.recorded(parent, &context)),
             None if attributes.is_root() => Parent::Of(0),
-            None => Parent::Current,
+            None => self.around(id, &context),
         };
         let name = self.settings.create(attributes, parent);
         if name != 0
@@ -160,6 +160,19 @@ impl Layer {
             Err(false) => None,
             Err(true) => context.span(id)?.extensions().get::<Name>().map(|name| name.0),
         }
+    }
+
+    /// The nearest recorded span around a new one that names no parent. That is not always the innermost
+    /// one that the thread is inside of: a span that a filter hides may be, and have another one around
+    /// it, which its thread has not entered.
+    fn around<S>(&self, id: &Id, context: &Context<'_, S>) -> Parent
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = context.span(id) else { return Parent::Current };
+        let mut around = span.scope().skip(1);
+        let name = around.find_map(|span| self.name_of(&span.id(), context)).unwrap_or(0);
+        if name == span::current_name() { Parent::Current } else { Parent::Of(name) }
     }
 
     /// The nearest recorded span from this one outwards; 0 for none.

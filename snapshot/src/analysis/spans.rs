@@ -325,8 +325,8 @@ fn told_gap(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>) -> SpanGap {
     wakes.truncate(within.max(1));
     SpanGap {
         began: scribe.moment(began),
-        waiting: Nanos(woken.0 - began.0),
-        runnable: Nanos(until.0 - woken.0),
+        waiting: woken.since(began),
+        runnable: until.since(woken),
         waits_for: gap.waits_for.map(|what| scribe.text(what)),
         wakes,
         polled_by: gap.polled.map(|(_, thread)| scribe.thread(thread)),
@@ -375,7 +375,7 @@ fn finding(
         gaps.sort_by_key(|gap| times(gap, span).0);
         for gap in gaps {
             let (began, _, until) = times(gap, span);
-            if until.0 - began.0 >= told.length.0 / 20 {
+            if until.since(began).0 >= told.length.0 / 20 {
                 chain(gap, span, scribe, &mut evidence);
             }
         }

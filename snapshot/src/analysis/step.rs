@@ -31,7 +31,7 @@ impl<'a> Step<'a> {
     pub(super) fn of(event: &'a Event) -> Self {
         let thread = event.thread();
         Self {
-            at: event.time(),
+            at: event.measured(),
             thread: thread.map_or(ThreadNumber(0), |thread| thread.number),
             thread_name: thread.map_or("", |thread| &thread.name),
             kind: event.kind(),

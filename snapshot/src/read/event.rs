@@ -35,6 +35,15 @@ impl Event {
         self.time
     }
 
+    /// When, as the clock of its own thread had it, in the unit of [`time`](Self::time): for lengths of
+    /// time. The order of events is that of cause and effect, a generation after the other, and a thread
+    /// that was held up in the middle of an event while a generation ended writes it late; then this is
+    /// less than the time of an event that came before it.
+    #[must_use]
+    pub fn measured(&self) -> Nanos {
+        self.of.timeline.at(self.raw.ticks)
+    }
+
     /// When, by the recorder's own clock.
     #[must_use]
     pub fn ticks(&self) -> Ticks {
