@@ -12,7 +12,7 @@ use crate::wire::Nanos;
 /// How many of the slowest are kept of a name, and of those that have the same in them.
 const SLOWEST: usize = 3;
 /// Names beyond this many are not told apart.
-const MOST_NAMES: usize = 1024;
+pub(super) const MOST_NAMES: usize = 1024;
 /// So many things that may be inside of those of a name are told apart.
 const MOST_CAUSES: usize = 6;
 

@@ -1,7 +1,7 @@
 //! Spans by name, and where the time of the slowest went: in polls, in waiting for somebody, or in
 //! waiting for a thread.
 
-use super::by_name::{ByName, Cause, OfName};
+use super::by_name::{ByName, Cause, MOST_NAMES, OfName};
 use super::length::Length;
 use super::map::Map;
 use super::names::Name;
@@ -157,7 +157,7 @@ impl SpanWatch {
         }
         let (group, length, open) = (span.label.group, span.length(), span.open);
         if !open && group != span.label.name {
-            self.by_name.entry(span.label.name).or_default().add(length);
+            self.note(span.label.name, length);
         }
         if span.holder.is_some() {
             let held = self.held.entry(group).or_insert_with(|| (0, span.clone()));
@@ -170,6 +170,13 @@ impl SpanWatch {
         }
         let inner = span.inner;
         self.watched.add(group, length, open, inner, span);
+    }
+
+    /// One of this name has closed. Names may be made up for each span: there is an end to how many are kept.
+    fn note(&mut self, name: Name, length: Nanos) {
+        if self.by_name.len() < MOST_NAMES || self.by_name.contains_key(&name) {
+            self.by_name.entry(name).or_default().add(length);
+        }
     }
 
     /// How many spans of this group have closed.
@@ -487,4 +494,21 @@ fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evi
     ready.task = told.blocker.map(|blocker| blocker.task);
     ready.depth = 1;
     evidence.push(ready);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::*;
+
+    #[test]
+    fn names_that_are_made_up_for_each_span_take_bounded_memory() {
+        let (mut names, mut watch) = (Names::default(), SpanWatch::default());
+        for number in 0..10 * MOST_NAMES {
+            watch.note(names.name(&number.to_string()), Nanos(1));
+        }
+        watch.note(names.name("7"), Nanos(1));
+        assert_eq!(watch.by_name.len(), MOST_NAMES);
+        assert_eq!(watch.by_name[&names.name("7")].count(), 2);
+    }
 }
