@@ -11,8 +11,8 @@ pub mod tracing;
 pub use lookback_recorder::{
     Armed, Barrier, Builder, ClockKind, Error, FileSink, Filter, Fired, GenerationFrame, Level,
     Loss, Metadata, Number, RecordExt, Recorded, Recorder, Region, Sink, Snapshot, SnapshotOnErr,
-    Stats, Summary, Trigger, TriggerStats, Value, WaitingFor, counter, event, is_recording, log,
-    region, save, set_filter, snapshot, stats,
+    Stats, Summary, Trigger, TriggerStats, Value, WaitingFor, Worker, counter, event, is_recording,
+    log, region, save, set_filter, snapshot, stats, thread_name, worker,
 };
 
 #[cfg(target_os = "linux")]

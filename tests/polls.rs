@@ -307,3 +307,52 @@ fn a_closure_that_may_block_is_told_apart() {
         assert_eq!(blocking, [false, true, false], "the root, the closure, the task");
     });
 }
+
+/// Tokio's own `block_on` does not say when it is over: then nobody knows whether the worker was at work;
+/// but each poll is of the runtime that it was of, or of none that is known.
+#[test]
+fn where_the_end_of_block_on_is_not_told_nothing_is_guessed() {
+    alone("where_the_end_of_block_on_is_not_told_nothing_is_guessed", || {
+        let recorder = start();
+        let runtimes = [current_thread(), current_thread()];
+        let (pause, turns) = (Duration::from_millis(30), 4);
+        let mut slept = Duration::ZERO;
+        for _ in 0..turns {
+            for (name, runtime) in ["first", "second"].into_iter().zip(&runtimes) {
+                let work = async {
+                    // Polled before and after the runtime's first sleep.
+                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                };
+                runtime.block_on(async { lookback::spawn(work.recorded(name)).await.unwrap() });
+                let began = Instant::now();
+                std::thread::sleep(pause);
+                slept += began.elapsed();
+            }
+        }
+        common::advance(&recorder);
+        let trace = common::stop(recorder);
+        common::assert_sound(&trace);
+        let mut seen: HashMap<String, std::collections::HashSet<u64>> = HashMap::new();
+        let mut unknown = 0;
+        for event in common::events(&trace) {
+            if let EventKind::TaskPoll { .. } = event.kind() {
+                let runtime = event.worker().map(|worker| worker.runtime);
+                unknown += u32::from(runtime.is_none());
+                seen.entry(event.name().to_owned()).or_default().extend(runtime);
+            }
+        }
+        let (first, second) = (&seen["first"], &seen["second"]);
+        assert!(first.len() == 1 && second.len() == 1 && first != second, "{seen:?}");
+        assert!(unknown > 0, "which runtime it is, is told when it sleeps");
+        let report = lookback::read::analysis::Report::of(&trace);
+        let workers = &report.workers.table.workers;
+        assert_eq!(workers.len(), 2, "{workers:?}");
+        let outside: u64 = workers.iter().map(|worker| worker.outside.0).sum();
+        let unknown: u64 = workers.iter().map(|worker| worker.unknown.0).sum();
+        assert_eq!(outside, 0, "{workers:?}");
+        // From the last sleep of the one to the first of the other.
+        assert!(unknown >= slept.as_nanos() as u64 / 2, "{unknown} of {slept:?}: {workers:?}");
+        assert!(report.workers.findings.is_empty(), "{:?}", report.workers.findings);
+    });
+}

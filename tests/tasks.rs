@@ -182,7 +182,7 @@ fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
         use lookback_recorder::integration::Runtime;
         let recorder = start(1 << 20, Duration::ZERO);
         let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
-        let runtime = Runtime::new(|| Some(0));
+        let runtime = Runtime::new(|| Some(0), || 1);
         let say_after = |what: fn(Runtime)| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -213,7 +213,7 @@ fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
         static WORKER: AtomicUsize = AtomicUsize::new(0);
         let recorder = start(1 << 20, Duration::ZERO);
         let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
-        let runtime = Runtime::new(|| Some(WORKER.load(Ordering::Relaxed)));
+        let runtime = Runtime::new(|| Some(WORKER.load(Ordering::Relaxed)), || 1);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 runtime.thread_starts();

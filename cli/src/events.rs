@@ -215,7 +215,10 @@ const CHUNK: usize = 64 << 10;
 fn print_line(event: &Event, since: u64, depth: usize, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, "{:>11}  ", dim().apply_to(seconds(since)))?;
     let thread = match (event.thread(), event.worker()) {
-        (_, Some(worker)) => worker.to_string(),
+        (_, Some(worker)) => match event.worker_name() {
+            Some(name) => escape(name).to_string(),
+            None => worker.to_string(),
+        },
         (Some(thread), None) => format!("{}#{}", escape(&thread.name), thread.number),
         (None, None) => "?".to_owned(),
     };
@@ -416,6 +419,10 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     }
     if let Some(worker) = event.worker() {
         write!(out, r#","worker":"{worker}""#)?;
+        if let Some(name) = event.worker_name() {
+            write!(out, r#","worker_name":"#)?;
+            json_text(name, out)?;
+        }
     }
     write!(out, r#","fields":{{"#)?;
     let mut comma = "";

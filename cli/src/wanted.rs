@@ -91,6 +91,7 @@ impl<'a> Wanted<'a> {
                         || wanted.parse() == Ok(thread.number.0)
                         || is_label(wanted, &thread.name, thread.number)
                         || event.worker().is_some_and(|worker| worker.to_string() == **wanted)
+                        || event.worker_name() == Some(&**wanted)
                 })
             });
         }

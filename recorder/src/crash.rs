@@ -280,7 +280,7 @@ impl Note {
         put(at::TICKS, clock::now(control().mode()));
         put(at::MONOTONIC, clock::monotonic().0);
         put(at::WALL, clock::wall().0);
-        let name = thread::name().0;
+        let name = thread::name().short();
         for (index, chunk) in name.chunks_exact(8).enumerate() {
             let word = u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
             self.word(at::NAME + index * 8).store(word, Ordering::Relaxed);

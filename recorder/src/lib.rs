@@ -43,6 +43,7 @@ real! {
     mod listing;
     mod macros;
     mod mapping;
+    mod named_worker;
     mod noted;
     mod observed;
     mod ordinary;
@@ -99,9 +100,11 @@ real! {
     pub use sink::{FileSink, Sink};
     pub use snapshot::Snapshot;
     pub use stats::Stats;
+    pub use thread::thread_name;
     pub use timing::Summary;
     pub use trigger::{Armed, Fired, SnapshotOnErr, Stats as TriggerStats, Trigger};
     pub use value::{Number, Value};
+    pub use named_worker::{Worker, worker};
 
     /// What the macros expand to. Not part of the interface.
     #[doc(hidden)]
@@ -137,6 +140,7 @@ real! {
         pub use crate::observed::Observed;
         pub use crate::task::Errand;
         pub use crate::text::{StackText, TextRoom};
-        pub use crate::worker::{Runtime, leave_runtime};
+        pub use crate::thread::take_whole_name;
+        pub use crate::worker::{Runtime, drive_runtime, leave_runtime};
     }
 }

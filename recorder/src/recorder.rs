@@ -137,6 +137,7 @@ impl Recorder {
         if CURRENT.load().is_some() {
             return Err(Error::AlreadyRecording);
         }
+        crate::thread::take_whole_name();
         let system = |what| move |error| Error::System { what, error };
         let control = Control::establish().map_err(system("no memory for the slots"))?;
         thread::watch_ends().map_err(system("no thread-specific key"))?;

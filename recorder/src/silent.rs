@@ -11,7 +11,7 @@ use crate::slot::{MAX_POLLS, MAX_REGIONS, MAX_SPANS, Slot, ThreadName};
 use crate::span::Name;
 use crate::task::TASKS;
 use crate::words::Status;
-use crate::worker::Held;
+use crate::worker::{Held, NAME_SIZE};
 use crate::writer::next_id;
 use lookback_snapshot::wire::{Kind, MAX_VARINT, TaskState, put_varint};
 use std::collections::{HashMap, HashSet};
@@ -126,7 +126,9 @@ impl Silent {
                 }
             }
             size += note.spans.len() * SPAN_SIZE;
-            size += if note.worker.pool == 0 { 0 } else { WORKER_SIZE };
+            let is_worker = note.worker.pool != 0 || note.worker.who != 0;
+            size += if is_worker { WORKER_SIZE } else { 0 };
+            size += if note.worker.name().is_some() { NAME_SIZE } else { 0 };
         }
         // Time passes until they are written.
         size + size / 16
@@ -231,8 +233,15 @@ impl<'a> Statuses<'a> {
         if let Some(pool) = held.pool() {
             self.numbers(Kind::PoolStatus, &[pool]);
         }
-        if let Some(status) = held.status() {
-            self.numbers(Kind::WorkerStatus, &status);
+        if let Some((kind, status)) = held.status() {
+            self.numbers(kind, &status);
+        }
+        if let Some(name) = held.name()
+            && self.has_room(NAME_SIZE)
+        {
+            self.numbers(Kind::WorkerName, &held.name_numbers());
+            put_varint(&mut self.out, (name.len() as u64) << 2);
+            self.out.extend_from_slice(name.as_bytes());
         }
     }
 

@@ -94,7 +94,7 @@ pub(crate) struct Slot {
     pub(crate) thread: AtomicU64,
     /// The operating system's number of it.
     pub(crate) os_thread: AtomicU64,
-    name: [AtomicU64; 2],
+    name: NameCell,
     next_free: AtomicU32,
     /// How many regions are open.
     pub(crate) depth: AtomicU32,
@@ -192,17 +192,32 @@ impl Slot {
         self.exited_last.set(0);
     }
 
-    /// The thread's name, as the operating system has it: at most 15 bytes.
+    /// The thread's name: as the operating system has it, at most 15 bytes, or as it was given.
     pub(crate) fn name(&self) -> ThreadName {
-        let mut bytes = [0; 16];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&self.name) {
+        self.name.get()
+    }
+
+    pub(crate) fn set_name(&self, name: ThreadName) {
+        self.name.set(name);
+    }
+}
+
+/// A name that one thread sets and others read. Whether what was read belongs together is for them to
+/// find out.
+#[derive(Default)]
+pub(crate) struct NameCell([AtomicU64; MAX_NAME / 8]);
+
+impl NameCell {
+    pub(crate) fn get(&self) -> ThreadName {
+        let mut bytes = [0; MAX_NAME];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&self.0) {
             chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
         ThreadName(bytes)
     }
 
-    pub(crate) fn set_name(&self, name: ThreadName) {
-        for (chunk, word) in name.0.chunks_exact(8).zip(&self.name) {
+    pub(crate) fn set(&self, name: ThreadName) {
+        for (chunk, word) in name.0.chunks_exact(8).zip(&self.0) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(chunk);
             word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
@@ -210,11 +225,40 @@ impl Slot {
     }
 }
 
-/// A thread's name: up to 15 bytes and a zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ThreadName(pub(crate) [u8; 16]);
+/// Names of threads and of workers have so many bytes at most.
+pub(crate) const MAX_NAME: usize = 64;
+
+/// A thread's name, or a worker's; zeroes follow if there is room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadName([u8; MAX_NAME]);
+
+impl std::fmt::Debug for ThreadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
 
 impl ThreadName {
+    /// None.
+    pub(crate) const NONE: Self = Self([0; MAX_NAME]);
+
+    /// The name as it was given, as much as there is room for. Without zeroes, which would end it.
+    pub(crate) fn given(name: &str) -> Self {
+        let mut given = Self::NONE;
+        let mut end = 0;
+        for c in name.chars().filter(|c| *c != '\0') {
+            let Some(room) = given.0.get_mut(end..end + c.len_utf8()) else { break };
+            c.encode_utf8(room);
+            end += c.len_utf8();
+        }
+        given
+    }
+
+    /// The first bytes, for who has room for no more than the kernel has.
+    pub(crate) fn short(&self) -> [u8; 16] {
+        std::array::from_fn(|at| self.0[at])
+    }
+
     /// The name as the kernel has it, whose last character may be cut; a byte that is no text becomes
     /// a question mark.
     pub(crate) fn of_kernel(mut bytes: [u8; 16]) -> Self {
@@ -230,12 +274,14 @@ impl ThreadName {
             bytes[at..at + length].fill(b'?');
             at += length;
         }
-        Self(bytes)
+        let mut name = Self::NONE;
+        name.0[..16].copy_from_slice(&bytes);
+        name
     }
 
     /// The name as text, up to the first byte that is none.
     pub(crate) fn as_str(&self) -> &str {
-        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(MAX_NAME);
         match std::str::from_utf8(&self.0[..length]) {
             Ok(name) => name,
             Err(error) => std::str::from_utf8(&self.0[..error.valid_up_to()]).unwrap_or_default(),
@@ -296,6 +342,17 @@ impl Control {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_given_is_cut_between_characters() {
+        let given = |name: &str| ThreadName::given(name).as_str().to_owned();
+        assert_eq!(given("arbiter-0"), "arbiter-0");
+        assert_eq!(given(""), "");
+        assert_eq!(given("a\0b"), "ab");
+        assert_eq!(given(&"x".repeat(100)), "x".repeat(64));
+        assert_eq!(given(&("x".repeat(63) + "ä")), "x".repeat(63));
+        assert_eq!(given(&("x".repeat(62) + "ää")), "x".repeat(62) + "ä");
+    }
 
     #[test]
     fn a_thread_name_that_is_no_utf_8_keeps_what_is_text() {

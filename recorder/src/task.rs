@@ -282,7 +282,8 @@ fn begin_recorded_poll(place: &'static Place) -> bool {
     let Some(ready) = Ready::enter(RECORD) else { return begin_poll_slowly(place) };
     let (slot, word) = (ready.slot, place.words.own());
     let depth = slot.poll_depth.load(Ordering::Relaxed);
-    if !Words::is_plain(word, ready.generation) || depth as usize >= MAX_POLLS {
+    let biased = depth + slot.worker.poll_bias.load(Ordering::Relaxed);
+    if !Words::is_plain(word, ready.generation) || biased as usize >= MAX_POLLS {
         ready.leave();
         return begin_poll_slowly(place);
     }
@@ -307,7 +308,7 @@ fn begin_poll_slowly(place: &'static Place) -> bool {
     if depth as usize >= MAX_POLLS {
         return false;
     }
-    crate::worker::identify(slot, inside);
+    crate::worker::identify(slot, inside, depth == 0);
     transition(inside, place, Kind::TaskPoll, Status::Running);
     push(slot, place, depth);
     true

@@ -12,7 +12,7 @@
 
 use crate::control::Control;
 use crate::cursor::Cursor;
-use crate::slot::{Slot, ThreadName};
+use crate::slot::{MAX_NAME, Slot, ThreadName};
 use crate::writer::Writer;
 use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
 use std::cell::Cell;
@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 /// How many bytes [`put_identity`] takes at most.
-pub(crate) const IDENTITY_SIZE: usize = 3 * MAX_VARINT + 16;
+pub(crate) const IDENTITY_SIZE: usize = 3 * MAX_VARINT + MAX_NAME;
 
 /// How many rounds of destructors are awaited; POSIX promises four.
 const ROUNDS: u32 = 3;
@@ -34,6 +34,8 @@ thread_local! {
     static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
     /// The thread is about to get a slot, or has given it back for good.
     static BETWEEN: Cell<bool> = const { Cell::new(false) };
+    /// The name that the thread was given here, none if it was not.
+    static GIVEN: Cell<ThreadName> = const { Cell::new(ThreadName::NONE) };
 }
 
 /// This thread's slot, which it gets now if it has none.
@@ -68,7 +70,8 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
         return None;
     };
     let number = control.threads.fetch_add(1, Ordering::Relaxed) + 1;
-    let (os_thread, name) = (os_thread(), name());
+    let os_thread = os_thread();
+    let name = Some(GIVEN.get()).filter(|given| *given != ThreadName::NONE).unwrap_or_else(name);
     call_at_end(1);
     if let Some(writer) = Writer::enter_slot(control, slot) {
         slot.os_thread.store(os_thread, Ordering::Relaxed);
@@ -107,7 +110,7 @@ unsafe fn put_identity_of(number: u64, slot: &Slot, cursor: &mut Cursor) {
     unsafe {
         cursor.number(number);
         cursor.number(slot.os_thread.load(Ordering::Relaxed));
-        cursor.text(slot.name().as_str(), 16);
+        cursor.text(slot.name().as_str(), MAX_NAME);
     }
 }
 
@@ -212,6 +215,55 @@ extern "C" fn at_end(round: *mut libc::c_void) {
     }
 }
 
+/// Gives this thread the name by which traces know it from now on, in place of the operating system's,
+/// which has 15 bytes at most and is asked with the thread's first event. Names longer than 64 bytes
+/// are cut, between two characters; an empty name changes nothing.
+///
+/// The name may be given before recording starts. It stays what it is for the operating system.
+///
+/// ```
+/// std::thread::spawn(|| {
+///     lookback_recorder::thread_name("indexer, partition 7 of 12");
+/// });
+/// ```
+pub fn thread_name(name: &str) {
+    let name = ThreadName::given(name);
+    if name == ThreadName::NONE || GIVEN.try_with(|given| given.replace(name)) == Ok(name) {
+        return;
+    }
+    let Some(slot) = present_slot().filter(|slot| slot.name() != name) else { return };
+    let Some(writer) = Writer::enter_slot(crate::control::control(), slot) else { return };
+    let inside = writer.inside();
+    if inside.is_recording()
+        && let Some((mut cursor, _)) = inside.begin(Kind::ThreadName, 2 * MAX_VARINT + MAX_NAME)
+    {
+        // SAFETY: as large as asked for.
+        unsafe {
+            cursor.number(slot.thread.load(Ordering::Relaxed));
+            cursor.text(name.as_str(), MAX_NAME);
+            inside.commit(cursor);
+        }
+    }
+    // It is called so only after the event, which may begin a new generation: that states the thread
+    // as the last one left it.
+    slot.set_name(name);
+}
+
+/// The standard library has the whole name of a thread, the kernel 15 bytes of it: the thread is
+/// called by the whole one, unless it was given a name here, or the kernel has another one.
+///
+/// To be called where an allocation does no harm, and not in the end of the thread.
+pub fn take_whole_name() {
+    if GIVEN.try_with(Cell::get) != Ok(ThreadName::NONE) {
+        return;
+    }
+    let thread = std::thread::current();
+    let whole = thread.name().unwrap_or_default();
+    if whole.len() > 15 && whole.as_bytes().starts_with(name().as_str().as_bytes()) {
+        thread_name(whole);
+    }
+}
+
 /// This thread, in words: its name and the operating system's number of it.
 pub(crate) fn describe_self() -> String {
     format!("{} ({})", name().as_str(), os_thread())
@@ -232,16 +284,16 @@ pub(crate) fn os_thread() -> u64 {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn name() -> ThreadName {
-    let mut name = ThreadName::default();
+    let mut name = [0; 16];
     // SAFETY: the kernel writes sixteen bytes at most, with a zero at the end.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
-    ThreadName::of_kernel(name.0)
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    ThreadName::of_kernel(name)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn name() -> ThreadName {
-    let mut name = ThreadName::default();
+    let mut name = [0; 16];
     // SAFETY: the name is written with a zero at the end, and cut to the length given.
-    unsafe { libc::pthread_getname_np(libc::pthread_self(), name.0.as_mut_ptr().cast(), 16) };
-    ThreadName::of_kernel(name.0)
+    unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr().cast(), 16) };
+    ThreadName::of_kernel(name)
 }

@@ -8,10 +8,11 @@
 
 use crate::control::control;
 use crate::emit::is_recording;
-use crate::slot::Slot;
+use crate::slot::{MAX_NAME, MAX_POLLS, NameCell, Slot, ThreadName};
 use crate::thread;
 use crate::writer::{Inside, Writer};
 use lookback_snapshot::wire::{Kind, MAX_VARINT};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Which worker a slot's thread is. Zeroes are none. Only the thread stores to it.
@@ -23,6 +24,44 @@ pub(crate) struct WorkerPlace {
     parked: AtomicU32,
     /// The runtime + 1 whose pool the thread is of, 0 for none.
     pool: AtomicU32,
+    /// How it is one: [`VISIT`], [`NAMED`].
+    flags: AtomicU32,
+    /// Which runtime it drives, as the executor numbers them, on a visit.
+    visited: AtomicU64,
+    /// What is added to the depth of a poll before it is compared with [`MAX_POLLS`]: so all polls of a
+    /// visit go the long way, where it is seen whose they are.
+    pub(crate) poll_bias: AtomicU32,
+    /// The name that the worker was given.
+    name: NameCell,
+}
+
+/// Nobody says when the thread ceases to be the worker; or, of a worker with a name, when it sleeps.
+const VISIT: u32 = 1;
+/// The worker was given a name, by the thread.
+const NAMED: u32 = 2;
+
+/// What a thread is as a worker.
+#[derive(Clone, Copy)]
+pub(crate) struct Post {
+    pub(crate) runtime: u32,
+    worker: u32,
+    visit: bool,
+    name: Option<ThreadName>,
+}
+
+impl Post {
+    /// The only worker of a runtime of that number, by a name of its own.
+    pub(crate) fn named(runtime: u32, name: ThreadName, visit: bool) -> Self {
+        Self { runtime, worker: 0, visit, name: Some(name) }
+    }
+
+    fn who(self) -> u64 {
+        u64::from(self.runtime) << 32 | (u64::from(self.worker) + 1)
+    }
+
+    fn flags(self) -> u32 {
+        (if self.visit { VISIT } else { 0 }) | (if self.name.is_some() { NAMED } else { 0 })
+    }
 }
 
 /// What a worker place holds.
@@ -32,6 +71,8 @@ pub(crate) struct Held {
     pub(crate) tenure: u64,
     pub(crate) parked: bool,
     pub(crate) pool: u32,
+    flags: u32,
+    name: ThreadName,
 }
 
 impl WorkerPlace {
@@ -41,6 +82,8 @@ impl WorkerPlace {
             tenure: self.tenure.load(Ordering::Relaxed),
             parked: self.parked.load(Ordering::Relaxed) != 0,
             pool: self.pool.load(Ordering::Relaxed),
+            flags: self.flags.load(Ordering::Relaxed),
+            name: self.name.get(),
         }
     }
 
@@ -49,14 +92,38 @@ impl WorkerPlace {
         self.who.store(0, Ordering::Relaxed);
         self.parked.store(0, Ordering::Relaxed);
         self.pool.store(0, Ordering::Relaxed);
+        self.flags.store(0, Ordering::Relaxed);
+        self.poll_bias.store(0, Ordering::Relaxed);
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// What the thread is, if it is a worker that was given a name.
+    fn named(&self) -> Option<Post> {
+        let runtime = (self.who.load(Ordering::Relaxed) >> 32) as u32;
+        self.has(NAMED).then(|| Post::named(runtime, self.name.get(), self.has(VISIT)))
     }
 }
 
 impl Held {
-    /// The arguments of a `worker_status`, if the thread is a worker.
-    pub(crate) fn status(self) -> Option<[u64; 4]> {
+    /// A `worker_status` or `visit_status` and its arguments, if the thread is a worker.
+    pub(crate) fn status(self) -> Option<(Kind, [u64; 4])> {
         let worker = (self.who & 0xffff_ffff).checked_sub(1)?;
-        Some([self.who >> 32, worker, self.tenure, if self.parked { 1 } else { 2 }])
+        let kind =
+            if self.flags & VISIT != 0 { Kind::VisitStatus } else { Kind::WorkerStatus };
+        Some((kind, [self.who >> 32, worker, self.tenure, if self.parked { 1 } else { 2 }]))
+    }
+
+    /// The name that the worker was given, if the thread is one that was.
+    pub(crate) fn name(&self) -> Option<&str> {
+        (self.who != 0 && self.flags & NAMED != 0).then(|| self.name.as_str())
+    }
+
+    /// How the worker's name is defined begins with these.
+    pub(crate) fn name_numbers(self) -> [u64; 2] {
+        [self.who >> 32, (self.who & 0xffff_ffff).saturating_sub(1)]
     }
 
     /// The argument of a `pool_status`, if the thread is of a pool.
@@ -69,6 +136,16 @@ static TENURES: AtomicU64 = AtomicU64::new(0);
 static RUNTIMES: AtomicU32 = AtomicU32::new(0);
 /// Asks the executor which worker the present thread is.
 static ASK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+/// Asks the executor which runtime the present thread is in.
+static ASK_RUNTIME: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    /// Which runtime tells when this thread leaves it: [`NONE`], its number, or [`ANY`].
+    static TELLS: Cell<u64> = const { Cell::new(NONE) };
+}
+
+const NONE: u64 = u64::MAX;
+const ANY: u64 = u64::MAX - 1;
 
 /// A runtime of the process, by a number of its own. Its hooks call these, on its own threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +154,13 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is.
+    /// A runtime that is about to be built. `ask` says which of its workers the calling thread is,
+    /// `ask_runtime` which runtime this is in, by a number of the executor's own, not 0.
     #[must_use]
-    pub fn new(ask: fn() -> Option<usize>) -> Self {
+    pub fn new(ask: fn() -> Option<usize>, ask_runtime: fn() -> u64) -> Self {
         ASK.store(ask as *mut (), Ordering::Release);
-        Self { number: RUNTIMES.fetch_add(1, Ordering::Relaxed) }
+        ASK_RUNTIME.store(ask_runtime as *mut (), Ordering::Release);
+        Self { number: next_runtime() }
     }
 
     /// Its number, from 0.
@@ -92,6 +171,7 @@ impl Runtime {
 
     /// This thread is of its pool: a worker, or for what blocks.
     pub fn thread_starts(self) {
+        let _ = TELLS.try_with(|tells| tells.set(u64::from(self.number)));
         if !is_recording() {
             return;
         }
@@ -109,7 +189,7 @@ impl Runtime {
             return;
         }
         if let Some(inside) = inside {
-            put(inside, Kind::PoolThread, &[u64::from(self.number)]);
+            let _ = put(inside, Kind::PoolThread, &[u64::from(self.number)]);
         }
         slot.worker.pool.store(self.number + 1, Ordering::Relaxed);
     }
@@ -117,6 +197,7 @@ impl Runtime {
     /// This thread is about to end, and is no worker any more.
     pub fn thread_stops(self) {
         with_slot(|slot, inside| become_worker(slot, inside, None));
+        let _ = TELLS.try_with(|tells| tells.set(NONE));
     }
 
     /// This thread's worker is about to sleep.
@@ -134,36 +215,91 @@ impl Runtime {
             return;
         }
         let Some(worker) = ask() else { return };
-        let turn = |slot: &'static Slot, inside: Option<Inside>| {
+        with_own_slot(|slot, inside| {
             self.take_in(slot, inside);
-            become_worker(slot, inside, Some(worker));
-            let was = slot.worker.parked.load(Ordering::Relaxed) != 0;
-            if was != parked {
-                if let Some(inside) = inside {
-                    put(inside, kind, &[]);
-                }
-                slot.worker.parked.store(u32::from(parked), Ordering::Relaxed);
-            }
-            if !parked {
-                let control = control();
-                if control.mode().is_fenced() {
-                    fence(Ordering::SeqCst);
-                }
-                if control.watchdog_sleeps.load(Ordering::Relaxed) != 0 {
-                    control.wake_watchdog();
-                }
-            }
-        };
-        match Writer::enter() {
-            Some(writer) => turn(writer.inside().slot(), Some(writer.inside())),
-            None => with_slot(turn),
+            let tells = TELLS.try_with(Cell::get).unwrap_or(NONE);
+            let post = Post {
+                runtime: self.number,
+                worker: u32::try_from(worker).unwrap_or(u32::MAX - 1),
+                visit: tells != ANY && tells != u64::from(self.number),
+                name: None,
+            };
+            // One that was given a name keeps it: that is when it sleeps.
+            let named = slot.worker.named().map(|named| Post { visit: false, ..named });
+            turn(slot, inside, named.unwrap_or(post), (kind, parked));
+        });
+    }
+}
+
+/// The number of a runtime that there was none of.
+pub(crate) fn next_runtime() -> u32 {
+    RUNTIMES.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The slot's thread is this worker, which goes to sleep or goes on.
+pub(crate) fn turn(
+    slot: &'static Slot,
+    inside: Option<Inside>,
+    post: Post,
+    (kind, parked): (Kind, bool),
+) {
+    become_worker(slot, inside, Some(post));
+    if post.visit {
+        slot.worker.visited.store(ask_runtime(), Ordering::Relaxed);
+    }
+    let was = slot.worker.parked.load(Ordering::Relaxed) != 0;
+    if was != parked {
+        if let Some(inside) = inside {
+            let _ = put(inside, kind, &[]);
+        }
+        slot.worker.parked.store(u32::from(parked), Ordering::Relaxed);
+    }
+    // Where nothing is recorded, the watchdog is about to end, or is gone: `stop` waits for those alone
+    // who are inside of a generation.
+    if !parked && inside.is_some() {
+        let control = control();
+        if control.mode().is_fenced() {
+            fence(Ordering::SeqCst);
+        }
+        if control.watchdog_sleeps.load(Ordering::Relaxed) != 0 {
+            control.wake_watchdog();
         }
     }
 }
 
-/// This thread has left the runtime that it drove, and is no worker any more.
-pub fn leave_runtime() {
-    with_slot(|slot, inside| become_worker(slot, inside, None));
+/// This thread drives a runtime until the answer is given to [`leave_runtime`].
+#[must_use]
+pub fn drive_runtime() -> u64 {
+    TELLS.try_with(|tells| tells.replace(ANY)).unwrap_or(NONE)
+}
+
+/// This thread has left the runtime that it drove, and is no worker any more, but of the name that it has
+/// given itself.
+pub fn leave_runtime(before: u64) {
+    let _ = TELLS.try_with(|tells| tells.set(before));
+    with_slot(|slot, inside| {
+        if !slot.worker.has(NAMED) {
+            become_worker(slot, inside, None);
+        }
+    });
+}
+
+/// Calls `then` inside the gate of this thread's slot, which it gets now if it has none and something is
+/// recorded.
+pub(crate) fn with_own_slot(then: impl FnOnce(&'static Slot, Option<Inside>)) {
+    match is_recording().then(Writer::enter).flatten() {
+        Some(writer) => then(writer.inside().slot(), Some(writer.inside())),
+        None => with_slot(then),
+    }
+}
+
+/// The slot's thread is no worker any more, if it is still the one of that runtime.
+pub(crate) fn leave_named(runtime: u32) {
+    with_slot(|slot, inside| {
+        if slot.worker.named().is_some_and(|post| post.runtime == runtime) {
+            become_worker(slot, inside, None);
+        }
+    });
 }
 
 /// Calls `then` inside the gate of this thread's slot, if it has one; with what to write with, if
@@ -185,52 +321,107 @@ fn ask() -> Option<usize> {
     ask()
 }
 
-/// Finds out which worker a thread of a pool is, where that may have changed unseen.
-pub(crate) fn identify(slot: &'static Slot, inside: Inside) {
-    if slot.worker.pool.load(Ordering::Relaxed) != 0 {
-        become_worker(slot, Some(inside), ask());
+/// Which runtime the thread is in, as the executor numbers them; 0 for none.
+fn ask_runtime() -> u64 {
+    let ask = ASK_RUNTIME.load(Ordering::Acquire);
+    if ask.is_null() {
+        return 0;
+    }
+    // SAFETY: it is null, or was stored from a function of this type.
+    let ask = unsafe { std::mem::transmute::<*mut (), fn() -> u64>(ask) };
+    ask()
+}
+
+/// Finds out which worker a thread is, where that may have changed unseen: one of a pool, or one that
+/// drives a runtime and may have left it. `outermost`: it is about to poll, and polls nothing else.
+pub(crate) fn identify(slot: &'static Slot, inside: Inside, outermost: bool) {
+    let place = &slot.worker;
+    if place.has(NAMED) {
+        return;
+    }
+    let pool = place.pool.load(Ordering::Relaxed);
+    if place.has(VISIT) {
+        if outermost && ask_runtime() != place.visited.load(Ordering::Relaxed) {
+            // Which one it is now is told when it sleeps.
+            become_worker(slot, Some(inside), None);
+        }
+    } else if pool != 0 && TELLS.try_with(Cell::get) == Ok(u64::from(pool - 1)) {
+        let post = |worker: usize| Post {
+            runtime: pool - 1,
+            worker: u32::try_from(worker).unwrap_or(u32::MAX - 1),
+            visit: false,
+            name: None,
+        };
+        become_worker(slot, Some(inside), ask().map(post));
     }
 }
 
-fn become_worker(slot: &'static Slot, inside: Option<Inside>, worker: Option<usize>) {
+pub(crate) fn become_worker(slot: &'static Slot, inside: Option<Inside>, post: Option<Post>) {
     let place = &slot.worker;
-    let runtime = u64::from(place.pool.load(Ordering::Relaxed).saturating_sub(1));
-    let who = worker.map_or(0, |worker| runtime << 32 | (worker as u64 + 1));
-    if place.who.load(Ordering::Relaxed) == who {
+    let (who, flags) = post.map_or((0, 0), |post| (post.who(), post.flags()));
+    let is_so = place.flags.load(Ordering::Relaxed) == flags;
+    if is_so && place.who.load(Ordering::Relaxed) == who {
         return;
     }
     // The place changes after what is written of it, which may begin a new generation: that states
     // the thread as the last one left it.
     let said = |kind: Kind, numbers: &[u64]| {
-        if let Some(inside) = inside {
-            put(inside, kind, numbers);
-        }
+        inside.is_some_and(|inside| put(inside, kind, numbers))
     };
-    match worker {
-        Some(worker) => {
+    let mut told = false;
+    match post {
+        Some(post) => {
             if place.who.load(Ordering::Relaxed) != 0 {
                 // It was another one: of a runtime that it drove before, say, and left unseen.
                 said(Kind::WorkerStop, &[]);
                 place.who.store(0, Ordering::Relaxed);
             }
             let tenure = TENURES.fetch_add(1, Ordering::Relaxed) + 1;
-            said(Kind::WorkerStart, &[runtime, worker as u64, tenure]);
+            let kind = if post.visit { Kind::WorkerVisit } else { Kind::WorkerStart };
+            told = said(kind, &[u64::from(post.runtime), u64::from(post.worker), tenure]);
             place.tenure.store(tenure, Ordering::Relaxed);
         }
-        None => said(Kind::WorkerStop, &[]),
+        None => _ = said(Kind::WorkerStop, &[]),
     }
     place.parked.store(0, Ordering::Relaxed);
+    place.flags.store(flags, Ordering::Relaxed);
+    place.name.set(post.and_then(|post| post.name).unwrap_or(ThreadName::NONE));
+    let asks = flags & (VISIT | NAMED) == VISIT;
+    let bias = if asks { MAX_POLLS as u32 } else { 0 };
+    place.poll_bias.store(bias, Ordering::Relaxed);
     place.who.store(who, Ordering::Relaxed);
+    if let Some(inside) = inside.filter(|_| told) {
+        // Without room for it, the next generation has it.
+        let _ = put_name(inside, place.held());
+    }
 }
 
-fn put(inside: Inside, kind: Kind, numbers: &[u64]) {
-    if let Some((mut cursor, _)) = inside.begin(kind, numbers.len() * MAX_VARINT) {
+/// Defines the name that the worker was given, if it was. `None` if there is no room.
+fn put_name(inside: Inside, held: Held) -> Option<()> {
+    let Some(name) = held.name() else { return Some(()) };
+    inside.piece(Kind::WorkerName, NAME_SIZE - 1, |cursor| {
+        // SAFETY: two numbers and a text, as asked for.
+        unsafe {
+            held.name_numbers().into_iter().for_each(|number| cursor.number(number));
+            cursor.text(name, MAX_NAME);
+        }
+    })
+}
+
+/// How many bytes a worker's name takes at most.
+pub(crate) const NAME_SIZE: usize = 1 + 3 * MAX_VARINT + MAX_NAME;
+
+/// Whether there was room for it.
+fn put(inside: Inside, kind: Kind, numbers: &[u64]) -> bool {
+    let begun = inside.begin(kind, numbers.len() * MAX_VARINT);
+    begun.is_some_and(|(mut cursor, _)| {
         // SAFETY: the size asked for is that of these numbers.
         unsafe {
             numbers.iter().for_each(|number| cursor.number(*number));
             inside.commit(cursor);
         }
-    }
+        true
+    })
 }
 
 /// States which worker the slot's thread is. `None` if there is no room.
@@ -238,7 +429,7 @@ pub(crate) fn state_worker(inside: Inside) -> Option<()> {
     let held = inside.slot().worker.held();
     let statuses = [
         held.pool().map(|pool| (Kind::PoolStatus, vec_of(&[pool]))),
-        held.status().map(|numbers| (Kind::WorkerStatus, vec_of(&numbers))),
+        held.status().map(|(kind, numbers)| (kind, vec_of(&numbers))),
     ];
     for (kind, (numbers, count)) in statuses.into_iter().flatten() {
         inside.piece(kind, count * MAX_VARINT, |cursor| {
@@ -246,7 +437,7 @@ pub(crate) fn state_worker(inside: Inside) -> Option<()> {
             unsafe { numbers[..count].iter().for_each(|number| cursor.number(*number)) };
         })?;
     }
-    Some(())
+    put_name(inside, held)
 }
 
 /// Up to four numbers, without an allocation.

@@ -1,8 +1,9 @@
 //! The hooks of a runtime: they tell which thread is which worker, and when it sleeps.
 
-use ::tokio::runtime::{Builder, worker_index};
-use lookback_recorder::integration::Runtime;
+use ::tokio::runtime::{Builder, Handle, worker_index};
+use lookback_recorder::integration::{Runtime, take_whole_name};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -108,7 +109,7 @@ pub fn instrument(builder: &mut Builder) -> Instrumented {
 /// As [`instrument`], and calls these hooks as well.
 pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
     let Hooks { thread_start, thread_stop, thread_park, thread_unpark } = hooks;
-    let runtime = Runtime::new(worker_index);
+    let runtime = Runtime::new(worker_index, present_runtime);
     let both = |ours: fn(Runtime), theirs: Option<Hook>, theirs_first: bool| {
         move || match &theirs {
             None => ours(runtime),
@@ -123,7 +124,11 @@ pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
         }
     };
     // What the user's hook records belongs to the time that the thread is awake.
-    let start = both(Runtime::thread_starts, thread_start, false);
+    let starts = |runtime: Runtime| {
+        take_whole_name();
+        runtime.thread_starts();
+    };
+    let start = both(starts, thread_start, false);
     let stop = both(Runtime::thread_stops, thread_stop, true);
     let park = both(Runtime::parks, thread_park, true);
     let unpark = both(Runtime::unparks, thread_unpark, false);
@@ -152,6 +157,27 @@ pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
     #[cfg(tokio_unstable)]
     super::unwrapped::watch(builder);
     Instrumented { runtime: runtime.number(), left }
+}
+
+/// Tokio's own number of the runtime that this thread is in; 0 if it is in none.
+fn present_runtime() -> u64 {
+    /// The number is shown as a text, or hashed.
+    struct Number(u64);
+    impl Hasher for Number {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+        fn write_u64(&mut self, number: u64) {
+            self.0 = number;
+        }
+    }
+    let Ok(handle) = Handle::try_current() else { return 0 };
+    let mut number = Number(0);
+    handle.id().hash(&mut number);
+    number.finish()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use ::tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use ::tokio::task::JoinHandle;
 use lookback_recorder::Recorded;
-use lookback_recorder::integration::{Errand, leave_runtime};
+use lookback_recorder::integration::{Errand, drive_runtime, leave_runtime, take_whole_name};
 use std::any::type_name;
 use std::future::Future;
 use std::panic::Location;
@@ -111,8 +111,8 @@ where
 /// Runs a future on this runtime until it is done, as a recorded task.
 ///
 /// On a runtime of the current thread, the thread is that runtime's worker from its first park on until this
-/// returns. Tokio's own `Runtime::block_on` does not tell when it returns: what the thread does
-/// afterwards is then taken for the worker's, up to its next park.
+/// returns. Tokio's own `Runtime::block_on` does not tell when it returns: whether the worker is at
+/// work outside of polls is not known then.
 ///
 /// # Panics
 /// Inside of a runtime, as Tokio's.
@@ -125,15 +125,16 @@ where
 #[track_caller]
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     /// The thread that drives a runtime is its worker up to here, also if the future panics.
-    struct Leaves(bool);
+    struct Leaves(Option<u64>);
     impl Drop for Leaves {
         fn drop(&mut self) {
-            if self.0 {
-                leave_runtime();
+            if let Some(before) = self.0 {
+                leave_runtime(before);
             }
         }
     }
+    take_whole_name();
     let drives = runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread;
-    let _leaves = Leaves(drives);
+    let _leaves = Leaves(drives.then(drive_runtime));
     runtime.block_on(recorded(future, Location::caller()))
 }

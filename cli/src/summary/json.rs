@@ -127,7 +127,7 @@ fn thread(thread: Option<&ThreadRef>) -> Value {
     json!({
         "thread": thread.map(|thread| thread.number.0),
         "thread_name": thread.map(|thread| &*thread.name),
-        "thread_worker": thread.and_then(|thread| thread.worker).map(|worker| worker.to_string()),
+        "thread_worker": thread.and_then(ThreadRef::worker_label),
     })
 }
 
@@ -405,7 +405,7 @@ fn workers(report: &Report) -> Value {
     let workers = &report.workers.table;
     let each = workers.workers.iter().map(|worker| {
         all([
-            json!({ "worker": worker.worker.to_string() }),
+            json!({ "worker": worker.worker.to_string(), "name": worker.name }),
             thread(Some(&worker.thread)),
             json!({
                 "observed_ns": worker.observed.0,

@@ -248,9 +248,11 @@ fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
     let shown = || workers.workers.iter().take(32);
     let wide = shown().map(|worker| measure_text_width(&worker.thread.called())).max();
     let wide = wide.unwrap_or_default().clamp(6, 28);
-    let room = width().saturating_sub(2 + 8 + wide + 4 * 9 + 10 + 3).min(20);
+    let label = shown().map(|worker| measure_text_width(&worker.label())).max();
+    let label = label.unwrap_or_default().clamp(7, 19);
+    let room = width().saturating_sub(2 + label + 1 + wide + 4 * 9 + 10 + 3).min(20);
     let columns = "  at work  polling  outside   parked     polls";
-    head("worker", 8, &format!("{:<wide$}{columns}", "thread"), out)?;
+    head("worker", label + 1, &format!("{:<wide$}{columns}", "thread"), out)?;
     for worker in shown() {
         let busy = worker.busy();
         let style = if busy > 0.9 { bad() } else { name() };
@@ -262,10 +264,10 @@ fn workers(workers: &Workers, out: &mut impl Write) -> io::Result<()> {
         let (parked, polls) = (duration(worker.parked.0), count(worker.polls));
         writeln!(
             out,
-            "  {:<8}{} {:>8} {polling:>8} {outside:>8} {parked:>8} {polls:>9}  {}",
-            worker.worker.to_string(),
+            "  {} {} {:>8} {polling:>8} {outside:>8} {parked:>8} {polls:>9}  {}",
+            fit(&worker.label(), label),
             fit(&worker.thread.called(), wide),
-            format!("{:.1} %", busy * 100.0),
+            format!("{}{:.1} %", if worker.unknown.0 == 0 { "" } else { "≥ " }, busy * 100.0),
             style.apply_to(bar(busy, room)),
         )?;
     }

@@ -25,6 +25,7 @@ impl World {
             if let Some(worker) = state.worker() {
                 let parked = state.is_parked();
                 let now = if parked { WorkerNow::Parked } else { WorkerNow::Running };
+                self.names_worker(worker, state.worker_name());
                 self.had_worker(thread.number, worker, (now, state.is_visit()), at);
             }
             state.tasks().for_each(|task| self.had_poll(thread.number, task, at));

@@ -18,6 +18,8 @@ pub struct ThreadRef {
     pub name: String,
     /// The worker that it is, if it was one and no other, and no other thread was that one.
     pub worker: Option<WorkerId>,
+    /// The name that this worker was given, if it was given one.
+    pub worker_name: Option<String>,
 }
 
 /// A task, with its name.

@@ -155,7 +155,7 @@ impl Pass {
         }
         match step.kind {
             EventKind::ThreadStart | EventKind::ThreadExit => self.world.clear_thread(step),
-            EventKind::ThreadName => {}
+            EventKind::ThreadName => self.world.renamed(step.thread, step.thread_name),
             EventKind::RegionBegin { .. } => {
                 self.coverage.region_events += 1;
                 self.world.region_begin(step);

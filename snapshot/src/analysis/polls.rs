@@ -349,7 +349,9 @@ impl Group {
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
         let least = if told.before || told.running { "at least " } else { "" };
         let whom = match told.worker {
-            Some(worker) if told.thread.worker == Some(worker) => format!("worker {worker}"),
+            Some(worker) if told.thread.worker == Some(worker) => {
+                format!("worker {}", told.thread.label())
+            }
             Some(worker) => format!("worker {worker} ({})", told.thread.label()),
             None => told.thread.label(),
         };

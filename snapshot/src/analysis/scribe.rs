@@ -26,7 +26,9 @@ impl Scribe<'_> {
 
     pub(super) fn thread(&self, number: ThreadNumber) -> ThreadRef {
         let name = self.world.thread_name(number).to_owned();
-        ThreadRef { number, name, worker: self.world.known_workers.of(number) }
+        let worker = self.world.known_workers.of(number);
+        let worker_name = worker.and_then(|worker| self.world.given_name(worker));
+        ThreadRef { number, name, worker, worker_name: worker_name.map(str::to_owned) }
     }
 
     pub(super) fn task(&self, task: TaskId, name: Name) -> TaskRef {
@@ -78,23 +80,24 @@ impl Scribe<'_> {
 }
 
 impl ThreadRef {
-    /// The worker that it is: `r0/w1`; else its name and its number, as several threads can have one
+    /// The worker that it is: `r0/w1`, or the name that this was given; else its name and its number, as several threads can have one
     /// name, or its number alone.
     #[must_use]
     pub fn label(&self) -> String {
-        match self.worker {
-            Some(worker) => worker.to_string(),
-            None => self.called(),
-        }
+        self.worker_label().unwrap_or_else(|| self.called())
     }
 
     /// As [`label`](Self::label), where there is little room: `r0/w1`, `name#3`, `#3`.
     #[must_use]
     pub fn short(&self) -> String {
-        match self.worker {
-            Some(worker) => worker.to_string(),
-            None => format!("{}#{}", self.name, self.number),
-        }
+        self.worker_label().unwrap_or_else(|| format!("{}#{}", self.name, self.number))
+    }
+
+    /// How the worker is called that it is.
+    #[must_use]
+    pub fn worker_label(&self) -> Option<String> {
+        let number = || self.worker.map(|worker| worker.to_string());
+        self.worker_name.clone().or_else(number)
     }
 
     /// Its name and its number, also if it is a worker.

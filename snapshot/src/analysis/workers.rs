@@ -33,6 +33,8 @@ pub struct Workers {
 pub struct WorkerTime {
     /// Which.
     pub worker: WorkerId,
+    /// The name that it was given, if it was given one.
+    pub name: Option<String>,
     /// The thread that is it, or was it last.
     pub thread: ThreadRef,
     /// How much of its time is told here: that from which no event is missing.
@@ -46,7 +48,8 @@ pub struct WorkerTime {
     pub outside: Nanos,
     /// It was neither parked nor polled a recorded task, and whether it was at work at all is not
     /// known: its thread may have left the runtime, where that is not told (`Runtime::block_on` of
-    /// Tokio's own, on the current thread).
+    /// Tokio's own, on the current thread), or nothing tells when it sleeps (a `lookback::worker` that
+    /// never parks).
     pub unknown: Nanos,
     /// How many polls it was.
     pub polls: u64,
@@ -57,7 +60,13 @@ pub struct WorkerTime {
 }
 
 impl WorkerTime {
-    /// Which part of its time it was at work, 0 to 1.
+    /// How it is called: by the name that it was given, or `r0/w3`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.worker.to_string())
+    }
+
+    /// Which part of its time it was at work, 0 to 1; at least, where some of it is unknown.
     #[must_use]
     pub fn busy(&self) -> f64 {
         share(self.polling.plus(self.outside), self.observed)
@@ -106,15 +115,16 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
     let mut section = Section::<Workers>::default();
     for (id, worker) in &scribe.world.workers {
         let polling = worker.polling.min(worker.unparked);
-        let rest = worker.unparked.since(polling);
+        let (outside, unknown) = worker.outside();
         section.table.workers.push(WorkerTime {
             worker: *id,
+            name: scribe.world.given_name(*id).map(str::to_owned),
             thread: scribe.thread(worker.thread),
             observed: worker.parked.plus(worker.unparked),
             parked: worker.parked,
             polling,
-            outside: if worker.visit { Nanos(0) } else { rest },
-            unknown: if worker.visit { rest } else { Nanos(0) },
+            outside,
+            unknown,
             polls: worker.polls,
             longest: worker.longest,
             gone: worker.now == WorkerNow::Gone,
@@ -134,18 +144,23 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
     for worker in section.table.workers.iter().filter(|worker| worker.observed >= SHORT) {
         if share(worker.unknown, worker.observed) > UNKNOWN {
             section.not_assessed.push(format!(
-                "whether worker {} ({}) was at work is not known for {} of its {}: when its thread leaves \
-                 the runtime is told by `lookback::block_on`, not by Tokio's",
-                worker.worker,
+                "whether worker {} ({}) was at work is not known for {} of its {}: {}",
+                worker.label(),
                 worker.thread.called(),
                 duration(worker.unknown),
-                duration(worker.observed)
+                duration(worker.observed),
+                match worker.name {
+                    Some(_) => "when it sleeps is told by `Worker::park` and `Worker::unpark`",
+                    None =>
+                        "when its thread leaves the runtime is told by `lookback::block_on`, not by \
+                         Tokio's",
+                }
             ));
         }
         if let Some(score) = Score::beyond(worker.busy(), BUSY_WORKER, Unit::Share) {
             let title = format!(
                 "Worker {} ({}) was at work for {} of its {}",
-                worker.worker,
+                worker.label(),
                 worker.thread.called(),
                 percent(worker.busy()),
                 duration(worker.observed)

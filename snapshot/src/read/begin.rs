@@ -101,6 +101,8 @@ pub(super) struct Trail {
 #[derive(Default)]
 pub(super) struct Workers {
     list: Vec<(WorkerId, Box<str>)>,
+    /// Those that have names of their own.
+    named: HashSet<WorkerId>,
     by_id: HashMap<WorkerId, u16>,
 }
 
@@ -118,6 +120,27 @@ impl Workers {
             self.by_id.insert(id, index);
         }
         index
+    }
+
+    /// The worker is called so, unless it is known already how it is called.
+    pub(super) fn call(&mut self, id: WorkerId, name: &str) {
+        let index = self.add(id);
+        if let Some((_, called)) = self.list.get_mut(usize::from(index))
+            && !name.is_empty()
+            && self.named.insert(id)
+        {
+            *called = name.into();
+        }
+    }
+
+    /// The name that the worker was given.
+    pub(super) fn given_name(&self, id: WorkerId) -> Option<&str> {
+        self.named.contains(&id).then(|| self.name(self.index(id)))
+    }
+
+    /// Those that were given names, with their names.
+    pub(super) fn given_names(&self) -> impl Iterator<Item = (WorkerId, &str)> {
+        self.named.iter().map(|id| (*id, self.name(self.index(*id))))
     }
 
     pub(super) fn index(&self, id: WorkerId) -> u16 {

@@ -40,6 +40,8 @@ pub(super) struct Carry {
     pub(super) sites: Vec<CarriedSite>,
     /// The last tenure of each worker.
     pub(super) tenures: HashMap<WorkerId, u64>,
+    /// The names that workers were given.
+    pub(super) worker_names: Vec<(WorkerId, Box<str>)>,
 }
 
 /// A thread, and what it is in the middle of.
@@ -117,6 +119,8 @@ impl Carry {
         });
         carry.spans = spans.collect();
         let last = |(worker, tenure)| Some((of.begin.workers.get(worker)?, tenure));
+        let given = of.begin.workers.given_names();
+        carry.worker_names = given.map(|(worker, name)| (worker, name.into())).collect();
         carry.tenures = order.happening.workers.tenures().filter_map(last).collect();
         carry
     }
@@ -211,6 +215,10 @@ impl Carry {
             let inside = Inside { tasks, spans, worker, pool: thread.pool };
             let index = survey.threads.index(thread.thread.number);
             carried.insert(index, Carried { regions, inside });
+        }
+        for (worker, name) in &self.worker_names {
+            survey.tables.charge(128)?;
+            survey.begin.workers.call(*worker, name);
         }
         self.put_tasks(&mut into, survey)?;
         self.put_spans(&mut into, survey)?;

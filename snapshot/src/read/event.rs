@@ -88,6 +88,13 @@ impl Event {
         self.of.begin.workers.get(self.raw.worker)
     }
 
+    /// The name that this worker was given, by `lookback::worker`; nothing if it is known by its
+    /// number alone.
+    #[must_use]
+    pub fn worker_name(&self) -> Option<&str> {
+        self.of.begin.workers.given_name(self.worker()?)
+    }
+
     /// Of a task's transition: the number that it has in its place's life, which goes on over all
     /// tasks that had this place. Of a wake: that of the transition which the waker saw.
     #[must_use]
@@ -208,7 +215,7 @@ impl Event {
 
     /// The name of what happened: of the region, the typed event, the counter, the category of a
     /// log, the thread that started or ended, the task, the span. `?` if it is not known. Of a worker
-    /// it is `r0/w3`: runtime 0, worker 3.
+    /// it is `r0/w3`: runtime 0, worker 3; or the name that it was given.
     #[must_use]
     pub fn name(&self) -> &str {
         match self.raw.kind() {

@@ -57,7 +57,10 @@ impl Mention {
     #[inline]
     pub(super) fn is_of(kind: Kind) -> bool {
         kind as u8 >= Kind::TaskStatus as u8
-            && !matches!(kind, Kind::RegionEndOther | Kind::BlockingSite | Kind::ThreadName)
+            && !matches!(
+                kind,
+                Kind::RegionEndOther | Kind::BlockingSite | Kind::ThreadName | Kind::WorkerName
+            )
     }
 
     /// Reads the arguments of such a record, behind the time. What a kind does not have stays as it

@@ -76,6 +76,12 @@ impl<'a> ThreadState<'a> {
         self.contents.begin.workers.get(self.state.inside.worker?.worker)
     }
 
+    /// The name that this worker was given: see [`Event::worker_name`](crate::Event::worker_name).
+    #[must_use]
+    pub fn worker_name(&self) -> Option<&'a str> {
+        self.contents.begin.workers.given_name(self.worker()?)
+    }
+
     /// Whether it was a worker for as long as it drives the runtime, of which the end is not told.
     #[must_use]
     pub fn is_visit(&self) -> bool {

@@ -226,6 +226,12 @@ impl Stream {
                 bytes.text()?;
                 None
             }
+            Kind::WorkerName => {
+                bytes.number()?;
+                bytes.number()?;
+                bytes.text()?;
+                None
+            }
             Kind::Site | Kind::BlockingSite | Kind::Schema => {
                 bytes.number()?;
                 bytes.text()?;

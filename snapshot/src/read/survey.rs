@@ -7,7 +7,7 @@
 //! so there is always a block that can go on. A block that still waits when all others are through
 //! is damaged.
 
-use super::begin::{Begin, Trail};
+use super::begin::{Begin, Trail, WorkerId};
 use super::bytes::{Bytes, Fault, Stop, TextAt};
 use super::mention::{Mention, is_timed};
 use super::plan::{Plan, Step};
@@ -48,6 +48,8 @@ pub(super) struct Survey {
     unnamed: Vec<(ThreadNumber, u64, TextAt)>,
     /// Names that threads were given.
     names: Vec<(ThreadNumber, TextAt)>,
+    /// Names that workers were given.
+    worker_names: Vec<(WorkerId, TextAt)>,
 }
 
 /// Of what statuses were left out for want of room.
@@ -85,6 +87,7 @@ pub(super) fn survey(
         latest,
         unnamed: Vec::new(),
         names: Vec::new(),
+        worker_names: Vec::new(),
     };
     survey.tables.charge(size_of_val(blocks) + size_of_val(&survey.trails[..]))?;
     let mut waiting: HashMap<u64, Vec<(u32, usize)>> = HashMap::new();
@@ -132,6 +135,10 @@ pub(super) fn survey(
     for (number, name) in std::mem::take(&mut survey.names) {
         let name = survey.tables.text(content, name).into();
         survey.threads.call(number, name, &mut survey.tables)?;
+    }
+    for (worker, name) in std::mem::take(&mut survey.worker_names) {
+        let name = survey.tables.text(content, name);
+        survey.begin.workers.call(worker, name);
     }
     let mut trails = std::mem::take(&mut survey.trails);
     let mut rest = &mut trails[..];
@@ -270,6 +277,12 @@ impl Survey {
                 self.tables.charge(64)?;
                 self.names.push((number, name));
                 self.event(delta, start, index, block);
+            }
+            Kind::WorkerName => {
+                let worker = WorkerId { runtime: bytes.number()?, worker: bytes.number()? };
+                let name = bytes.text()?;
+                self.tables.charge(64)?;
+                self.worker_names.push((worker, name));
             }
             Kind::Schema => {
                 let id = bytes.number()?;

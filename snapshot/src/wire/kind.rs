@@ -320,6 +320,8 @@ event_table! {
     /// As [`WorkerStatus`](Kind::WorkerStatus), of a [`WorkerVisit`](Kind::WorkerVisit).
     99 VisitStatus "visit_status" Status [runtime: Unsigned, worker: Unsigned, tenure: Unsigned,
         state: Unsigned];
+    /// The worker is called so.
+    100 WorkerName "worker_name" Definition [runtime: Unsigned, worker: Unsigned, name: Text];
 }
 
 /// The event table as bytes, for a file's metadata: the number of rows, then for each its code and

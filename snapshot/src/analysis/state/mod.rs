@@ -53,6 +53,8 @@ pub(super) struct World {
     /// Of how many groups the spans of a name are.
     groups: Map<Name, u32>,
     pub(super) known_workers: KnownWorkers,
+    /// The names that workers were given.
+    worker_names: BTreeMap<WorkerId, Name>,
     /// Tasks that might run, by when that began.
     runnable: BTreeSet<(Nanos, TaskId)>,
 }
@@ -107,6 +109,26 @@ impl World {
             let name = self.names.name(name);
             self.thread_names.insert(thread, name);
         }
+    }
+
+    /// A thread has a new name.
+    pub(super) fn renamed(&mut self, thread: ThreadNumber, name: &str) {
+        self.thread_names.remove(&thread);
+        self.called(thread, name);
+    }
+
+    /// The worker was given this name, if it was given one.
+    pub(super) fn names_worker(&mut self, worker: WorkerId, name: Option<&str>) {
+        if let Some(name) = name
+            && self.worker_names.len() < THREAD_NAMES
+        {
+            let name = self.names.name(name);
+            self.worker_names.insert(worker, name);
+        }
+    }
+
+    pub(super) fn given_name(&self, worker: WorkerId) -> Option<&str> {
+        self.worker_names.get(&worker).map(|name| self.names.text(*name))
     }
 
     fn thread(&mut self, thread: ThreadNumber) -> &mut Thread {

@@ -4,7 +4,7 @@ use super::super::doubts::Mark;
 use super::super::length::Length;
 use super::super::step::Step;
 use super::World;
-use crate::read::WorkerId;
+use crate::read::{Event, WorkerId};
 use crate::wire::{Nanos, ThreadNumber};
 
 /// A worker of a runtime.
@@ -22,7 +22,11 @@ pub(crate) struct Worker {
     pub(crate) polls: u64,
     pub(crate) longest: Nanos,
     /// Its thread may be gone from it unseen: whether it runs is known in polls alone.
-    pub(crate) visit: bool,
+    visit: bool,
+    /// How long it was neither parked nor in polls until `visit` changed last; and how much of that it
+    /// was on visits.
+    rest: Nanos,
+    unknown: Nanos,
 }
 
 /// What a worker is doing.
@@ -38,8 +42,38 @@ impl Worker {
     pub(crate) fn new(thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) -> Self {
         let (parked, unparked, polling) = Default::default();
         let (polls, longest) = (0, Nanos(0));
-        let visit = false;
-        Self { thread, now, since, mark, parked, unparked, polling, polls, longest, visit }
+        let (visit, rest, unknown) = (false, Nanos(0), Nanos(0));
+        Self {
+            thread,
+            now,
+            since,
+            mark,
+            parked,
+            unparked,
+            polling,
+            polls,
+            longest,
+            visit,
+            rest,
+            unknown,
+        }
+    }
+
+    /// How long it was at work outside of polls; and for how long it is not known whether it was.
+    pub(crate) fn outside(&self) -> (Nanos, Nanos) {
+        let rest = self.unparked.since(self.polling).max(self.rest);
+        let now = if self.visit { rest.since(self.rest) } else { Nanos(0) };
+        let unknown = self.unknown.plus(now);
+        (rest.since(unknown), unknown)
+    }
+
+    /// From now on, what it does outside of polls is known, or not.
+    fn visits(&mut self, visit: bool) {
+        if self.visit != visit {
+            (_, self.unknown) = self.outside();
+            self.rest = self.unparked.since(self.polling).max(self.rest);
+            self.visit = visit;
+        }
     }
 
     /// It is told anew.
@@ -67,13 +101,13 @@ impl World {
         self.worker_goes(step, worker, WorkerNow::Running);
         self.visits(worker, visit);
         self.known_workers.note(step.thread, worker);
+        self.names_worker(worker, step.event.and_then(Event::worker_name));
         self.thread(step.thread).worker = Some(worker);
     }
 
     pub(super) fn visits(&mut self, worker: WorkerId, visit: bool) {
         if let Some(worker) = self.workers.get_mut(&worker) {
-            // Once is enough for what is summed up.
-            worker.visit |= visit;
+            worker.visits(visit);
         }
     }
 
