@@ -172,6 +172,9 @@ fn a_panic_leaves_a_snapshot_that_says_what_where_and_in_which_task_and_span() {
             assert_eq!(message, "card 42 was refused");
             assert!(location.contains(&format!("tests/panics.rs:{line}:")), "{location}");
             assert_eq!((task.as_str(), span.as_str()), ("payment", "charge"));
+            let panic = events(&trace).find(|event| event.name() == "panic").expect("it is there");
+            let id = |event: &lookback::read::Event| event.task().expect("a task").to_string();
+            assert_eq!(text(&panic, "task_id").unwrap().0, id(&panic), "as every view calls it");
             let metadata = trace.metadata();
             assert_eq!(metadata.text(key::TRIGGER), Some("panic"));
             assert_eq!(metadata.text(key::PANIC_MESSAGE), Some("card 42 was refused"));

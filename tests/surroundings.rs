@@ -436,6 +436,20 @@ fn a_second_recorder_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn of_a_recorder_that_was_started_again_nothing_is_said_to_be_missing() {
+    common::alone("of_a_recorder_that_was_started_again_nothing_is_said_to_be_missing", || {
+        stop(start());
+        let recorder =
+            Recorder::builder().window(Duration::from_secs(3600)).start().expect("again");
+        lookback::event!("x");
+        common::advance(&recorder);
+        let report = lookback::read::analysis::Report::of(&stop(recorder));
+        assert!(report.coverage.table.from_begin, "{:?}", report.coverage);
+        assert_eq!(report.coverage.findings, []);
+    });
+}
+
+#[test]
 fn stop_and_start_again_records_again() {
     common::alone("stop_and_start_again_records_again", || {
         let (mut last, mut in_all) = (0, 0);

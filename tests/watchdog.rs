@@ -36,11 +36,15 @@ fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
         let (trigger, reason) = told(&trace);
         assert_eq!(trigger, "stalled_poll");
         assert!(
-            reason.contains("has not come back from a poll for") && reason.contains("in state S")
+            reason.contains("has not come back from a poll for at least")
+                && reason.contains("in state S")
         );
         let stall = events(&trace).find(|event| event.name() == "stall").expect("it is recorded");
-        assert!(number(&stall, "for_ns").unwrap() >= STALL.as_nanos() as u64);
+        assert!(number(&stall, "at_least_ns").unwrap() >= STALL.as_nanos() as u64);
         assert_eq!(text(&stall, "state").unwrap().0, "S");
+        let poll = events(&trace).find(|event| event.task().is_some()).expect("it was polled");
+        let id = poll.task().expect("it has one").to_string();
+        assert_eq!(text(&stall, "task_id").unwrap().0, id, "as every view calls it");
         let os_thread = number(&stall, "os_thread").unwrap();
         assert!(Path::new(&format!("/proc/self/task/{os_thread}")).exists());
         // Once a poll, however long it takes.

@@ -140,3 +140,31 @@ fn counters_that_never_were_numbers_are_not_said_to_be_missing() {
         "{summary:#}"
     );
 }
+
+/// A task that waits for a permit from its first poll to the end.
+const WAITS: &str = r#"generation 1 complete began=1000:1000000000:1700000000000000000:1000000000 ended=900001000:1900000000:1700000000900000000:1000000000
+block slot=0 sequence=0 thread=0 base=1000 first_event=0
+  end events=4 bytes=0 blocks=2 lost=[] advances=[] waits=[] snapshots=[]
+block slot=1 sequence=0 thread=1 base=1000 first_event=0
+  site id=1 name="permit" file="src/a.rs" line=3
+  site id=2 name="job" file="src/a.rs" line=4
+  @1 thread_start thread=1 os_thread=4001 name="worker"
+  @2 task_create task=0 incarnation=1 sequence=2 site=2
+  @3 task_poll task=0 sequence=3
+  @4 task_pending site=1
+"#;
+
+#[test]
+fn of_waits_that_are_not_over_no_percentile_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("waits.lbk");
+    std::fs::write(&file, from_text(WAITS).unwrap()).unwrap();
+    let ended = lookback(&["summary", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let row = ended.stdout.lines().find(|line| line.trim_start().starts_with("permit"));
+    // count, total, longest, at once, open
+    let words: Vec<_> = row.expect("it waits").split_whitespace().skip(1).collect();
+    assert_eq!(words, ["1", "900", "ms", "900", "ms", "1", "1"], "{}", ended.stdout);
+    let kinds = ended.stdout.lines().find(|line| line.trim_start().starts_with("events"));
+    assert!(kinds.unwrap().ends_with("4: 3 of tasks, 1 of threads"), "{kinds:?}");
+}

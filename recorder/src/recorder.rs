@@ -152,7 +152,9 @@ impl Recorder {
         let mode = Mode::new(clock, barrier == Barrier::Fence);
         change_mode(control, mode)?;
         redact::rules::set(&settings.redaction);
-        let metadata = process::describe(settings.name.as_deref());
+        let mut metadata = process::describe(settings.name.as_deref());
+        let first_generation = control.next_generation.load(Ordering::Relaxed);
+        metadata.add(key::FIRST_GENERATION, first_generation);
         let identity = Identity {
             process_start: process::start_time(),
             boot_id: process::boot_id(),

@@ -189,6 +189,11 @@ fn a_window_that_is_mostly_missing_is_told() {
     let bytes = file_with(&metadata, &service(4));
     let from_the_begin = Report::of(&Trace::from_bytes(bytes).unwrap());
     assert_eq!(from_the_begin.coverage.findings, [], "a recorder that has only begun");
+    // One that follows another one in its process goes on counting.
+    let later = service(4)[1..].to_vec();
+    metadata.add(key::FIRST_GENERATION, later[0].number);
+    let again = Report::of(&Trace::from_bytes(file_with(&metadata, &later)).unwrap());
+    assert_eq!(again.coverage.findings, [], "as much as there is since its start");
 }
 
 proptest! {

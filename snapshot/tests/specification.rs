@@ -99,6 +99,7 @@ fn the_page_has_every_name_of_the_metadata() {
         key::TAKEN,
         key::TAKEN_WALL,
         key::WINDOW,
+        key::FIRST_GENERATION,
         key::COVERED,
         key::MAX_BYTES,
         key::RECORDED,

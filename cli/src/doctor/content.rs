@@ -72,6 +72,7 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
         (seen.logs, if seen.logs == 1 { "log" } else { "logs" }),
         (seen.typed, "typed"),
         (seen.counters, "of counters"),
+        (seen.thread_events, "of threads"),
     ];
     let kinds = kinds.iter().filter(|(many, _)| *many > 0);
     let kinds: Vec<_> = kinds.map(|(many, what)| format!("{} {what}", count(*many))).collect();
@@ -220,10 +221,9 @@ fn covered(trace: &Trace, seen: &Coverage, findings: &mut Findings) {
         false => format!("{all} of {asked} are covered"),
     };
     // A recorder that has only begun has nothing to look back on.
-    let from_begin = trace.generations().first().is_some_and(|first| first.number.0 <= 1);
     let share = seen.covered.0 as f64 / window.0 as f64;
-    if from_begin || share >= 0.8 {
-        let why = if from_begin && share < 0.8 { ": all since it was started" } else { "" };
+    if seen.from_begin || share >= 0.8 {
+        let why = if seen.from_begin && share < 0.8 { ": all since it was started" } else { "" };
         return findings.ok("window", format!("{words}{why}"));
     }
     let bound = trace.metadata().number(key::MAX_BYTES).unwrap_or_default();

@@ -145,6 +145,9 @@ fn events(coverage: &Coverage) -> String {
     if coverage.logs > 0 {
         parts.push(counted(coverage.logs, "log"));
     }
+    if coverage.thread_events > 0 {
+        parts.push(format!("{} of threads", count(coverage.thread_events)));
+    }
     match parts.as_slice() {
         [] => count(coverage.events),
         parts => format!("{}: {}", count(coverage.events), parts.join(", ")),

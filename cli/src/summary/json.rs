@@ -71,6 +71,7 @@ fn coverage(report: &Report) -> Value {
         "gaps": coverage.gaps,
         "events": coverage.events,
         "task_events": coverage.task_events,
+        "thread_events": coverage.thread_events,
         "worker_events": coverage.worker_events,
         "span_events": coverage.span_events,
         "region_events": coverage.region_events,

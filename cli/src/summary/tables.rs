@@ -91,7 +91,11 @@ fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
             name().apply_to(fit(&of.reason, wide)),
             count(of.count()),
             duration(of.total.0),
-            duration(of.lengths.percentile(0.99).0),
+            // Of those that are over.
+            match of.lengths.count() {
+                0 => String::new(),
+                _ => duration(of.lengths.percentile(0.99).0),
+            },
             duration(longest),
             count(of.most_at_once),
             if of.open > 0 { count(of.open) } else { String::new() },

@@ -23,7 +23,7 @@ use crate::recorder::{self, Shared};
 use crate::site::Site;
 use crate::text::{StackText, TextRoom};
 use crate::{own_work, polls, span_life, thread};
-use lookback_snapshot::wire::{Value, key};
+use lookback_snapshot::wire::{TaskId, Value, key};
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,10 +68,16 @@ fn note(info: &PanicHookInfo<'_>) {
     if let Some((site, _)) = task {
         let _ = std::fmt::Write::write_fmt(&mut task_name, format_args!("{}", site.said()));
     }
-    let (task_name, task_id) = (task_name.as_str(), task.map_or(0, |(_, id)| id));
+    let task_name = task_name.as_str();
+    // As it is called in every view; nothing, where there is no task.
+    let mut room = TextRoom::new();
+    let mut task_id = StackText::new(&mut room);
+    if let Some((_, id)) = task {
+        let _ = std::fmt::Write::write_fmt(&mut task_id, format_args!("{}", TaskId::from_number(id)));
+    }
     let span = span_life::current().map_or("", |(_, site)| site.name());
     let texts = (encoded(message), encoded(location), encoded(task_name));
-    typed_event(&PANIC, (texts.0, texts.1, texts.2, encoded(&task_id), encoded(span)));
+    typed_event(&PANIC, (texts.0, texts.1, texts.2, encoded(task_id.as_str()), encoded(span)));
 
     let Ok(shared) = recorder::current() else { return };
     let Some(armed) = &shared.active.panic else { return };

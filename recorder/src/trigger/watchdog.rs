@@ -34,6 +34,7 @@ use crate::recorder::Shared;
 use crate::site::Site;
 use crate::slot::Slot;
 use crate::task::Place;
+use lookback_snapshot::wire::TaskId;
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -42,13 +43,13 @@ use std::time::{Duration, Instant};
 /// What is recorded of a poll that does not come back, on the collector's thread.
 static STALL: Site = Site::new(
     "stall",
-    &["thread", "os_thread", "task", "task_id", "for_ns", "state", "wchan"],
+    &["thread", "os_thread", "task", "task_id", "at_least_ns", "state", "wchan"],
     file!(),
     line!(),
 );
 /// And when it has come back.
 static STALL_OVER: Site =
-    Site::new("stall_over", &["thread", "task", "task_id", "for_ns"], file!(), line!());
+    Site::new("stall_over", &["thread", "task", "task_id", "at_least_ns"], file!(), line!());
 
 /// The longest time between two looks.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -76,6 +77,13 @@ struct Seen {
     time: Duration,
     /// How many limits it is beyond.
     told: usize,
+}
+
+impl Seen {
+    /// The name of its task, and the number that the task has in every view.
+    fn task(&self) -> (String, String) {
+        (self.site.said().to_string(), TaskId::from_number(self.id).to_string())
+    }
 }
 
 impl Watchdog {
@@ -177,13 +185,13 @@ impl Watchdog {
         }
         let (thread, os_thread) =
             (slot.thread.load(Ordering::Relaxed), slot.os_thread.load(Ordering::Relaxed));
-        let (task, id) = (&*seen.site.said().to_string(), seen.id);
+        let (task, id) = seen.task();
         let Kernel { state, wchan } = Kernel::of(os_thread);
         if seen.told == 0 {
             let nanos = seen.time.as_nanos() as u64;
             let numbers = (encoded(&thread), encoded(&os_thread));
-            let rest = (encoded(&id), encoded(&nanos), encoded(&*state), encoded(&*wchan));
-            let all = (numbers.0, numbers.1, encoded(task), rest.0, rest.1, rest.2, rest.3);
+            let rest = (encoded(&*id), encoded(&nanos), encoded(&*state), encoded(&*wchan));
+            let all = (numbers.0, numbers.1, encoded(&*task), rest.0, rest.1, rest.2, rest.3);
             typed_event(&STALL, all);
         }
         for (limit, armed) in &self.limits[seen.told..] {
@@ -195,7 +203,7 @@ impl Watchdog {
                 let name = slot.name();
                 let place = if wchan.is_empty() { String::new() } else { format!(" in {wchan}") };
                 format!(
-                    "task {task} has not come back from a poll for {:.1?}, more than {limit:?}: \
+                    "task {task} has not come back from a poll for at least {:.1?}, more than {limit:?}: \
                      thread {} ({os_thread}) is in state {state}{place}",
                     seen.time,
                     name.as_str(),
@@ -208,9 +216,9 @@ impl Watchdog {
 /// A poll that was told of has come back.
 fn over(slot: &Slot, seen: &Seen) {
     let thread = slot.thread.load(Ordering::Relaxed);
-    let (task, id, nanos) =
-        (&*seen.site.said().to_string(), seen.id, seen.time.as_nanos() as u64);
-    typed_event(&STALL_OVER, (encoded(&thread), encoded(task), encoded(&id), encoded(&nanos)));
+    let (task, id) = seen.task();
+    let nanos = seen.time.as_nanos() as u64;
+    typed_event(&STALL_OVER, (encoded(&thread), encoded(&*task), encoded(&*id), encoded(&nanos)));
 }
 
 /// Whether the slot's thread polls, or may begin to without a word.

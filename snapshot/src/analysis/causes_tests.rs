@@ -350,6 +350,17 @@ fn a_task_that_waits_for_a_lock_at_the_end_is_found() {
 }
 
 #[test]
+fn several_who_wait_for_a_lock_are_told_in_one_sentence_that_is_right() {
+    let mut script = Script::new(5, &[]);
+    for (task, at) in [(1, 1000.0), (2, 1010.0), (3, 1020.0)] {
+        script.spawn(at, 1, task, "transfer").poll(at + 1.0, 1, task);
+        script.waits(at + 2.0, 1, "pool permit");
+    }
+    let told = titles(&script.report().standing).join("\n");
+    assert!(told.ends_with("; 2 more stand in a lock or wait for one at the end"), "{told}");
+}
+
+#[test]
 fn who_goes_on_or_has_only_just_begun_does_not_stand_still() {
     let mut script = Script::new(5, &[]);
     // It records something while it holds the lock; it has just taken it; it waits for work.

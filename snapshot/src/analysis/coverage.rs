@@ -22,6 +22,8 @@ pub struct Coverage {
     pub trigger: Option<String>,
     /// When, as RFC 3339 has it.
     pub taken: Option<String>,
+    /// It goes back to when the recorder was started.
+    pub from_begin: bool,
     /// The time that the generations in it cover, without gaps.
     pub covered: Nanos,
     /// The window that was asked for.
@@ -36,6 +38,8 @@ pub struct Coverage {
     pub events: u64,
     /// How many of them are about tasks.
     pub task_events: u64,
+    /// Begins and ends of threads, and their names.
+    pub thread_events: u64,
     /// About workers.
     pub worker_events: u64,
     /// About spans.
@@ -59,7 +63,9 @@ impl Coverage {
         let readable = |info: &&GenerationInfo| info.damage.is_none() || info.events > 0;
         let covered = generations.iter().filter(readable).map(|info| info.duration.0);
         let follows = |pair: &&[GenerationInfo]| pair[0].number.next() == pair[1].number;
+        let begin = metadata.number(key::FIRST_GENERATION).unwrap_or(1);
         Self {
+            from_begin: generations.first().is_some_and(|first| first.number.0 <= begin),
             process: text(key::PROCESS_NAME),
             pid: metadata.number(key::PROCESS_PID),
             reason: text(key::REASON),
@@ -74,11 +80,10 @@ impl Coverage {
         }
     }
 
-    pub(super) fn finish(self, generations: &[GenerationInfo]) -> Section<Self> {
+    pub(super) fn finish(self) -> Section<Self> {
         let mut section = Section::default();
         // A recorder that has only begun has nothing to look back on.
-        let from_begin = generations.first().is_some_and(|first| first.number.0 <= 1);
-        if let Some(window) = self.window.filter(|window| window.0 > 0 && !from_begin) {
+        if let Some(window) = self.window.filter(|window| window.0 > 0 && !self.from_begin) {
             let missing = 1.0 - self.covered.0 as f64 / window.0 as f64;
             section.findings.extend(Score::beyond(missing, MISSING, Unit::Share).map(|score| {
                 let title = format!(

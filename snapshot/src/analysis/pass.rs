@@ -154,8 +154,14 @@ impl Pass {
             self.changes.event(kind, name, step.at);
         }
         match step.kind {
-            EventKind::ThreadStart | EventKind::ThreadExit => self.world.clear_thread(step),
-            EventKind::ThreadName => self.world.renamed(step.thread, step.thread_name),
+            EventKind::ThreadStart | EventKind::ThreadExit => {
+                self.coverage.thread_events += 1;
+                self.world.clear_thread(step);
+            }
+            EventKind::ThreadName => {
+                self.coverage.thread_events += 1;
+                self.world.renamed(step.thread, step.thread_name);
+            }
             EventKind::RegionBegin { .. } => {
                 self.coverage.region_events += 1;
                 self.world.region_begin(step);
@@ -353,7 +359,7 @@ impl Pass {
             losses: losses::finish(generations, self.left_out, &scribe),
             logs: self.logs.finish(&scribe),
             end: scribe.moment(end),
-            coverage: self.coverage.finish(generations),
+            coverage: self.coverage.finish(),
             damage: Vec::new(),
         };
         // They have been told, with what they said.

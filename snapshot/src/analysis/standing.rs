@@ -158,9 +158,9 @@ fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Fi
         }
     };
     if locks.len() > 1 {
-        let what = if locks.len() == 2 { "stands" } else { "stand" };
+        let (stand, wait) = if locks.len() == 2 { ("stands", "waits") } else { ("stand", "wait") };
         let more = count(locks.len() as u64 - 1);
-        title += &format!("; {more} more {what} in a lock or waits for one at the end");
+        title += &format!("; {more} more {stand} in a lock or {wait} for one at the end");
     }
     let evidence = locks.iter().take(LISTED).map(|found| found.evidence(scribe)).collect();
     Some(Finding { analysis: "standing", title, score, evidence })

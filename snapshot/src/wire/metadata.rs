@@ -52,6 +52,9 @@ pub mod key {
     pub const TAKEN_WALL: &str = "taken.wall_ns";
     /// Number: how far back was asked for.
     pub const WINDOW: &str = "window_ns";
+    /// Number: the first generation of this recorder; 1 if it is not there. Recorders that follow one
+    /// another in a process go on counting.
+    pub const FIRST_GENERATION: &str = "generation.first";
     /// Number: how far back it really goes.
     pub const COVERED: &str = "covered_ns";
     /// Number: the bound on the recorder's memory.

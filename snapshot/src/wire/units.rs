@@ -60,6 +60,12 @@ macro_rules! place {
             pub const fn number(self) -> u64 {
                 (self.incarnation as u64) << 32 | self.index as u64
             }
+
+            /// What [`number`](Self::number) made the number of.
+            #[must_use]
+            pub const fn from_number(number: u64) -> Self {
+                Self { index: number as u32, incarnation: (number >> 32) as u32 }
+            }
         }
 
         /// `7` for the first that had place 7, `7.2` for the second.
