@@ -7,8 +7,9 @@
 //!
 //! # What is modelled
 //!
-//! [`Gate`](crate::gate::Gate), [`Ring`](crate::ring::Ring), [`Words`](crate::words::Words) and
-//! [`Told`](crate::told::Told) are the code that ships, with loom's atomics in it. What calls them is not: clock, blocks and slots are the real machine's. So each
+//! [`Gate`](crate::gate::Gate), [`Ring`](crate::ring::Ring), [`Words`](crate::words::Words),
+//! [`Told`](crate::told::Told) and [`References`](crate::references::References) are the code that ships, with
+//! loom's atomics in it. What calls them is not: clock, blocks and slots are the real machine's. So each
 //! scenario has a small stand-in for it, which names the function whose loads and stores it repeats
 //! in their order; who changes that function changes the stand-in.
 //!
@@ -21,7 +22,7 @@
 //! | `read` | a copy that the ring calls sound holds nothing of a later lap; no stream has a gap |
 //! | `definitions` | every event of the first reading finds its definition in the second |
 //! | `tasks` | each generation has the state of every task; no poll has two wakes |
-//! | `spans` | each generation has every span that is open |
+//! | `spans` | each generation has every span that is open; one that is over never comes back |
 //! | `whole` | all of it at once: events are whole, and complete generations are all there |
 //!
 //! Most files also make the mistakes that their protocol is there to prevent (a fence left out, a

@@ -36,6 +36,7 @@ use crate::fields::{Fields, KEPT};
 use crate::given::{Packed, pack};
 use crate::groups::Groups;
 use crate::limits::Limits;
+use crate::references::References;
 use crate::silent::length;
 use crate::site::Site;
 use crate::slot::MAX_SPANS;
@@ -84,10 +85,6 @@ const MISSED: u8 = 2;
 /// How often fields are copied again that were packed anew meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// The references of a span of which the last one was given up: nobody can get another one. Its
-/// place is that one's alone from then on.
-const CLOSING: u32 = 1 << 31;
-
 /// The most spans that can be open at the same time: 1.25 GiB of address space.
 pub(crate) const MAX_OPEN: u32 = 1 << 22;
 /// Groups of places whose memory is kept, however few spans there are.
@@ -106,7 +103,7 @@ pub(crate) struct SpanPlace {
     /// When it began, in ticks.
     pub(crate) began: AtomicU64,
     pub(crate) incarnation: AtomicU32,
-    pub(crate) references: AtomicU32,
+    pub(crate) references: References,
     /// What is kept of the fields: a [`Word`].
     kept: AtomicU64,
     /// The same, as it was when the newest generation stated the span first.
@@ -294,7 +291,7 @@ impl SpanPlace {
     #[inline(always)]
     pub(crate) fn begin(&self, site: &'static Site, incarnation: u32, generation: u64, fields: &Fields<'_>) {
         self.incarnation.store(incarnation, Ordering::Relaxed);
-        self.references.store(1, Ordering::Release);
+        self.references.begin();
         self.told.begin(generation);
         self.site.store(std::ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
         self.watched.store(site.watched(), Ordering::Relaxed);
@@ -303,27 +300,6 @@ impl SpanPlace {
         } else {
             self.keep(fields);
         }
-    }
-
-    /// One more reference, unless the last one was given up. Who has none of his own must look
-    /// afterwards whether this is still the span that he means.
-    #[inline(always)]
-    pub(crate) fn hold(&self) -> bool {
-        let more = |count: u32| (0 < count && count < CLOSING).then_some(count + 1);
-        self.references.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// One reference less. Whether it was the last one: then nobody gets one any more, and this thread
-    /// is to close the span.
-    #[inline(always)]
-    pub(crate) fn let_go(&self) -> bool {
-        let less = |count: u32| match count {
-            // Of one that is given up too often there is nothing left to give up.
-            0 | CLOSING => None,
-            1 => Some(CLOSING),
-            count => Some(count - 1),
-        };
-        self.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, less) == Ok(1)
     }
 
     /// The status that the listing of `generation` must have of it, if it must.
@@ -443,8 +419,7 @@ pub(crate) fn shrink(complete: u64) {
 pub(crate) fn find(name: Name) -> Option<&'static SpanPlace> {
     let place = SPANS.get((name as u32).checked_sub(1)?)?;
     let is_it = place.incarnation.load(Ordering::Relaxed) == (name >> 32) as u32;
-    let references = place.references.load(Ordering::Relaxed);
-    (is_it && references != 0 && references != CLOSING).then_some(place)
+    (is_it && place.references.are_there()).then_some(place)
 }
 
 /// Whether a span of this name was ever there.

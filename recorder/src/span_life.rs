@@ -345,7 +345,7 @@ fn others_inside(slot: &Slot, name: Name) -> Option<usize> {
 pub fn add_reference(name: Name) {
     // Who has a reference knows that it is the span; who has none, that it may not be.
     if let Some(place) = find(name)
-        && place.hold()
+        && place.references.hold()
         && place.name() != name
     {
         give_up(place.name());
@@ -356,7 +356,7 @@ pub fn add_reference(name: Name) {
 #[inline(never)]
 pub fn give_up(name: Name) -> bool {
     let Some(place) = find(name) else { return false };
-    if !place.let_go() {
+    if !place.references.let_go() {
         return false;
     }
     close(place, name);
@@ -390,7 +390,7 @@ fn close(place: &'static SpanPlace, name: Name) {
     }
     // That nothing was recorded since it was left does not say that no time has passed.
     ready.write(Kind::SpanCloseLast, ready.now(), |_| {});
-    place.references.store(0, Ordering::Relaxed);
+    place.references.end();
     place.told.close(ready.generation);
     SPANS.give(name as u32 - 1, Some(&slot.free_spans));
     ready.leave();
@@ -424,7 +424,7 @@ fn close_slowly(place: &'static SpanPlace, name: Name) {
 
 /// Ends a span. The cache is that of the thread, if it is inside its gate.
 fn release(place: &'static SpanPlace, closed: u64, cache: Option<&Cache>) {
-    place.references.store(0, Ordering::Relaxed);
+    place.references.end();
     place.told.close(closed);
     SPANS.give(SPANS.index_of(place), cache);
 }
@@ -436,7 +436,7 @@ pub(crate) struct Held(Name);
 impl Held {
     pub(crate) fn new(of: Parent) -> Self {
         let Parent::Of(name) = of else { return Self(0) };
-        let held = find(name).filter(|place| place.hold());
+        let held = find(name).filter(|place| place.references.hold());
         // If another span has taken the place in between, that one is let go again.
         match held.map(SpanPlace::name) {
             Some(held) if held == name => Self(name),

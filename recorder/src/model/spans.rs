@@ -1,9 +1,11 @@
 //! Each generation holds every span that is open, and nothing of a span stands in a generation that
-//! is older than one which has something of it already.
+//! is older than one which has something of it already. And who has a reference to a span has its place
+//! until he gives it up: one that is over is over once, and never comes back.
 
-use super::{holds, is_caught};
+use super::{Plain, RACE, holds, is_caught};
 use crate::gate::Gate;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::references::References;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::told::Told;
 use loom::thread;
 use std::sync::{Arc, Mutex};
@@ -232,4 +234,110 @@ fn a_place_that_is_used_again_at_once_is_caught() {
             None,
         );
     });
+}
+
+/// A place that is handed on from span to span, by their numbers.
+struct Place {
+    references: References,
+    incarnation: AtomicU32,
+    /// What a span begins with: written by who has the place alone, and read by who holds the span.
+    fields: Plain,
+    /// `Groups`: whether the place can be taken.
+    free: AtomicU32,
+    let_go: fn(&References) -> bool,
+    /// Which spans were closed.
+    closed: Mutex<Vec<u32>>,
+}
+
+impl Place {
+    /// With the first span in it, which has so many references.
+    fn new(references: u32, let_go: fn(&References) -> bool) -> Arc<Self> {
+        let place = Self {
+            references: References::new(),
+            incarnation: AtomicU32::new(0),
+            fields: Plain::new(0),
+            free: AtomicU32::new(0),
+            let_go,
+            closed: Mutex::default(),
+        };
+        place.begin(1);
+        (1..references).for_each(|_| assert!(place.references.hold()));
+        Arc::new(place)
+    }
+
+    /// `SpanPlace::begin`.
+    fn begin(&self, span: u32) {
+        self.incarnation.store(span, Ordering::Relaxed);
+        self.references.begin();
+        self.fields.set(u64::from(span));
+    }
+
+    /// `span::find`.
+    fn is_there(&self, span: u32) -> bool {
+        self.incarnation.load(Ordering::Relaxed) == span && self.references.are_there()
+    }
+
+    /// `span_life::give_up`, `close` and `release`.
+    fn give_up(&self, span: u32) {
+        if self.is_there(span) && (self.let_go)(&self.references) {
+            assert_eq!(self.fields.get(), u64::from(span), "closed with another one's fields");
+            self.closed.lock().unwrap().push(span);
+            self.references.end();
+            self.free.fetch_or(1, Ordering::Release);
+        }
+    }
+
+    /// `span_life::Held`, by who has no reference: looks at the span while it holds it, and gives it up.
+    fn visit(&self, span: u32) {
+        if self.is_there(span) && self.references.hold() {
+            let held = self.incarnation.load(Ordering::Relaxed);
+            if held == span {
+                assert_eq!(self.fields.get(), u64::from(span), "another one's fields");
+            }
+            self.give_up(held);
+        }
+    }
+
+    /// `span_life::create`, if the place is free.
+    fn take(&self, span: u32) {
+        if self.free.swap(0, Ordering::Acquire) == 1 {
+            self.begin(span);
+        }
+    }
+}
+
+/// Whoever has a reference gives it up and begins the next span where this one was, while another thread
+/// looks at the span by its name.
+fn hand_over(references: u32, let_go: fn(&References) -> bool) {
+    let place = Place::new(references, let_go);
+    let mut threads = vec![];
+    for next in 0..references {
+        let place = Arc::clone(&place);
+        threads.push(thread::spawn(move || {
+            place.give_up(1);
+            place.take(2 + next);
+        }));
+    }
+    place.visit(1);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    place.take(9);
+    let last = place.incarnation.load(Ordering::Relaxed);
+    assert!(last > 1 && place.is_there(last), "the span came back, or the next one is gone");
+    let closed = place.closed.lock().unwrap().clone();
+    assert_eq!(closed, [1], "what was closed, in order");
+}
+
+#[test]
+fn a_span_is_over_once_and_its_place_nobody_elses_meanwhile() {
+    holds(|| hand_over(1, References::let_go));
+}
+
+#[test]
+fn of_two_that_give_up_the_last_references_one_closes_the_span() {
+    holds(|| hand_over(2, References::let_go));
+}
+
+#[test]
+fn a_last_reference_that_stands_until_the_span_is_closed_is_caught() {
+    is_caught(RACE, || hand_over(1, References::let_go_later));
 }
