@@ -61,6 +61,10 @@ fn part(name: &str, directory: &Path) -> (ExitStatus, String) {
     (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+unsafe extern "C" fn aborts(_: i32) -> ! {
+    std::process::abort()
+}
+
 /// What children do; nothing when it is run as a test.
 #[test]
 fn parts() {
@@ -101,6 +105,28 @@ fn parts() {
             assert!(fired.is_some());
             eprintln!("it was to be delayed, too");
             std::process::abort();
+        }
+        "forked children end while it saves" => {
+            lookback::event!("last words");
+            let trigger = Trigger::named("slow disk").arm();
+            recorder.while_saver_waits(|| {
+                assert!(
+                    trigger.fire(|| "the parent waits, its children do not".to_owned()).is_some()
+                );
+                for end in [libc::exit as unsafe extern "C" fn(i32) -> !, aborts] {
+                    // SAFETY: the child ends at once.
+                    match unsafe { libc::fork() } {
+                        // SAFETY: both may be called at any time.
+                        0 => unsafe { end(0) },
+                        child => {
+                            // SAFETY: what becomes of it is not asked for.
+                            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+                        }
+                    }
+                }
+            });
+            eprintln!("the parent waits, its children do not");
+            std::process::exit(9);
         }
         "panic in a thread, and main ends" => {
             lookback::event!("last words");
@@ -517,6 +543,7 @@ fn a_process_that_ends_with_its_panic_leaves_the_snapshot_all_the_same() {
         ("exit after a panic was caught", "it was caught, and yet"),
         ("exit with a trigger that is delayed", "it was to be delayed"),
         ("abort with a trigger that is delayed", "it was to be delayed, too"),
+        ("forked children end while it saves", "the parent waits, its children do not"),
         ("panic in a thread, and main ends", "the thread cannot go on"),
     ];
     for (name, message) in cases {
