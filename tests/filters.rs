@@ -205,8 +205,13 @@ fn a_recorder_that_is_turned_off_records_nothing_and_answers_all_the_same() {
         let trace = common::read(&recorder.snapshot().unwrap());
         assert_eq!(trace.metadata().number(key::ENABLED), Some(0));
         assert!(recorder.save("asked").unwrap().starts_with(directory.path()));
-        assert!(lookback::snapshot().is_err(), "there is nothing that could be asked");
+        // From anywhere it is the same: nobody's `?` ends a service that was only told not to record.
+        assert!(lookback::save("asked").unwrap().starts_with(directory.path()));
+        let trace = common::read(&lookback::snapshot().unwrap());
+        assert_eq!(trace.metadata().number(key::ENABLED), Some(0));
+        lookback::set_filter(None).unwrap();
         assert_eq!(common::events(&common::read(&recorder.stop().unwrap())).count(), 0);
+        assert!(lookback::save("asked").is_err(), "it was stopped");
         // It is nobody's recorder: one that is on can be started.
         drop(self::builder().start().unwrap());
     });

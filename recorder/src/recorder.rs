@@ -31,7 +31,7 @@ use crate::trigger::directory::Directory;
 use crate::trigger::saver::Saver;
 use crate::trigger::{Armed, exit, hook, signal, slow};
 use crate::window::Window;
-use off::Off;
+use off::{Off, turned_off};
 use arc_swap::{ArcSwapOption, Guard};
 use crossbeam_channel::{Sender, bounded};
 use lookback_snapshot::wire::{ClockKind, Generation, Loss, Metadata, key};
@@ -77,7 +77,7 @@ pub struct Recorder {
 /// Whether it was meant to record.
 enum State {
     On(Arc<Shared>),
-    Off(Box<Off>),
+    Off(Arc<Off>),
 }
 
 /// What recorder, collector and `snapshot()` share.
@@ -419,17 +419,25 @@ impl Drop for Recorder {
 /// Takes a snapshot of this process from anywhere in it.
 ///
 /// # Errors
-/// No recorder is running, or as for [`Recorder::snapshot`].
+/// No recorder is running, or as for [`Recorder::snapshot`]. It is none if the recorder was told not to record
+/// ([`Builder::enabled`]): the snapshot is empty then, and says so.
 pub fn snapshot() -> Result<Snapshot, Error> {
-    current()?.snapshot("requested", "request")
+    match current() {
+        Ok(shared) => shared.snapshot("requested", "request"),
+        Err(error) => Ok(turned_off().ok_or(error)?.snapshot("requested", "request")),
+    }
 }
 
 /// Takes a snapshot from anywhere in the process and saves it: see [`Recorder::save`].
 ///
 /// # Errors
-/// No recorder is running, or as for [`Recorder::save`].
+/// No recorder is running, or as for [`Recorder::save`]. It is none if the recorder was told not to record
+/// ([`Builder::enabled`]): the snapshot is empty then, and says so.
 pub fn save(reason: &str) -> Result<PathBuf, Error> {
-    current()?.save(reason)
+    match current() {
+        Ok(shared) => shared.save(reason),
+        Err(error) => turned_off().ok_or(error)?.save(reason),
+    }
 }
 
 /// What the recorder of this process has done so far, from anywhere in it: see [`Recorder::stats`].
@@ -461,8 +469,10 @@ pub fn stats() -> Result<Stats, Error> {
 /// # Ok::<(), lookback_recorder::Error>(())
 /// ```
 pub fn set_filter(filter: impl Into<Option<Filter>>) -> Result<(), Error> {
-    current()?;
-    change_filter(filter.into());
+    match current() {
+        Ok(_) => change_filter(filter.into()),
+        Err(error) => drop(turned_off().ok_or(error)?),
+    }
     Ok(())
 }
 

@@ -93,7 +93,8 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
         );
         findings.unknown("spans", what);
     } else if seen.span_events == 0 && seen.logs == 0 {
-        let advice = "if it uses `tracing`, add `lookback::tracing::layer()` to its subscriber";
+        let advice = "if it uses `tracing`, add `lookback::tracing::layer()` to its subscriber; `record_log()` needs \
+                      that, too, or `lookback::tracing::subscriber()`";
         findings.warning("spans", format!("no span and no log was recorded in {time}"), advice);
     }
 }

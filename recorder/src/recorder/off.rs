@@ -16,7 +16,8 @@ use crate::window::Window;
 use crossbeam_channel::bounded;
 use lookback_snapshot::wire::{ClockKind, encode_event_table, key};
 use std::path::PathBuf;
-use std::sync::Arc;
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,9 +29,19 @@ pub(super) struct Off {
 impl Recorder {
     /// One that does nothing.
     pub(super) fn off(settings: Settings) -> Self {
-        let off = Off { settings, on_error: Trigger::error().arm() };
-        Self { state: State::Off(Box::new(off)), commands: bounded(0).0, collector: None }
+        let off = Arc::new(Off { settings, on_error: Trigger::error().arm() });
+        *TURNED_OFF.lock() = Arc::downgrade(&off);
+        Self { state: State::Off(off), commands: bounded(0).0, collector: None }
     }
+}
+
+/// The last one, while it is there: for who saves from anywhere in the process.
+static TURNED_OFF: Mutex<Weak<Off>> = Mutex::new(Weak::new());
+
+/// The recorder of this process that was told not to record, where there is one. (Nobody holds the lock but for a
+/// moment; a child that was forked in it finds none.)
+pub(super) fn turned_off() -> Option<Arc<Off>> {
+    TURNED_OFF.try_lock()?.upgrade()
 }
 
 impl Off {
