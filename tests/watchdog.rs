@@ -21,6 +21,31 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.build().unwrap()
 }
 
+/// Recorders come and go, each with a watchdog that sleeps, while workers park and go on all the time.
+#[test]
+fn workers_that_go_on_while_a_recorder_ends_do_no_harm() {
+    common::alone("workers_that_go_on_while_a_recorder_ends_do_no_harm", || {
+        let place = tempfile::tempdir().unwrap();
+        let runtime = runtime();
+        let busy: Vec<_> = (0..4)
+            .map(|_| {
+                runtime.spawn(async {
+                    loop {
+                        tokio::time::sleep(Duration::from_micros(100)).await;
+                    }
+                })
+            })
+            .collect();
+        let rounds = if common::long() { 2000 } else { 20 };
+        for _ in 0..rounds {
+            let recorder = start(place.path(), Trigger::stalled_poll(STALL));
+            std::thread::sleep(Duration::from_millis(5));
+            common::stop(recorder);
+        }
+        busy.iter().for_each(|task| task.abort());
+    });
+}
+
 #[test]
 fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
     common::alone("a_poll_that_does_not_come_back_is_found_while_it_does_not", || {

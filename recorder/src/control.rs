@@ -242,7 +242,8 @@ impl Control {
         }
     }
 
-    /// Wakes the watchdog, for who is inside its gate.
+    /// Wakes the watchdog, for who is inside of a generation: whoever entered its gate while nothing is
+    /// recorded is not waited for, and whom this wakes may be gone.
     #[cold]
     pub(crate) fn wake_watchdog(&self) {
         if self.watchdog_sleeps.swap(0, Ordering::AcqRel) != 0 {
@@ -254,7 +255,7 @@ impl Control {
         let thread = self.collector.load(Ordering::Acquire);
         if !thread.is_null() {
             // SAFETY: the pointer is set to a box that is freed only after tracing was turned
-            // off and every slot was seen outside; we are inside.
+            // off and every slot was seen outside; we are inside of a generation.
             unsafe { (*thread).unpark() };
         }
     }

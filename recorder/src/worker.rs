@@ -446,3 +446,24 @@ fn vec_of(numbers: &[u64]) -> ([u64; 4], usize) {
     all[..numbers.len()].copy_from_slice(numbers);
     (all, numbers.len())
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// `stop` waits for those who are inside of a generation, and frees what it takes to wake the
+    /// watchdog. No test of this process records.
+    #[test]
+    fn who_is_inside_of_no_generation_wakes_nobody() {
+        // SAFETY: zeroes are a valid slot.
+        let slot: &'static Slot = Box::leak(unsafe { Box::<Slot>::new_zeroed().assume_init() });
+        let sleeps = &control().watchdog_sleeps;
+        sleeps.store(1, Ordering::SeqCst);
+        let post = Post { runtime: 7, worker: 0, visit: false, name: None };
+        turn(slot, None, post, (Kind::WorkerPark, true));
+        assert!(slot.worker.held().parked);
+        turn(slot, None, post, (Kind::WorkerUnpark, false));
+        assert!(!slot.worker.held().parked);
+        assert_eq!(sleeps.swap(0, Ordering::SeqCst), 1, "the watchdog may be gone");
+    }
+}
