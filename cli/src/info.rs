@@ -11,7 +11,7 @@ use clap::Args;
 use console::truncate_str;
 use lookback::read::analysis::LeftOut;
 use lookback::read::wire::{ClockKind, Metadata, ThreadNumber, Value, key};
-use lookback::read::{Event, GenerationInfo, Trace};
+use lookback::read::{Event, EventKind, GenerationInfo, Trace};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[command(after_help = "\
 With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost` \
 {cause: how many}, `left_out` {what was recorded in part: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}], \
-`threads` [{number, name, os_thread, events}], `kinds` {kind: how many}, `damage` [what cannot be \
+`threads` [{number, name, os_thread, worker, events}], `kinds` {kind: how many}, `damage` [what cannot be \
 read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first \
 generation of the snapshot began; `bytes` are those of the records, before compression.
 
@@ -73,6 +73,8 @@ pub struct Summary<'a> {
 struct Thread {
     name: String,
     os_thread: u64,
+    /// The worker that it was last.
+    worker: Option<String>,
     events: u64,
 }
 
@@ -118,9 +120,18 @@ impl<'a> Summary<'a> {
         let entry = self.threads.entry(thread.number).or_insert_with(|| Thread {
             name: String::new(),
             os_thread: thread.os_thread,
+            worker: None,
             events: 0,
         });
         entry.events += 1;
+        let starts =
+            matches!(event.kind(), EventKind::WorkerStart { .. } | EventKind::WorkerVisit { .. });
+        if (starts || entry.worker.is_none())
+            && let Some(worker) = event.worker()
+        {
+            let given = event.worker_name().map(str::to_owned);
+            entry.worker = Some(given.unwrap_or_else(|| worker.to_string()));
+        }
         if entry.name.is_empty() && !thread.name.is_empty() {
             entry.name = thread.name.to_string();
         }
@@ -185,6 +196,7 @@ impl<'a> Summary<'a> {
                 "number": number.0,
                 "name": thread.name,
                 "os_thread": thread.os_thread,
+                "worker": thread.worker,
                 "events": thread.events,
             })
         });
@@ -416,8 +428,10 @@ impl<'a> Summary<'a> {
         if self.threads.is_empty() {
             return Ok(());
         }
-        let header =
-            format!("  {:>10} {:<20} {:>9} {:>11}", "thread", "name", "os thread", "events");
+        let header = format!(
+            "  {:>10} {:<20} {:<9} {:>9} {:>11}",
+            "thread", "name", "worker", "os thread", "events"
+        );
         writeln!(out, "\n{}", dim().apply_to(&header))?;
         let most = self.threads.values().map(|thread| thread.events).max().unwrap_or_default();
         let room = width().saturating_sub(header.len() + 2).min(40);
@@ -429,9 +443,10 @@ impl<'a> Summary<'a> {
         for (number, thread) in &shown {
             writeln!(
                 out,
-                "  {:>10} {} {:>9} {:>11}  {}",
+                "  {:>10} {} {} {:>9} {:>11}  {}",
                 number.0,
                 strong().apply_to(fit(&thread.name, 20)),
+                fit(thread.worker.as_deref().unwrap_or_default(), 9),
                 thread.os_thread,
                 count(thread.events),
                 name().apply_to(bar(thread.events as f64 / most.max(1) as f64, room)),

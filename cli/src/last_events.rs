@@ -9,7 +9,7 @@ use crate::terminal::{bad, dim, name, strong, width};
 use crate::text::{count, counted, duration, escape};
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use lookback::read::wire::{Generation, ThreadNumber};
-use lookback::read::{Event, EventKind, Thread, Trace, WorkerId};
+use lookback::read::{Event, EventKind, Thread, Trace};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ struct ThreadEnd {
     name: String,
     os_thread: u64,
     /// The worker that it was at its last event.
-    worker: Option<WorkerId>,
+    worker: Option<String>,
     /// It ended before the process did.
     over: bool,
     /// The regions that it is inside of, outermost first.
@@ -119,7 +119,10 @@ impl LastEvents {
     fn settle(&mut self, first: u64, most: usize) {
         for thread in self.threads.values_mut() {
             if let Some(event) = thread.running.back() {
-                thread.worker = event.worker();
+                thread.worker = event.worker().map(|worker| match event.worker_name() {
+                    Some(name) => name.to_owned(),
+                    None => worker.to_string(),
+                });
             }
             thread.last.extend(thread.running.drain(..).map(|event| Last::of(&event, first)));
             let surplus = thread.last.len().saturating_sub(most);
@@ -187,6 +190,7 @@ impl LastEvents {
             json!({
                 "thread": number.0,
                 "thread_name": thread.name,
+                "thread_worker": thread.worker,
                 "os_thread": thread.os_thread,
                 "over": thread.over,
                 "inside": thread.inside,
@@ -209,8 +213,8 @@ impl ThreadEnd {
 
     /// What `lookback events` calls it, for its `--thread`.
     fn label(&self, number: ThreadNumber) -> String {
-        match self.worker {
-            Some(worker) => worker.to_string(),
+        match &self.worker {
+            Some(worker) => escape(worker).into_owned(),
             None => format!("{}#{number}", escape(&self.name)),
         }
     }

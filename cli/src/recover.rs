@@ -28,7 +28,7 @@ Each thing that is damaged is named on a line of stderr, and what is whole is re
 With --json: one object with `file`, `bytes`, `arena`, `process` {name, pid}, `live`, `ended` (the \
 recording was ended in order), `crash` {signal, signal_name, address, instruction, thread, os_thread, \
 thread_name, …} or null, `reason`, `covered_ns`, `window_ns`, `events`, `lost` {cause: how many}, \
-`generations` [{number, events, complete}], `last_events` [{thread, thread_name, os_thread, over, \
+`generations` [{number, events, complete}], `last_events` [{thread, thread_name, thread_worker, os_thread, over, \
 inside [regions], events [{before_end_ns, … as `lookback events --json` has it}]}], `damage` [what is \
 damaged].
 

@@ -212,6 +212,7 @@ fn delays(report: &Report) -> Value {
 fn delay(delay: &Delay) -> Value {
     all([
         task(Some(&delay.task)),
+        span(delay.span.as_ref()),
         json!({
             "runnable_ns": delay.runnable.0,
             "length_ns": delay.length.0,

@@ -43,6 +43,8 @@ mod waits;
 mod workers;
 
 #[cfg(test)]
+mod alike_tests;
+#[cfg(test)]
 mod causes_tests;
 #[cfg(test)]
 mod script;

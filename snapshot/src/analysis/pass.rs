@@ -217,7 +217,7 @@ impl Pass {
                 let gap = self.world.task_poll(step, task);
                 if !gap.blocking {
                     self.polls.polled(&gap, &self.world);
-                    self.delays.polled(&gap);
+                    self.delays.polled(&gap, &self.world);
                 }
                 self.waits.polled(&gap);
             }

@@ -179,9 +179,10 @@ impl SpanWatch {
         }
     }
 
-    /// How many spans of this group have closed.
-    pub(super) fn closed(&self, group: Name) -> u64 {
-        self.watched.ended(group)
+    /// How many spans of this group, or of this name in all, have closed.
+    pub(super) fn closed(&self, group: Name, name: Name) -> u64 {
+        let of_name = self.by_name.get(&name).map_or(0, Histogram::count);
+        self.watched.ended(group).max(of_name)
     }
 
     /// What a span of this group usually takes, if enough have closed to say so; else what one of its

@@ -57,6 +57,9 @@ pub struct IdleTask {
     pub limit: Option<Nanos>,
 }
 
+/// What tasks that are alike have in common: their name, their span with its route, what they wait for.
+type GroupKey = (Name, Option<Name>, Option<Name>);
+
 /// Watches how long tasks wait.
 #[derive(Default)]
 pub(super) struct WaitWatch {
@@ -132,12 +135,15 @@ impl WaitWatch {
                 world.doubts.because()
             ));
         }
-        let mut worst: Map<Name, (u64, IdleTask, Nanos)> = Map::default();
+        // What is alike has the task's name, the route and the reason to wait in common.
+        let mut worst: Map<GroupKey, (u64, IdleTask, Nanos)> = Map::default();
         for (since, id) in idle {
             let Some(task) = world.tasks.get(&id) else { continue };
             let span = task.spans.last().and_then(|span| world.spans.get(span));
             let is_one_of_many = |spans: &SpanWatch| {
-                span.is_some_and(|span| spans.closed(span.label.name) >= FEWEST_SPANS)
+                span.is_some_and(|span| {
+                    spans.closed(span.label.group, span.label.name) >= FEWEST_SPANS
+                })
             };
             let limit = self.limit(task.name, since, spans.map(is_one_of_many));
             let length = scribe.end.since(since);
@@ -151,7 +157,9 @@ impl WaitWatch {
                 limit,
             };
             if limit.is_some_and(|limit| length > limit) {
-                let entry = worst.entry(task.name).or_insert_with(|| (0, told(), since));
+                let route = world.purpose(id).map(|span| span.group);
+                let key = (task.name, route, task.waits_for);
+                let entry = worst.entry(key).or_insert_with(|| (0, told(), since));
                 entry.0 += 1;
             }
             if section.table.longest.len() < LISTED {

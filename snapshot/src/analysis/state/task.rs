@@ -4,6 +4,7 @@ use super::super::doubts::Mark;
 use super::super::names::Name;
 use super::World;
 use super::cause::Chain;
+use super::span::Label;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
@@ -124,6 +125,14 @@ pub(crate) struct Blocker {
 }
 
 impl World {
+    /// The span that says what the task is for: the innermost that it runs in and that has a route, say; else
+    /// the innermost.
+    pub(crate) fn purpose(&self, task: TaskId) -> Option<&Label> {
+        let spans = &self.tasks.get(&task)?.spans;
+        let labels = || spans.iter().filter_map(|id| Some(&self.spans.get(id)?.label));
+        labels().rfind(|label| label.group != label.name).or_else(|| labels().next_back())
+    }
+
     /// Waits that are not over when the snapshot ends.
     pub(crate) fn open_waits(&mut self, at: Nanos) {
         for (id, task) in &mut self.tasks {
