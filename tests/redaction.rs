@@ -403,6 +403,28 @@ fn ones_own_rules_hide_and_reveal_in_names_and_in_texts() {
 }
 
 #[test]
+fn ones_own_rule_may_record_and_what_it_records_is_hidden() {
+    common::alone("ones_own_rule_may_record_and_what_it_records_is_hidden", || {
+        fn rule(text: &str) -> Option<std::ops::Range<usize>> {
+            log!("rule", "asked about {text}");
+            event!("asked", text);
+            text.find("c-").map(|at| at..at + 10)
+        }
+        let place = tempfile::tempdir().expect("a directory");
+        let builder = Recorder::builder().max_bytes(2 << 20).snapshot_dir(place.path());
+        let recorder = builder.redact_texts(rule).start().expect("a recorder starts");
+        log!("shop", "customer c-{SECRET}, who ordered");
+        let path = recorder.save("the test is over").expect("it saves");
+        let bytes = whole_file(&path);
+        assert!(has(&bytes, "customer [redacted]") && !has(&bytes, "asked about"));
+        let asked = stop(recorder);
+        let asked: Vec<_> = events(&asked).filter(|event| event.name() == "asked").collect();
+        assert!(!asked.is_empty());
+        assert!(asked.iter().all(|event| text(event, "text").is_some_and(|t| t.0 == MARK)));
+    });
+}
+
+#[test]
 fn a_site_that_hides_a_number_defines_itself_once_a_generation() {
     common::alone("a_site_that_hides_a_number_defines_itself_once_a_generation", || {
         let recorder = common::start_with(1 << 20, Duration::from_secs(3600));

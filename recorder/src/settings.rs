@@ -273,7 +273,7 @@ impl Builder {
     ///
     /// It is called on the thread that records, with each text that is recorded, before anything of the
     /// record is begun: also in signal handlers and in the panic hook, if the program records there. It must
-    /// not panic, and should neither block nor take long.
+    /// not panic, and should neither block nor take long. Of what it records itself all texts are left out.
     ///
     /// ```
     /// /// Customers are `c-` and eight digits.

@@ -7,6 +7,7 @@
 //! at its names before looks again.
 
 use super::names::words;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -173,7 +174,12 @@ impl Iterator for Own<'_> {
 
     fn next(&mut self) -> Option<Range<usize>> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let found = (self.finder?)(rest)?;
+        let finder = self.finder?;
+        let Some(_asked) = Asked::first() else {
+            // What the rule records itself it cannot be asked about: that would not end.
+            return Some(std::mem::replace(&mut self.at, self.text.len())..self.text.len());
+        };
+        let found = finder(rest)?;
         // Whatever the rule says: whole characters, within the text, and further on.
         let length = self.text.len();
         let start = self.text.floor_char_boundary(self.at.saturating_add(found.start).min(length));
@@ -185,6 +191,27 @@ impl Iterator for Own<'_> {
         let end = if self.found == MOST_FOUND { self.text.len() } else { end };
         self.at = end;
         Some(start..end)
+    }
+}
+
+thread_local! {
+    /// The program's own rule is being asked on this thread.
+    static IS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The program's own rule is being asked, until this is dropped.
+struct Asked;
+
+impl Asked {
+    /// `None` if it is being asked already: it records something itself, or a signal has interrupted it.
+    fn first() -> Option<Self> {
+        (!IS_ASKED.replace(true)).then(|| Self)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        IS_ASKED.set(false);
     }
 }
 
