@@ -51,13 +51,13 @@ impl Cursor {
             if value < 1 << 7 {
                 self.byte(value as u8);
             } else if value < 1 << 56 {
-                // Eight bytes are stored, of which the number's own are kept. All below the highest
-                // bit go on.
-                let spread = spread(value);
-                let highest = 63 - NonZero::new_unchecked(spread).leading_zeros();
-                let more = CONTINUED & ((1 << highest) - 1);
-                self.0.cast::<[u8; 8]>().write((spread | more).to_le_bytes());
-                self.0 = self.0.add(highest as usize / 8 + 1);
+                // Eight bytes are stored, of which the number's own are kept. How many those are is
+                // found beside the spreading, not behind it: where the next value goes depends on it.
+                let highest = 63 - NonZero::new_unchecked(value).leading_zeros();
+                let length = (highest * 9 + 73) >> 6;
+                let more = CONTINUED >> (length.wrapping_mul(8).wrapping_neg().wrapping_add(8) & 63);
+                self.0.cast::<[u8; 8]>().write((spread(value) | more).to_le_bytes());
+                self.0 = self.0.add(length as usize);
             } else {
                 // The ninth byte goes on if the 64th bit is set, which is then the tenth.
                 let spread = spread(value & ((1 << 56) - 1));
