@@ -27,29 +27,30 @@ pub(crate) const MAX_FIELDS: usize = 12;
 /// A place in the source that records something. The macros make them.
 #[repr(C, align(16))]
 pub struct Site {
+    // What each event looks at comes first: 16 bytes lie in one line of memory.
     cache: AtomicU64,
-    /// 1 if its name has a limit: beside `cache`, in one line of memory with it.
-    watched: AtomicU8,
-    name: &'static str,
-    fields: &'static [&'static str],
-    file: &'static str,
-    line: u32,
-    /// How many of a callsite's fields have names in its definition.
-    named: u8,
-    /// Of a callsite of `tracing`: its target and level.
-    callsite: Option<(&'static str, Level)>,
-    /// Of closures that run where blocking is allowed.
-    blocking: bool,
-    /// What an integration keeps with it.
-    mark: u64,
-    origin: Option<&'static (dyn Any + Send + Sync)>,
     /// The types of the fields as they were defined, four bits each: see [`Site::id_with`].
     types: AtomicU64,
     /// Which of its fields are hidden, a bit for each, and by which rules that was found.
     hidden: AtomicU64,
     hidden_by: AtomicU32,
+    /// 1 if its name has a limit.
+    watched: AtomicU8,
+    /// How many of a callsite's fields have names in its definition.
+    named: u8,
+    /// Of closures that run where blocking is allowed.
+    blocking: bool,
     /// What a filter says of it, and which one: see [`crate::filter`].
     judged: AtomicU64,
+    /// What an integration keeps with it.
+    mark: u64,
+    name: &'static str,
+    fields: &'static [&'static str],
+    file: &'static str,
+    line: u32,
+    /// Of a callsite of `tracing`: its target and level.
+    callsite: Option<(&'static str, Level)>,
+    origin: Option<&'static (dyn Any + Send + Sync)>,
 }
 
 impl fmt::Debug for Site {
@@ -257,15 +258,21 @@ impl Site {
         }
     }
 
-    /// The id of an event's schema with these types. A site in a generic function may meet several;
-    /// those that are not the first ones are defined anew with each event.
+    /// The id of an event's schema with these types, and which of its fields are hidden. A site in a
+    /// generic function may meet several types; those that are not the first ones are defined anew with
+    /// each event.
     #[inline(always)]
-    pub(crate) fn id_with(&self, types: &'static Types, inside: Inside) -> Result<u32, Loss> {
+    pub(crate) fn id_with(
+        &self,
+        types: &'static Types,
+        inside: Inside,
+    ) -> Result<(u32, u64), Loss> {
         match self.cached_with(types, inside.generation()) {
-            Some(id) => Ok(id),
+            // Where any were hidden, these would not be the types.
+            Some(id) => Ok((id, 0)),
             None => {
                 let (slot, control, generation) = inside.parts();
-                self.define_with(types, slot, control, generation)
+                Ok((self.define_with(types, slot, control, generation)?, self.hidden()))
             }
         }
     }
@@ -481,10 +488,10 @@ impl Types {
         Self { each, packed }
     }
 
-    /// As they are where some of them are hidden.
+    /// As they are where some of them are hidden; never as they are where none is.
     fn packed_hiding(&self, hidden: u64) -> u64 {
         let fields = (0..self.each.len().min(MAX_FIELDS)).filter(|index| hidden >> index & 1 != 0);
-        fields.fold(self.packed, |packed, index| {
+        fields.fold(self.packed | u64::from(hidden != 0) << 62, |packed, index| {
             packed & !(0xf << (4 * index)) | (ValueType::Text as u64) << (4 * index)
         })
     }

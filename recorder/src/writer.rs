@@ -192,11 +192,10 @@ impl Inside {
     /// Records a typed event.
     #[inline(always)]
     pub(crate) fn typed_event<V: Values>(self, site: &Site, mut values: V) {
-        let id = match site.id_with(V::TYPES, self) {
-            Ok(id) => id,
+        let (id, hidden) = match site.id_with(V::TYPES, self) {
+            Ok(found) => found,
             Err(cause) => return self.lose(cause),
         };
-        let hidden = site.hidden();
         if hidden != 0 {
             return self.event_without_secrets(id, values, hidden);
         }

@@ -177,7 +177,7 @@ pub(super) fn find(name: &str) -> Found {
             first = word;
         }
         last = [last[1], last[2], word];
-        found.1 = may_end(word) && SECRETS.iter().any(|secret| ends_with(&last, secret.as_bytes()));
+        found.1 = may_end(word) && ending_like(word).any(|secret| ends_with(&last, secret.as_bytes()));
         found.0 |= found.1;
     }
     match found {
@@ -226,14 +226,24 @@ fn is_plural(name: &[u8], at: usize) -> bool {
 /// Whether these words end with a secret's name.
 fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
     let [.., last] = words;
-    let letters = secret.iter().filter(|byte| **byte != b' ').count();
-    let is_tail = ends_joined(last, secret);
-    if is_tail && (last.len() == letters || letters >= 5) {
-        return true;
+    // Its last word must be the end of the last word, whatever else is.
+    let (mut at, mut rest) = (last.len(), secret.len());
+    while rest > 0 && secret[rest - 1] != b' ' {
+        if at == 0 || last[at - 1] | 0x20 != secret[rest - 1] {
+            return false;
+        }
+        (at, rest) = (at - 1, rest - 1);
+    }
+    if rest == 0 {
+        return at == 0 || secret.len() >= 5;
+    }
+    if at > 0 {
+        // Of several words, without anything between them. All such have five letters and more.
+        return ends_joined(&last[..at], &secret[..rest]);
     }
     // Word by word, from the last one back.
-    let mut ours = words.iter().rev();
-    let mut theirs = secret.rsplit(|byte| *byte == b' ').peekable();
+    let mut ours = words.iter().rev().skip(1);
+    let mut theirs = secret[..rest - 1].rsplit(|byte| *byte == b' ').peekable();
     while let Some(word) = theirs.next() {
         let Some(other) = ours.next() else { return false };
         // Also of the first one, if it is long enough, the end alone.
@@ -292,6 +302,46 @@ fn is_ending(letters: &[u8]) -> bool {
     }
     a < 26 && b < 26 && c < 26 && ENDINGS[index / 64] >> (index % 64) & 1 != 0
 }
+
+/// Those of the names that end with the same two letters as this word: few have to be compared.
+fn ending_like(word: &[u8]) -> impl Iterator<Item = &'static str> {
+    let chain = match word {
+        [.., a, b] => FIRST_OF_CHAIN[chain(*a, *b)],
+        _ => 0,
+    };
+    let next = |at: &u8| Some(NEXT_OF_CHAIN[usize::from(*at) - 1]).filter(|next| *next != 0);
+    std::iter::successors(Some(chain).filter(|first| *first != 0), next)
+        .map(|at| SECRETS[usize::from(at) - 1])
+}
+
+const fn chain(a: u8, b: u8) -> usize {
+    ((a | 0x20) as usize * 7 + (b | 0x20) as usize) % CHAINS
+}
+
+const CHAINS: usize = 64;
+
+/// Chains of indices + 1 of the names whose last two letters are alike.
+const FIRST_OF_CHAIN: [u8; CHAINS] = CHAINED.0;
+const NEXT_OF_CHAIN: [u8; SECRETS.len()] = CHAINED.1;
+const CHAINED: ([u8; CHAINS], [u8; SECRETS.len()]) = {
+    assert!(SECRETS.len() < 256);
+    let (mut first, mut next) = ([0; CHAINS], [0; SECRETS.len()]);
+    let mut index = 0;
+    while index < SECRETS.len() {
+        let secret = SECRETS[index].as_bytes();
+        let chain = chain(secret[secret.len() - 2], secret[secret.len() - 1]);
+        let (mut letters, mut at) = (0, 0);
+        while at < secret.len() {
+            letters += (secret[at] != b' ') as usize;
+            at += 1;
+        }
+        assert!(letters >= 5 || letters == secret.len(), "see `ends_with`");
+        next[index] = first[chain];
+        first[chain] = index as u8 + 1;
+        index += 1;
+    }
+    (first, next)
+};
 
 /// The last three letters of all of them, a bit for each three that there can be.
 const ENDINGS: [u64; 26 * 26 * 26 / 64 + 1] = {

@@ -8,35 +8,8 @@
 #![forbid(unsafe_code)]
 
 use super::values::{Value, is_blank};
-use super::{REDACTED, hides, names, rules};
+use super::{REDACTED, hides, marks, names, rules};
 use std::ops::Range;
-
-/// Bytes at which something is looked for. All others are passed over, which takes little.
-const MARKS: [u8; 256] = {
-    let mut marks = [0; 256];
-    let all = b"=:%,-bBJ";
-    let mut index = 0;
-    while index < all.len() {
-        marks[all[index] as usize] = 1;
-        index += 1;
-    }
-    marks
-};
-
-/// Where the first mark is in these bytes.
-#[inline]
-fn first_mark(bytes: &[u8]) -> Option<usize> {
-    let mark = |byte: &u8| MARKS[usize::from(*byte)];
-    let mut at = 0;
-    // Eight at a time, without a branch for each.
-    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        if eight.iter().fold(0, |any, byte| any | mark(byte)) != 0 {
-            break;
-        }
-        at += 8;
-    }
-    bytes[at..].iter().position(|byte| mark(byte) != 0).map(|passed| at + passed)
-}
 
 /// The secrets in a text, in order. `is_cut` says that the text went on.
 pub(super) fn secrets(text: &str, is_cut: bool) -> impl Iterator<Item = Range<usize>> {
@@ -204,10 +177,8 @@ impl<'a> Secrets<'a> {
     fn user_info(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         let scheme = &self.text[self.word_before(start - 3)];
-        let ends = |byte: &u8| {
-            is_blank(*byte) || matches!(byte, b'/' | b'?' | b'#' | b'"' | b'`' | b'<' | b'>' | b'\\')
-        };
         let rest = &self.bytes[start..];
+        let ends = |byte: &u8| ENDS_AUTHORITY[usize::from(*byte)];
         let end = start + rest.iter().position(ends).unwrap_or(rest.len());
         let authority = &self.bytes[start..end];
         let colon = authority.iter().position(|byte| *byte == b':').map(|at| start + at + 1);
@@ -244,7 +215,7 @@ impl<'a> Secrets<'a> {
         at.map(|at| from + at)
     }
 
-    /// Looks at the byte before `self.at`, which is one of [`MARKS`].
+    /// Looks at the byte before `self.at`, which is a mark, or like one.
     fn look(&mut self, byte: u8) -> Option<Range<usize>> {
         let sign = self.at - 1;
         let next = self.byte(self.at);
@@ -293,10 +264,9 @@ impl Iterator for Secrets<'_> {
 
     fn next(&mut self) -> Option<Range<usize>> {
         loop {
-            let rest = self.bytes.get(self.at..)?;
-            let passed = first_mark(rest)?;
-            self.at += passed + 1;
-            let found = self.look(rest[passed]).filter(|found| !found.is_empty());
+            let mark = marks::first(self.bytes, self.at)?;
+            self.at = mark + 1;
+            let found = self.look(self.bytes[mark]).filter(|found| !found.is_empty());
             let Some(found) = found else { continue };
             self.at = found.end;
             self.floor = found.end;
@@ -309,6 +279,30 @@ impl Iterator for Secrets<'_> {
 }
 
 /// Whether a byte is part of a name.
+#[inline(always)]
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') || byte >= 0x80
+    IS_WORD[usize::from(byte)]
 }
+
+const IS_WORD: [bool; 256] = {
+    let (mut is_word, mut index) = ([false; 256], 0);
+    while index < 256 {
+        let byte = index as u8;
+        is_word[index] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') || byte >= 0x80;
+        index += 1;
+    }
+    is_word
+};
+
+/// The bytes at which the part of an URL ends that has the user and the host.
+const ENDS_AUTHORITY: [bool; 256] = {
+    let (mut ends, mut index) = ([false; 256], 0);
+    while index < 256 {
+        let byte = index as u8;
+        ends[index] = is_blank(byte)
+            || matches!(byte, b'/' | b'?' | b'#' | b'"' | b'`' | b'<' | b'>' | b'\\');
+        index += 1;
+    }
+    ends
+};

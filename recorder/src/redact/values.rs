@@ -21,7 +21,7 @@ const WORDS: &[&str] = &[
     "headers", "realm", "scheme", "expired", "expected", "instead", "invalid", "missing", "required",
 ];
 
-pub(super) fn is_blank(byte: u8) -> bool {
+pub(super) const fn is_blank(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0
 }
 
