@@ -79,6 +79,12 @@ fn clock_and_loads(data: &[Mixed]) {
     }
 }
 
+fn two_mixed(data: &[Mixed]) {
+    for mixed in data {
+        event!("read", latency = black_box(mixed.latency), id = black_box(mixed.id));
+    }
+}
+
 fn three_mixed(data: &[Mixed]) {
     for mixed in data {
         event!(
@@ -113,6 +119,7 @@ fn one_thread() {
             ("event", &mut two_integers),
             ("clock and loads", &mut || clock_and_loads(&data)),
             ("mixed", &mut || three_mixed(&data)),
+            ("two mixed", &mut || two_mixed(&data)),
             ("region", &mut regions),
             ("counter", &mut || {
                 for n in 0..ROUND {
@@ -144,14 +151,15 @@ fn one_thread() {
         ROUND,
     );
     let clock = rounds[0];
+    row("event, two integers of mixed widths", rounds[4], rounds[2]);
     row("event, three integers of mixed widths", rounds[3], rounds[2]);
     row("event, two integers of constant widths", rounds[1], clock);
-    row("region, begin and end", rounds[4], clock);
-    row("counter", rounds[5], clock);
-    row("event, no fields", rounds[6], clock);
-    row("event, a string and an integer", rounds[7], clock);
-    row("log, a constant", rounds[8], clock);
-    row("log, formatted", rounds[9], clock);
+    row("region, begin and end", rounds[5], clock);
+    row("counter", rounds[6], clock);
+    row("event, no fields", rounds[7], clock);
+    row("event, a string and an integer", rounds[8], clock);
+    row("log, a constant", rounds[9], clock);
+    row("log, formatted", rounds[10], clock);
 }
 
 /// Two threads at once: does one slow the other?
