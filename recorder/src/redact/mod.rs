@@ -47,7 +47,9 @@ pub(crate) fn hidden(names: &[&str]) -> u64 {
 /// Whether there is a secret in what is recorded of this text.
 #[inline]
 pub(crate) fn finds_secret(text: &str) -> bool {
-    marks::first(text.as_bytes(), 0).is_some() && finds_secret_by_marks(text)
+    let front = text.as_bytes();
+    let front = front.get(..MAX_TEXT).unwrap_or(front);
+    marks::first(front, 0).is_some() && finds_secret_by_marks(text)
 }
 
 #[inline(never)]
