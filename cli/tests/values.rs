@@ -168,3 +168,24 @@ fn of_waits_that_are_not_over_no_percentile_is_told() {
     let kinds = ended.stdout.lines().find(|line| line.trim_start().starts_with("events"));
     assert!(kinds.unwrap().ends_with("4: 3 of tasks, 1 of threads"), "{kinds:?}");
 }
+
+#[test]
+fn where_the_filter_lets_nothing_through_nobody_is_told_to_add_a_layer() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("off.lbk");
+    let recorder = lookback::Recorder::builder()
+        .filter("off".parse::<lookback::Filter>().unwrap())
+        .start()
+        .unwrap();
+    lookback::event!("one");
+    // The doctor says nothing of what is missing in less than two seconds.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    lookback::event!("two");
+    recorder.stop().unwrap().save(&file).unwrap();
+    let said = |command| lookback(&[command, file.to_str().unwrap()]).stdout;
+    let doctor = said("doctor");
+    assert!(doctor.contains(": the filter is `off`"), "{doctor}");
+    assert!(!doctor.contains("layer()"), "{doctor}");
+    let summary = said("summary").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(summary.contains("as far as the filter lets them through: `off`"), "{summary}");
+}

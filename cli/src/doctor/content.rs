@@ -92,11 +92,20 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
             "no span and no log was recorded in {time}; whether spans are open is not known: statuses were left out"
         );
         findings.unknown("spans", what);
+    } else if seen.span_events == 0 && seen.logs == 0 && is_off(seen) {
+        let what = format!("no span and no log was recorded in {time}: the filter is `off`");
+        let advice = "let more through: `LOOKBACK_FILTER=info`, or `recorder.set_filter(…)`";
+        findings.warning("spans", what, advice);
     } else if seen.span_events == 0 && seen.logs == 0 {
         let advice = "if it uses `tracing`, add `lookback::tracing::layer()` to its subscriber; `record_log()` needs \
                       that, too, or `lookback::tracing::subscriber()`";
         findings.warning("spans", format!("no span and no log was recorded in {time}"), advice);
     }
+}
+
+/// Whether nothing of `tracing` and `log` was let through, by any filter.
+fn is_off(seen: &Coverage) -> bool {
+    !seen.filters.is_empty() && seen.filters.iter().all(|filter| filter == "off")
 }
 
 /// Whether tasks and workers are recorded, as far as there is evidence of what runs them.

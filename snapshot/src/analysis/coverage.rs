@@ -22,6 +22,8 @@ pub struct Coverage {
     pub trigger: Option<String>,
     /// When, as RFC 3339 has it.
     pub taken: Option<String>,
+    /// What was recorded of `tracing` and of the `log` crate, at the end: `info,hyper=warn`.
+    pub filters: Vec<String>,
     /// It goes back to when the recorder was started.
     pub from_begin: bool,
     /// The time that the generations in it cover, without gaps.
@@ -66,6 +68,7 @@ impl Coverage {
         let begin = metadata.number(key::FIRST_GENERATION).unwrap_or(1);
         Self {
             from_begin: generations.first().is_some_and(|first| first.number.0 <= begin),
+            filters: metadata.texts(key::FILTER).map(str::to_owned).collect(),
             process: text(key::PROCESS_NAME),
             pid: metadata.number(key::PROCESS_PID),
             reason: text(key::REASON),
@@ -77,6 +80,16 @@ impl Coverage {
             incomplete: generations.iter().filter(|g| !g.complete).map(|g| g.number).collect(),
             gaps: generations.windows(2).filter(|pair| !follows(pair)).count() as u64,
             ..Self::default()
+        }
+    }
+
+    /// That the filter may be why there are none; at the end of a sentence.
+    pub(super) fn filtered(&self) -> String {
+        match self.filters.as_slice() {
+            [] => String::new(),
+            filters => {
+                format!(", as far as the filter lets them through: `{}`", filters.join("`, `"))
+            }
         }
     }
 

@@ -388,9 +388,10 @@ impl Pass {
         if !has_spans {
             let omitted = report.losses.table.omitted;
             report.spans = Section::nothing(match omitted {
-                0 => {
-                    "no span is recorded: `lookback::tracing` records those of `tracing`".to_owned()
-                }
+                0 => format!(
+                    "no span is recorded: `lookback::tracing` records those of `tracing`{}",
+                    report.coverage.table.filtered()
+                ),
                 many => format!(
                     "no span is known: {} left out for want of room, and some may have been of spans",
                     were(many, "status")
