@@ -188,7 +188,7 @@ fn other_files_are_told_apart_in_words() {
     let zstd = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
     let mut arena = ARENA_MAGIC.to_vec();
     arena.resize(1 << 16, 0);
-    let cases: [(&[u8], &str); 8] = [
+    let cases: [(&[u8], &str); 9] = [
         (b"", "the file is empty"),
         (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
         (b"go 1.26 trace\0\0\0\x01\x01", "an execution trace of Go"),
@@ -196,7 +196,8 @@ fn other_files_are_told_apart_in_words() {
         (b"\x7fELF\x02\x01\x01", "ELF"),
         (&arena, "use `lookback recover`"),
         (&zstd(b"some other data"), "not a snapshot of lookback"),
-        (&[0; 5000], "unknown data"),
+        (&[0; 5000], "looks like zeroes"),
+        (&[7; 5000], "unknown data"),
     ];
     for (bytes, words) in cases {
         let said = message(bytes);
