@@ -99,8 +99,11 @@ impl<'a> Secrets<'a> {
             Some(b' ') if word.start > self.floor => self.word_before(word.start - 1),
             _ => return false,
         };
+        if names::words(&self.bytes[before.clone()]).next().is_none() {
+            return false;
+        }
         let both = &self.text[before.start..word.end];
-        !before.is_empty() && !hides(&self.text[before]) && hides(both)
+        !hides(&self.text[before]) && hides(both)
     }
 
     /// The value behind a name and its `=` or `:`, which is at `sign`; `self.at` is behind that.
