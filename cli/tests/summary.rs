@@ -173,7 +173,7 @@ fn an_executor_that_was_blocked_is_explained() {
     // Lines are broken where the terminal ends.
     let text = summary.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
-        "kept worker r0/w0 busy for 150 ms in span `reload_prices` {order=600}",
+        "held worker r0/w0 for 150 ms in span `reload_prices` {order=600}",
         "1 task waited meanwhile, 1 of them for this thread",
         "Span `handle` {order=500} took 350 ms",
         "200 ms waiting to be woken, 150 ms ready but not polled",

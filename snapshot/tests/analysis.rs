@@ -94,7 +94,7 @@ fn a_poll_goes_on_from_one_generation_to_the_next() {
     let titles = titles(&report);
     assert!(
         titles.iter().any(|title| title.starts_with(
-            "Task `reload` (1) kept worker r0/w0 busy for 200 ms; 1 task waited meanwhile"
+            "Task `reload` (1) held worker r0/w0 for 200 ms; 1 task waited meanwhile"
         )),
         "{titles:?}"
     );

@@ -5,7 +5,7 @@ use super::length::Length;
 use super::map::Map;
 use super::names::Name;
 use super::scribe::Scribe;
-use super::state::{Gap, Home, Label, Poll, World};
+use super::state::{Gap, Home, Label, Poll, WorkerNow, World};
 use super::top::Top;
 use super::{
     Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
@@ -13,7 +13,7 @@ use super::{
 use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 use crate::words::{count, counted, duration};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A poll should not take longer than this.
 pub const LONG_POLL: Nanos = Nanos(10_000_000);
@@ -256,7 +256,14 @@ impl PollWatch {
                 .map(|kept| (kept.poll.blocked, std::cmp::Reverse(kept.number)))
         };
         groups.sort_by_key(|group| std::cmp::Reverse(longest(group)));
-        section.findings.extend(groups.iter().take(5).filter_map(|group| group.finding(scribe)));
+        let held: BTreeSet<_> = groups
+            .iter()
+            .flat_map(|group| group.longest.iter())
+            .filter(|kept| kept.poll.running && !kept.poll.handed_over)
+            .filter_map(|kept| kept.poll.worker)
+            .collect();
+        let told = groups.iter().take(5).filter_map(|group| group.finding(&held, scribe));
+        section.findings.extend(told);
         section.table.longest = self.longest.iter().map(|kept| kept.told(scribe)).collect();
         section.table.lengths = self.lengths;
         section.table.long = self.long;
@@ -333,6 +340,18 @@ impl Kept {
     }
 }
 
+/// How many workers a runtime has, if there are several and all of them were in long polls at the end: then
+/// nothing else of it could run.
+fn all_held(runtime: u64, held: &BTreeSet<WorkerId>, scribe: &Scribe<'_>) -> Option<u64> {
+    if scribe.world.doubts.any() {
+        return None;
+    }
+    let there = scribe.world.workers.iter().filter(|(_, worker)| worker.now != WorkerNow::Gone);
+    let mut own = there.map(|(id, _)| id).filter(|id| id.runtime == runtime);
+    let many = own.clone().count() as u64;
+    (many > 1 && own.all(|id| held.contains(id))).then_some(many)
+}
+
 impl Poll {
     /// What polls like it have in common.
     fn group(&self) -> GroupKey {
@@ -343,7 +362,9 @@ impl Poll {
 
 impl Group {
     /// One finding for all long polls that are alike.
-    fn finding(&self, scribe: &Scribe<'_>) -> Option<Finding> {
+    ///
+    /// `held` are the workers that were in a long poll at the end.
+    fn finding(&self, held: &BTreeSet<WorkerId>, scribe: &Scribe<'_>) -> Option<Finding> {
         let worst = self.longest.iter().next()?;
         let told = &worst.told(scribe);
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
@@ -355,11 +376,8 @@ impl Group {
             Some(worker) => format!("worker {worker} ({})", told.thread.label()),
             None => told.thread.label(),
         };
-        let mut title = format!(
-            "Task {} kept {whom} busy for {least}{}",
-            told.task.label(),
-            duration(told.length)
-        );
+        let mut title =
+            format!("Task {} held {whom} for {least}{}", told.task.label(), duration(told.length));
         if let Some(span) = &told.span {
             title += &format!(" in span {}", span.label());
         }
@@ -368,6 +386,11 @@ impl Group {
         }
         if told.running {
             title += ", and still did at the end";
+            if let Some(many) =
+                told.worker.and_then(|worker| all_held(worker.runtime, held, scribe))
+            {
+                title += &format!(", when none of the {many} workers of its runtime was free");
+            }
         }
         if told.waited > 0 {
             let same = told.victims.iter().filter(|victim| victim.same_thread).count() as u64;

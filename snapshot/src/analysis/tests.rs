@@ -83,7 +83,7 @@ fn a_long_poll_is_found_with_its_span_and_its_victims() {
     assert!(titles[0].ends_with("which had been polling `reload` (1) for 300 ms"), "{titles:?}");
     assert_eq!(
         titles[1],
-        "Task `reload` (1) kept worker r0/w0 busy for 300 ms in span `reload_prices`; \
+        "Task `reload` (1) held worker r0/w0 for 300 ms in span `reload_prices`; \
          1 task waited meanwhile, 1 of them for this thread"
     );
     assert_eq!(titles.len(), 2, "{titles:?}");
@@ -91,6 +91,28 @@ fn a_long_poll_is_found_with_its_span_and_its_victims() {
     assert!((finding.score.number() - (1.0 - 10.0 / 300.0)).abs() < 1e-6);
     assert_eq!(finding.evidence[0].at, Moment(1_001_000_000));
     assert_eq!(finding.evidence[0].before_end, Nanos(1_999_000_000));
+}
+
+#[test]
+fn that_no_worker_was_free_is_said_only_if_none_was() {
+    let title = |second_is_held: bool, other_runtime: bool| {
+        let mut script = Script::new(4, &[]);
+        script.worker(1.0, 1, 0).worker(1.0, 2, 1);
+        if other_runtime {
+            script.worker_of(1.0, 3, 1);
+        }
+        script.spawn(2.0, 1, 1, "one").spawn(2.0, 1, 2, "other");
+        script.poll(10.0, 1, 1).poll(11.0, 2, 2);
+        if !second_is_held {
+            script.pending(40.0, 2).park(41.0, 2);
+        }
+        let report = script.report();
+        report.polls.findings[0].title.clone()
+    };
+    let none = "and still did at the end, when none of the 2 workers of its runtime was free";
+    assert!(title(true, false).contains(none), "{}", title(true, false));
+    assert!(title(true, true).contains(none), "another runtime's worker could not help");
+    assert!(!title(false, false).contains("was free"), "{}", title(false, false));
 }
 
 #[test]
