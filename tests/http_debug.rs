@@ -80,6 +80,10 @@ fn the_status_says_what_is_recorded() {
         assert!(on["events"].as_u64() >= Some(1000), "{on}");
         assert!(on["bytes"].as_u64() > Some(1000) && on["max_bytes"] == 4 << 20, "{on}");
         assert_eq!(on["window_ns"], 3_600_000_000_000_u64);
+        // The frequency is that of the machine's counter, not that of the recorder's ticks.
+        let stats = lookback::stats().unwrap();
+        let counter = stats.clock_frequency * stats.clock.divisor();
+        assert_eq!(on["clock"]["frequency"], counter);
         assert_eq!(on["snapshot_dir"], place.path().to_str().unwrap());
         assert_eq!(on["triggers"]["armed"], serde_json::json!(["signal", "panic"]));
         assert_eq!(on["triggers"]["fired"], 0);

@@ -37,8 +37,9 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   worker, span, region, t_ns, length_ns, running, waited, victims, …}]}
   `delays`        {count, p50_ns, …, long, causes_unknown, longest [{task, runnable_ns, length_ns,
                   wakes [{t_ns, thread, task, …}], polled_by, blocker}]}
-  `spans`         {names [{name, group, open, count, p50_ns, …, slowest [{span, t_ns, length_ns, open, task,
-                  spent {polling_ns, waiting_ns, runnable_ns, unknown_ns, reasons, gaps}, …}]}]}
+  `spans`         {names [{name, group, open, count, p50_ns, …, slowest [{span, t_ns, length_ns,
+                  open, task, spent {polling_ns, waiting_ns, runnable_ns, unknown_ns,
+                  reasons, gaps}, …}]}]}
   `regions`       {names [{name, open, count, p50_ns, …, slowest}]}
   `standing`      who stood in a lock or waited for one at the end {locks [{thread, task, what,
                   within, since_ns, length_ns}], others}

@@ -46,7 +46,11 @@ fn describe(stats: &Stats) -> Value {
         "advances": times(&stats.advances),
         "snapshots": times(&stats.snapshots),
         "sink": { "lost": stats.sink_lost, "error": stats.sink_error },
-        "clock": { "kind": stats.clock.name(), "frequency": stats.clock_frequency },
+        // Of the counter itself, as `lookback info` has it: the recorder leaves its lowest bits out.
+        "clock": {
+            "kind": stats.clock.name(),
+            "frequency": stats.clock_frequency.saturating_mul(stats.clock.divisor()),
+        },
         "barrier": format!("{:?}", stats.barrier).to_lowercase(),
     })
 }
