@@ -386,7 +386,8 @@ fn spans_that_are_open_when_the_layer_is_replaced_end_when_they_end() {
         let trace = record(Arc::new(registry), |_| {
             let outer = tracing::info_span!("outer", late = tracing::field::Empty);
             let entered = tracing::info_span!("entered").entered();
-            // Its numbers of spans are the same, and it is another registry.
+            // Its numbers of spans are the same, and it is another registry: nothing of it is in a span of
+            // this one.
             let other = tracing_subscriber::registry().with(layer());
             with_default(other, || {
                 drop(tracing::info_span!("elsewhere").entered());
@@ -410,11 +411,11 @@ fn spans_that_are_open_when_the_layer_is_replaced_end_when_they_end() {
             "create outer",
             "create entered",
             "enter entered",
-            "create elsewhere in entered",
+            "create elsewhere",
             "enter elsewhere",
             "exit elsewhere",
             "close elsewhere",
-            "create forgotten in entered",
+            "create forgotten",
             "info of the new one in entered",
             "info of the new one in entered",
             "info of the new one in entered",
