@@ -560,6 +560,11 @@ fn a_process_that_ends_with_its_panic_leaves_the_snapshot_all_the_same() {
 /// Built as a program of its own, with `panic = "abort"`.
 #[test]
 fn with_panic_abort_the_snapshot_is_there_when_the_process_is_gone() {
+    // It builds the library anew, which takes longer than all other tests of this file.
+    if cfg!(debug_assertions) && !common::long() {
+        println!("skipped: it runs in optimised builds, and with LOOKBACK_LONG=1");
+        return;
+    }
     let place = tempfile::tempdir().unwrap();
     let program = build_aborting();
     for threads in ["1", "2", "8"] {
