@@ -100,6 +100,34 @@ fn a_span_that_nobody_stated_does_not_exist() {
     assert_spans(&format!("{stated}\n@20 span_enter span=7 incarnation=1\n@21 span_exit"), &[]);
 }
 
+/// A thread that opened its block before another one made the span cannot say when it began.
+#[test]
+fn of_two_statuses_the_one_that_knows_the_begin_counts() {
+    let named = |slot: u32, base: u64, ago: u64| {
+        format!(
+            "block slot={slot} thread={slot} base={base}\n\
+             @1 thread_start thread={slot} os_thread=4 name=\"t\"\n\
+             span_status span=7 incarnation=1 parent=0 parent_incarnation=0 ago={ago} site=1 fields={{}}\n\
+             @9 span_enter span=7 incarnation=1\n@10 span_exit\n"
+        )
+    };
+    let (early, late) = (named(1, 0, 0), named(2, 100, 20));
+    for text in [format!("{early}{CALLSITES}{late}"), format!("{late}{CALLSITES}{early}")] {
+        let text = complete(1, &text);
+        assert_found(&text, &[]);
+        let trace = trace(&text);
+        let generation = trace.generation(Generation(1)).unwrap();
+        let began: Vec<_> = generation.spans().map(|status| status.began.0).collect();
+        // A tick is 5 ns.
+        assert_eq!(began, [(written::PERIOD + 80) * 5]);
+    }
+    // What says that it began earlier than another knows is wrong.
+    let earlier = complete(1, &format!("{}{CALLSITES}{late}", named(1, 0, 3)));
+    assert_found(&earlier, &["span 7 has two statuses that differ"]);
+    let later = complete(1, &format!("{}{CALLSITES}{late}", named(1, 90, 0)));
+    assert_found(&later, &["span 7 has two statuses that differ"]);
+}
+
 #[test]
 fn a_thread_leaves_what_it_is_inside_of() {
     let of_none = "the thread leaves a span, and is inside of none";

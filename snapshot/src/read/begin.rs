@@ -49,6 +49,9 @@ pub(super) struct SpanBegin {
     pub(super) id: SpanId,
     pub(super) parent: SpanId,
     pub(super) began: Ticks,
+    /// It began no earlier than the block of its status: a thread that has opened its block before it
+    /// met the span cannot say when.
+    pub(super) is_bound: bool,
     pub(super) site: u32,
     /// Where in the content its fields begin, and how many there are.
     pub(super) given: u32,
@@ -189,6 +192,7 @@ impl Begin {
                     id: mention.span(),
                     parent: mention.other,
                     began: Ticks(base.0.saturating_sub(mention.ago)),
+                    is_bound: mention.ago == 0,
                     site: id32(mention.site),
                     given: mention.given,
                 });
@@ -340,14 +344,26 @@ impl Begin {
         self.spans.sort_by_key(|span| span.id);
         self.spans.dedup_by(|later, first| {
             let same = later.id == first.id;
-            if same && (later.parent, later.began) != (first.parent, first.began) {
+            if !same {
+                return false;
+            }
+            let is_bound = first.is_bound && later.is_bound;
+            let began = match (first.is_bound, later.is_bound) {
+                (true, false) => later.began,
+                (false, true) => first.began,
+                _ => first.began.max(later.began),
+            };
+            let fits =
+                |span: &SpanBegin| span.began == began || span.is_bound && span.began <= began;
+            if later.parent != first.parent || !fits(first) || !fits(later) {
                 self.differs.get_or_insert(later.id);
             }
             // Of two, the one that knows more of its fields.
-            if same && (first.count, !first.part) < (later.count, !later.part) {
+            if (first.count, !first.part) < (later.count, !later.part) {
                 *first = *later;
             }
-            same
+            (first.began, first.is_bound) = (began, is_bound);
+            true
         });
         self.created_spans.sort_unstable();
         self.created_spans.dedup();

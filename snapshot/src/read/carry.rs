@@ -264,7 +264,8 @@ impl Carry {
             let CarriedSpan { id, parent, began, part, .. } = *span;
             let count = span.fields.len() as u32;
             let parent = if parent == UNKNOWN_PARENT { NO_SPAN } else { parent };
-            let begin = SpanBegin { id, parent, began, site, given, count, part };
+            let is_bound = false;
+            let begin = SpanBegin { id, parent, began, is_bound, site, given, count, part };
             survey.begin.spans.push(begin);
         }
         survey.begin.spans.sort_by_key(|span| span.id);
