@@ -7,7 +7,8 @@ use common::alone;
 use lookback::Recorder;
 use lookback::read::{EventKind, SpanId, Trace};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tracing::instrument::Instrument;
 use tracing::level_filters::LevelFilter;
@@ -508,26 +509,30 @@ fn spans_that_are_named_while_others_close_them_do_no_harm() {
         let recorder = common::start_with(8 << 20, Duration::ZERO);
         let dispatch = tracing::Dispatch::new(lookback::tracing::subscriber());
         let newest = std::sync::Mutex::new(None);
+        let (is_over, all_are_there) = (AtomicBool::new(false), Barrier::new(3));
         let turns = if common::long() { 200_000 } else { 5_000 };
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                all_are_there.wait();
                 tracing::dispatcher::with_default(&dispatch, || {
                     for n in 0..turns {
                         let span = tracing::info_span!("short", n, text = "some text to keep");
                         *newest.lock().unwrap() = span.id();
                         drop(span.enter());
                     }
-                    *newest.lock().unwrap() = None;
                 });
+                is_over.store(true, Ordering::Relaxed);
             });
             for _ in 0..2 {
                 scope.spawn(|| {
+                    all_are_there.wait();
                     tracing::dispatcher::with_default(&dispatch, || {
-                        while !common_done(&newest, |id| {
+                        while !is_over.load(Ordering::Relaxed) {
+                            let Some(id) = newest.lock().unwrap().clone() else { continue };
                             let child = tracing::info_span!(parent: id.clone(), "child");
                             child.follows_from(id.clone());
                             tracing::info!(parent: id, "said of it, or of none");
-                        }) {}
+                        }
                     });
                 });
             }
@@ -535,22 +540,4 @@ fn spans_that_are_named_while_others_close_them_do_no_harm() {
         let trace = common::stop(recorder);
         common::assert_sound(&trace);
     });
-}
-
-/// Does something with the newest id; says when there will be no more.
-fn common_done(
-    newest: &std::sync::Mutex<Option<tracing::span::Id>>,
-    mut work: impl FnMut(tracing::span::Id),
-) -> bool {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    static SEEN: AtomicBool = AtomicBool::new(false);
-    let id = newest.lock().unwrap().clone();
-    match id {
-        Some(id) => {
-            SEEN.store(true, Ordering::Relaxed);
-            work(id);
-            false
-        }
-        None => SEEN.load(Ordering::Relaxed),
-    }
 }
