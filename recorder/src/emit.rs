@@ -211,6 +211,27 @@ fn log_text(site: &'static Site, level: Level, text: &str, message: Text<'_>) {
 }
 
 fn write_log(site: &'static Site, level: Level, mut message: Text<'_>) {
+    let (limit, mut site_id) = (Limits::now().text, 0);
+    let size = MAX_VARINT + message.size(limit);
+    let resolve = |generation| {
+        site_id = site.cached(generation)?;
+        message.try_resolve(control().strings(), generation).then_some(None)
+    };
+    if let Some(mut event) = Ordinary::begin(Kind::Log, size, resolve) {
+        // SAFETY: there is room for the level and the text, and for the id of a site.
+        unsafe {
+            event.cursor.byte(level as u8);
+            event.cursor.short(u64::from(site_id));
+            message.put(&mut event.cursor, limit);
+            event.commit();
+        }
+        return event.leave();
+    }
+    write_log_slowly(site, level, message);
+}
+
+#[inline(never)]
+fn write_log_slowly(site: &'static Site, level: Level, mut message: Text<'_>) {
     let Some(writer) = Writer::enter() else { return };
     let inside = writer.inside();
     message.resolve(inside);
@@ -233,17 +254,20 @@ fn write_log(site: &'static Site, level: Level, mut message: Text<'_>) {
 
 /// Records a typed event.
 #[inline(never)]
-pub fn typed_event<V: Values>(site: &'static Site, values: V) {
-    if V::TEXTS == 0 {
-        let id = |generation| site.cached_with(V::TYPES, generation).map(Some);
-        if let Some(mut event) = Ordinary::begin(Kind::Event, values.size(), id) {
-            // SAFETY: the size asked for is the values'.
-            unsafe {
-                values.put(&mut event.cursor);
-                event.commit();
-            }
-            return event.leave();
+pub fn typed_event<V: Values>(site: &'static Site, mut values: V) {
+    let size = values.size();
+    let id = |generation| {
+        let id = site.cached_with(V::TYPES, generation)?;
+        let is_ready = V::TEXTS == 0 || values.try_resolve(control().strings(), generation);
+        is_ready.then_some(Some(id))
+    };
+    if let Some(mut event) = Ordinary::begin(Kind::Event, size, id) {
+        // SAFETY: the size asked for is the values'.
+        unsafe {
+            values.put(&mut event.cursor);
+            event.commit();
         }
+        return event.leave();
     }
     typed_event_slowly(site, values);
 }

@@ -29,7 +29,7 @@ const BUSY: u64 = u64::MAX;
 const ID_BITS: u32 = 24;
 
 /// See the module. Zeroes are an empty table.
-pub(crate) struct StringTable {
+pub struct StringTable {
     entries: [Entry; ENTRIES],
 }
 
@@ -70,16 +70,26 @@ pub(crate) fn hash(text: &str) -> u64 {
         product as u64 ^ (product >> 64) as u64
     };
     // Multiply and fold, as in wyhash (https://github.com/wangyi-fudan/wyhash).
-    let mut hash = KEY.0 ^ text.len() as u64;
-    let mut chunks = text.as_bytes().chunks_exact(8);
-    for chunk in &mut chunks {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        hash = fold(hash ^ u64::from_le_bytes(word), KEY.1 | 1);
+    let mut hash = KEY.0;
+    let bytes = text.as_bytes();
+    let mut rest = bytes;
+    while let Some((chunk, behind)) = rest.split_first_chunk::<8>()
+        && !behind.is_empty()
+    {
+        hash = fold(hash ^ u64::from_le_bytes(*chunk), KEY.1 | 1);
+        rest = behind;
     }
-    let mut word = [0; 8];
-    word[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    fold(hash ^ u64::from_le_bytes(word), KEY.1 ^ 0x9e37_79b9_7f4a_7c15) | 1
+    // What is left, up to eight bytes, is read together with some that were read before; the length says
+    // which. It has a step of its own: beside the bytes, one of its bits could make up for one of theirs.
+    let last = match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(last), ..) => u64::from_le_bytes(*last),
+        (None, Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => 0,
+    };
+    hash = fold(hash ^ last, KEY.1 ^ 0x9e37_79b9_7f4a_7c15);
+    fold(hash, KEY.0 ^ bytes.len() as u64) | 1
 }
 
 impl StringTable {
@@ -176,5 +186,21 @@ mod tests {
         assert_eq!(hash("abc"), 0);
         assert_eq!(hash(&"x".repeat(257)), 0);
         assert_ne!(hash("abcd"), hash("abce"));
+    }
+
+    #[test]
+    fn every_byte_of_a_text_counts_and_its_length() {
+        for length in 4..=64 {
+            let text = "x".repeat(length);
+            let mut known = vec![hash(&text), hash(&text[1..])];
+            for place in 0..length {
+                let mut other = text.clone();
+                other.replace_range(place..=place, "y");
+                known.push(hash(&other));
+            }
+            known.sort_unstable();
+            known.dedup();
+            assert_eq!(known.len(), length + 2, "{length}");
+        }
     }
 }

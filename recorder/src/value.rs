@@ -4,7 +4,7 @@ use crate::cursor::Cursor;
 use crate::redact;
 use crate::limits::Limits;
 use crate::site::Types;
-use crate::strings::{self, Lookup};
+use crate::strings::{self, Lookup, StringTable};
 use crate::text::{StackText, TextRoom};
 use crate::writer::{Inside, MAX_RECORD};
 use lookback_snapshot::wire::{Kind, MAX_VARINT, ValueType, zigzag_wide};
@@ -60,6 +60,12 @@ pub trait Encode {
     const TYPE: ValueType;
     /// How many texts it is: they share what room a record has.
     const TEXTS: usize = 0;
+    /// As [`resolve`](Self::resolve), if nothing is to be written beside the value, and it has no secret;
+    /// else `false`, and it is as before.
+    #[inline(always)]
+    fn try_resolve(&mut self, _: &StringTable, _generation: u64) -> bool {
+        true
+    }
     /// Looks up in the tables of the generation what may stand there.
     #[inline(always)]
     fn resolve(&mut self, _: Inside) {}
@@ -251,6 +257,11 @@ impl<E: Encode> Encode for Maybe<E> {
     const TEXTS: usize = E::TEXTS;
 
     #[inline(always)]
+    fn try_resolve(&mut self, strings: &StringTable, generation: u64) -> bool {
+        self.0.as_mut().is_none_or(|value| value.try_resolve(strings, generation))
+    }
+
+    #[inline(always)]
     fn resolve(&mut self, inside: Inside) {
         if let Some(value) = &mut self.0 {
             value.resolve(inside);
@@ -324,6 +335,21 @@ impl Encode for Text<'_> {
     const TYPE: ValueType = ValueType::Text;
     const TEXTS: usize = 1;
 
+    #[inline]
+    fn try_resolve(&mut self, strings: &StringTable, generation: u64) -> bool {
+        self.id = match strings.look_up(self.hash, generation) {
+            Lookup::Id(id) => id,
+            // What the table has an id of was looked at when it got it.
+            Lookup::Inline if self.is_clean || !redact::finds_secret(self.text) => 0,
+            Lookup::Inline => return false,
+            Lookup::Define(claim) => {
+                strings.publish(claim, generation, 0);
+                return false;
+            }
+        };
+        true
+    }
+
     fn resolve(&mut self, inside: Inside) {
         let table = inside.strings();
         let found = table.look_up(self.hash, inside.generation());
@@ -363,6 +389,7 @@ impl Encode for Text<'_> {
         MAX_VARINT + if self.has_secret { limit } else { self.text.len().min(limit) }
     }
 
+    #[inline(always)]
     unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
         if self.has_secret {
             // SAFETY: as the caller promises.
@@ -397,16 +424,17 @@ unsafe fn put_without_secret(text: &str, cursor: &mut Cursor, limit: usize) {
 pub struct Formatted<const IS_ERROR: bool> {
     room: TextRoom,
     length: usize,
+    hash: u64,
     id: u32,
 }
 
 impl<const IS_ERROR: bool> Formatted<IS_ERROR> {
     fn new(format: impl FnOnce(&mut StackText<'_>)) -> Self {
-        let mut formatted = Self { room: TextRoom::new(), length: 0, id: 0 };
+        let mut formatted = Self { room: TextRoom::new(), length: 0, hash: 0, id: 0 };
         let mut text = StackText::new(&mut formatted.room);
         format(&mut text);
         text.scrub();
-        formatted.length = text.as_str().len();
+        (formatted.length, formatted.hash) = (text.as_str().len(), strings::hash(text.as_str()));
         formatted
     }
 
@@ -417,9 +445,11 @@ impl<const IS_ERROR: bool> Formatted<IS_ERROR> {
         })
     }
 
-    fn as_str(&self) -> &str {
-        // SAFETY: that is the text that was formatted.
-        unsafe { self.room.text(self.length) }
+    /// The text that was formatted.
+    fn text(&self) -> Text<'_> {
+        // SAFETY: so many bytes of it were written.
+        let text = unsafe { self.room.text(self.length) };
+        Text { text, hash: self.hash, id: self.id, is_clean: true, has_secret: false }
     }
 }
 
@@ -427,8 +457,15 @@ impl<const IS_ERROR: bool> Encode for Formatted<IS_ERROR> {
     const TYPE: ValueType = if IS_ERROR { ValueType::Error } else { ValueType::Text };
     const TEXTS: usize = 1;
 
+    fn try_resolve(&mut self, strings: &StringTable, generation: u64) -> bool {
+        let mut text = self.text();
+        let is_resolved = text.try_resolve(strings, generation);
+        self.id = text.id;
+        is_resolved
+    }
+
     fn resolve(&mut self, inside: Inside) {
-        let mut text = Text::clean(self.as_str());
+        let mut text = self.text();
         text.resolve(inside);
         self.id = text.id;
     }
@@ -438,10 +475,8 @@ impl<const IS_ERROR: bool> Encode for Formatted<IS_ERROR> {
     }
 
     unsafe fn put(&self, cursor: &mut Cursor, limit: usize) {
-        let (text, id) = (self.as_str(), self.id);
-        let text = Text { text, hash: 0, id, is_clean: true, has_secret: false };
         // SAFETY: as the caller promises.
-        unsafe { text.put(cursor, limit) };
+        unsafe { self.text().put(cursor, limit) };
     }
 }
 
@@ -531,6 +566,7 @@ pub trait Values {
     const TYPES: &'static Types;
     /// How many of them are texts, which are looked up before they are written.
     const TEXTS: usize;
+    fn try_resolve(&mut self, strings: &StringTable, generation: u64) -> bool;
     fn resolve(&mut self, inside: Inside);
     fn size(&self) -> usize;
     /// # Safety
@@ -563,6 +599,12 @@ macro_rules! values {
         impl<$($name: Encode),*> Values for ($($name,)*) {
             const TYPES: &'static Types = &Types::new(&[$($name::TYPE),*]);
             const TEXTS: usize = 0 $(+ $name::TEXTS)*;
+            #[inline(always)]
+            #[allow(non_snake_case, unused_variables, reason = "the empty tuple has no values")]
+            fn try_resolve(&mut self, strings: &StringTable, generation: u64) -> bool {
+                let ($($name,)*) = self;
+                true $(&& $name.try_resolve(strings, generation))*
+            }
             #[inline(always)]
             #[allow(non_snake_case, unused_variables, reason = "the empty tuple has no values")]
             fn resolve(&mut self, inside: Inside) {
