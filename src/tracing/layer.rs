@@ -169,6 +169,14 @@ impl Layer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        // Nearly always it is, and then nobody needs to look it up.
+        let current = match context.current_span().id() {
+            Some(current) => self.names(context).get(current.into_u64()).ok(),
+            None => Some(0),
+        };
+        if current == Some(span::current_name()) {
+            return Parent::Current;
+        }
         let Some(span) = context.span(id) else { return Parent::Current };
         let mut around = span.scope().skip(1);
         let name = around.find_map(|span| self.name_of(&span.id(), context)).unwrap_or(0);
