@@ -2,6 +2,7 @@
 #![cfg_attr(loom, allow(dead_code, reason = "the model uses a part of what is left"))]
 
 mod gate;
+mod owner;
 mod references;
 mod ring;
 mod sync;

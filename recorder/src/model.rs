@@ -8,7 +8,8 @@
 //! # What is modelled
 //!
 //! [`Gate`](crate::gate::Gate), [`Ring`](crate::ring::Ring), [`Words`](crate::words::Words),
-//! [`Told`](crate::told::Told) and [`References`](crate::references::References) are the code that ships, with
+//! [`Told`](crate::told::Told), [`References`](crate::references::References) and
+//! [`was_left`](crate::owner::was_left) are the code that ships, with
 //! loom's atomics in it. What calls them is not: clock, blocks and slots are the real machine's. So each
 //! scenario has a small stand-in for it, which names the function whose loads and stores it repeats
 //! in their order; who changes that function changes the stand-in.
@@ -17,6 +18,7 @@
 //! |---|---|
 //! | `gate` | who was seen past a generation never writes in it again, and all it wrote is seen |
 //! | `notes` | the note of a silent slot is of its state before the generation, or is dropped |
+//! | `owners` | a slot is taken back only of a thread that is gone without having given it back |
 //! | `ring` | what is carved belongs to its carver alone; what is reclaimed is reclaimed once |
 //! | `table` | an entry that is reused is never taken for another generation's |
 //! | `read` | a copy that the ring calls sound holds nothing of a later lap; no stream has a gap |
@@ -58,6 +60,7 @@
 mod definitions;
 mod gate;
 mod notes;
+mod owners;
 mod read;
 mod ring;
 mod spans;

@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::groups::Cache;
 use crate::reasons::Reasons;
 use crate::site::Site;
+use crate::sync;
 use crate::task::Place;
 use crate::worker::WorkerPlace;
 use lookback_snapshot::wire::Loss;
@@ -91,9 +92,9 @@ pub(crate) struct Slot {
     lost_before: [AtomicU64; Loss::ALL.len() + 1],
 
     /// The thread's number, 0 while the slot is free.
-    pub(crate) thread: AtomicU64,
+    pub(crate) thread: sync::AtomicU64,
     /// The operating system's number of it.
-    pub(crate) os_thread: AtomicU64,
+    pub(crate) os_thread: sync::AtomicU64,
     name: NameCell,
     next_free: AtomicU32,
     /// How many regions are open.

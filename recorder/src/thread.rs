@@ -12,6 +12,7 @@
 
 use crate::control::Control;
 use crate::cursor::Cursor;
+use crate::owner::was_left;
 use crate::slot::{MAX_NAME, Slot, ThreadName};
 use crate::writer::Writer;
 use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
@@ -88,7 +89,7 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
         }
         // The slot becomes the thread's only after its start was written: a statement before that
         // belongs to nobody.
-        slot.thread.store(number, Ordering::Relaxed);
+        slot.thread.store(number, Ordering::Release);
     }
     SLOT.set(Some(slot));
     Some(slot)
@@ -172,11 +173,7 @@ pub(crate) fn reap(control: &'static Control, generation: u64) {
     }
     for slot in control.slots() {
         let silent = slot.gate.entered() < generation;
-        // Who took leave has cleared the number first; so this one has not, and never will.
-        if silent
-            && slot.thread.load(Ordering::Relaxed) != 0
-            && is_gone(slot.os_thread.load(Ordering::Relaxed))
-        {
+        if silent && was_left(&slot.thread, &slot.os_thread, is_gone) {
             take_leave(control, slot);
         }
     }
