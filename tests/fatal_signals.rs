@@ -417,3 +417,188 @@ fn without_a_box_or_when_told_not_to_no_handler_is_installed() {
         assert_ne!(handler(), before);
     });
 }
+
+/// How the action of a signal is installed: handler, flags.
+fn installed(signal: libc::c_int) -> (usize, libc::c_int) {
+    // SAFETY: a valid place.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action);
+        (action.sa_sigaction, action.sa_flags)
+    }
+}
+
+/// Takes far more of the stack than an alternate one has, and then reports.
+extern "C" fn reports(signal: libc::c_int) {
+    let mut report = std::hint::black_box([0_u8; 256 << 10]);
+    report.iter_mut().for_each(|byte| *byte = std::hint::black_box(1));
+    say("reported\n");
+    // SAFETY: the action of the signal becomes the one that is there by default.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+#[test]
+fn a_handler_that_was_installed_for_the_threads_own_stack_runs_on_it() {
+    const NAME: &str = "a_handler_that_was_installed_for_the_threads_own_stack_runs_on_it";
+    if let Some((what, path)) = task() {
+        // SAFETY: a valid structure: neither `SA_ONSTACK` nor `SA_SIGINFO`.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = reports as *const () as usize;
+            libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+        }
+        let _recorder = record(&path);
+        // A thread of the standard library has an alternate stack, of 8 KiB or a little more.
+        let _ = std::thread::spawn(move || fail(&what)).join();
+        return;
+    }
+    let (status, said, note) = end(NAME, "SIGSEGV");
+    assert_eq!(status.signal(), Some(libc::SIGSEGV), "{said}");
+    assert_eq!(said.matches("reported").count(), 1, "{said}");
+    assert_eq!(note.expect("it is noted").signal, libc::SIGSEGV);
+}
+
+#[test]
+fn the_flags_and_the_mask_of_the_handler_from_before_stay() {
+    alone("the_flags_and_the_mask_of_the_handler_from_before_stay", || {
+        let flags = [0, libc::SA_ONSTACK, libc::SA_NODEFER, libc::SA_RESTART | libc::SA_RESETHAND];
+        for (signal, flags) in
+            [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE].into_iter().zip(flags)
+        {
+            // SAFETY: a valid structure.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = says as *const () as usize;
+                action.sa_flags = flags;
+                libc::sigaddset(&mut action.sa_mask, libc::SIGUSR1);
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = record(&directory.path().join("service.box"));
+        for (signal, flags) in
+            [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE].into_iter().zip(flags)
+        {
+            // SAFETY: a valid place.
+            let action = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, std::ptr::null(), &mut action);
+                action
+            };
+            assert_ne!(action.sa_sigaction, says as *const () as usize, "ours is on top");
+            let kept = libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
+            assert_eq!(action.sa_flags & kept, flags & kept, "signal {signal}");
+            // SAFETY: a valid set.
+            assert_eq!(unsafe { libc::sigismember(&action.sa_mask, libc::SIGUSR1) }, 1);
+        }
+        recorder.stop().unwrap();
+    });
+}
+
+extern "C" fn takes_over_aborts(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    install(libc::SIGABRT, says as *const () as usize);
+    repairs(signal, info, context);
+}
+
+#[test]
+fn a_handler_that_was_installed_meanwhile_stays() {
+    alone("a_handler_that_was_installed_meanwhile_stays", || {
+        install(libc::SIGSEGV, takes_over_aborts as *const () as usize);
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = record(&directory.path().join("service.box"));
+        leave_alternate_stack();
+        // SAFETY: the handler makes the page writable.
+        unsafe { locked_page().write_volatile(7) };
+        assert_eq!(installed(libc::SIGABRT).0, says as *const () as usize, "by the handler");
+        install(libc::SIGFPE, says as *const () as usize);
+        recorder.stop().unwrap();
+        for signal in [libc::SIGABRT, libc::SIGFPE] {
+            assert_eq!(installed(signal).0, says as *const () as usize, "of signal {signal}");
+        }
+    });
+}
+
+/// Deals with a signal that was sent, when it is told to.
+extern "C" fn survives(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    ENTERED.store(true, Ordering::SeqCst);
+    while !STOPPED.load(Ordering::SeqCst) {
+        // SAFETY: the call has no preconditions.
+        unsafe { libc::usleep(1000) };
+    }
+}
+
+static WENT_ON: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn aborts_when_the_other_goes_on(
+    _: libc::c_int,
+    _: *mut libc::siginfo_t,
+    _: *mut libc::c_void,
+) {
+    STOPPED.store(true, Ordering::SeqCst);
+    while !WENT_ON.load(Ordering::SeqCst) {
+        // SAFETY: the call has no preconditions.
+        unsafe { libc::usleep(1000) };
+    }
+    std::process::abort();
+}
+
+#[test]
+fn a_crash_while_another_thread_deals_with_a_trap_is_the_one_that_is_noted() {
+    const NAME: &str = "a_crash_while_another_thread_deals_with_a_trap_is_the_one_that_is_noted";
+    if let Some((what, path)) = task() {
+        install(libc::SIGFPE, survives as *const () as usize);
+        if what == "handled" {
+            install(libc::SIGSEGV, aborts_when_the_other_goes_on as *const () as usize);
+        } else {
+            // SAFETY: the standard library's handler is taken away.
+            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        }
+        let _recorder = record(&path);
+        std::thread::spawn(|| {
+            // SAFETY: sends a signal to this thread.
+            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGFPE) };
+            WENT_ON.store(true, Ordering::SeqCst);
+        });
+        assert!(common::wait_for(|| ENTERED.load(Ordering::SeqCst)));
+        let crashes = std::thread::Builder::new().name("the-culprit".to_owned());
+        let _ = crashes.spawn(|| fail("SIGSEGV")).unwrap().join();
+        return;
+    }
+    for (what, signal) in [("handled", libc::SIGABRT), ("by default", libc::SIGSEGV)] {
+        let (status, said, note) = end(NAME, what);
+        assert_eq!(status.signal(), Some(signal), "{what}: {said}");
+        let note = note.expect("it is noted");
+        assert_eq!((note.signal, note.survived), (libc::SIGSEGV, false), "{what}: {note:?}");
+        assert_eq!(note.thread_name, "the-culprit", "{what}: {note:?}");
+    }
+}
+
+#[test]
+fn of_two_threads_that_fault_at_once_one_is_noted_whole() {
+    const NAME: &str = "of_two_threads_that_fault_at_once_one_is_noted_whole";
+    if let Some((what, path)) = task() {
+        let _recorder = record(&path);
+        let (what, together) = (&*what, std::sync::Barrier::new(4));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    lookback::event!("about to fail");
+                    together.wait();
+                    fail(what);
+                });
+            }
+        });
+        return;
+    }
+    for _ in 0..if common::long() { 500 } else { 20 } {
+        let (status, said, note) = end(NAME, "SIGFPE");
+        assert_eq!(status.signal(), Some(libc::SIGFPE), "{said}");
+        let note = note.expect("it is noted");
+        assert_eq!((note.signal, note.survived), (libc::SIGFPE, false), "{note:?}");
+        assert!(note.thread.0 != 0 && note.os_thread != 0 && note.wall.0 != 0, "{note:?}");
+    }
+}

@@ -7,7 +7,12 @@
 //! through as if there had been none; so the process dies as it would have.
 //!
 //! The first note that nobody has dealt with stays: a handler that aborts on a fault does not hide
-//! the fault.
+//! the fault. See [`note`] for what is noted when several threads fault.
+//!
+//! Ours is installed as the one before was, but for the form that it is called in: with its mask and its
+//! flags, on the stack that it asked for. One that was installed for the thread's own stack does not find
+//! itself on a small alternate one. So what overflows a stack is noted only where the handler from before
+//! would have been called.
 //!
 //! # Synchronization
 //!
@@ -16,17 +21,16 @@
 //! sequentially consistent), and waits. A handler is counted only while it is at the note, which takes
 //! microseconds; not while the handler from before runs, which may take for ever.
 
+mod note;
+
 use crate::arena::Arena;
-use crate::clock;
-use crate::control::control;
 use crate::sigaction::{self, Errno, FATAL, current, sender};
-use crate::thread;
 use crate::trigger::exit;
-use lookback_snapshot::wire::{crash_offset as at, offset};
+use note::Noted;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The header that is noted in, null when there is none.
@@ -45,6 +49,9 @@ unsafe impl Sync for Before {}
 /// By place in [`FATAL`].
 static BEFORE: [Before; FATAL.len()] =
     [const { Before(UnsafeCell::new(MaybeUninit::uninit())) }; FATAL.len()];
+
+/// Whether a handler that is there for once was called.
+static WAS_CALLED: [AtomicBool; FATAL.len()] = [const { AtomicBool::new(false) }; FATAL.len()];
 
 /// From now on a fatal signal is noted in this arena.
 pub(crate) fn watch(arena: &Arena) {
@@ -70,11 +77,18 @@ fn install(signal: libc::c_int) {
             if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
                 return;
             }
-            // What interrupts the handler from before, and what it interrupts, stays as it was.
+            // What interrupts the handler from before, what it interrupts, and where it runs, stays as
+            // it was.
             let mut ours: libc::sigaction = *before.cast();
+            if has_handler(&ours) {
+                // One that is there for once is taken away when it is called.
+                ours.sa_flags &= !libc::SA_RESETHAND;
+            } else {
+                // Who expected nothing of the signal does not notice it.
+                ours.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
+            }
             ours.sa_sigaction = on_signal as *const () as usize;
-            ours.sa_flags &= libc::SA_NODEFER | libc::SA_RESTART;
-            ours.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
+            ours.sa_flags |= libc::SA_SIGINFO;
             libc::sigaction(signal, &ours, std::ptr::null_mut());
         }
     });
@@ -101,31 +115,23 @@ extern "C" fn on_signal(
     context: *mut libc::c_void,
 ) {
     let _errno = Errno::keep();
+    let Some(index) = FATAL.iter().position(|known| *known == signal) else { return };
+    // SAFETY: written before the handler was installed.
+    let before = unsafe { (*BEFORE[index].0.get()).assume_init_ref() };
+    let nests = before.sa_flags & libc::SA_NODEFER != 0;
     // SAFETY: the kernel has given us both.
-    let header = unsafe { note(signal, info, context) };
+    let noted = unsafe { note::take(signal, info, context, nests) };
     if signal == libc::SIGABRT {
         exit::wait_in_abort();
     }
     // SAFETY: as above.
-    let went_on = unsafe { pass_on(signal, info, context) };
-    if went_on && let Some(note) = Note::place().filter(|note| Some(note.header) == header) {
-        note.word(at::SURVIVED).store(1_u64.to_le(), Ordering::Release);
+    if unsafe { pass_on(before, &WAS_CALLED[index], &noted, (signal, info, context)) } {
+        noted.survived();
     }
 }
 
-/// Writes the note, if it is to be written. In which arena it was.
-///
-/// # Safety
-/// To be called in the handler with what it was given.
-unsafe fn note(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) -> Option<*mut u8> {
-    let note = Note::place().filter(Note::claim)?;
-    // SAFETY: the caller's promise.
-    unsafe { note.write(signal, info, context) };
-    Some(note.header)
+fn has_handler(action: &libc::sigaction) -> bool {
+    !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
 }
 
 fn is_ours(action: &libc::sigaction) -> bool {
@@ -138,13 +144,11 @@ fn is_ours(action: &libc::sigaction) -> bool {
 /// # Safety
 /// To be called in the handler with what it was given.
 unsafe fn pass_on(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
+    before: &libc::sigaction,
+    was_called: &AtomicBool,
+    noted: &Noted,
+    (signal, info, context): (libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
 ) -> bool {
-    let Some(index) = FATAL.iter().position(|known| *known == signal) else { return false };
-    // SAFETY: written before the handler was installed.
-    let before = unsafe { (*BEFORE[index].0.get()).assume_init_ref() };
     // SAFETY: the kernel's.
     let code = unsafe { (*info).si_code };
     let by_fault = code > 0 && signal != libc::SIGABRT;
@@ -152,25 +156,34 @@ unsafe fn pass_on(
     let sender = unsafe { sender(info) };
     // Who calls `abort` dies of it, whatever a handler does.
     let by_itself = signal == libc::SIGABRT && (sender == 0 || sender == std::process::id());
-    match before.sa_sigaction {
-        libc::SIG_IGN if !by_fault => return !by_itself,
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: a valid structure. What faulted faults again, with nobody in between; what was
-            // sent is sent again, and waits until this handler is left.
-            unsafe {
-                libc::sigaction(signal, before, std::ptr::null_mut());
-                if !by_fault {
-                    libc::pthread_kill(libc::pthread_self(), signal);
-                }
-            }
-            return false;
-        }
-        _ => {}
+    if before.sa_sigaction == libc::SIG_IGN && !by_fault {
+        return !by_itself;
     }
-    if before.sa_flags & libc::SA_RESETHAND != 0 && is_ours(&current(signal)) {
-        // It is there for once: so the kernel takes it away before it calls it.
-        // SAFETY: zeroes are the action that is there by default.
-        unsafe { libc::sigaction(signal, &std::mem::zeroed(), std::ptr::null_mut()) };
+    // One that is there for once is called once, also when two threads fail together: the kernel takes it
+    // away before it calls it. Who has taken the signal over since then calls it as often as he likes.
+    let now = current(signal);
+    let is_for_once = has_handler(before)
+        && before.sa_flags & libc::SA_RESETHAND != 0
+        && (is_ours(&now) || now.sa_sigaction == libc::SIG_DFL);
+    let was_called = is_for_once && was_called.swap(true, Ordering::SeqCst);
+    // SAFETY: zeroes are the action that is there by default.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    if !has_handler(before) || was_called {
+        noted.is_fatal();
+        // SAFETY: valid structures. What faulted faults again, with nobody in between; what was sent is
+        // sent again, and waits until this handler is left.
+        unsafe {
+            let last = if was_called { &raw const default } else { before };
+            libc::sigaction(signal, last, std::ptr::null_mut());
+            if !by_fault {
+                libc::pthread_kill(libc::pthread_self(), signal);
+            }
+        }
+        return false;
+    }
+    if is_for_once {
+        // SAFETY: a valid structure.
+        unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
     }
     let abort = Aborting::as_before(by_fault);
     // SAFETY: it has a handler, and the rest is what ours was given.
@@ -190,7 +203,7 @@ unsafe fn pass_on(
 /// While a handler deals with a fault, an abort is not ours: the fault is noted already, and the frame
 /// of a second signal does not fit an alternate stack of the usual size. What somebody else has
 /// installed for it since then is left alone.
-struct Aborting(Option<libc::sigaction>);
+struct Aborting(Option<(libc::sigaction, (usize, libc::c_int))>);
 
 impl Aborting {
     fn as_before(by_fault: bool) -> Self {
@@ -202,126 +215,21 @@ impl Aborting {
         unsafe {
             let before = BEFORE[index].0.get().cast();
             let swapped = libc::sigaction(libc::SIGABRT, before, ours.as_mut_ptr());
-            Self((swapped == 0).then(|| ours.assume_init()))
+            let now = current(libc::SIGABRT);
+            let now = (now.sa_sigaction, now.sa_flags);
+            Self((swapped == 0).then(|| (ours.assume_init(), now)))
         }
     }
 }
 
 impl Drop for Aborting {
     fn drop(&mut self) {
-        if let Some(ours) = &self.0 {
+        let Some((ours, before)) = &self.0 else { return };
+        let now = current(libc::SIGABRT);
+        // Who has installed one meanwhile keeps it.
+        if (now.sa_sigaction, now.sa_flags) == *before {
             // SAFETY: a valid structure.
             unsafe { libc::sigaction(libc::SIGABRT, ours, std::ptr::null_mut()) };
         }
-    }
-}
-
-/// The note in the arena that is recorded into, which stays mapped as long as this is there.
-struct Note {
-    header: *mut u8,
-}
-
-impl Note {
-    /// The place for a note, if this process records.
-    fn place() -> Option<Self> {
-        AT_NOTE.fetch_add(1, Ordering::SeqCst);
-        let note = Self { header: HEADER.load(Ordering::SeqCst) };
-        // A forked child has the mapping, too, and must not write to it.
-        (!note.header.is_null() && !control().is_foreign()).then_some(note)
-    }
-
-    /// Claims the place, unless a note stands there that matters more.
-    fn claim(&self) -> bool {
-        let state = self.word(at::STATE);
-        let before = u64::from_le(state.load(Ordering::Acquire));
-        if before != 0 && self.word(at::SURVIVED).load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        // Odd while it is written. Of two threads that crash at once, one gets it.
-        let (old, new) = (before.to_le(), (before | 1).to_le());
-        before.is_multiple_of(2)
-            && state.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    fn word(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: within the note in the header, which is mapped; and aligned.
-        unsafe { &*self.header.add(offset::CRASH_NOTE + at).cast::<AtomicU64>() }
-    }
-
-    fn half(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: as above.
-        unsafe { &*self.header.add(offset::CRASH_NOTE + at).cast::<AtomicU32>() }
-    }
-
-    /// # Safety
-    /// To be called in the handler with what it was given.
-    unsafe fn write(
-        &self,
-        signal: libc::c_int,
-        info: *mut libc::siginfo_t,
-        context: *mut libc::c_void,
-    ) {
-        let put = |at: usize, value: u64| self.word(at).store(value.to_le(), Ordering::Relaxed);
-        let put_half =
-            |at: usize, value: u32| self.half(at).store(value.to_le(), Ordering::Relaxed);
-        put(at::SURVIVED, 0);
-        put_half(at::SIGNAL, signal.cast_unsigned());
-        // SAFETY: the kernel's.
-        let (code, address) = unsafe { ((*info).si_code, address_of(info)) };
-        put_half(at::CODE, code.cast_unsigned());
-        put(at::ADDRESS, if code > 0 { address } else { 0 });
-        // SAFETY: the kernel's.
-        put_half(at::SENDER, unsafe { sender(info) });
-        // SAFETY: the kernel's.
-        put(at::INSTRUCTION, unsafe { instruction(context) });
-        put(at::OS_THREAD, thread::os_thread());
-        let slot = thread::present_slot();
-        put(at::THREAD, slot.map_or(0, |slot| slot.thread.load(Ordering::Relaxed)));
-        put(at::TICKS, clock::now(control().mode()));
-        put(at::MONOTONIC, clock::monotonic().0);
-        put(at::WALL, clock::wall().0);
-        let name = thread::name().short();
-        for (index, chunk) in name.chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
-            self.word(at::NAME + index * 8).store(word, Ordering::Relaxed);
-        }
-        let state = u64::from_le(self.word(at::STATE).load(Ordering::Relaxed));
-        self.word(at::STATE).store((state + 1).to_le(), Ordering::Release);
-    }
-}
-
-impl Drop for Note {
-    fn drop(&mut self) {
-        AT_NOTE.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[cfg(target_os = "linux")]
-unsafe fn address_of(info: *mut libc::siginfo_t) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { (*info).si_addr() as u64 }
-}
-
-#[cfg(not(target_os = "linux"))]
-unsafe fn address_of(info: *mut libc::siginfo_t) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { (*info).si_addr as u64 }
-}
-
-/// Where the thread was.
-unsafe fn instruction(context: *mut libc::c_void) -> u64 {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    // SAFETY: the kernel's.
-    return unsafe {
-        let context = &*context.cast::<libc::ucontext_t>();
-        context.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned()
-    };
-    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-    // SAFETY: the kernel's.
-    return unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.pc };
-    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    {
-        let _ = context;
-        0
     }
 }

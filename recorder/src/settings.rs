@@ -237,7 +237,7 @@ impl Builder {
     /// Whether fatal signals (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) are noted in the arena before the
     /// process dies as it would have. They are, unless this is turned off, where the arena outlives the
     /// process: in a black box, or under `lookback run`. The handlers call those that were there
-    /// before.
+    /// before, with their flags, and on the stack that those asked for.
     pub fn fatal_signals(mut self, noted: bool) -> Self {
         self.fatal_signals = noted;
         self
