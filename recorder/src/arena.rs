@@ -139,7 +139,7 @@ impl Arena {
             libc::mmap(std::ptr::null_mut(), length, protection, flags, file.as_raw_fd(), 0)
         };
         if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+            return Err(crate::mapping::without_room());
         }
         // A kernel before 5.14 has no such advice: then each page costs its first writer a fault.
         // SAFETY: the range is the mapping.

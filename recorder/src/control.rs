@@ -1,7 +1,8 @@
 //! The control block: the few words that every event reads, and the slots.
 //!
 //! It lies in a private mapping of its own that is made once and never unmapped, so a thread may
-//! hold a pointer into it for ever. The mapping is wiped in a forked child (`MADV_WIPEONFORK`):
+//! hold a pointer into it for ever. Slots become memory a few at a time, when threads first need them. The
+//! mapping is wiped in a forked child (`MADV_WIPEONFORK`):
 //! there the published generation reads 0, which means "off", so a child never writes to its
 //! parent's arena, at no cost to the parent.
 //!
@@ -19,6 +20,12 @@ use std::thread::Thread;
 
 /// The most threads that can have a slot at the same time.
 pub(crate) const MAX_SLOTS: usize = 8192;
+/// And the fewest that there is room for, however little address space is left.
+const FEWEST_SLOTS: usize = 64;
+/// Of the address space that is left under a limit, slots take one part in so many.
+const SHARE: usize = 16;
+/// Memory is made of so many slots at a time.
+const PIECE: usize = 16;
 
 /// How the hot path must behave on this machine: two bits, loaded once an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,10 @@ pub(crate) struct Control {
     /// The process that this was made for; 0 in a forked child.
     pid: AtomicU32,
     slots: AtomicPtr<Slot>,
+    /// How many slots there is room for.
+    slots_in_all: AtomicU32,
+    /// How many of them are memory: the first ones.
+    slots_committed: AtomicU32,
     strings: AtomicPtr<StringTable>,
     /// Which messages trigger: by how much their level is below the first one that no message has; 0
     /// for none.
@@ -118,6 +129,8 @@ impl Control {
             mode: AtomicU32::new(0),
             pid: AtomicU32::new(0),
             slots: AtomicPtr::new(std::ptr::null_mut()),
+            slots_in_all: AtomicU32::new(0),
+            slots_committed: AtomicU32::new(0),
             strings: AtomicPtr::new(std::ptr::null_mut()),
             log_trigger: AtomicU32::new(0),
             watchdog_sleeps: AtomicU32::new(0),
@@ -148,25 +161,56 @@ impl Control {
         if !std::ptr::eq(current, &raw const OFF) {
             return Ok(current);
         }
-        let slots = size_of::<Slot>() * MAX_SLOTS;
+        // Before anything is taken from it that would have to be given back.
+        crate::task::TASKS.establish(crate::task::MAX_TASKS)?;
+        crate::span::SPANS.establish(crate::span::MAX_OPEN)?;
+        crate::deep::establish()?;
+        let most = crate::mapping::address_space_left().map_or(usize::MAX, |left| left / SHARE);
+        let slots = (most / size_of::<Slot>()).clamp(FEWEST_SLOTS, MAX_SLOTS);
         let front = size_of::<Self>().next_multiple_of(4096);
         let strings = size_of::<StringTable>().next_multiple_of(4096);
-        let mapping = crate::mapping::wiped_in_children(front + slots + strings)?;
-        // SAFETY: the mapping is zeroed, private to this process, page-aligned, and large enough
-        // for all three; zeroes are valid slots and a valid string table. Nobody else knows it.
+        // Whole pages, however large they are.
+        let length = (front + strings + slots * size_of::<Slot>()).next_multiple_of(64 << 10);
+        let mapping = crate::mapping::wiped_in_children(length)?;
+        if !crate::mapping::commit(mapping, front + strings) {
+            crate::mapping::unreserve(mapping, length);
+            return Err(std::io::ErrorKind::OutOfMemory.into());
+        }
+        // SAFETY: the mapping is private to this process, page-aligned, and large enough for all three;
+        // what is memory of it is zeroed, and zeroes are valid slots and a valid string table. Nobody
+        // else knows it.
         unsafe {
             let control = mapping.cast::<Self>();
             control.write(Self::off());
             let control = &*control;
-            control.slots.store(mapping.add(front).cast(), Ordering::Relaxed);
-            control.strings.store(mapping.add(front + slots).cast(), Ordering::Relaxed);
+            control.strings.store(mapping.add(front).cast(), Ordering::Relaxed);
+            control.slots.store(mapping.add(front + strings).cast(), Ordering::Relaxed);
+            control.slots_in_all.store(slots as u32, Ordering::Relaxed);
             control.pid.store(std::process::id(), Ordering::Relaxed);
-            crate::task::TASKS.establish(crate::task::MAX_TASKS)?;
-            crate::span::SPANS.establish(crate::span::MAX_OPEN)?;
-            crate::deep::establish()?;
             CONTROL.store(mapping.cast(), Ordering::Release);
             Ok(control)
         }
+    }
+
+    /// How many slots there is room for.
+    pub(crate) fn slots_in_all(&self) -> u32 {
+        self.slots_in_all.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that the slot of this index, the first that was never used, is memory. Several threads
+    /// may do so at once, which changes nothing.
+    pub(crate) fn commit_slot(&self, index: u32) -> bool {
+        if index < self.slots_committed.load(Ordering::Acquire) {
+            return true;
+        }
+        let to = (index as usize + PIECE).min(self.slots_in_all() as usize);
+        let first = self.slots.load(Ordering::Relaxed).wrapping_add(index as usize);
+        let length = (to - index as usize) * size_of::<Slot>();
+        let done = crate::mapping::commit(first.cast(), length);
+        if done {
+            self.slots_committed.fetch_max(to as u32, Ordering::AcqRel);
+        }
+        done
     }
 
     /// Whether this is the control block of another process: this one was forked off.
@@ -192,8 +236,8 @@ impl Control {
 
     /// The slot of this index.
     pub(crate) fn slot(&self, index: u32) -> &Slot {
-        assert!((index as usize) < MAX_SLOTS);
-        // SAFETY: `establish` made room for `MAX_SLOTS` slots, and slots exist only after it.
+        assert!(index < self.slots_committed.load(Ordering::Relaxed));
+        // SAFETY: so many slots are memory, which they stay.
         unsafe { &*self.slots.load(Ordering::Relaxed).add(index as usize) }
     }
 
@@ -205,7 +249,7 @@ impl Control {
 
     /// Every slot that was ever used.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        let used = self.slots_used.load(Ordering::Acquire).min(MAX_SLOTS as u32);
+        let used = self.slots_used.load(Ordering::Acquire);
         (0..used).map(|index| self.slot(index))
     }
 

@@ -1,8 +1,8 @@
 //! Places for what lives long and is listed often: tasks and spans.
 //!
 //! Places never move and are never unmapped. They lie in one stretch of address space that is
-//! reserved at once and takes memory as it is used; a place's index is where it lies in it. They are
-//! given out by groups of 64, each of which fills whole pages and has a word with a bit for each
+//! reserved at once, and of which memory is made from the front, as it is first needed (see
+//! [`mapping`](crate::mapping)); a place's index is where it lies in it. They are given out by groups of 64, each of which fills whole pages and has a word with a bit for each
 //! place that is taken. A thread that needs a place takes over all that are free in a group, and
 //! serves itself from them; who gives one back that is not of its group clears the bit.
 //!
@@ -13,6 +13,9 @@
 //!
 //! A bit is cleared with release after the last access to its place, and set with acquire before the
 //! first one. Who gives memory back takes the whole group first, as any thread would.
+//!
+//! Memory is made of a group before the count of those in use includes it. Two threads may do so for the
+//! same one at once, which changes nothing.
 
 use std::cell::Cell;
 use std::io;
@@ -26,6 +29,12 @@ pub(crate) const GROUP: u32 = 64;
 const SEARCH: u32 = 4096;
 /// So many groups give their memory back at a time.
 const GIVE_BACK: u32 = 4096;
+/// Memory is made of about so many bytes of places at a time, which takes a microsecond or two.
+const PIECE: usize = 64 << 10;
+/// The fewest groups that there can be, however little address space is left.
+const FEWEST: u32 = 32;
+/// Of the address space that is left under a limit, a table takes one part in so many.
+const SHARE: usize = 16;
 
 /// Places of one kind. Zeroes must be a valid `T`.
 pub(crate) struct Groups<T: 'static> {
@@ -35,6 +44,8 @@ pub(crate) struct Groups<T: 'static> {
     /// Whether a group has memory.
     resident: AtomicPtr<AtomicU8>,
     capacity: AtomicU32,
+    /// How many groups are memory: the first ones.
+    committed: AtomicU32,
     /// How many groups were ever used.
     used: AtomicU32,
     /// Where to look for free places first.
@@ -65,6 +76,7 @@ impl<T: 'static> Groups<T> {
             taken: AtomicPtr::new(std::ptr::null_mut()),
             resident: AtomicPtr::new(std::ptr::null_mut()),
             capacity: AtomicU32::new(0),
+            committed: AtomicU32::new(0),
             used: AtomicU32::new(0),
             hint: AtomicU32::new(0),
             floor_sequence: AtomicU64::new(0),
@@ -76,28 +88,59 @@ impl<T: 'static> Groups<T> {
     /// Reserves address space for `places` places, or for fewer where there is a limit on it. Does
     /// nothing if that was done before. Called under the lock of `start`.
     pub(crate) fn establish(&self, places: u32) -> io::Result<()> {
-        const { assert!((size_of::<T>() * GROUP as usize).is_multiple_of(4096)) };
+        const { assert!(Self::GROUP_BYTES.is_multiple_of(4096)) };
         if !self.places.load(Ordering::Acquire).is_null() {
             return Ok(());
         }
         let mut groups = places / GROUP;
+        let most = crate::mapping::address_space_left().map_or(usize::MAX, |left| left / SHARE);
+        let fewest = FEWEST.min(groups);
         loop {
             let count = groups as usize;
-            let bytes = [count * GROUP as usize * size_of::<T>(), count * 8, count]
+            let bytes = [count * Self::GROUP_BYTES, count * 8, count]
                 .map(|length| length.next_multiple_of(4096));
-            match crate::mapping::reserved(bytes.iter().sum()) {
-                Ok(mapping) => {
-                    self.capacity.store(groups, Ordering::Relaxed);
-                    let at = |offset: usize| mapping.wrapping_add(offset);
-                    self.taken.store(at(bytes[0]).cast(), Ordering::Relaxed);
-                    self.resident.store(at(bytes[0] + bytes[1]).cast(), Ordering::Relaxed);
-                    self.places.store(mapping.cast(), Ordering::Release);
-                    return Ok(());
+            let length = bytes.iter().sum();
+            let is_last = groups <= fewest;
+            if length <= most || is_last {
+                match crate::mapping::reserved(length) {
+                    Ok(mapping) => {
+                        self.capacity.store(groups, Ordering::Relaxed);
+                        let at = |offset: usize| mapping.wrapping_add(offset);
+                        self.taken.store(at(bytes[0]).cast(), Ordering::Relaxed);
+                        self.resident.store(at(bytes[0] + bytes[1]).cast(), Ordering::Relaxed);
+                        self.places.store(mapping.cast(), Ordering::Release);
+                        return Ok(());
+                    }
+                    Err(error) if is_last => return Err(error),
+                    Err(_) => {}
                 }
-                Err(_) if groups > 64 => groups /= 4,
-                Err(error) => return Err(error),
             }
+            groups = (groups / 2).max(fewest);
         }
+    }
+
+    const GROUP_BYTES: usize = size_of::<T>() * GROUP as usize;
+
+    /// Makes memory of the groups from this one on, the first that are none, a few at a time. Says whether
+    /// it could.
+    #[cold]
+    fn commit(&self, from: u32) -> bool {
+        let piece = (PIECE / Self::GROUP_BYTES).max(1) as u32;
+        let to = from.saturating_add(piece).min(self.capacity.load(Ordering::Relaxed));
+        let places = self.places.load(Ordering::Relaxed).cast::<u8>();
+        let taken = self.taken.load(Ordering::Relaxed).cast::<u8>();
+        let resident = self.resident.load(Ordering::Relaxed).cast::<u8>();
+        // Of the two tables a page is enough for many groups.
+        let done = [(places, Self::GROUP_BYTES), (taken, 8), (resident, 1)].map(|(table, size)| {
+            let page = |group: u32| (group as usize * size).next_multiple_of(4096);
+            let (from, to) = (page(from), page(to));
+            from == to || crate::mapping::commit(table.wrapping_add(from), to - from)
+        });
+        if done != [true; 3] {
+            return false;
+        }
+        self.committed.fetch_max(to, Ordering::AcqRel);
+        true
     }
 
     /// How many places there may be.
@@ -108,7 +151,7 @@ impl<T: 'static> Groups<T> {
 
     fn taken(&self, group: u32) -> &AtomicU64 {
         // SAFETY: `establish` made room for a word for each group, and callers know only groups
-        // within the capacity.
+        // that are memory.
         unsafe { &*self.taken.load(Ordering::Relaxed).add(group as usize) }
     }
 
@@ -216,10 +259,15 @@ impl<T: 'static> Groups<T> {
         // Whole groups that were never used come last.
         let capacity = self.capacity.load(Ordering::Relaxed);
         loop {
-            let fresh = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                (used < capacity).then_some(used + 1)
-            });
-            let group = fresh.ok()?;
+            let group = self.used.load(Ordering::Relaxed);
+            let is_memory = || group < self.committed.load(Ordering::Acquire) || self.commit(group);
+            if group >= capacity || !is_memory() {
+                return None;
+            }
+            let (next, order) = (group + 1, (Ordering::AcqRel, Ordering::Relaxed));
+            if self.used.compare_exchange(group, next, order.0, order.1).is_err() {
+                continue;
+            }
             let free = !self.taken(group).swap(u64::MAX, Ordering::Acquire);
             // Another thread may have come upon it in between.
             if free != 0 {
@@ -297,8 +345,8 @@ impl<T: 'static> Groups<T> {
             if let Some((sequence, incarnation)) = last {
                 self.floor_sequence.fetch_max(sequence, Ordering::Relaxed);
                 self.floor_incarnation.fetch_max(incarnation, Ordering::Relaxed);
-                let length = size_of::<T>() * GROUP as usize;
-                crate::mapping::give_back(self.place(group * GROUP).as_ptr().cast(), length);
+                let first = self.place(group * GROUP).as_ptr().cast();
+                crate::mapping::give_back(first, Self::GROUP_BYTES);
                 self.resident(group).store(0, Ordering::Release);
                 given += 1;
             }

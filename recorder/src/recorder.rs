@@ -139,7 +139,7 @@ impl Recorder {
         }
         crate::thread::take_whole_name();
         let system = |what| move |error| Error::System { what, error };
-        let control = Control::establish().map_err(system("no memory for the slots"))?;
+        let control = Control::establish().map_err(system("no memory for the tables"))?;
         thread::watch_ends().map_err(system("no thread-specific key"))?;
         crate::strings::hash("the key is made here, and not in a signal handler");
 

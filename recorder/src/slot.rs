@@ -15,7 +15,7 @@
 //!
 //! [Treiber stack]: https://dominoweb.draco.res.ibm.com/58319a2ed2b1078985257003004617ef.html
 
-use crate::control::{Control, MAX_SLOTS};
+use crate::control::Control;
 use crate::deep::{Deep, Entry};
 use crate::gate::Gate;
 use crate::groups::Cache;
@@ -293,8 +293,8 @@ impl ThreadName {
 impl Control {
     /// Whether few slots are left that no thread owns.
     pub(crate) fn slots_are_scarce(&self) -> bool {
-        let used = self.slots_used.load(Ordering::Relaxed) as usize;
-        used > MAX_SLOTS / 4 * 3 && self.free_slots.load(Ordering::Relaxed) as u32 == 0
+        let used = self.slots_used.load(Ordering::Relaxed);
+        used > self.slots_in_all() / 4 * 3 && self.free_slots.load(Ordering::Relaxed) as u32 == 0
     }
 
     /// Takes a slot that no thread owns.
@@ -314,8 +314,9 @@ impl Control {
                 Err(seen) => head = seen,
             }
         }
+        // Memory first: who knows the count looks at all slots.
         let fresh = self.slots_used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-            ((used as usize) < MAX_SLOTS).then_some(used + 1)
+            (used < self.slots_in_all() && self.commit_slot(used)).then_some(used + 1)
         });
         fresh.ok().map(|index| self.slot(index))
     }

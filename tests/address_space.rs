@@ -1,0 +1,139 @@
+//! What the recorder reserves is not memory: it takes what it uses, under every way to count it.
+
+mod common;
+
+use common::alone;
+use lookback::{RecordExt, Recorder};
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+const BYTES: u64 = 5 * MIB;
+
+/// A line of `/proc/self/status`, in bytes.
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_matches([':', '\t', ' ', 'k', 'B']).parse::<u64>().unwrap() << 10
+}
+
+fn builder() -> lookback::Builder {
+    Recorder::builder().max_bytes(BYTES as usize).window(Duration::from_secs(3600))
+}
+
+fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid limit.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// Regions, tasks and spans, so many at once.
+fn record(tasks: usize, depth: usize) {
+    let pending = || std::future::pending::<()>().recorded("waits");
+    let alive: Vec<_> = (0..tasks).map(|_| Box::pin(pending())).collect();
+    let open: Vec<_> = (0..depth).map(|_| lookback::region!("nested")).collect();
+    lookback::event!("written", tasks = alive.len(), regions = open.len());
+    open.into_iter().rev().for_each(drop);
+}
+
+#[test]
+fn of_locked_memory_it_takes_little_beyond_the_arena() {
+    alone("of_locked_memory_it_takes_little_beyond_the_arena", || {
+        // SAFETY: the call has no preconditions.
+        if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+            println!("::skipped: this user cannot lock memory");
+            return;
+        }
+        let before = status("VmRSS");
+        let recorder = builder().start().unwrap();
+        record(2000, 200);
+        let grown = status("VmRSS") - before;
+        println!("::{} KiB are resident of an arena of {} KiB", grown >> 10, BYTES >> 10);
+        // The collector's stack, whose 2 MiB are locked as well, is a part of it.
+        assert!(grown <= BYTES + 6 * MIB, "{grown} bytes");
+        common::stop(recorder);
+    });
+}
+
+#[test]
+fn what_counts_as_memory_that_can_be_written_is_what_is_used() {
+    alone("what_counts_as_memory_that_can_be_written_is_what_is_used", || {
+        let before = status("VmData");
+        let recorder = builder().start().unwrap();
+        record(2000, 200);
+        let grown = status("VmData") - before;
+        println!("::{} KiB of data", grown >> 10);
+        assert!(grown <= 8 * MIB, "{grown} bytes");
+        common::stop(recorder);
+    });
+}
+
+#[test]
+fn without_memory_for_more_tasks_they_are_counted_as_lost_and_nothing_else_happens() {
+    let name = "without_memory_for_more_tasks_they_are_counted_as_lost_and_nothing_else_happens";
+    alone(name, || {
+        let recorder = builder().start().unwrap();
+        record(100, 10);
+        // What the test needs is there before.
+        let mut alive = Vec::with_capacity(200_000);
+        alive.extend((0..200_000).map(|_| None));
+        limit(libc::RLIMIT_DATA, status("VmData"));
+        for place in &mut alive {
+            *place = Some(std::future::pending::<()>().recorded("waits"));
+        }
+        limit(libc::RLIMIT_DATA, libc::RLIM_INFINITY);
+        let lost = recorder.stats().lost_in_all();
+        assert!(lost > 0, "tasks without a place are counted");
+        drop(alive);
+        record(20_000, 10);
+        assert_eq!(recorder.stats().lost_in_all(), lost, "there is memory again");
+        let trace = common::stop(recorder);
+        assert!(
+            common::events(&trace).any(|event| common::number(&event, "tasks") == Some(20_000))
+        );
+    });
+}
+
+#[test]
+fn under_a_limit_on_address_space_it_starts_with_smaller_tables_or_says_why_not() {
+    let name = "under_a_limit_on_address_space_it_starts_with_smaller_tables_or_says_why_not";
+    if let Ok(given) = std::env::var(ROOM) {
+        return alone(name, || starts_or_says_why_not(&given));
+    }
+    for room in [1, 4, 12, 24, 64, 512] {
+        // SAFETY: only children of this test look at the variable.
+        unsafe { std::env::set_var(ROOM, room.to_string()) };
+        alone(name, || ());
+    }
+}
+
+const ROOM: &str = "LOOKBACK_TEST_ROOM";
+
+/// With so many mebibytes of address space left.
+fn starts_or_says_why_not(room: &str) {
+    let room = room.parse::<u64>().unwrap() * MIB;
+    let before = status("VmSize");
+    limit(libc::RLIMIT_AS, before + room);
+    match builder().start() {
+        Ok(recorder) => {
+            let taken = status("VmSize") - before;
+            println!("::of {} MiB it has taken {}", room >> 20, taken >> 20);
+            record(1000, 100);
+            assert_eq!(recorder.stats().lost_in_all(), 0);
+            // Of what the arena, the collector's stack and the smallest tables leave, most is the service's.
+            let fixed = BYTES + 6 * MIB;
+            assert!(taken <= fixed + room.saturating_sub(fixed) / 2, "{taken} of {room} bytes");
+            common::stop(recorder);
+        }
+        Err(error) => {
+            let words = error.to_string();
+            println!("::with {} MiB: {words}", room >> 20);
+            assert!(room < 24 * MIB && words.contains("memory"), "{room}: {words}");
+        }
+    }
+    // Without the limit it starts, whatever became of it before.
+    limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+    let recorder = builder().start().unwrap();
+    record(1000, 100);
+    assert_eq!(recorder.stats().lost_in_all(), 0);
+    common::stop(recorder);
+}
