@@ -48,3 +48,37 @@ fn what_was_recorded_in_part_is_told_by_each_command() {
     assert!(!said.contains("no span is recorded"), "{said}");
     assert!(said.contains("no span is known: 51 statuses were left out"), "{said}");
 }
+
+/// Three spans, one without all of its fields, and no event of any.
+const OPEN: &str = r#"
+metadata "window_ns" 30000000000
+generation 2 complete began=100:7000000000:100:1000000000 ended=9000000100:16000000000:100:1000000000
+block slot=0 sequence=0 thread=0 base=9000000000 first_event=0
+  callsite id=3 name="request" file="src/main.rs" line=11 target="shop" level=3 fields=["path"]
+  span_list spans=[1.1 ago 8999999000 site 3 {0: "/cart"}, 2.1 in 1.1 ago 8999998000 site 3 part {}, 3.1 ago 8999997000 site 3]
+  omitted_of what=4 site=3 count=1
+  end events=1 bytes=0 blocks=0 lost=[] advances=[] waits=[] snapshots=[]
+block slot=1 sequence=0 thread=1 base=100 first_event=0
+  site id=1 name="shop" file="src/main.rs" line=7
+  thread_status thread=1 os_thread=4001 name="main"
+  @200 counter site=1 value=3
+"#;
+
+#[test]
+fn spans_that_are_open_are_recorded_though_nothing_happens_in_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("open.lbk");
+    std::fs::write(&file, from_text(OPEN.trim_start()).unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    let doctor = lookback(&["doctor", file]).stdout;
+    assert!(doctor.contains("3 spans open, and nothing happened in them"), "{doctor}");
+    assert!(!doctor.contains("no span"), "{doctor}");
+    for command in ["info", "summary", "doctor"] {
+        let told = lookback(&[command, file]).stdout;
+        assert!(
+            told.contains("1 span open since before and without all of their fields"),
+            "{told}"
+        );
+        assert!(!told.contains("status"), "{command}: fields are no statuses: {told}");
+    }
+}

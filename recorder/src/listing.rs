@@ -3,12 +3,13 @@
 //! `span` for why what is read is true.
 
 use crate::control::Control;
-use crate::cursor::Cursor;
 use crate::silent::{Statuses, length};
 use crate::site::Site;
 use crate::span::SPANS;
 use crate::task::TASKS;
-use lookback_snapshot::wire::{Kind, MAX_TASK_LIST_ITEM, TaskListItem, put_varint};
+use lookback_snapshot::wire::{
+    Kind, MAX_SPAN_LIST_ITEM, MAX_TASK_LIST_ITEM, SpanListWriter, TaskListItem, put_varint,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What [`Kind::OmittedOf`] calls tasks, spans, and fields of spans.
@@ -72,31 +73,35 @@ impl Statuses<'_> {
     /// then they are counted.
     pub(crate) fn spans(&mut self) {
         let mut omitted = Omitted::default();
+        let mut list = SpanListWriter::default();
+        let mut last: Option<(&'static Site, u32)> = None;
         for (_, place) in SPANS.each() {
             let Some(restated) = place.listed(self.generation) else { continue };
-            let Some(id) = self.id(restated.site) else {
-                omitted.count(SPANS_OMITTED, restated.site);
-                continue;
+            let site = restated.site;
+            // What is listed already takes room, too, when a site is defined.
+            self.pending = list.bytes().len();
+            let id = match last {
+                Some((known, id)) if std::ptr::eq(known, site) => Some(id),
+                _ => self.id(site),
             };
-            let size = 1 + restated.size();
-            let used = self.out.len() + 1 + restated.length(self.base);
+            let size = MAX_SPAN_LIST_ITEM + restated.fields().len();
+            let used = self.out.len() + self.pending + size;
             // What the arena has no room for: tasks come after the spans, and need some.
             let bare = self.is_cut && used > self.room / 2;
-            let has_room = self.has_room(1 + restated.length(self.base));
-            if bare && used > self.room / 4 * 3 || !has_room {
-                omitted.count(SPANS_OMITTED, restated.site);
+            let has_room = !(bare && used > self.room / 4 * 3) && self.has_room(size);
+            let Some(id) = id.filter(|_| has_room) else {
+                omitted.count(SPANS_OMITTED, site);
                 continue;
-            }
+            };
+            last = Some((site, id));
             if bare && restated.field_count() > 0 {
-                omitted.count(FIELDS_OMITTED, restated.site);
+                omitted.count(FIELDS_OMITTED, site);
             }
-            self.out.push(restated.kind(bare) as u8);
-            let base = self.base;
-            self.put(size, |cursor| {
-                // SAFETY: the size is that of the arguments.
-                unsafe { restated.put(id, base, bare, cursor) };
-            });
+            let (item, part, fields) = restated.listed(id, self.base, bare);
+            list.push(item, part, fields);
         }
+        self.pending = 0;
+        self.list(Kind::SpanList, list.bytes());
         self.omitted_of(omitted);
     }
 
@@ -130,22 +135,17 @@ impl Statuses<'_> {
             before = item;
         }
         self.pending = 0;
-        if !list.is_empty() {
-            self.out.push(Kind::TaskList as u8);
-            put_varint(&mut self.out, list.len() as u64);
-            self.out.append(&mut list);
-        }
+        self.list(Kind::TaskList, &list);
         self.omitted_of(omitted);
     }
 
-    /// Appends what `put` puts, `size` bytes at most.
-    fn put(&mut self, size: usize, put: impl FnOnce(&mut Cursor)) {
-        let length = self.out.len();
-        self.out.resize(length + size, 0);
-        let start = self.out.as_mut_ptr().wrapping_add(length);
-        let mut cursor = Cursor::at(start);
-        put(&mut cursor);
-        self.out.truncate(length + cursor.bytes_since(start));
+    /// Appends a list, unless nothing is in it.
+    fn list(&mut self, kind: Kind, list: &[u8]) {
+        if !list.is_empty() {
+            self.out.push(kind as u8);
+            put_varint(&mut self.out, list.len() as u64);
+            self.out.extend_from_slice(list);
+        }
     }
 
     /// Says what was left out, by name as far as there is room.

@@ -42,7 +42,7 @@ use crate::site::Site;
 use crate::slot::MAX_SPANS;
 use crate::told::Told;
 use crate::writer::{Inside, Writer};
-use lookback_snapshot::wire::{Kind, Loss, MAX_VARINT};
+use lookback_snapshot::wire::{Kind, ListedFields, Loss, MAX_VARINT, SpanId, SpanListItem};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -369,29 +369,43 @@ impl Restated {
         self.kept.word.count()
     }
 
-    /// The kind of its status, with its fields or without them.
-    pub(crate) fn kind(&self, bare: bool) -> Kind {
+    /// Its fields, encoded.
+    pub(crate) fn fields(&self) -> &[u8] {
+        self.kept.bytes()
+    }
+
+    /// The kind of its status.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.kept.word.is_part() { Kind::SpanStatusPart } else { Kind::SpanStatus }
+    }
+
+    /// What a list in a block of this base time says of it, with its fields or without them: all but its
+    /// fields; whether those are not all; and its fields.
+    pub(crate) fn listed(&self, site: u32, base: u64, bare: bool) -> (SpanListItem, bool, &[u8]) {
+        let item = SpanListItem {
+            span: SpanId::from_number(self.name),
+            parent: SpanId::from_number(self.parent),
+            ago: base.saturating_sub(self.began),
+            site,
+            fields: ListedFields::None,
+        };
         let part = self.kept.word.is_part() || bare && self.field_count() > 0;
-        if part { Kind::SpanStatusPart } else { Kind::SpanStatus }
+        (item, part, if bare { &[] } else { self.kept.bytes() })
     }
 
     /// Puts the arguments of a status into a block of this base time.
     ///
     /// # Safety
     /// There must be room for [`size`](Self::size) bytes.
-    pub(crate) unsafe fn put(&self, site: u32, base: u64, bare: bool, cursor: &mut Cursor) {
+    pub(crate) unsafe fn put(&self, site: u32, base: u64, cursor: &mut Cursor) {
         // SAFETY: as the caller promises.
         unsafe {
             put_name(self.name, cursor);
             put_name(self.parent, cursor);
             cursor.number(base.saturating_sub(self.began));
             cursor.number(u64::from(site));
-            if bare {
-                cursor.number(0);
-            } else {
-                cursor.number(u64::from(self.field_count()));
-                cursor.bytes(self.kept.bytes());
-            }
+            cursor.number(u64::from(self.field_count()));
+            cursor.bytes(self.kept.bytes());
         }
     }
 }
@@ -482,9 +496,9 @@ fn state(inside: Inside, place: &SpanPlace) -> Option<()> {
             return None;
         }
         let base = slot.base();
-        inside.put_record(restated.kind(false), |cursor| {
+        inside.put_record(restated.kind(), |cursor| {
             // SAFETY: there is room for it.
-            unsafe { restated.put(id, base, false, cursor) };
+            unsafe { restated.put(id, base, cursor) };
         });
         if place.told.is_ahead_of(generation) {
             return Some(());

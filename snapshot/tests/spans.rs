@@ -226,8 +226,81 @@ fn spans_of_a_generation_are_those_that_the_one_before_left() {
         &second(&format!("{STATED}\n{}", STATED.replace("parent=0", "parent=4")), entered),
         &["span 1 has two statuses that differ"],
     );
-    let omitted = format!("omitted_of what=3 site=1 count=1\n{entered}");
-    assert_found(&format!("{first}{}", second("", &omitted)), &[]);
+    // By name, or where there is no room for the name, without it.
+    for omitted in ["omitted_of what=3 site=1 count=1", "omitted what=3 count=1"] {
+        let omitted = format!("{omitted}\n{entered}");
+        assert_found(&format!("{first}{}", second("", &omitted)), &[]);
+    }
+    let fields = format!("omitted_of what=4 site=1 count=1\n{entered}");
+    let is_open = "span 1 (request) is still open, and has no status";
+    assert_found(&format!("{first}{}", second("", &fields)), &[is_open]);
+}
+
+/// A list says the same as a status of each.
+#[test]
+fn spans_that_nobody_named_may_stand_in_a_list() {
+    let entered = "span_entered span=1 incarnation=1";
+    let listed = |spans: &str| second(&format!("span_list spans=[{spans}]"), entered);
+    let body = format!(
+        "{CREATE}@20 span_record span=1 incarnation=1 site=1 fields={{1: 200}}\n@30 span_enter"
+    );
+    let first = complete(1, &threads(&body, ""));
+    let found = |spans: &str, words: &[&str]| {
+        assert_found(&format!("{first}{}", listed(spans)), words);
+    };
+    let whole = "1.1 ago 999990 site 1 {0: \"/cart\", 1: 200}";
+    found(whole, &[]);
+    found("1.1 ago 999990 site 1 part {}", &[]);
+    let other = "another value of status than generation 1 left it with";
+    found(&whole.replace("200", "404"), &[other]);
+    found(
+        &format!("{whole}, 2.1 in 1.1 ago 7 site 2"),
+        &["span 2 (query) has a status; generation 1 left none of it"],
+    );
+    let spans = "1.1 ago 999990 site 1 {0: \"/a\", 1: 200}, 2.1 in 1.1 ago 7 site 2, \
+                 4.1 ago 5 site 1 {0: \"/a\", 1: 404}, 5.9 in 4.1 ago 5 site 1 {0: \"/a\", 1: 404}, \
+                 7.9 in 4.1 ago 3 site 1 part {0: \"/a\"…}, 9.9 ago 0 site 2";
+    let one_by_one = [
+        (1, 1, (0, 0), 999_990, 1, "", "{0: \"/a\", 1: 200}"),
+        (2, 1, (1, 1), 7, 2, "", "{}"),
+        (4, 1, (0, 0), 5, 1, "", "{0: \"/a\", 1: 404}"),
+        (5, 9, (4, 1), 5, 1, "", "{0: \"/a\", 1: 404}"),
+        (7, 9, (4, 1), 3, 1, "#57", "{0: \"/a\"…}"),
+        (9, 9, (0, 0), 0, 2, "", "{}"),
+    ]
+    .map(|(span, incarnation, (parent, of), ago, site, code, fields)| {
+        format!(
+            "span_status{code} span={span} incarnation={incarnation} parent={parent} \
+             parent_incarnation={of} ago={ago} site={site} fields={fields}"
+        )
+    });
+    let told = |text: &str| {
+        let trace = trace(text);
+        let generation = trace.generation(Generation(2)).unwrap();
+        let part: Vec<_> = generation.spans().map(|span| span.is_part()).collect();
+        (open(&trace, 2), part)
+    };
+    let expected = told(&second(&one_by_one.join("\n"), entered));
+    assert_eq!(expected.0.len(), 6);
+    assert_eq!(told(&listed(spans)), expected);
+}
+
+/// Bytes that make no sense cost the rest of their block.
+#[test]
+fn a_list_of_spans_that_makes_no_sense_is_damage() {
+    for (bytes, what) in [
+        // A parent and a site that the record is too short for; fields as those of a span before; a value
+        // as that of a span before; a type that no value has.
+        ("0x0c", "a list of spans cannot be read"),
+        ("0x10010200", "a list of spans cannot be read"),
+        ("0x20010200010105", "a list of spans cannot be read"),
+        ("0x2001020001000fff", "a list of spans cannot be read"),
+    ] {
+        let trace = trace(&second(&format!("span_list spans={bytes}"), ""));
+        let damage: Vec<_> = trace.events().filter_map(Result::err).collect();
+        let told = damage.first().expect("damage is told").to_string();
+        assert!(told.contains(what), "{bytes}: {told}");
+    }
 }
 
 fn open(trace: &Trace, generation: u64) -> Vec<String> {

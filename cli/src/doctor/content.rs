@@ -87,7 +87,11 @@ fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
     }
     executors(seen, report, threads.values(), findings);
     let omitted = report.losses.table.omitted;
-    if seen.span_events == 0 && seen.logs == 0 && omitted > 0 {
+    let open: u64 = report.spans.table.names.iter().map(|name| name.open).sum();
+    if seen.span_events == 0 && seen.logs == 0 && open > 0 {
+        let open = counted(open, "span");
+        findings.ok("spans", format!("{open} open, and nothing happened in them in {time}"));
+    } else if seen.span_events == 0 && seen.logs == 0 && omitted > 0 {
         let what = format!(
             "no span and no log was recorded in {time}; whether spans are open is not known: statuses were left out"
         );

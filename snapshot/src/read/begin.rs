@@ -9,7 +9,10 @@ use super::mention::Mention;
 use super::spans::Named;
 use super::stream::NO_SPAN;
 use super::tables::Tables;
-use crate::wire::{Kind, SpanId, TaskId, TaskListItem, TaskState, Ticks, get_varint};
+use crate::wire::{
+    Kind, ListedFields, SpanId, SpanListReader, TaskId, TaskListItem, TaskState, Ticks, get_varint,
+    put_varint,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
@@ -69,6 +72,9 @@ pub(super) struct Begin {
     reused: Vec<TaskBegin>,
     /// By index and incarnation. Some of them may be created in the generation all the same.
     pub(super) spans: Vec<SpanBegin>,
+    /// Fields of spans that are listed, where each is as it differs from another: what is to stand behind
+    /// the content.
+    pub(super) listed_fields: Vec<u8>,
     /// Spans that are created in the generation, likewise.
     pub(super) created_spans: Vec<SpanId>,
     /// Spans of which more values become known in the generation.
@@ -182,7 +188,8 @@ impl Begin {
                 self.task(tables, mention, Some(state), woken)?;
             }
             Kind::TaskCreate => self.task(tables, mention, None, false)?,
-            Kind::TaskList => self.list(mention, content, tables)?,
+            Kind::TaskList => self.list_tasks(mention, content, tables)?,
+            Kind::SpanList => self.list_spans(mention, content, base, tables)?,
             Kind::SpanStatus | Kind::SpanStatusPart => {
                 tables.charge(size_of::<SpanBegin>())?;
                 let fields = content.get(mention.given as usize..).and_then(get_varint);
@@ -296,7 +303,50 @@ impl Begin {
         Ok(())
     }
 
-    fn list(
+    fn list_spans(
+        &mut self,
+        mention: &Mention,
+        content: &[u8],
+        base: Ticks,
+        tables: &mut Tables,
+    ) -> Result<(), Fault> {
+        let bytes = &content[mention.given as usize..][..mention.number as usize];
+        let mut list = SpanListReader::new(bytes);
+        // Where the last fields of each site are, for those that have the same.
+        let mut last: HashMap<u32, u32> = HashMap::new();
+        while !list.is_at_end() {
+            let room = usize::try_from(tables.room()).unwrap_or(usize::MAX);
+            let span = list.next(room).ok_or("a list of spans cannot be read")?;
+            let item = span.item;
+            let given = match item.fields {
+                ListedFields::None => 0,
+                ListedFields::Same => last.get(&item.site).copied().unwrap_or(0),
+                ListedFields::All | ListedFields::Part => {
+                    let given = u32::try_from(content.len() + self.listed_fields.len())
+                        .map_err(|_| "it is too large")?;
+                    tables.charge(span.values.len() + 64)?;
+                    put_varint(&mut self.listed_fields, span.count);
+                    self.listed_fields.extend_from_slice(span.values);
+                    last.insert(item.site, given);
+                    given
+                }
+            };
+            tables.charge(size_of::<SpanBegin>())?;
+            self.spans.push(SpanBegin {
+                id: item.span,
+                parent: item.parent,
+                began: Ticks(base.0.saturating_sub(item.ago)),
+                is_bound: item.ago == 0,
+                site: item.site,
+                given,
+                count: id32(span.count),
+                part: span.part,
+            });
+        }
+        Ok(())
+    }
+
+    fn list_tasks(
         &mut self,
         mention: &Mention,
         content: &[u8],

@@ -143,6 +143,7 @@ impl Contents {
         let latest = if prefix.complete { Ticks(u64::MAX) } else { prefix.ended.ticks };
         let mut survey = survey(&content, &mut blocks, plan, room, latest).map_err(generation)?;
         let frame_end = content.len();
+        content.append(&mut survey.begin.listed_fields);
         survey.tables.say_types(&mut content).map_err(generation)?;
         let mut carried = HashMap::new();
         if let Some(carry) = carry.filter(|_| !prefix.complete) {

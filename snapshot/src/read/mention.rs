@@ -96,7 +96,7 @@ impl Mention {
                 mention.state = bytes.number()?;
                 mention.site = bytes.number()?;
             }
-            Kind::TaskList => {
+            Kind::TaskList | Kind::SpanList => {
                 let (start, end) = bytes.counted()?;
                 (mention.given, mention.number) = (start as u32, (end - start) as u64);
             }

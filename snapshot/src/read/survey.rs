@@ -52,6 +52,11 @@ pub(super) struct Survey {
     worker_names: Vec<(WorkerId, TextAt)>,
 }
 
+/// What is left out, as records of it say; else it is a thread with all that is stated of it.
+const OMITTED_TASKS: u64 = 2;
+const OMITTED_SPANS: u64 = 3;
+const OMITTED_FIELDS: u64 = 4;
+
 /// Of what statuses were left out for want of room.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Omissions {
@@ -310,16 +315,13 @@ impl Survey {
             }
             Kind::RegionsDeeper => drop(bytes.number()?),
             Kind::Omitted => {
-                let (_, count) = (bytes.number()?, bytes.number()?);
-                self.omitted = self.omitted.saturating_add(count);
-                self.omissions.threads |= count > 0;
+                let (what, count) = (bytes.number()?, bytes.number()?);
+                self.omit(what, count);
             }
             Kind::OmittedOf => {
                 let (what, _) = (bytes.number()?, bytes.number()?);
                 let count = bytes.number()?;
-                self.omitted = self.omitted.saturating_add(count);
-                self.omissions.tasks |= what == 2 && count > 0;
-                self.omissions.spans |= what == 3 && count > 0;
+                self.omit(what, count);
             }
             Kind::Lost => {
                 let (code, count) = (bytes.number()?, bytes.number()?);
@@ -367,6 +369,20 @@ impl Survey {
             self.begin.note(kind, &self.mention, content, block.base, trail, &mut self.tables)?;
         }
         Ok(())
+    }
+
+    /// So many statuses were left out.
+    fn omit(&mut self, what: u64, count: u64) {
+        // The fields of spans are no statuses: each of those says that it has not all of them.
+        if what == OMITTED_FIELDS || count == 0 {
+            return;
+        }
+        self.omitted = self.omitted.saturating_add(count);
+        match what {
+            OMITTED_TASKS => self.omissions.tasks = true,
+            OMITTED_SPANS => self.omissions.spans = true,
+            _ => self.omissions.threads = true,
+        }
     }
 
     /// An event was read, which began at `start`.

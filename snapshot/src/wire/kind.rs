@@ -309,6 +309,9 @@ event_table! {
     /// As [`SpanExitOther`](Kind::SpanExitOther), where a reader may not know all that the thread is
     /// inside of: so many spans were entered since.
     93 SpanExitDeep "span_exit" Event [span: Unsigned, incarnation: Unsigned, inside: Unsigned];
+    /// The spans that are open and that nobody named in the generation: see
+    /// [`SpanList`](super::SpanListItem).
+    94 SpanList "span_list" Status [spans: Bytes];
     /// As [`Site`](Kind::Site), of a closure that runs where blocking is allowed: its tasks hold no
     /// worker.
     96 BlockingSite "blocking_site" Definition [id: Id, name: Text, file: Text, line: Unsigned];

@@ -10,6 +10,7 @@ mod level;
 mod loss;
 mod metadata;
 mod name;
+mod span;
 mod task;
 mod units;
 mod varint;
@@ -36,6 +37,9 @@ pub const OWN_REGION: &str = "lookback: saving a snapshot";
 pub use loss::Loss;
 pub use metadata::{Metadata, MetadataError, Value, key};
 pub use name::TypeName;
+pub use span::{
+    ListedFields, ListedSpan, MAX_SPAN_LIST_ITEM, SpanListItem, SpanListReader, SpanListWriter,
+};
 pub use task::{MAX_TASK_LIST_ITEM, TASK_WOKEN, TaskListItem, TaskState};
 pub use units::{Generation, Nanos, Position, SpanId, TaskId, ThreadNumber, Ticks};
 pub use varint::{

@@ -115,10 +115,19 @@ impl Program {
                 text += &statement;
             }
         }
+        // One by one, or in a list.
+        let mut listed = Vec::new();
         for span in 0..self.spans.len() {
             if self.spans[span].open && self.spans[span].status < self.generation {
-                text += &self.span_status(span, 1_000_000);
+                if self.generation.is_multiple_of(2) {
+                    text += &self.span_status(span, 1_000_000);
+                } else {
+                    listed.push(self.listed_span(span, 1_000_000));
+                }
             }
+        }
+        if !listed.is_empty() {
+            let _ = writeln!(text, "span_list spans=[{}]", listed.join(", "));
         }
         let mut list = Vec::new();
         for (index, task) in self.tasks.iter().enumerate() {
@@ -161,6 +170,16 @@ impl Program {
             span.incarnation,
             now - span.began
         )
+    }
+
+    fn listed_span(&mut self, index: usize, base: u64) -> String {
+        let now = self.generation * PERIOD + base;
+        let span = &mut self.spans[index];
+        (span.mentioned, span.status) = (self.generation, self.generation);
+        let parent =
+            span.parent.map_or(String::new(), |(parent, of)| format!(" in {}.{of}", parent + 1));
+        let (incarnation, ago) = (span.incarnation, now - span.began);
+        format!("{}.{incarnation}{parent} ago {ago} site 2 {{0: 7}}", index + 1)
     }
 
     fn statement(&mut self, index: usize, base: u64) -> String {

@@ -1,6 +1,6 @@
 //! Single values, as they are written and read.
 
-use crate::wire::{MAX_TEXT, TaskListItem, ValueType, put_varint, zigzag, zigzag_wide};
+use crate::wire::{MAX_TEXT, ValueType, put_varint, zigzag, zigzag_wide};
 use std::fmt::Write;
 
 /// Why a value cannot be read.
@@ -45,25 +45,6 @@ pub(super) fn put_float(value: f64, out: &mut String) {
     } else {
         write!(out, "fx{:016x}", value.to_bits())
     };
-}
-
-/// Writes a list of tasks; nothing if it is none that is written as it has to be.
-pub(super) fn task_list(bytes: &[u8]) -> Option<String> {
-    let (mut rest, mut before, mut again) = (bytes, TaskListItem::default(), Vec::new());
-    let mut out = String::from("[");
-    while !rest.is_empty() {
-        let (item, length) = TaskListItem::get(&before, rest)?;
-        item.put(&before, &mut again);
-        let comma = if out.len() > 1 { ", " } else { "" };
-        let state = if item.running { "running" } else { "idle" };
-        let woken = if item.woken { " woken" } else { "" };
-        let TaskListItem { task, incarnation, site, .. } = item;
-        let _ = write!(out, "{comma}{task}.{incarnation} site {site} {state}{woken}");
-        before = item;
-        rest = &rest[length..];
-    }
-    out.push(']');
-    (again == bytes).then_some(out)
 }
 
 /// A line, read from its front.
@@ -282,25 +263,19 @@ impl<'a> Words<'a> {
         Ok(count)
     }
 
-    /// Reads a list of tasks.
-    pub(super) fn tasks(&mut self) -> Result<Vec<u8>, Reason> {
-        let (mut out, mut before) = (Vec::new(), TaskListItem::default());
-        self.list(["[", "]"], |words| {
-            let task = words.number()?;
-            words.expect(".")?;
-            let incarnation = words.number()?;
-            words.expect("site")?;
-            let site = words.number()?;
-            let running = words.take("running");
-            if !running {
-                words.expect("idle")?;
-            }
-            let woken = words.take("woken");
-            let item = TaskListItem { task, incarnation, site, running, woken };
-            item.put(&before, &mut out);
-            before = item;
-            Ok(())
-        })?;
-        Ok(out)
+    /// Reads a given value, with the index of its field.
+    pub(super) fn given(&mut self, out: &mut Vec<u8>) -> Result<(), Reason> {
+        let index: u64 = self.number()?;
+        self.expect(":")?;
+        let mut value = Vec::new();
+        let kind = self.value(&mut value)?;
+        if kind as u8 > ValueType::Any as u8 {
+            put_varint(out, index << 3 | ValueType::Any as u64);
+            out.push(kind as u8);
+        } else {
+            put_varint(out, index << 3 | kind as u64);
+        }
+        out.extend(value);
+        Ok(())
     }
 }

@@ -27,8 +27,9 @@
 //! | fields, names | `[text "path", unsigned "size"]`, `["path"]` |
 //! | values, given values | `(7, "x")`, `{0: 7, 2: "x"}` |
 //! | pairs | `[1:2, 3:4]` |
-//! | bytes | `0x0102`; a list of tasks `[0.1 site 2 idle, 3.1 site 2 running woken]` |
+//! | bytes | `0x0102`; a list of tasks `[0.1 site 2 idle, 3.1 site 2 running woken]`, of spans `[1.1 ago 50 site 6, 2.1 in 1.1 ago 40 site 6 part {0: "x"}]` |
 
+mod lists;
 mod literal;
 mod parse;
 mod print;

@@ -5,9 +5,9 @@ use super::literal::{Reason, Words};
 use super::print::TYPES;
 use crate::file::{FileBlock, FileWriter, GenerationFrame};
 use crate::wire::{
-    Argument, Block, BlockHeader, Class, ClockRecord, FileRow, Generation, Metadata, Nanos,
-    Position, ThreadNumber, Ticks, Value, ValueType, decode_event_table, encode_event_table, key,
-    put_varint, zigzag,
+    Argument, Block, BlockHeader, Class, ClockRecord, FileRow, Generation, Kind, Metadata, Nanos,
+    Position, ThreadNumber, Ticks, Value, decode_event_table, encode_event_table, key, put_varint,
+    zigzag,
 };
 use std::collections::HashMap;
 
@@ -280,7 +280,7 @@ fn record(
     }
     for (name, kind) in &row.arguments {
         words.expect(&format!("{name}="))?;
-        argument(*kind, &mut words, &mut block.records)?;
+        argument((row.code, *kind), &mut words, &mut block.records)?;
     }
     end(&words)?;
     Ok(timed)
@@ -306,7 +306,11 @@ fn names(text: &str) -> Vec<String> {
     names
 }
 
-fn argument(kind: Argument, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+fn argument(
+    (code, kind): (u8, Argument),
+    words: &mut Words<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
     let mut items = Vec::new();
     match kind {
         Argument::Unsigned | Argument::Id => put_varint(out, words.number()?),
@@ -336,20 +340,7 @@ fn argument(kind: Argument, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<
             put_varint(out, count);
         }
         Argument::Given => {
-            let count = words.list(["{", "}"], |words| {
-                let index: u64 = words.number()?;
-                words.expect(":")?;
-                let mut value = Vec::new();
-                let kind = words.value(&mut value)?;
-                if kind as u8 > ValueType::Any as u8 {
-                    put_varint(&mut items, index << 3 | ValueType::Any as u64);
-                    items.push(kind as u8);
-                } else {
-                    put_varint(&mut items, index << 3 | kind as u64);
-                }
-                items.extend(value);
-                Ok(())
-            })?;
+            let count = words.list(["{", "}"], |words| words.given(&mut items))?;
             put_varint(out, count);
         }
         Argument::Names => {
@@ -357,7 +348,11 @@ fn argument(kind: Argument, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<
             put_varint(out, count);
         }
         Argument::Bytes => {
-            items = if words.rest.starts_with('[') { words.tasks()? } else { words.bytes()? };
+            items = match Kind::from_code(code) {
+                _ if !words.rest.starts_with('[') => words.bytes()?,
+                Some(Kind::SpanList) => words.spans()?,
+                _ => words.tasks()?,
+            };
             put_varint(out, items.len() as u64);
         }
     }

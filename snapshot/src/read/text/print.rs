@@ -1,15 +1,16 @@
 //! From a file to text.
 
 use super::is_first;
-use super::literal::{put_float, put_hex, put_text, task_list};
+use super::lists::{span_list, task_list};
+use super::literal::{put_float, put_hex, put_text};
 use crate::file::FrameHeader;
 use crate::read::Trace;
 use crate::read::bytes::{Bytes, Fault, TextAt};
 use crate::read::generation::{Contents, MAX_BLOCKS};
 use crate::read::plan::Step;
 use crate::wire::{
-    Argument, Class, ClockRecord, Metadata, Value, ValueType, encode_event_table, key, unzigzag,
-    unzigzag_wide,
+    Argument, Class, ClockRecord, Kind, Metadata, Value, ValueType, encode_event_table, key,
+    unzigzag, unzigzag_wide,
 };
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -152,7 +153,7 @@ fn record(
     let mut id = 0;
     for (name, kind) in &row.arguments {
         let _ = write!(out, " {name}=");
-        argument(of, *kind, &mut id, bytes, out)?;
+        argument(of, (code, *kind), &mut id, bytes, out)?;
     }
     out.push('\n');
     Ok(timed)
@@ -160,16 +161,17 @@ fn record(
 
 fn argument(
     of: &Contents,
-    kind: Argument,
+    (code, kind): (u8, Argument),
     id: &mut u64,
     bytes: &mut Bytes<'_>,
     out: &mut String,
 ) -> Result<(), Fault> {
+    let content = &of.content[..];
     match kind {
-        Argument::Unsigned => value(of, ValueType::Unsigned, bytes, out)?,
-        Argument::Signed => value(of, ValueType::Signed, bytes, out)?,
-        Argument::Float => value(of, ValueType::Float, bytes, out)?,
-        Argument::Text => value(of, ValueType::Text, bytes, out)?,
+        Argument::Unsigned => value(content, ValueType::Unsigned, bytes, out)?,
+        Argument::Signed => value(content, ValueType::Signed, bytes, out)?,
+        Argument::Float => value(content, ValueType::Float, bytes, out)?,
+        Argument::Text => value(content, ValueType::Text, bytes, out)?,
         Argument::Id => {
             *id = bytes.number()?;
             let _ = write!(out, "{id}");
@@ -177,14 +179,14 @@ fn argument(
         Argument::Fields => list(bytes, out, ["[", "]"], |bytes, out| {
             out.push_str(type_name(bytes.value_type()?));
             out.push(' ');
-            value(of, ValueType::Text, bytes, out)
+            value(content, ValueType::Text, bytes, out)
         })?,
         Argument::Values => {
             let schema = of.tables.schema(*id).ok_or("no schema")?;
             out.push('(');
             for (index, field) in of.tables.fields(schema).iter().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
-                value(of, field.kind, bytes, out)?;
+                value(content, field.kind, bytes, out)?;
             }
             out.push(')');
         }
@@ -192,19 +194,20 @@ fn argument(
             let _ = write!(out, "{}:{}", bytes.number()?, bytes.number()?);
             Ok(())
         })?,
-        Argument::Given => list(bytes, out, ["{", "}"], |bytes, out| {
-            let (index, kind) = bytes.given()?;
-            let _ = write!(out, "{index}: ");
-            value(of, kind, bytes, out)
-        })?,
+        Argument::Given => list(bytes, out, ["{", "}"], |bytes, out| given(content, bytes, out))?,
         Argument::Names => {
-            list(bytes, out, ["[", "]"], |bytes, out| value(of, ValueType::Text, bytes, out))?;
+            list(bytes, out, ["[", "]"], |bytes, out| value(content, ValueType::Text, bytes, out))?;
         }
         Argument::Bytes => {
             let (start, end) = bytes.counted()?;
             let bytes = &of.content[start..end];
-            match task_list(bytes) {
-                Some(tasks) => out.push_str(&tasks),
+            let items = match Kind::from_code(code) {
+                Some(Kind::TaskList) => task_list(bytes),
+                Some(Kind::SpanList) => span_list(bytes),
+                _ => None,
+            };
+            match items {
+                Some(items) => out.push_str(&items),
                 None => {
                     out.push_str("0x");
                     put_hex(bytes, out);
@@ -230,8 +233,15 @@ fn list(
     Ok(())
 }
 
+/// A given value, with the index of its field.
+pub(super) fn given(content: &[u8], bytes: &mut Bytes<'_>, out: &mut String) -> Result<(), Fault> {
+    let (index, kind) = bytes.given()?;
+    let _ = write!(out, "{index}: ");
+    value(content, kind, bytes, out)
+}
+
 fn value(
-    of: &Contents,
+    content: &[u8],
     kind: ValueType,
     bytes: &mut Bytes<'_>,
     out: &mut String,
@@ -251,13 +261,13 @@ fn value(
             }
             match bytes.text()? {
                 TextAt::Id(id) => drop(write!(out, "&{id}")),
-                TextAt::Span(span) => put_text(span.bytes(&of.content), span.is_cut(), out),
+                TextAt::Span(span) => put_text(span.bytes(content), span.is_cut(), out),
             }
         }
         ValueType::Any => {
             out.push('?');
             if let Some(kind) = bytes.any()? {
-                value(of, kind, bytes, out)?;
+                value(content, kind, bytes, out)?;
             }
         }
         ValueType::Wide => drop(write!(out, "w{}", bytes.wide()?)),
