@@ -110,12 +110,9 @@ impl Arena {
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let file = unsafe { std::fs::File::from_raw_fd(descriptor) };
-        // `fallocate` sizes the file and allocates its pages: memory that is not there is an error
-        // now, and no fault later.
-        // SAFETY: the descriptor is open.
-        if unsafe { libc::fallocate(descriptor, 0, 0, length as i64) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // This sizes the file and allocates its pages: memory that is not there is an error now, and no
+        // fault later.
+        crate::room::allocate(&file, length)?;
         let arena = Self::map(file, length)?;
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
         for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
@@ -141,9 +138,8 @@ impl Arena {
         if base == libc::MAP_FAILED {
             return Err(crate::mapping::without_room());
         }
-        // A kernel before 5.14 has no such advice: then each page costs its first writer a fault.
         // SAFETY: the range is the mapping.
-        unsafe { libc::madvise(base, length, libc::MADV_POPULATE_WRITE) };
+        unsafe { crate::room::populate(base.cast(), length) };
         let metadata = file.metadata().inspect_err(|_| {
             // SAFETY: the mapping was just made, and nobody knows it.
             unsafe { libc::munmap(base, length) };

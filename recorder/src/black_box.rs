@@ -15,6 +15,7 @@
 
 use crate::error::Error;
 use crate::process;
+use crate::room;
 use lookback_snapshot::wire::{ARENA_MAGIC, ArenaHeader, Generation, offset};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
@@ -401,13 +402,9 @@ fn make(path: &Path, length: usize) -> io::Result<File> {
 /// Makes the file as long as it is to be, with space for all of it: a full disk is an error now, and
 /// no fault later.
 fn allocate(file: &File, length: usize) -> io::Result<()> {
-    // SAFETY: the descriptor is open.
-    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length as i64) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) {
-        return Err(error);
+    match room::allocate(file, length) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
+        done => return done,
     }
     let zeroes = vec![0; PIECE];
     for at in (0..length).step_by(PIECE) {

@@ -55,7 +55,8 @@ pub(crate) fn detect() -> ClockKind {
         // Advanced power management information: bit 8 of edx says that the counter runs at one
         // rate in every state of the processor.
         let extended = __cpuid(0x8000_0000).eax;
-        if extended >= 0x8000_0007 && __cpuid(0x8000_0007).edx & 1 << 8 != 0 {
+        let is_invariant = extended >= 0x8000_0007 && __cpuid(0x8000_0007).edx & 1 << 8 != 0;
+        if is_invariant && may_be_read() && kernel_trusts_it() {
             return ClockKind::Tsc;
         }
         ClockKind::Monotonic
@@ -68,6 +69,42 @@ pub(crate) fn detect() -> ClockKind {
     {
         ClockKind::Monotonic
     }
+}
+
+/// Whether the counter can be read at all: a process can have asked for a signal instead (`PR_SET_TSC`,
+/// as debuggers do that record a process to play it back).
+#[cfg(target_arch = "x86_64")]
+fn may_be_read() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let mut mode: libc::c_int = 0;
+        // SAFETY: the kernel writes a number to a valid place.
+        let known = unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut mode) } == 0;
+        !(known && mode == libc::PR_TSC_SIGSEGV)
+    }
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+/// Whether the kernel goes by the counter, or could. One that differed between processors, or from another
+/// clock, is marked as unstable, and is then not to be chosen any more.
+#[cfg(target_arch = "x86_64")]
+fn kernel_trusts_it() -> bool {
+    let of_kernel = |name| {
+        let path = format!("/sys/devices/system/clocksource/clocksource0/{name}_clocksource");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    is_trusted(&of_kernel("available"), &of_kernel("current"))
+}
+
+/// As [`kernel_trusts_it`], of what the kernel says; it may be silent.
+#[cfg(target_arch = "x86_64")]
+fn is_trusted(available: &str, current: &str) -> bool {
+    // What somebody chooses who does not trust the counter. Clocks of a virtual machine's host are made of
+    // the counter.
+    let slow = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
+    let is_there = available.split_whitespace().any(|clock| clock == "tsc");
+    (is_there || available.trim().is_empty()) && !slow.contains(&current.trim())
 }
 
 /// Relates the clock to those of the operating system.
@@ -131,6 +168,17 @@ fn pair(mode: Mode) -> (u64, Nanos) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_counter_that_the_kernel_does_not_trust_is_not_used() {
+        assert!(is_trusted("tsc hpet acpi_pm \n", "tsc\n"));
+        assert!(is_trusted("kvm-clock tsc acpi_pm \n", "kvm-clock\n"));
+        assert!(is_trusted("", ""), "where the kernel does not say, the processor's word counts");
+        assert!(!is_trusted("hpet acpi_pm \n", "hpet\n"), "it was marked as unstable");
+        assert!(!is_trusted("kvm-clock acpi_pm \n", "kvm-clock\n"));
+        assert!(!is_trusted("tsc hpet acpi_pm \n", "hpet\n"), "somebody has chosen another one");
+    }
 
     #[test]
     fn the_clock_advances_as_the_monotonic_clock_does() {

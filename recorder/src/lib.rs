@@ -45,6 +45,8 @@ real! {
     mod listing;
     mod macros;
     mod mapping;
+    #[cfg(target_os = "linux")]
+    mod memory_left;
     mod named_worker;
     mod noted;
     mod observed;
@@ -60,6 +62,8 @@ real! {
     mod recorded;
     mod recorder;
     mod redact;
+    #[cfg(target_os = "linux")]
+    mod room;
     mod settings;
     mod share;
     mod shelf;

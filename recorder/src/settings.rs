@@ -121,7 +121,8 @@ impl Builder {
     }
 
     /// A hard bound on the bytes of trace data: 32 MiB unless set, 256 KiB at least. All of it is
-    /// allocated at once.
+    /// allocated at once; the start fails where a memory group (`cgroup`) of the process, or the machine,
+    /// has not as much left.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
