@@ -9,8 +9,8 @@ use crate::text::{
 };
 use clap::Args;
 use console::truncate_str;
-use lookback::read::analysis::LeftOut;
-use lookback::read::wire::{ClockKind, Metadata, ThreadNumber, Value, key};
+use lookback::read::analysis::{LeftOut, without_statuses};
+use lookback::read::wire::{ClockKind, Generation, Metadata, ThreadNumber, Value, key};
 use lookback::read::{Event, EventKind, GenerationInfo, Trace};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -329,6 +329,10 @@ impl<'a> Summary<'a> {
         }
         covered += &format!(", in {}", counted(self.generations.len() as u64, "generation"));
         row("covered", &covered)?;
+        let begin = Generation(self.metadata.number(key::FIRST_GENERATION).unwrap_or(1));
+        if let Some(words) = without_statuses(self.generations, begin) {
+            row("statuses", &odd().apply_to(words).to_string())?;
+        }
         let lost = self.lost();
         let lost = if lost.is_empty() {
             good().apply_to("none lost".to_owned())

@@ -22,6 +22,8 @@ pub struct LastEvents {
     /// When the snapshot ends.
     end: u64,
     threads: BTreeMap<ThreadNumber, ThreadEnd>,
+    /// What threads that were silent so far are inside of is not known.
+    is_part: bool,
 }
 
 /// What is known of one thread at the end.
@@ -53,7 +55,8 @@ impl LastEvents {
     /// Reads all of a snapshot once, and keeps the last so many events of each thread.
     pub fn of(trace: &Trace, most: usize, damage: &mut Damage) -> Self {
         let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
-        let mut found = Self { end: ends.max().unwrap_or_default(), threads: BTreeMap::new() };
+        let end = ends.max().unwrap_or_default();
+        let mut found = Self { end, threads: BTreeMap::new(), is_part: false };
         let mut first = None;
         let mut running = None;
         for event in trace.events() {
@@ -76,15 +79,18 @@ impl LastEvents {
         found
     }
 
-    /// Where a generation does not follow on the one before, its statuses say what is open.
+    /// Where a generation does not follow on the one before, its statuses say what is open; or those of the
+    /// next one that has any.
     fn enter(&mut self, trace: &Trace, generation: Generation, before: Option<Generation>) {
-        if before.is_some_and(|before| before.next() == generation) {
+        let follows = before.is_some_and(|before| before.next() == generation);
+        if follows && !self.is_part {
             return;
         }
         // What is damaged is told by the events themselves.
         let Ok(decoded) = trace.generation(generation) else { return };
-        for thread in self.threads.values_mut() {
-            thread.inside.clear();
+        self.is_part = decoded.is_alone();
+        if !follows {
+            self.threads.values_mut().for_each(|thread| thread.inside.clear());
         }
         for state in decoded.statuses() {
             let Some(thread) = state.thread() else { continue };

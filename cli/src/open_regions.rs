@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 pub struct OpenRegions<'a> {
     trace: &'a Trace,
     generation: Option<Generation>,
+    /// What is open on threads that were silent so far is not known.
+    is_part: bool,
     threads: BTreeMap<ThreadNumber, usize>,
 }
 
 impl<'a> OpenRegions<'a> {
     pub fn new(trace: &'a Trace) -> Self {
-        Self { trace, generation: None, threads: BTreeMap::new() }
+        Self { trace, generation: None, is_part: false, threads: BTreeMap::new() }
     }
 
     /// Follows the next event. Says how deep inside of regions it is; the begin and the end of a
@@ -40,15 +42,20 @@ impl<'a> OpenRegions<'a> {
         }
     }
 
-    /// Where a generation does not follow on the one before, its statuses say what is open.
+    /// Where a generation does not follow on the one before, its statuses say what is open; or those of the
+    /// next one that has any.
     fn enter(&mut self, generation: Generation) {
         let before = self.generation.replace(generation);
-        if before == Some(generation) || before.is_some_and(|before| before.next() == generation) {
+        let follows = before.is_some_and(|before| before.next() == generation);
+        if before == Some(generation) || (follows && !self.is_part) {
             return;
         }
-        self.threads.clear();
+        if !follows {
+            self.threads.clear();
+        }
         // What is damaged is told by the events themselves.
         let Ok(decoded) = self.trace.generation(generation) else { return };
+        self.is_part = decoded.is_alone();
         for state in decoded.statuses() {
             let Some(thread) = state.thread() else { continue };
             self.threads.insert(thread.number, state.regions().count());

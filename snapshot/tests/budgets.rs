@@ -2,9 +2,11 @@
 //! for it become no gigabytes. What counts is bytes, not time, so no test depends on the machine.
 #![cfg(feature = "read")]
 
-use lookback_snapshot::Trace;
+use lookback_snapshot::analysis;
 use lookback_snapshot::export::go::{Report, export};
 use lookback_snapshot::read::text::from_text;
+use lookback_snapshot::wire::Generation;
+use lookback_snapshot::{Trace, validate};
 use std::fmt::Write;
 
 /// Bytes of a trace of Go for a byte of a snapshot's records, at most, and so many beside.
@@ -98,4 +100,66 @@ fn polls_within_polls_without_end_are_kept_to_a_limit() {
     let site = "  site id=1 name=\"Serve\" file=\"a.rs\" line=1\n";
     let report = exported(&file(site, tasks));
     assert_eq!(report.creations.recorded(), 3_000);
+}
+
+/// Generations without statuses in a row, each of which is read with what those before it leave; in every one
+/// of them events were lost, so that each is looked at anew.
+fn row(length: u64) -> Trace {
+    let mut text = String::from("metadata \"process.pid\" 17\n");
+    for number in 1..=length {
+        let clock = |at: u64| format!("{at}:{at}:{at}:1000000000");
+        let (began, ended) = (clock(number * 1000), clock((length + 1) * 1000));
+        writeln!(
+            text,
+            "generation {number} incomplete began={began} ended={ended}\nblock slot=1 thread=1 first_event={}\n  \
+             lost cause=1 count=1\n  thread_status thread=1 os_thread=7 name=\"main\"\n  \
+             site id=1 name=\"x\" file=\"a.rs\" line=1\n  @5 log level=3 site=1 message=\"x\"",
+            2 * number
+        )
+        .unwrap();
+    }
+    Trace::from_bytes(from_text(&text).unwrap()).unwrap()
+}
+
+/// How many generations are decoded for that, each time that one is.
+fn decoded(trace: &Trace, work: impl FnOnce(&Trace)) -> u64 {
+    let before = trace.decoded();
+    work(trace);
+    trace.decoded() - before
+}
+
+#[test]
+fn a_row_of_generations_without_statuses_is_decoded_a_few_times_and_not_once_for_each() {
+    const LENGTH: u64 = 400;
+    const MOST: u64 = 4 * LENGTH;
+    let in_order = |trace: &Trace| {
+        for number in 1..=LENGTH {
+            assert_eq!(trace.generation(Generation(number)).unwrap().events().count(), 1);
+        }
+    };
+    type Work<'a> = (&'a str, &'a dyn Fn(&Trace));
+    let all: [Work<'_>; 6] = [
+        ("one after the other", &in_order),
+        ("events", &|trace| assert_eq!(trace.events().count() as u64, LENGTH)),
+        ("generations", &|trace| assert_eq!(trace.generations().len() as u64, LENGTH)),
+        ("validate", &|trace| assert_eq!(validate(trace).len(), 0)),
+        ("report", &|trace| drop(analysis::Report::of(trace))),
+        ("export", &|trace| drop(export(trace, &mut Vec::new()).unwrap())),
+    ];
+    for (what, work) in all {
+        let decoded = decoded(&row(LENGTH), work);
+        assert!(decoded <= MOST, "{what}: {decoded} decoded for {LENGTH}");
+    }
+}
+
+#[test]
+fn any_of_a_row_of_generations_without_statuses_is_found_by_a_few_steps() {
+    const LENGTH: u64 = 400;
+    let trace = row(LENGTH);
+    let first = decoded(&trace, |trace| drop(trace.generation(Generation(LENGTH)).unwrap()));
+    assert!(first <= LENGTH, "{first}");
+    for number in [LENGTH, 1, LENGTH - 1, 17, 200, 199, 201] {
+        let again = decoded(&trace, |trace| drop(trace.generation(Generation(number)).unwrap()));
+        assert!(again <= 8, "{number}: {again}");
+    }
 }

@@ -19,6 +19,8 @@ const EARLY: Nanos = Nanos(2_000_000_000);
 /// start is most of it then.
 const ENOUGH_WORK: Nanos = Nanos(500_000_000);
 const ENOUGH_POLLS: u64 = 100;
+/// So many generations are incomplete where a process was killed, or is read from outside.
+const USUAL_INCOMPLETE: usize = 2;
 /// How Tokio calls its threads, if it is not told otherwise.
 const TOKIO: [&str; 2] = ["tokio-rt-worker", "tokio-runtime"];
 
@@ -39,6 +41,7 @@ pub fn look(trace: &Trace, findings: &mut Findings) {
     }
     instrumented(trace, &report, findings);
     lost(&report, findings);
+    statuses(&report.coverage.table, findings);
     left_out(&report, findings);
     covered(trace, &report.coverage.table, findings);
 }
@@ -196,6 +199,18 @@ fn lost(report: &Report, findings: &mut Findings) {
             _ => "this program does not know the cause; a newer one may",
         };
         findings.problem("losses", format!("{} lost: {cause}", counted(*many, "event")), advice);
+    }
+}
+
+/// Whether the collector got to write what was silent. A generation or two without it are usual: they were
+/// not over when the snapshot was taken.
+fn statuses(seen: &Coverage, findings: &mut Findings) {
+    if seen.incomplete.len() > USUAL_INCOMPLETE
+        && let Some(words) = &seen.without_statuses
+    {
+        let advice = "the recorder's thread did not get to write them: are there more busy threads than processors, \
+                      or does a CPU quota hold the process back? No event is missing for it";
+        findings.warning("statuses", words.clone(), advice);
     }
 }
 

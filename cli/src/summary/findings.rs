@@ -82,6 +82,9 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
         row("taken", &plain, &format!("{taken}{by}"), out)?;
     }
     row("covered", &plain, &covered(coverage), out)?;
+    if let Some(words) = &coverage.without_statuses {
+        row("statuses", &odd(), words, out)?;
+    }
     row("events", &plain, &events(coverage), out)?;
     let losses = &report.losses.table;
     let lost = crate::losses::sum(losses.lost.values().copied());

@@ -7,8 +7,16 @@ impl World {
     /// Forgets what lived, and takes what the generation says of its begin.
     pub(super) fn begin(&mut self, generation: &DecodedGeneration) {
         self.forget();
+        self.learn(generation);
+    }
+
+    /// Takes what the generation says of tasks, spans and threads of which nothing is known yet.
+    pub(super) fn learn(&mut self, generation: &DecodedGeneration) {
         let at = generation.began().monotonic;
         for task in generation.tasks() {
+            if self.tasks.contains_key(&task.task) {
+                continue;
+            }
             self.had_task(
                 task.task,
                 (task.site.name, task.site.blocking),
@@ -17,10 +25,15 @@ impl World {
             );
         }
         for span in generation.spans() {
-            self.had_span(&span);
+            if !self.spans.contains_key(&span.span) {
+                self.had_span(&span);
+            }
         }
         for state in generation.statuses() {
             let Some(thread) = state.thread() else { continue };
+            if self.knows_thread(thread.number) {
+                continue;
+            }
             self.called(thread.number, &thread.name);
             if let Some(worker) = state.worker() {
                 let parked = state.is_parked();

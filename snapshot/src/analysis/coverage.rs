@@ -3,7 +3,7 @@
 use super::{Finding, Score, Section, Unit};
 use crate::read::{GenerationInfo, Trace};
 use crate::wire::{Generation, Nanos, key};
-use crate::words::{duration, percent};
+use crate::words::{counted, duration, percent};
 
 /// Not more than this part of the window that was asked for should be missing.
 pub const MISSING: f64 = 0.5;
@@ -34,6 +34,8 @@ pub struct Coverage {
     pub generations: u64,
     /// Those that were not complete when it was taken.
     pub incomplete: Vec<Generation>,
+    /// That some of those have no statuses although others follow, in words.
+    pub without_statuses: Option<String>,
     /// How often a generation does not follow on the one before it.
     pub gaps: u64,
     /// How many events.
@@ -54,6 +56,40 @@ pub struct Coverage {
     pub counters: u64,
     /// Typed events.
     pub typed: u64,
+}
+
+/// Generations that have no statuses although others follow: nobody got to write them, so what was idle in them
+/// is known from the generation before. In words; nothing if there are none. `begin` is the number of the
+/// first generation that there was at all, before which nothing was.
+#[must_use]
+pub fn without_statuses(generations: &[GenerationInfo], begin: Generation) -> Option<String> {
+    let (mut all, mut alone) = (0_u64, 0_u64);
+    let mut before: Option<(Generation, bool)> = None;
+    for (at, info) in generations.iter().enumerate() {
+        let follows = before.filter(|(number, _)| number.next() == info.number);
+        let is_known =
+            info.complete || info.number <= begin || follows.is_some_and(|(_, is_known)| is_known);
+        before = Some((info.number, is_known));
+        if !info.complete && at + 1 < generations.len() {
+            all += 1;
+            alone += u64::from(!is_known);
+        }
+    }
+    let (has, them) = if all == 1 { ("has", "it") } else { ("have", "them") };
+    let all_of_them = counted(all, "generation");
+    match alone {
+        _ if all == 0 => None,
+        0 => Some(format!(
+            "{all_of_them} {has} no statuses: what was idle in {them} is known from the generation before"
+        )),
+        alone if alone == all => Some(format!(
+            "{all_of_them} {has} no statuses, and nothing before tells: what was idle in {them} is not known"
+        )),
+        alone => Some(format!(
+            "{all_of_them} {has} no statuses: what was idle in {them} is known from the generation before, but for \
+             the first {alone}"
+        )),
+    }
 }
 
 impl Coverage {
@@ -78,6 +114,7 @@ impl Coverage {
             window: metadata.number(key::WINDOW).map(Nanos),
             generations: generations.len() as u64,
             incomplete: generations.iter().filter(|g| !g.complete).map(|g| g.number).collect(),
+            without_statuses: without_statuses(generations, Generation(begin)),
             gaps: generations.windows(2).filter(|pair| !follows(pair)).count() as u64,
             ..Self::default()
         }

@@ -24,8 +24,16 @@ pub(super) struct Mark(u32);
 
 impl Doubts {
     pub(super) fn new(generations: &[GenerationInfo]) -> Self {
-        let doubtful =
-            generations.iter().filter_map(|info| why(info).map(|why| (info.number, why))).collect();
+        let mut doubtful = BTreeMap::new();
+        let mut told_later: Option<String> = None;
+        for info in generations.iter().rev() {
+            let why = why(info);
+            if info.complete {
+                told_later.clone_from(&why);
+            }
+            // The end record behind one that has none tells of both, and not of which.
+            doubtful.extend(why.or_else(|| told_later.clone()).map(|why| (info.number, why)));
+        }
         Self { doubtful, met: 0, here: false }
     }
 

@@ -54,7 +54,7 @@ mod tests;
 pub use busy::{BusyLoop, BusyLoops, LONG_SPIN};
 pub use changes::{Change, Changes, LAST};
 pub use counters::{CounterRange, Counters};
-pub use coverage::{Coverage, MISSING};
+pub use coverage::{Coverage, MISSING, without_statuses};
 pub use delays::{Delay, Delays, LONG_DELAY};
 pub use endings::{Endings, Panic};
 pub use finding::{Evidence, Finding, Moment, Section, SpanRef, TaskRef, ThreadRef};

@@ -62,24 +62,36 @@ struct Generations<'a> {
     infos: &'a [GenerationInfo],
     next: usize,
     now: Option<Generation>,
+    /// What was silent since the last gap is not known yet.
+    is_part: bool,
 }
 
 impl<'a> Generations<'a> {
     fn new(infos: &'a [GenerationInfo]) -> Self {
-        Self { infos, next: 0, now: None }
+        Self { infos, next: 0, now: None, is_part: false }
     }
 
     /// Goes on to this generation. Where it does not follow on what was read, its statuses tell.
     fn go_on(&mut self, number: Generation, trace: &Trace, pass: &mut Pass) {
-        if self.now != Some(number)
-            && !self.enter(number, pass)
-            && let Ok(decoded) = trace.generation(number)
-        {
+        if self.now == Some(number) {
+            return;
+        }
+        let follows = self.enter(number, pass);
+        if follows && !self.is_part {
+            return;
+        }
+        let Ok(decoded) = trace.generation(number) else { return };
+        if !follows {
             pass.world.begin(&decoded);
             pass.left_out.begin(&decoded);
-            // Before the first one there was nothing.
-            pass.begins_incomplete |= !decoded.info().complete && number.0 > 1;
+        } else if !decoded.is_alone() {
+            // What has been silent so far has its statuses here.
+            pass.world.learn(&decoded);
         }
+        // Before the first one there was nothing.
+        let begin = trace.metadata().number(crate::wire::key::FIRST_GENERATION).unwrap_or(1);
+        self.is_part = decoded.is_alone() && number.0 > begin;
+        pass.begins_incomplete = self.is_part;
     }
 
     /// Enters this generation, and those before it. Says whether it follows on what was read.
@@ -119,7 +131,7 @@ pub(super) struct Pass {
     changes: ChangeWatch,
     first: Option<Nanos>,
     last: Nanos,
-    /// The first statuses are those of an incomplete generation.
+    /// What was silent since the begin, or the last gap, is not known up to the end.
     begins_incomplete: bool,
     had_tasks: bool,
     had_spans: bool,
@@ -430,7 +442,7 @@ fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<Strin
     let mut because = Vec::new();
     if begins_incomplete {
         because.push(
-            "a generation is incomplete and the one before it is not there: tasks that did nothing in it are not known"
+            "a generation is incomplete and the one before it is not there: tasks that did nothing since are not known"
                 .to_owned(),
         );
     }

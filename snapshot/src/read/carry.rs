@@ -42,6 +42,8 @@ pub(super) struct Carry {
     pub(super) tenures: HashMap<WorkerId, u64>,
     /// The names that workers were given.
     pub(super) worker_names: Vec<(WorkerId, Box<str>)>,
+    /// Whether there may be more that lives: it is of a generation of which not all is known.
+    pub(super) is_part: bool,
 }
 
 /// A thread, and what it is in the middle of.
@@ -122,7 +124,21 @@ impl Carry {
         let given = of.begin.workers.given_names();
         carry.worker_names = given.map(|(worker, name)| (worker, name.into())).collect();
         carry.tenures = order.happening.workers.tenures().filter_map(last).collect();
+        carry.is_part = of.is_alone;
         carry
+    }
+
+    /// How many bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        const THREAD: usize = 512;
+        const FIELD: usize = 96;
+        let fields: usize = self.spans.iter().map(|span| span.fields.len()).sum();
+        let open: usize = self.threads.iter().map(|thread| thread.regions.len()).sum();
+        size_of_val(&self.tasks[..])
+            + size_of_val(&self.spans[..])
+            + THREAD * self.threads.len()
+            + FIELD * (fields + self.sites.len() + self.worker_names.len() + self.tenures.len())
+            + 16 * open
     }
 
     /// What `of` says that it found.

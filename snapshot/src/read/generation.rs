@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 pub struct GenerationInfo {
     /// Its number.
     pub number: Generation,
-    /// Whether it was over when the snapshot was taken, so that it can be read with no other.
+    /// Whether it has its statuses and its end record, so that it can be read with no other.
     pub complete: bool,
     /// When it began, in nanoseconds of the monotonic clock.
     pub start: Nanos,
@@ -53,6 +53,15 @@ pub struct GenerationInfo {
     /// Why it cannot be read, or not all of it. The counts are then those of what can be, or what
     /// the file's index says.
     pub damage: Option<ReadError>,
+}
+
+impl GenerationInfo {
+    /// The generation behind it began then.
+    pub(super) fn end_at(&mut self, next: Nanos) {
+        if !self.complete {
+            self.duration = Nanos(next.0.saturating_sub(self.start.0));
+        }
+    }
 }
 
 /// What a recorder writes when a generation is over.
@@ -98,7 +107,8 @@ pub(super) struct Contents {
     pub(super) begin: Begin,
     /// How many events were lost of which the streams don't say where.
     pub(super) unplaced: u64,
-    /// Whether it is incomplete, and the generation before is not there.
+    /// Whether it is incomplete, and neither is the generation before it there, nor do those before that
+    /// one lead back to one that is complete.
     pub(super) is_alone: bool,
     /// Whether there is a word of tasks, workers or spans in it.
     pub(super) has_mentions: bool,
@@ -156,7 +166,7 @@ impl Contents {
         let sum =
             |lost: &[Lost]| lost.iter().fold(0_u64, |sum, lost| sum.saturating_add(lost.count));
         let unplaced = end.as_ref().map_or(0, |end| sum(&end.lost).saturating_sub(sum(&lost)));
-        let is_alone = !prefix.complete && carry.is_none();
+        let is_alone = !prefix.complete && carry.is_none_or(|carry| carry.is_part);
         let damage = faults.first_key_value().map(|(index, what)| {
             let block = &blocks[*index as usize];
             wrong(record_fault(block, what))
@@ -284,6 +294,13 @@ impl DecodedGeneration {
     #[must_use]
     pub fn info(&self) -> &GenerationInfo {
         &self.contents.info
+    }
+
+    /// Whether what was silent in it is not known: it is incomplete, so it has no statuses of that, and
+    /// no generation before it tells.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.contents.is_alone
     }
 
     /// When it began, by all clocks.

@@ -51,6 +51,26 @@ impl Lost {
     }
 }
 
+/// The last of these has an end record, and those before it have none: so it tells of what was lost in all of
+/// them. What their streams say was lost is so much of it; a thread may say it in the generation after.
+pub(super) fn share_out(infos: &mut [GenerationInfo]) {
+    let Some((last, before)) = infos.split_last_mut() else { return };
+    let mut said = Vec::new();
+    for info in before.iter_mut().rev() {
+        for lost in std::mem::take(&mut info.lost) {
+            let rest = last.lost.iter_mut().find(|rest| rest.code == lost.code);
+            let here = rest.map_or(0, |rest| {
+                let here = lost.count.min(rest.count);
+                rest.count -= here;
+                here
+            });
+            Lost::add(&mut said, lost.code, here);
+        }
+        info.lost = std::mem::take(&mut said);
+    }
+    last.lost.retain(|lost| lost.count > 0);
+}
+
 /// A generation's end record tells what was lost in it. Of those at the end that have none, because the
 /// process died, the metadata tells, and is right: their streams lack what was lost last, and begin with
 /// what a thread lost in the generation before, whose end record has told of it. `told` is how many
@@ -126,7 +146,12 @@ mod tests {
         assert_eq!(lost_after(10, 1, &mut infos), [list(0), list(6), list(4)]);
         // For one that has no end record, because there was no room for it, the next one tells.
         let mut infos = [info(false, &[(1, 7)]), info(true, &[(1, 9)]), info(false, &[(1, 2)])];
-        assert_eq!(lost_after(5, 2, &mut infos), [list(7), list(9), list(5)]);
+        share_out(&mut infos[..2]);
+        assert_eq!(lost_after(5, 2, &mut infos), [list(7), list(2), list(5)]);
+        // What the end record before has told of already is not told again.
+        let mut infos = [info(false, &[(1, 7)]), info(false, &[(1, 4)]), info(true, &[(1, 6)])];
+        share_out(&mut infos);
+        assert_eq!(infos.map(|info| info.lost), [list(2), list(4), list(0)]);
         // There was no room for anything of the last one.
         let mut infos = [info(false, &[]), info(true, &[(1, 9)])];
         assert_eq!(lost_after(5, 2, &mut infos), [list(0), list(14)]);

@@ -15,6 +15,7 @@ mod begin;
 mod bytes;
 mod carry;
 mod catalog;
+mod chain;
 mod error;
 mod event;
 mod event_kind;

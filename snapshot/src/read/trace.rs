@@ -2,8 +2,9 @@
 
 use super::carry::Carry;
 use super::catalog::{Catalog, FrameSpot, catalog};
+use super::chain::{Chain, Left};
 use super::generation::Contents;
-use super::lost::add_untold;
+use super::lost::{add_untold, share_out};
 use super::order::Order;
 use super::plan::Plan;
 use super::source::Source;
@@ -11,8 +12,10 @@ use super::{
     DecodedGeneration, Event, GenerationEvents, GenerationInfo, Limits, ReadError, Reason,
 };
 use crate::wire::{Generation, Metadata, Nanos};
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A snapshot's file, opened: its metadata is read and its generations are found.
 ///
@@ -34,7 +37,11 @@ pub struct Trace {
     limits: Limits,
     plan: Arc<Plan>,
     catalog: Catalog,
+    /// Where each generation stands among the frames.
+    places: HashMap<Generation, usize>,
     generations: OnceLock<Vec<GenerationInfo>>,
+    chain: Mutex<Chain>,
+    decoded: AtomicU64,
 }
 
 impl Trace {
@@ -81,8 +88,23 @@ impl Trace {
             let reason = Reason::MetadataLost(wrong.to_owned());
             catalog.damage.push(ReadError::new(&file, 0, reason));
         }
-        let (plan, generations) = (Arc::new(plan), OnceLock::new());
-        Ok(Self { source, file, limits, plan, catalog, generations })
+        let mut places = HashMap::new();
+        for (at, frame) in catalog.frames.iter().enumerate() {
+            if let Ok(spot) = frame {
+                places.entry(spot.number).or_insert(at);
+            }
+        }
+        Ok(Self {
+            source,
+            file,
+            limits,
+            plan: Arc::new(plan),
+            catalog,
+            places,
+            generations: OnceLock::new(),
+            chain: Mutex::default(),
+            decoded: AtomicU64::new(0),
+        })
     }
 
     /// What the snapshot says about itself and the process it comes from.
@@ -124,10 +146,12 @@ impl Trace {
                 };
                 infos.push(info);
                 if has_end {
+                    share_out(&mut infos[told..]);
                     told = infos.len();
                 }
             }
             add_untold(&mut infos, told, self.metadata());
+            end_where_the_next_begins(&mut infos);
             infos
         })
     }
@@ -137,31 +161,52 @@ impl Trace {
     /// # Errors
     /// It is not in the file, or it is damaged.
     pub fn generation(&self, number: Generation) -> Result<DecodedGeneration, ReadError> {
-        let frames = &self.catalog.frames;
-        let found =
-            frames.iter().position(|frame| frame.as_ref().is_ok_and(|spot| spot.number == number));
-        let Some(at) = found else {
+        let Some(&at) = self.places.get(&number) else {
             return Err(ReadError::new(&self.file, 0, Reason::NoGeneration(number)));
         };
-        // The nearest generation before it that needs no other.
-        let mut first = at;
-        while first > 0 && at - first < MAX_CHAIN && self.leans(first) {
+        // The nearest one before it that needs no other, or that is known what is left to.
+        let (mut first, mut left) = (at, None);
+        while self.leans(first) {
+            left = self.left_to(first);
+            if left.is_some() {
+                break;
+            }
             first -= 1;
         }
-        let mut carry = None;
-        for (index, frame) in frames.iter().enumerate().take(at + 1).skip(first) {
-            let Ok(spot) = frame else { continue };
-            match self.contents(spot, carry.take().as_ref()) {
-                Ok(contents) if index == at => {
-                    return Ok(DecodedGeneration { contents: Arc::new(contents) });
-                }
-                Ok(contents) => carry = Some(Carry::of(&contents, &Order::finished(&contents))),
-                Err(error) if index == at => return Err(error),
-                // Without its predecessor a generation says what it says itself.
-                Err(_) => carry = None,
-            }
+        let mut left: Left = left.flatten();
+        for (index, frame) in self.catalog.frames.iter().enumerate().take(at).skip(first) {
+            let contents = frame.as_ref().ok().map(|spot| self.contents(spot, left.as_deref()));
+            // Without its predecessor a generation says what it says itself.
+            left = contents
+                .and_then(Result::ok)
+                .map(|contents| Arc::new(Carry::of(&contents, &Order::finished(&contents))));
+            self.chain().keep(index + 1, &left);
         }
-        Err(ReadError::new(&self.file, 0, Reason::NoGeneration(number)))
+        let spot = self.catalog.frames[at].as_ref().map_err(Clone::clone)?;
+        let mut contents = self.contents(spot, left.as_deref())?;
+        if let Some(Ok(next)) = self.catalog.frames.get(at + 1)
+            && let Some(entry) = next.entry.filter(|_| next.number == number.next())
+        {
+            contents.info.end_at(entry.began);
+        }
+        Ok(DecodedGeneration { contents: Arc::new(contents) })
+    }
+
+    /// What is left to the generation at this place, if it is known.
+    fn left_to(&self, at: usize) -> Option<Left> {
+        self.chain().get(at)
+    }
+
+    fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
+        // What it keeps is right whoever panicked.
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many generations were decoded so far: what reading costs, for tests that hold it to a budget.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
     }
 
     /// Every event of every generation, in one order. Where damage is met, its error stands in the
@@ -181,6 +226,7 @@ impl Trace {
         spot: &FrameSpot,
         carry: Option<&Carry>,
     ) -> Result<Contents, ReadError> {
+        self.decoded.fetch_add(1, Ordering::Relaxed);
         let bytes = self
             .source
             .read(spot.offset, spot.compressed)
@@ -199,8 +245,16 @@ impl Trace {
     }
 }
 
-/// How many incomplete generations in a row lean on each other. After a kill there are two.
-const MAX_CHAIN: usize = 8;
+/// A generation that is incomplete, and has another one behind it, was over when that began, whenever
+/// it was copied.
+fn end_where_the_next_begins(infos: &mut [GenerationInfo]) {
+    for at in 1..infos.len() {
+        if infos[at - 1].number.next() == infos[at].number && infos[at].start.0 > 0 {
+            let next = infos[at].start;
+            infos[at - 1].end_at(next);
+        }
+    }
+}
 
 fn unreadable(spot: &FrameSpot, error: ReadError) -> GenerationInfo {
     let entry = spot.entry;

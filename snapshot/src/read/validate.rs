@@ -55,6 +55,7 @@ pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> V
     for damage in trace.damage() {
         report.damage(damage);
     }
+    let untold = untold(trace);
     let mut before: Option<Before> = None;
     let mut last = Generation(0);
     let count = trace.spots().count();
@@ -69,7 +70,11 @@ pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> V
         drop(adjacent);
         let carry = before.as_ref().map(|before| &before.carry);
         let contents = match trace.contents(spot, carry) {
-            Ok(contents) => contents,
+            Ok(mut contents) => {
+                let untold = untold.get(&spot.number).copied().unwrap_or_default();
+                contents.unplaced = contents.unplaced.max(untold);
+                contents
+            }
             Err(error) => {
                 report.damage(&error);
                 before = None;
@@ -84,6 +89,22 @@ pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> V
         before = Some(check.run(before.as_ref()));
     }
     report.finish()
+}
+
+/// How many events may have been lost in each generation without an end record that its streams do not tell
+/// of: the next end record does, or the file's metadata.
+fn untold(trace: &Trace) -> HashMap<Generation, u64> {
+    let (mut untold, mut sum) = (HashMap::new(), 0_u64);
+    for info in trace.generations().iter().rev() {
+        if info.complete {
+            sum = 0;
+        }
+        sum = info.lost.iter().fold(sum, |sum, lost| sum.saturating_add(lost.count));
+        if !info.complete && sum > 0 {
+            untold.insert(info.number, sum);
+        }
+    }
+    untold
 }
 
 impl DecodedGeneration {
@@ -135,7 +156,7 @@ impl Check<'_> {
     fn run(mut self, before: Option<&Before>) -> Before {
         let of = self.of;
         let complete = of.info.complete;
-        self.lost = !of.info.lost.is_empty() || !of.faults.is_empty();
+        self.lost = !of.info.lost.is_empty() || !of.faults.is_empty() || of.unplaced > 0;
         for (block, what) in &of.faults {
             self.say_at(*block, of.blocks[*block as usize].end, what);
         }
@@ -144,7 +165,7 @@ impl Check<'_> {
         if let Some(what) = of.tables.dangling() {
             self.say(what);
         }
-        let helped = complete || before.is_some();
+        let helped = !of.is_alone;
         let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
         let mut walker = Walker::default();
         for blocks in of.slots() {

@@ -13,6 +13,8 @@ pub struct Program {
     tasks: Vec<Task>,
     spans: Vec<Span>,
     workers: [u64; 2],
+    /// Whether a thread may become a worker that another one is and does not know that it is no longer.
+    takes_over: bool,
 }
 
 #[derive(Default)]
@@ -68,7 +70,14 @@ impl Program {
             tasks: vec![Task::default(); 6],
             spans: vec![Span::default(); 6],
             workers: [0; 2],
+            takes_over: true,
         }
+    }
+
+    /// No thread becomes a worker that another one still is.
+    pub fn in_order(mut self) -> Self {
+        self.takes_over = false;
+        self
     }
 
     fn dice(&mut self, sides: usize) -> usize {
@@ -79,7 +88,18 @@ impl Program {
     }
 
     /// So many generations of so many steps each; the last one is incomplete if `cut` says so.
-    pub fn run(mut self, generations: u64, steps: usize, cut: bool) -> Vec<String> {
+    pub fn run(self, generations: u64, steps: usize, cut: bool) -> Vec<String> {
+        self.run_ended(generations, steps, |number| !(cut && number == generations))
+    }
+
+    /// So many generations of so many steps each. Those that are not said to have ended have no statuses and no
+    /// end record, and were copied when the last one was.
+    pub fn run_ended(
+        mut self,
+        generations: u64,
+        steps: usize,
+        has_ended: impl Fn(u64) -> bool,
+    ) -> Vec<String> {
         let mut written = Vec::new();
         for number in 1..=generations {
             self.generation = number;
@@ -92,8 +112,13 @@ impl Program {
                     self.step(thread);
                 }
             }
-            let last = cut && number == generations;
-            written.push(self.end(last));
+            let ended = |number: u64| {
+                let ticks = (number + 1) * PERIOD;
+                format!("ended={ticks}:{0}:{0}:200000000", ticks * 5)
+            };
+            let text = self.end(!has_ended(number));
+            let (own, copied) = (ended(number), ended(generations));
+            written.push(if has_ended(number) { text } else { text.replacen(&own, &copied, 1) });
         }
         written
     }
@@ -144,7 +169,8 @@ impl Program {
     /// Whether a task was woken for its next poll before this generation.
     fn was_woken(&self, index: usize) -> bool {
         let task = &self.tasks[index];
-        task.sequence & 1 == 0 && task.woken == task.sequence + 1 && task.woken_in < self.generation
+        let next = task.sequence + 1 + (task.sequence & 1);
+        task.woken == next && task.woken_in < self.generation
     }
 
     fn task_status(&mut self, index: usize) -> String {
@@ -436,6 +462,11 @@ impl Program {
                 self.emit(thread, "", "pool_thread runtime=0");
                 self.threads[thread].in_pool = true;
             }
+            None if !self.takes_over
+                && self
+                    .threads
+                    .iter()
+                    .any(|t| t.worker.is_some_and(|(held, ..)| held == worker)) => {}
             None => {
                 let tenure = self.workers[worker] + 1;
                 self.emit(

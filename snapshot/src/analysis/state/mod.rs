@@ -131,6 +131,11 @@ impl World {
         self.worker_names.get(&worker).map(|name| self.names.text(*name))
     }
 
+    /// Whether anything is known of what this thread is inside of.
+    pub(super) fn knows_thread(&self, thread: ThreadNumber) -> bool {
+        self.threads.contains_key(&thread)
+    }
+
     fn thread(&mut self, thread: ThreadNumber) -> &mut Thread {
         self.threads.entry(thread).or_default()
     }

@@ -41,9 +41,9 @@ impl<W: Write> Mapping<W> {
         }
     }
 
-    /// A generation is through.
-    pub(super) fn end(&mut self, info: &GenerationInfo) {
-        let is_whole = info.complete && info.lost.is_empty() && info.damage.is_none();
+    /// A generation is through. Of one that is `alone` not all is known that lives.
+    pub(super) fn end(&mut self, info: &GenerationInfo, alone: bool) {
+        let is_whole = !alone && info.lost.is_empty() && info.damage.is_none();
         self.before = is_whole.then_some(info.number);
         self.is_first = false;
     }

@@ -93,7 +93,7 @@ pub fn export_with(
                 Err(error) => note(&mut damage, error),
             }
         }
-        mapping.end(info);
+        mapping.end(info, generation.is_alone());
         export = Export::Begun(mapping);
     }
     progress(generations.len(), generations.len());
