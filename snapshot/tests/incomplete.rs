@@ -228,7 +228,6 @@ fn what_was_lost_in_them_is_counted_once_and_excuses() {
     let lost: Vec<u64> =
         trace.generations().iter().map(|info| info.lost.iter().map(|l| l.count).sum()).collect();
     assert_eq!(lost, [0, 7, 2]);
-    // Which of the two the others were lost in nobody knows.
     let report = Report::of(&trace);
     assert_eq!(report.losses.table.lost.values().sum::<u64>(), 9);
 }

@@ -96,3 +96,42 @@ fn why(info: &GenerationInfo) -> Option<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::Lost;
+    use crate::wire::Nanos;
+
+    fn info(number: u64, complete: bool, lost: u64) -> GenerationInfo {
+        let lost = (lost > 0).then_some(Lost { code: Loss::ArenaFull as u64, count: lost });
+        GenerationInfo {
+            number: Generation(number),
+            complete,
+            start: Nanos(0),
+            wall: Nanos(0),
+            duration: Nanos(0),
+            events: 0,
+            lost: lost.into_iter().collect(),
+            bytes: 0,
+            compressed: 0,
+            offset: 0,
+            blocks: 0,
+            threads: 0,
+            omitted: 0,
+            damage: None,
+        }
+    }
+
+    #[test]
+    fn what_an_end_record_tells_may_be_of_any_generation_before_it_without_one() {
+        let doubtful = |infos: &[GenerationInfo]| -> Vec<u64> {
+            Doubts::new(infos).doubtful.keys().map(|number| number.0).collect()
+        };
+        let one =
+            |lost| [info(1, true, 0), info(2, false, 0), info(3, false, 0), info(4, true, lost)];
+        assert_eq!(doubtful(&one(9)), [2, 3, 4]);
+        assert_eq!(doubtful(&one(0)), [0_u64; 0]);
+        assert_eq!(doubtful(&[info(1, true, 5), info(2, false, 0), info(3, true, 0)]), [1]);
+    }
+}
