@@ -55,6 +55,7 @@ real! {
     mod outside;
     mod own_work;
     mod passing;
+    mod pin;
     mod places;
     mod polls;
     mod process;

@@ -137,6 +137,7 @@ impl Recorder {
         if CURRENT.load().is_some() {
             return Err(Error::AlreadyRecording);
         }
+        crate::pin::pin();
         crate::thread::take_whole_name();
         let system = |what| move |error| Error::System { what, error };
         let control = Control::establish().map_err(system("no memory for the tables"))?;
