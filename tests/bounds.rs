@@ -29,7 +29,7 @@ fn seconds() -> Duration {
 
 fn start(max_bytes: usize) -> Recorder {
     Recorder::builder()
-        .window(Duration::from_secs(7 * 24 * 3600))
+        .window(Duration::from_secs(900))
         .max_bytes(max_bytes)
         .generation_period(Duration::from_secs(1))
         .start()

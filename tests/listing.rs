@@ -32,7 +32,7 @@ fn requests() -> Vec<Span> {
 #[test]
 fn a_hundred_thousand_open_spans_are_all_in_each_generation_of_32_mib() {
     let recorder = Recorder::builder()
-        .window(Duration::from_secs(60))
+        .window(Duration::from_secs(45))
         .max_bytes(32 << 20)
         .generation_period(Duration::from_millis(50))
         .start()

@@ -23,6 +23,11 @@ pub(crate) const LEAST_PERIOD: Duration = Duration::from_millis(1);
 pub(crate) const MOST_PERIOD: Duration = Duration::from_secs(3600);
 pub(crate) const MOST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 const USUAL_PERIOD: Duration = Duration::from_secs(1);
+/// The arena's table has room for 1,024 generations, and some are made early: for a snapshot, or because the
+/// arena fills up. So of a window's own there are 512 unless somebody sets the period, and never more than 1,000.
+const USUAL_GENERATIONS: u32 = 512;
+const MOST_GENERATIONS: u32 = 1000;
+const _: () = assert!(MOST_GENERATIONS < lookback_snapshot::wire::GENERATION_SLOTS as u32);
 
 /// What is to be recorded, and how much of it is kept. See [`Recorder::builder`].
 #[must_use = "a recorder starts with `start`"]
@@ -128,9 +133,11 @@ impl Builder {
         self
     }
 
-    /// About how long a generation is: 1 s unless set, or a quarter of the window if that is less.
-    /// What lies further back than the window is given up by whole generations. Zero makes
-    /// generations as short as they can be, which is of use in tests alone.
+    /// About how long a generation is: 1 s unless set, a quarter of the window if that is less, and a
+    /// 512th of it if that is more (7 s of an hour). No more than 1,000 generations are kept, so less than a
+    /// thousandth of the window is an error when recording starts. What lies further back than the window is
+    /// given up by whole generations. Zero makes generations as short as they can be, which is of use in tests
+    /// alone.
     pub fn generation_period(mut self, period: Duration) -> Self {
         self.generation_period = Some(period);
         self
@@ -373,6 +380,12 @@ impl Builder {
                 let reason = "it must not be longer than the window";
                 return refuse("generation_period", value, reason);
             }
+            if !period.is_zero() && period * MOST_GENERATIONS < self.window {
+                let value = format!("{value} with window = {:?}", self.window);
+                let reason = "no more than 1000 generations are kept: leave it out, set it to at least a \
+                              thousandth of the window, or take a shorter window";
+                return refuse("generation_period", value, reason);
+            }
         }
         if self.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 200) {
             let reason = "1 to 200 bytes make sense";
@@ -405,7 +418,8 @@ impl Builder {
             [Some(level), Some(targets)] => Some(level.with(&targets)),
             [level, targets] => level.or(targets).or(self.filter),
         };
-        let usual = USUAL_PERIOD.min(self.window / 4).max(LEAST_PERIOD);
+        let usual = USUAL_PERIOD.min(self.window / 4).max(self.window / USUAL_GENERATIONS);
+        let usual = usual.max(LEAST_PERIOD);
         Ok(Settings {
             redaction: self.redaction,
             window: self.window,
@@ -453,5 +467,30 @@ mod tests {
         assert!(builder().generation_period(Duration::ZERO).check().is_ok());
         let short = builder().window(second).check().unwrap();
         assert_eq!(short.generation_period, second / 4);
+    }
+
+    #[test]
+    fn a_window_is_of_no_more_generations_than_are_kept() {
+        let second = Duration::from_secs(1);
+        let period = |window| {
+            Builder::default().window(window).check().unwrap().generation_period
+        };
+        assert_eq!(period(second * 10), second);
+        assert_eq!(period(second * 512), second);
+        assert_eq!(period(second * 3600), second * 3600 / 512);
+        for window in [LEAST_PERIOD, second, second * 60, second * 3600, MOST_WINDOW] {
+            let period = period(window);
+            assert!((LEAST_PERIOD..=MOST_PERIOD).contains(&period), "{window:?}: {period:?}");
+            assert!(period * MOST_GENERATIONS >= window, "{window:?}: {period:?}");
+        }
+        let hour = || Builder::default().window(second * 3600);
+        let refused = hour().generation_period(second).check().unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "generation_period = 1s with window = 3600s: no more than 1000 generations are kept: leave it out, \
+             set it to at least a thousandth of the window, or take a shorter window"
+        );
+        assert!(hour().generation_period(second * 36 / 10).check().is_ok());
+        assert!(hour().generation_period(Duration::ZERO).check().is_ok());
     }
 }

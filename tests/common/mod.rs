@@ -269,8 +269,10 @@ pub fn assert_complete_in_itself(generation: &DecodedGeneration) {
 
 /// A recorder that keeps everything that fits.
 pub fn start_with(max_bytes: usize, period: Duration) -> Recorder {
+    // No more than a thousand generations are kept.
+    let window = if period.is_zero() { Duration::MAX } else { period * 900 };
     Recorder::builder()
-        .window(Duration::from_secs(3600))
+        .window(window.min(Duration::from_secs(3600)))
         .max_bytes(max_bytes)
         .generation_period(period)
         .start()

@@ -157,7 +157,7 @@ fn run_program(seed: u64, level: Level, file: &Path) {
     judge::begin(level);
     let period = Duration::from_millis(2 + random.below(40));
     let recorder = Recorder::builder()
-        .window(Duration::from_secs(3600))
+        .window(period * 900)
         .max_bytes(32 << 20)
         .generation_period(period)
         .start()
