@@ -3,7 +3,8 @@
 //! ```text
 //! $ LOOKBACK_SNAPSHOT_DIR=/tmp/shop cargo run --example http --features axum
 //! $ curl -i http://127.0.0.1:8080/items/0
-//! $ curl http://127.0.0.1:9100/debug/lookback/snapshots
+//! $ TOKEN=$(cat /tmp/shop/debug-lookback.token)
+//! $ curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:9100/debug/lookback/snapshots
 //! ```
 
 use axum::Router;

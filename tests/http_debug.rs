@@ -34,7 +34,9 @@ fn start(directory: &Path) -> Recorder {
 
 /// Takes snapshots as often as it is asked to.
 fn eager() -> Debug {
-    Debug::new().trigger(|trigger| trigger.cool_down(Duration::ZERO).per_hour(1000))
+    Debug::new()
+        .trust_loopback()
+        .trigger(|trigger| trigger.cool_down(Duration::ZERO).per_hour(1000))
 }
 
 fn serve(debug: Debug) -> Server {
@@ -61,7 +63,7 @@ fn assert_refused(answer: &Answer, status: u16, word: &str) {
 fn the_status_says_what_is_recorded() {
     alone("the_status_says_what_is_recorded", || {
         let place = tempfile::tempdir().unwrap();
-        let server = serve(Debug::new());
+        let server = serve(Debug::new().trust_loopback());
         let status = || {
             let answer = ask(client().get(server.url("/debug/lookback")));
             assert_eq!(answer.status, 200);
@@ -161,7 +163,7 @@ fn a_client_that_reads_slowly_or_not_at_all_does_no_harm() {
         let content: Vec<u8> =
             (0..24 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         fs::write(place.path().join("large.lbk"), &content).unwrap();
-        let server = serve(Debug::new());
+        let server = serve(Debug::new().trust_loopback());
         let connect = || {
             let mut stream = std::net::TcpStream::connect(server.address).unwrap();
             let head = format!(
@@ -197,7 +199,7 @@ fn nothing_outside_the_directory_is_given_away() {
         fs::write(directory.join("odd \"name\".lbk"), "odd").unwrap();
         std::os::unix::fs::symlink("../secret.lbk", directory.join("link.lbk")).unwrap();
         let recorder = start(&directory);
-        let server = serve(Debug::new());
+        let server = serve(Debug::new().trust_loopback());
         let absolute = place.path().join("secret.lbk");
         let absolute = absolute.to_str().unwrap();
         let escaped = absolute.replace('/', "%2F");
@@ -250,7 +252,9 @@ fn nothing_outside_the_directory_is_given_away() {
 fn what_cannot_be_done_is_told_with_a_fitting_status() {
     alone("what_cannot_be_done_is_told_with_a_fitting_status", || {
         let place = tempfile::tempdir().unwrap();
-        let server = serve(Debug::new().trigger(|t| t.cool_down(Duration::from_secs(3600))));
+        let server = serve(
+            Debug::new().trust_loopback().trigger(|t| t.cool_down(Duration::from_secs(3600))),
+        );
         assert_refused(&take(&server, ""), 503, "not being recorded");
         for path in [SNAPSHOTS.to_owned(), format!("{SNAPSHOTS}/a.lbk")] {
             assert_refused(&ask(client().get(server.url(&path))), 503, "not being recorded");
@@ -312,7 +316,7 @@ fn a_server_of_its_own_answers_nothing_else() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(Debug::new().serve_on(listener));
+        runtime.spawn(Debug::new().trust_loopback().serve_on(listener));
         let url = |path: &str| format!("http://{address}{path}");
         assert_eq!(ask(client().get(url("/debug/lookback"))).status, 200);
         assert_refused(&ask(client().get(url("/"))), 404, "/debug/lookback");
@@ -367,7 +371,7 @@ fn without_a_token_a_router_that_cannot_see_who_asks_refuses_everybody() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let router = Debug::new().router(address).unwrap();
+    let router = Debug::new().trust_loopback().router(address).unwrap();
     runtime.spawn(async { axum::serve(listener, router).await });
     let refused = ask(client().get(format!("http://{address}/debug/lookback")));
     assert_refused(&refused, 403, "into_make_service_with_connect_info");
@@ -405,5 +409,44 @@ fn with_a_token_every_request_needs_it() {
         let post = client().post(server.url(SNAPSHOTS)).header("authorization", &bearer);
         assert_eq!(answer(post.send_empty()).status, 201);
         common::stop(recorder);
+    });
+}
+
+/// A proxy on the same machine may add no header of its own and name the host as it is configured to. So what comes
+/// through it looks as if it came from here: without a token nobody is let in.
+#[test]
+fn nobody_is_let_in_without_a_token_unless_that_was_asked_for() {
+    alone("nobody_is_let_in_without_a_token_unless_that_was_asked_for", || {
+        let place = tempfile::tempdir().unwrap();
+        let early = serve(Debug::new());
+        let get = |server: &Server, token: Option<&str>| {
+            let mut request = client().get(server.url("/debug/lookback"));
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            ask(request)
+        };
+        // While nothing is recorded, there is no directory to keep a token in, and so nobody is let in.
+        assert_refused(&get(&early, None), 503, "not being recorded");
+        let recorder = start(place.path());
+        let late = serve(Debug::new());
+        for server in [&early, &late] {
+            assert_refused(&get(server, None), 401, "Authorization: Bearer");
+            assert_refused(
+                &get(server, Some("0123456789abcdef0123456789abcdef")),
+                401,
+                "standard error",
+            );
+            let taken = client().post(server.url(SNAPSHOTS)).header(REQUEST_HEADER, "1");
+            assert_refused(&answer(taken.send_empty()), 401, "Authorization: Bearer");
+        }
+        let path = place.path().join("debug-lookback.token");
+        let token = fs::read_to_string(&path).unwrap();
+        for server in [&early, &late] {
+            assert_eq!(get(server, Some(token.trim_end())).status, 200);
+        }
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        recorder.stop().unwrap();
     });
 }

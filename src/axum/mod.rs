@@ -25,8 +25,9 @@
 //! ```
 //!
 //! ```text
-//! $ curl -s http://127.0.0.1:9100/debug/lookback
-//! $ curl -s -X POST -H 'x-lookback: 1' 'http://127.0.0.1:9100/debug/lookback/snapshots?reason=slow'
+//! $ TOKEN=$(cat debug-lookback.token)
+//! $ curl -s -H "Authorization: Bearer $TOKEN" http://127.0.0.1:9100/debug/lookback
+//! $ curl -s -X POST -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:9100/debug/lookback/snapshots?reason=slow'
 //! ```
 
 mod body;

@@ -1,66 +1,114 @@
-//! Who may ask: who has the token, or, where there is none, who is on this machine and is no page in a
+//! Who may ask: who has the token; or, where that was asked for, who is on this machine and is no page in a
 //! browser.
 
-use super::answer::Failure;
+use super::answer::{Failure, unblocked};
+use super::token_file;
 use ::axum::extract::ConnectInfo;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use lookback_recorder::Error;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 
 /// The header that must be there, with any value, in a request that takes a snapshot without a token.
 pub const REQUEST_HEADER: &str = "x-lookback";
 
 /// How long a token is.
-const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 16..=1000;
+pub(super) const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 16..=1000;
 
 /// What proxies add.
 const PROXIED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
+/// Who is said to be let in.
+#[derive(Clone, Default)]
+pub(super) enum Asked {
+    /// Nobody has said anything: who can read the token of the snapshot directory.
+    #[default]
+    Kept,
+    Token(String),
+    Loopback,
+}
 
 /// Who may ask.
 #[derive(Debug)]
 pub(super) enum Access {
     Token(String),
+    /// The token of the snapshot directory; not there before something is recorded.
+    Kept(OnceLock<String>),
     Loopback,
 }
 
 impl Access {
-    pub(super) fn new(token: Option<String>, address: SocketAddr) -> Result<Self, Error> {
-        match token {
-            Some(token) => {
-                let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
-                if !is_visible || !TOKEN_LENGTH.contains(&token.len()) {
-                    let value = format!("({} bytes)", token.len());
-                    let reason = "16 to 1000 visible ASCII characters make a token";
-                    return Err(Error::Setting { name: "token", value, reason });
+    pub(super) fn new(asked: Asked, address: SocketAddr) -> Result<Self, Error> {
+        Self::refuses(&asked, address)?;
+        Ok(match asked {
+            Asked::Token(token) => Self::Token(token),
+            Asked::Loopback => Self::Loopback,
+            Asked::Kept => {
+                let kept = OnceLock::new();
+                // While nothing is recorded it is not known where to; then the first who asks tries again.
+                if let Ok(token) = token_file::of_recorder() {
+                    let _ = kept.set(token);
                 }
-                Ok(Self::Token(token))
+                Self::Kept(kept)
             }
-            None if is_loopback(address.ip()) => Ok(Self::Loopback),
-            None => {
+        })
+    }
+
+    /// What is wrong with it.
+    pub(super) fn refuses(asked: &Asked, address: SocketAddr) -> Result<(), Error> {
+        match asked {
+            Asked::Token(token) if !Self::is_token(token) => {
+                let value = format!("({} bytes)", token.len());
+                let reason = "16 to 1000 visible ASCII characters make a token";
+                Err(Error::Setting { name: "token", value, reason })
+            }
+            Asked::Kept | Asked::Loopback if !is_loopback(address.ip()) => {
                 let reason = "without a token, it must be a loopback address, such as 127.0.0.1";
                 let value = address.to_string();
                 Err(Error::Setting { name: "address", value, reason })
             }
+            _ => Ok(()),
         }
+    }
+
+    pub(super) fn is_token(token: &str) -> bool {
+        token.bytes().all(|byte| byte.is_ascii_graphic()) && TOKEN_LENGTH.contains(&token.len())
+    }
+
+    /// Makes sure that it is known who may ask. Nobody may before that.
+    pub(super) async fn ready(&self) -> Result<(), Failure> {
+        if let Self::Kept(kept) = self
+            && kept.get().is_none()
+        {
+            let token = unblocked(token_file::of_recorder).await??;
+            // Another one may have been faster; both have read the same file.
+            let _ = kept.set(token);
+        }
+        Ok(())
     }
 
     /// Whether this request may be answered.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Failure> {
-        match self {
-            Self::Token(token) => {
-                let given = bearer(request.headers());
-                if given.is_some_and(|given| is_same(given, token.as_bytes())) {
-                    return Ok(());
-                }
-                let text = "the header `Authorization: Bearer` with the token is needed";
-                Err(Failure::new(StatusCode::UNAUTHORIZED, text))
-            }
+        let (token, which) = match self {
+            Self::Token(token) => (Some(token), "the token"),
+            Self::Kept(kept) => (
+                kept.get(),
+                "the token, which is in a file that the service has named on its standard error,",
+            ),
             Self::Loopback => {
-                check_loopback(request).map_err(|text| Failure::new(StatusCode::FORBIDDEN, text))
+                return check_loopback(request)
+                    .map_err(|text| Failure::new(StatusCode::FORBIDDEN, text));
             }
+        };
+        let given = bearer(request.headers());
+        let is_it = |token: &String| given.is_some_and(|given| is_same(given, token.as_bytes()));
+        if token.is_some_and(is_it) {
+            return Ok(());
         }
+        let text = format!("the header `Authorization: Bearer` with {which} is needed");
+        Err(Failure::new(StatusCode::UNAUTHORIZED, text))
     }
 }
 
@@ -206,7 +254,7 @@ mod tests {
     #[test]
     fn a_token_must_be_the_same() {
         let address: SocketAddr = "0.0.0.0:1".parse().unwrap();
-        let access = Access::new(Some("0123456789abcdef".to_owned()), address).unwrap();
+        let access = Access::new(Asked::Token("0123456789abcdef".to_owned()), address).unwrap();
         let check = |values: &[&str]| {
             let headers: Vec<_> = values.iter().map(|value| ("authorization", *value)).collect();
             access.check(&request(Method::POST, "/", &headers)).is_ok()
@@ -228,7 +276,8 @@ mod tests {
     fn what_is_no_token_is_refused_and_not_shown() {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         for wrong in ["", "hunter2", "hunter2 hunter2 hunter2", "hünter2hünter2hünter2"] {
-            let error = Access::new(Some(wrong.to_owned()), address).unwrap_err().to_string();
+            let error =
+                Access::new(Asked::Token(wrong.to_owned()), address).unwrap_err().to_string();
             assert!(error.starts_with("token = (") && !error.contains("nter2"), "{error}");
         }
     }

@@ -5,6 +5,7 @@ mod answer;
 mod file;
 mod limited;
 mod status;
+mod token_file;
 
 pub use access::REQUEST_HEADER;
 
@@ -17,7 +18,7 @@ use ::axum::response::{IntoResponse, Response};
 use ::axum::routing::get;
 use ::axum::serve::ListenerExt;
 use ::tokio::net::TcpListener;
-use access::Access;
+use access::{Access, Asked};
 use answer::{Failure, json, unblocked};
 use file::FileBody;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -51,21 +52,21 @@ const LONGEST_REASON: usize = 500;
 ///
 /// Answers are JSON, snapshots apart; those that say no are `{"error": "…"}`.
 ///
-/// A snapshot tells a lot about a service, so not everybody may have it. Either there is a
-/// [token](Self::token), and every request must have it in its header `Authorization: Bearer …`. Or
-/// there is none: then the address must be a loopback one, and so must be the peer and the name that it
-/// asks for (a browser can be made to ask for another one that leads here), nothing may come through a
-/// proxy, and who asks for a snapshot must send the header [`x-lookback`](REQUEST_HEADER), which a page
-/// of somebody else cannot make a browser send.
+/// A snapshot tells a lot about a service, so not everybody may have it: every request needs a token, in its
+/// header `Authorization: Bearer …`. Either you [set one](Self::token). Or one is made: it is kept in the file
+/// `debug-lookback.token` of the snapshot directory, which nobody but the service's user can read, and whose path
+/// is said on the standard error. Then the address must be a loopback one. Who knows that nobody but him can reach
+/// that address, and no proxy leads there, can do [without a token](Self::trust_loopback).
 #[must_use = "it is nothing before it is served"]
 pub struct Debug {
-    token: Option<String>,
+    asked: Asked,
     trigger: Trigger,
 }
 
 impl fmt::Debug for Debug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Debug").field("token", &self.token.is_some()).finish_non_exhaustive()
+        let is_set = matches!(self.asked, Asked::Token(_));
+        f.debug_struct("Debug").field("token", &is_set).finish_non_exhaustive()
     }
 }
 
@@ -76,16 +77,28 @@ impl Default for Debug {
 }
 
 impl Debug {
-    /// Without a token, and so for loopback addresses alone.
+    /// With a token that is made and kept in the snapshot directory, and for loopback addresses alone.
     pub fn new() -> Self {
         let trigger = Trigger::named("http").cool_down(Duration::from_secs(1)).per_hour(120);
-        Self { token: None, trigger }
+        Self { asked: Asked::default(), trigger }
     }
 
     /// Every request must have this token: 16 to 1000 visible ASCII characters, as secret as they can
     /// be.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.asked = Asked::Token(token.into());
+        self
+    }
+
+    /// No token is needed: everybody on this machine may ask.
+    ///
+    /// The address must be a loopback one, and so must be the peer and the name that it asks for (a browser can be
+    /// made to ask for another one that leads here), and who asks for a snapshot must send the header
+    /// [`x-lookback`](REQUEST_HEADER), which a page of somebody else cannot make a browser send. What has a header
+    /// of a proxy is refused; but a proxy on this machine that adds none, and that names the host as it is
+    /// configured to, looks like anybody else: **behind a proxy, this lets in whomever that lets in.**
+    pub fn trust_loopback(mut self) -> Self {
+        self.asked = Asked::Loopback;
         self
     }
 
@@ -97,11 +110,11 @@ impl Debug {
 
     /// The router, to be merged into one that is served on `address`.
     ///
-    /// Without a token it must also see who asks, however it is served in the end: with
-    /// `into_make_service_with_connect_info::<SocketAddr>()`. It refuses every request otherwise.
+    /// If [loopback is trusted](Self::trust_loopback) it must also see who asks, however it is served in the end:
+    /// with `into_make_service_with_connect_info::<SocketAddr>()`. It refuses every request otherwise.
     ///
     /// # Errors
-    /// There is no token, and the address is not a loopback one; or the token is not one.
+    /// No token was set, and the address is not a loopback one; or the token is not one.
     ///
     /// ```
     /// # use std::net::SocketAddr;
@@ -114,7 +127,7 @@ impl Debug {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn router(self, address: SocketAddr) -> Result<Router, Error> {
-        let access = Arc::new(Access::new(self.token, address)?);
+        let access = Arc::new(Access::new(self.asked, address)?);
         Ok(Router::new()
             .route(PATH, get(status::get))
             .route(&format!("{PATH}/snapshots"), get(list).post(take))
@@ -172,7 +185,7 @@ impl Debug {
 
     async fn listen(&self, address: SocketAddr) -> Result<TcpListener, Error> {
         // Refused before anybody could connect.
-        Access::new(self.token.clone(), address)?;
+        Access::refuses(&self.asked, address)?;
         let listener = TcpListener::bind(address).await;
         listener.map_err(|error| {
             let error = std::io::Error::new(error.kind(), format!("{address}: {error}"));
@@ -197,7 +210,8 @@ impl Debug {
 
 /// Lets nobody in who may not, and nothing be kept by who passes answers on.
 async fn guard(State(access): State<Arc<Access>>, request: Request<Body>, next: Next) -> Response {
-    let mut response = match access.check(&request) {
+    let may = access.ready().await.and_then(|()| access.check(&request));
+    let mut response = match may {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
