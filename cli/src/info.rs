@@ -2,7 +2,7 @@
 
 use crate::losses;
 use crate::outcome::{Damage, Verdict, open};
-use crate::summary::{fit, left_out};
+use crate::summary::{fit, left_out, unshared};
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
 use crate::text::{
     bar, bytes, count, counted, covered_of, duration, escape, first_line, without_fraction,
@@ -260,6 +260,8 @@ impl<'a> Summary<'a> {
                 "enabled": number(key::ENABLED) != Some(0),
                 "filters": self.metadata.texts(key::FILTER).collect::<Vec<_>>(),
                 "nameless": number(key::NAMELESS).unwrap_or_default(),
+                "unshared_texts": number(key::UNSHARED_TEXTS).unwrap_or_default(),
+                "needed_bytes": number(key::NEEDED_BYTES),
             },
             "clock": {
                 "kind": text(key::CLOCK),
@@ -367,6 +369,9 @@ impl<'a> Summary<'a> {
         if let Some(many) = self.metadata.number(key::NAMELESS) {
             let what = format!("{}: there was no place for more", counted(many, "callsite"));
             row("nameless", &odd().apply_to(what).to_string())?;
+        }
+        if let Some(many) = self.metadata.number(key::UNSHARED_TEXTS) {
+            row("texts", &unshared(many))?;
         }
         if self.metadata.number(key::ENABLED) == Some(0) {
             row("recording", &bad().apply_to("was turned off").to_string())?;

@@ -82,3 +82,42 @@ fn spans_that_are_open_are_recorded_though_nothing_happens_in_them() {
         assert!(!told.contains("status"), "{command}: fields are no statuses: {told}");
     }
 }
+
+/// A window of 30 s of which 9 s are there, of a recorder that has begun long before.
+const SHORT: &str = r#"
+metadata "window_ns" 30000000000
+metadata "max_bytes" 1048576
+metadata "unshared_texts" 1234
+generation 7 complete began=100:7000000000:100:1000000000 ended=9000000100:16000000000:100:1000000000
+block slot=0 sequence=0 thread=0 base=100 first_event=0
+  end events=1 bytes=0 blocks=0 lost=[] advances=[] waits=[] snapshots=[]
+block slot=1 sequence=0 thread=1 base=100 first_event=0
+  site id=1 name="shop" file="src/main.rs" line=7
+  @200 thread_start thread=1 os_thread=4001 name="main"
+  @300 log level=3 site=1 message="a long story"
+"#;
+
+#[test]
+fn an_arena_that_is_too_small_is_told_with_what_would_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("short.lbk");
+    std::fs::write(&file, from_text(SHORT.trim_start()).unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    for command in ["summary", "doctor"] {
+        // However the lines are broken.
+        let told = lookback(&[command, file]).stdout;
+        let told: Vec<_> = told.split_whitespace().collect();
+        let told = told.join(" ");
+        for what in [
+            "9 s of 30 s are covered",
+            "an arena of 1 MiB is too small for 0 events a second",
+            "for all of it `max_bytes` would have to be about 4.17 MiB",
+        ] {
+            assert!(told.contains(what), "{command}: {told}");
+        }
+    }
+    for command in ["info", "summary", "doctor"] {
+        let told = lookback(&[command, file]).stdout;
+        assert!(told.contains("1,234 texts written out"), "{command}: {told}");
+    }
+}

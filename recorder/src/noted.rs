@@ -1,6 +1,7 @@
 //! What is noted in the arena's header of how it is recorded, for who reads it from outside or after the
-//! process's end: the filter, and how many callsites had no place. Only who advances writes it.
+//! process's end: the filter, how many callsites had no place, and how many texts. Only who advances writes it.
 
+use crate::control::control;
 use crate::{filter, places};
 use lookback_snapshot::wire::{FilterNote, offset};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ pub(crate) unsafe fn note(arena: *mut u8) {
     // SAFETY: as the caller promises; the header has a word there.
     let word = |at: usize| unsafe { &*arena.add(at).cast::<AtomicU64>() };
     word(offset::NAMELESS).store(places::without(), Ordering::Relaxed);
+    word(offset::UNSHARED_TEXTS).store(control().strings().unshared(), Ordering::Relaxed);
     let note = FilterNote::of(&filter::in_words());
     let bytes = note.bytes();
     if word(offset::FILTER).load(Ordering::Relaxed) == note.word() {

@@ -296,6 +296,7 @@ impl OutsideArena {
         metadata.add(key::WINDOW, header.window.0);
         metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
         metadata.add(key::CLOCK, self.clock.name());
+        window.note_shortness(&mut metadata);
         let mut after = self.header()?;
         if told(&after) != told(&header) {
             // What nobody had told of before has been told by now, in the copy or behind it.

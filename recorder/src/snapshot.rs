@@ -74,6 +74,14 @@ impl Snapshot {
         Duration::from_nanos(self.window.covered().0)
     }
 
+    /// How large `max_bytes` would have to be for the whole window, at the rate at which was recorded.
+    /// Nothing unless less than half of the window is covered although recording had begun before: then the
+    /// arena is too small for the rate.
+    #[must_use]
+    pub fn needed_bytes(&self) -> Option<u64> {
+        self.metadata.number(key::NEEDED_BYTES)
+    }
+
     /// How many events it holds.
     #[must_use]
     pub fn events(&self) -> u64 {

@@ -20,6 +20,9 @@ pub struct Stats {
     /// Callsites of `tracing`, and kinds of tasks, for which there was no place in a table, since the
     /// process began: at least so many. They are recorded without name and values.
     pub nameless: u64,
+    /// Texts that were written out, since the process began, though the generation may have had them
+    /// before: the table of its texts was full. At least so many.
+    pub unshared_texts: u64,
     /// Events that were recorded, reclaimed ones included.
     pub recorded: u64,
     /// Of those, how many were in generations that were given up for new ones.
@@ -45,7 +48,8 @@ pub struct Stats {
     pub black_box: Option<PathBuf>,
     /// Threads that have recorded something.
     pub threads: u64,
-    /// How long advances took.
+    /// How long advances took, from the notes of silent threads to the end record, with the statuses of all
+    /// that is alive.
     pub advances: Summary,
     /// How long advances waited for writers to leave the generation that ended.
     pub waits: Summary,
@@ -76,6 +80,7 @@ impl Stats {
             enabled: true,
             filters: Vec::new(),
             nameless: 0,
+            unshared_texts: 0,
             recorded: 0,
             reclaimed: 0,
             lost: Vec::new(),

@@ -31,7 +31,15 @@ const ID_BITS: u32 = 24;
 /// See the module. Zeroes are an empty table.
 pub struct StringTable {
     entries: [Entry; ENTRIES],
+    unshared: [Unshared; SHARES],
 }
+
+/// How many texts found no entry that was free: a part of it, for threads that count at the same time. Two
+/// that meet in one count as one.
+#[repr(align(64))]
+struct Unshared(AtomicU64);
+
+const SHARES: usize = 16;
 
 struct Entry {
     /// Generation and id; an id of 0 says that the text was seen once.
@@ -131,6 +139,9 @@ impl StringTable {
                 Err(_) => Lookup::Inline,
             };
         }
+        if free.is_none() {
+            self.count_unshared(hash);
+        }
         if let Some((entry, meta)) = free
             && entry.meta.compare_exchange(meta, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok()
         {
@@ -139,6 +150,18 @@ impl StringTable {
             entry.meta.store(stamp, Ordering::Release);
         }
         Lookup::Inline
+    }
+
+    #[cold]
+    fn count_unshared(&self, hash: u64) {
+        let count = &self.unshared[hash as usize % SHARES].0;
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How many texts were written out because no entry was free; at least so many.
+    pub(crate) fn unshared(&self) -> u64 {
+        let counts = self.unshared.iter().map(|count| count.0.load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 
     /// Publishes the id of a claimed text, after its definition was committed; 0 if there is none.
@@ -155,7 +178,9 @@ mod tests {
 
     fn table() -> Box<StringTable> {
         let empty = || Entry { meta: AtomicU64::new(0), hash: AtomicU64::new(0) };
-        Box::new(StringTable { entries: std::array::from_fn(|_| empty()) })
+        let none = |_| Unshared(AtomicU64::new(0));
+        let (entries, unshared) = (std::array::from_fn(|_| empty()), std::array::from_fn(none));
+        Box::new(StringTable { entries, unshared })
     }
 
     #[test]
@@ -179,6 +204,12 @@ mod tests {
             let text = hash(&format!("text {number}"));
             assert_eq!(table.look_up(text, 1), Lookup::Inline);
         }
+        // The others did not find theirs free.
+        let most = 100_000 - ENTRIES as u64 / 2;
+        assert!((100_000 - ENTRIES as u64..most).contains(&table.unshared()));
+        let full = table.unshared();
+        assert_eq!(table.look_up(hash("a text of the next"), 2), Lookup::Inline);
+        assert_eq!(table.unshared(), full, "a generation finds the entries of the one before free");
     }
 
     #[test]

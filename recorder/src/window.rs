@@ -21,7 +21,8 @@ use crate::control::Mode;
 use crate::source::Source;
 use lookback_snapshot::file::{FileBlock, GenerationFrame};
 use lookback_snapshot::wire::{
-    ArenaHeader, Block, Blocks, ClockRecord, Generation, Nanos, Position,
+    ArenaHeader, Block, Blocks, ClockRecord, Generation, Metadata, Nanos, Position, key,
+    needed_bytes,
 };
 use std::collections::HashMap;
 use std::io;
@@ -199,6 +200,19 @@ impl Window {
             frame.blocks.push(FileBlock { block, cut });
         }
         frames
+    }
+
+    /// Notes in the metadata of a snapshot how large the arena would have to be, where much less of the
+    /// window is covered than was asked for, and what was recorded before is gone.
+    pub(crate) fn note_shortness(&self, metadata: &mut Metadata) {
+        let number = |name| metadata.number(name).unwrap_or_default();
+        let (begin, window) = (number(key::FIRST_GENERATION), Nanos(number(key::WINDOW)));
+        let is_all = self.generations.first().is_none_or(|first| first.number.0 <= begin);
+        let covered = self.covered();
+        if !is_all && covered.0 < window.0 / 2 {
+            let needed = needed_bytes(number(key::MAX_BYTES), window, covered);
+            metadata.add(key::NEEDED_BYTES, needed);
+        }
     }
 
     /// How far back the copy goes.

@@ -1,16 +1,12 @@
 //! What is in a snapshot: is anything instrumented, what is lost, how much is covered.
 
 use super::Findings;
-use crate::text::{bytes, count, counted, duration, escape};
+use crate::text::{count, counted, duration, escape};
 use lookback::read::analysis::{Coverage, Report, UNINSTRUMENTED};
 use lookback::read::wire::{Nanos, key};
 use lookback::read::{EventKind, Trace};
 use std::collections::BTreeMap;
 
-/// So many of the bytes of an arena are of complete generations, about.
-const SPARE: f64 = 1.25;
-/// The most that `max_bytes` takes.
-const MOST_BYTES: f64 = (16_u64 << 30) as f64;
 /// Who has recorded nothing at all for this long will hardly do so.
 const SILENT: Nanos = Nanos(1_000_000_000);
 /// What is missing in less time than this may yet come.
@@ -43,7 +39,7 @@ pub fn look(trace: &Trace, findings: &mut Findings) {
     lost(&report, findings);
     statuses(&report.coverage.table, findings);
     left_out(&report, findings);
-    covered(trace, &report.coverage.table, findings);
+    covered(&report.coverage.table, findings);
 }
 
 fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {
@@ -230,6 +226,11 @@ fn left_out(report: &Report, findings: &mut Findings) {
     if !others.is_nothing() {
         findings.ok("left out", others.words().join(", "));
     }
+    let unshared = report.losses.table.unshared_texts;
+    if unshared > 0 {
+        // Nothing is missing for it.
+        findings.ok("texts", crate::summary::unshared(unshared));
+    }
     let nameless = report.losses.table.nameless;
     if nameless > 0 {
         let what = format!(
@@ -242,7 +243,7 @@ fn left_out(report: &Report, findings: &mut Findings) {
     }
 }
 
-fn covered(trace: &Trace, seen: &Coverage, findings: &mut Findings) {
+fn covered(seen: &Coverage, findings: &mut Findings) {
     let Some(window) = seen.window.filter(|window| window.0 > 0) else { return };
     let (all, asked) = (duration(seen.covered.0), duration(window.0));
     let words = match seen.covered > window && all != asked {
@@ -255,14 +256,7 @@ fn covered(trace: &Trace, seen: &Coverage, findings: &mut Findings) {
         let why = if seen.from_begin && share < 0.8 { ": all since it was started" } else { "" };
         return findings.ok("window", format!("{words}{why}"));
     }
-    let bound = trace.metadata().number(key::MAX_BYTES).unwrap_or_default();
-    let need = bound as f64 / share.max(1e-9) * SPARE;
-    let advice = match need {
-        need if bound > 0 && need <= MOST_BYTES => {
-            format!("for all of it `max_bytes` would have to be about {}", bytes(need as u64))
-        }
-        _ => "no arena is large enough for all of it at this rate: record less, or ask for a shorter window"
-            .to_owned(),
-    };
-    findings.warning("window", words, advice);
+    let why = seen.too_small().map_or(String::new(), |why| format!("; {why}"));
+    let advice = seen.would_do().unwrap_or_else(|| "a larger `max_bytes`".to_owned());
+    findings.warning("window", format!("{words}{why}"), advice);
 }

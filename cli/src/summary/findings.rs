@@ -107,7 +107,18 @@ fn headline(report: &Report, file: &Path, out: &mut impl Write) -> io::Result<()
         let what = format!("{}: there was no place for more", counted(losses.nameless, "callsite"));
         row("nameless", &odd(), &what, out)?;
     }
+    if losses.unshared_texts > 0 {
+        row("texts", &dim(), &unshared(losses.unshared_texts), out)?;
+    }
     Ok(())
+}
+
+/// That texts took more room than they need.
+pub fn unshared(many: u64) -> String {
+    format!(
+        "{} written out: the table of a generation's texts had no entry free for them",
+        counted(many, "text")
+    )
 }
 
 fn row(label: &str, style: &Style, text: &str, out: &mut impl Write) -> io::Result<()> {

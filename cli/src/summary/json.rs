@@ -66,6 +66,8 @@ fn coverage(report: &Report) -> Value {
         "taken": coverage.taken,
         "covered_ns": coverage.covered.0,
         "window_ns": coverage.window.map(|window| window.0),
+        "max_bytes": coverage.max_bytes,
+        "needed_bytes": coverage.needed_bytes,
         "generations": coverage.generations,
         "incomplete": incomplete.collect::<Vec<_>>(),
         "gaps": coverage.gaps,
@@ -471,6 +473,7 @@ fn losses(report: &Report) -> Value {
         "omitted": losses.omitted,
         "left_out": left_out(&losses.left_out),
         "nameless": losses.nameless,
+        "unshared_texts": losses.unshared_texts,
         "damaged": losses.damaged.iter().map(|g| g.0).collect::<Vec<_>>(),
     })
 }

@@ -5,6 +5,7 @@ mod json;
 mod lines;
 mod tables;
 
+pub use findings::unshared;
 pub use json::left_out;
 pub use lines::{fit, wrap};
 

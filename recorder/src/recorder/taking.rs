@@ -99,6 +99,7 @@ impl Shared {
             metadata.add(&format!("{}{cause}", key::LOST), count);
         }
         self.add_settings(&mut metadata, reason, trigger);
+        window.note_shortness(&mut metadata);
         Snapshot::new(window, metadata)
     }
 
@@ -114,6 +115,10 @@ impl Shared {
         }
         if places::without() > 0 {
             metadata.add(key::NAMELESS, places::without());
+        }
+        let unshared = self.control.strings().unshared();
+        if unshared > 0 {
+            metadata.add(key::UNSHARED_TEXTS, unshared);
         }
         if let Some(advancer) = self.advancer.try_lock_for(PATIENCE) {
             metadata.add(key::CLOCK_FREQUENCY, advancer.frequency());
@@ -148,6 +153,7 @@ impl Shared {
             enabled: true,
             filters: filter::in_words(),
             nameless: places::without(),
+            unshared_texts: self.control.strings().unshared(),
             recorded: advancer.recorded(),
             reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
             lost: self.lost(),

@@ -2,8 +2,8 @@
 
 use super::{Finding, Score, Section, Unit};
 use crate::read::{GenerationInfo, Trace};
-use crate::wire::{Generation, Nanos, key};
-use crate::words::{counted, duration, percent};
+use crate::wire::{Generation, Nanos, key, needed_bytes};
+use crate::words::{bytes, count, counted, duration, percent};
 
 /// Not more than this part of the window that was asked for should be missing.
 pub const MISSING: f64 = 0.5;
@@ -30,6 +30,11 @@ pub struct Coverage {
     pub covered: Nanos,
     /// The window that was asked for.
     pub window: Option<Nanos>,
+    /// The bound on the recorder's memory.
+    pub max_bytes: Option<u64>,
+    /// How large that would have to be for the whole window, at the rate of the snapshot; none if all of it
+    /// is covered, or all that was recorded.
+    pub needed_bytes: Option<u64>,
     /// How many generations there are.
     pub generations: u64,
     /// Those that were not complete when it was taken.
@@ -102,22 +107,52 @@ impl Coverage {
         let covered = generations.iter().filter(readable).map(|info| info.duration.0);
         let follows = |pair: &&[GenerationInfo]| pair[0].number.next() == pair[1].number;
         let begin = metadata.number(key::FIRST_GENERATION).unwrap_or(1);
+        let from_begin = generations.first().is_some_and(|first| first.number.0 <= begin);
+        let covered = Nanos(covered.fold(0, u64::saturating_add));
+        let (window, max_bytes) =
+            (metadata.number(key::WINDOW).map(Nanos), metadata.number(key::MAX_BYTES));
+        let computed = window.zip(max_bytes).map(|(w, max)| needed_bytes(max, w, covered));
+        let is_short = !from_begin && window.is_some_and(|window| covered < window);
+        let needed = metadata.number(key::NEEDED_BYTES).or(computed);
         Self {
-            from_begin: generations.first().is_some_and(|first| first.number.0 <= begin),
+            from_begin,
+            max_bytes,
+            needed_bytes: needed.filter(|_| is_short),
             filters: metadata.texts(key::FILTER).map(str::to_owned).collect(),
             process: text(key::PROCESS_NAME),
             pid: metadata.number(key::PROCESS_PID),
             reason: text(key::REASON),
             trigger: text(key::TRIGGER),
             taken: text(key::TAKEN),
-            covered: Nanos(covered.fold(0, u64::saturating_add)),
-            window: metadata.number(key::WINDOW).map(Nanos),
+            covered,
+            window,
             generations: generations.len() as u64,
             incomplete: generations.iter().filter(|g| !g.complete).map(|g| g.number).collect(),
             without_statuses: without_statuses(generations, Generation(begin)),
             gaps: generations.windows(2).filter(|pair| !follows(pair)).count() as u64,
             ..Self::default()
         }
+    }
+
+    /// Why not all of the window is covered.
+    #[must_use]
+    pub fn too_small(&self) -> Option<String> {
+        let rate = self.events as f64 / (self.covered.0.max(1) as f64 / 1e9);
+        let arena = bytes(self.max_bytes.filter(|_| self.needed_bytes.is_some())?);
+        Some(format!("an arena of {arena} is too small for {} events a second", count(rate as u64)))
+    }
+
+    /// What would do for all of it.
+    #[must_use]
+    pub fn would_do(&self) -> Option<String> {
+        /// The most that a recorder takes.
+        const MOST: u64 = 16 << 30;
+        let needed = self.needed_bytes?;
+        Some(match needed <= MOST {
+            true => format!("for all of it `max_bytes` would have to be about {}", bytes(needed)),
+            false => "no arena is large enough for all of it at this rate: record less, or ask for a shorter window"
+                .to_owned(),
+        })
     }
 
     /// That the filter may be why there are none; at the end of a sentence.
@@ -136,12 +171,15 @@ impl Coverage {
         if let Some(window) = self.window.filter(|window| window.0 > 0 && !self.from_begin) {
             let missing = 1.0 - self.covered.0 as f64 / window.0 as f64;
             section.findings.extend(Score::beyond(missing, MISSING, Unit::Share).map(|score| {
-                let title = format!(
+                let mut title = format!(
                     "{} of the window that was asked for is missing: {} of {} are covered",
                     percent(missing),
                     duration(self.covered),
                     duration(window)
                 );
+                for more in [self.too_small(), self.would_do()].into_iter().flatten() {
+                    title = format!("{title}; {more}");
+                }
                 Finding { analysis: "coverage", title, score, evidence: Vec::new() }
             }));
         }

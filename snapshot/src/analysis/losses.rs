@@ -27,6 +27,9 @@ pub struct Losses {
     /// Callsites and kinds of tasks that the recorder had no place for, at least so many: they are told as
     /// `(other)`, or without their values.
     pub nameless: u64,
+    /// Texts that were written out since the process began, at least so many, because the table of a
+    /// generation's texts was full: nothing is missing, but they took more room.
+    pub unshared_texts: u64,
     /// Generations of which the file is damaged.
     pub damaged: Vec<Generation>,
 }

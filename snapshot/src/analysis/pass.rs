@@ -315,8 +315,9 @@ impl Pass {
     fn finish(self, trace: &Trace, damage: Vec<crate::read::ReadError>) -> Report {
         let end = end(trace).max(self.last);
         let mut report = self.conclude(trace.generations(), end);
-        report.losses.table.nameless =
-            trace.metadata().number(crate::wire::key::NAMELESS).unwrap_or_default();
+        let number = |name| trace.metadata().number(name).unwrap_or_default();
+        report.losses.table.nameless = number(crate::wire::key::NAMELESS);
+        report.losses.table.unshared_texts = number(crate::wire::key::UNSHARED_TEXTS);
         report.damage = damage;
         report
     }

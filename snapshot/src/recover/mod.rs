@@ -72,6 +72,7 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
         header.lost.clear();
         header.lost_untold.clear();
         header.nameless = 0;
+        header.unshared_texts = 0;
     }
     blocks.retain(|block| bounds.hold(block));
     let mut found = BTreeMap::<Generation, Vec<Block<'_>>>::new();

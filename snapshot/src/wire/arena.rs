@@ -56,6 +56,8 @@ pub mod offset {
     pub const LOST: usize = 832;
     /// As [`LOST`], but only those that the end record of a generation tells of.
     pub const LOST_AND_TOLD: usize = 928;
+    /// u64, how many texts were written out because the table of texts was full.
+    pub const UNSHARED_TEXTS: usize = 1008;
     /// u64, how many callsites and kinds of tasks had no place in the recorder's table.
     pub const NAMELESS: usize = 1016;
     /// u32, the length of the metadata, then the metadata itself, up to the filter.
@@ -70,7 +72,8 @@ pub mod offset {
     pub const DATA: usize = GENERATIONS + ENTRY * super::GENERATION_SLOTS;
 
     const COUNTS: usize = 8 * (super::Loss::ALL.len() + 1);
-    const _: () = assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= NAMELESS);
+    const _: () =
+        assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= UNSHARED_TEXTS);
     const _: () = assert!(FILTER + 8 + super::FilterNote::ROOM == GENERATIONS);
 }
 
@@ -116,6 +119,8 @@ pub struct ArenaHeader {
     pub lost_untold: Vec<(Loss, u64)>,
     /// How many callsites and kinds of tasks had no place.
     pub nameless: u64,
+    /// How many texts were written out because the table of texts was full; at least so many.
+    pub unshared_texts: u64,
     /// What is recorded of `tracing` and of the `log` crate.
     pub filters: Vec<String>,
     /// Where the next block is carved.
@@ -221,6 +226,7 @@ impl ArenaHeader {
             lost,
             lost_untold,
             nameless: u64_at(offset::NAMELESS),
+            unshared_texts: u64_at(offset::UNSHARED_TEXTS),
             filters: FilterNote::read(&bytes[offset::FILTER..offset::GENERATIONS]),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
@@ -237,6 +243,9 @@ impl ArenaHeader {
         self.filters.iter().for_each(|filter| metadata.add(key::FILTER, filter.as_str()));
         if self.nameless > 0 {
             metadata.add(key::NAMELESS, self.nameless);
+        }
+        if self.unshared_texts > 0 {
+            metadata.add(key::UNSHARED_TEXTS, self.unshared_texts);
         }
         for (prefix, losses) in [(key::LOST, &self.lost), (key::LOST_UNTOLD, &self.lost_untold)] {
             for (cause, count) in losses {

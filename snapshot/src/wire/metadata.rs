@@ -86,10 +86,29 @@ pub mod key {
     /// Number: callsites and kinds of tasks for which the recorder had no place, at least so many. They are
     /// recorded as `(other)`.
     pub const NAMELESS: &str = "nameless";
+    /// Number: texts that were written out, since the process began, because the table of the generation's
+    /// texts was full; at least so many.
+    pub const UNSHARED_TEXTS: &str = "unshared_texts";
+    /// Number: how large `max_bytes` would have to be for the whole window, at the rate of the snapshot. It is
+    /// there if less than half of the window is covered although recording had begun before.
+    pub const NEEDED_BYTES: &str = "needed_bytes";
     /// Number: 0 says that recording was turned off.
     pub const ENABLED: &str = "enabled";
     /// Bytes: the event table.
     pub const EVENT_TABLE: &str = "event_table";
+}
+
+/// How large `max_bytes` would have to be for the whole window, if one of that size covers so much. Some of
+/// the arena is always of the generation that runs.
+///
+/// ```
+/// use lookback_snapshot::wire::{Nanos, needed_bytes};
+/// assert_eq!(needed_bytes(1 << 20, Nanos(10_000), Nanos(1_000)), 10 * (5 << 18));
+/// ```
+#[must_use]
+pub fn needed_bytes(max_bytes: u64, window: super::Nanos, covered: super::Nanos) -> u64 {
+    let times = window.0 as f64 / covered.0.max(1) as f64;
+    (max_bytes as f64 * times * 1.25) as u64
 }
 
 /// A value of the metadata.

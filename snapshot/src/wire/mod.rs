@@ -35,7 +35,7 @@ pub use level::Level;
 pub const OWN_REGION: &str = "lookback: saving a snapshot";
 
 pub use loss::Loss;
-pub use metadata::{Metadata, MetadataError, Value, key};
+pub use metadata::{Metadata, MetadataError, Value, key, needed_bytes};
 pub use name::TypeName;
 pub use span::{
     ListedFields, ListedSpan, MAX_SPAN_LIST_ITEM, SpanListItem, SpanListReader, SpanListWriter,
