@@ -16,6 +16,9 @@ pub use lookback_recorder::{
 };
 
 #[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use lookback_recorder::peer_process;
+#[cfg(target_os = "linux")]
 pub use lookback_recorder::{OutsideArena, OutsideError, RUN_SOCKET, recorded_processes};
 
 #[cfg(feature = "tokio")]

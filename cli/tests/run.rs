@@ -360,3 +360,89 @@ fn no_arena_is_handed_over_to_another_user() {
         service.kill();
     }
 }
+
+#[test]
+fn without_a_place_for_its_socket_the_service_runs_all_the_same() {
+    // A path that is too long for a socket, wherever it is looked for.
+    let place = tempfile::tempdir().unwrap();
+    let long = place.path().join("x".repeat(120));
+    std::fs::create_dir(&long).unwrap();
+    let Some(mut command) = mount_away("/dev/shm") else { return };
+    command.args([command::LOOKBACK, "run", "--", "sh", "-c", "echo $LOOKBACK_RUN_SOCKET; exit 7"]);
+    command.env("TMPDIR", &long).env("XDG_RUNTIME_DIR", &long).env("LOOKBACK_RUN_SOCKET", "/outer");
+    let ended = ended(&mut command);
+    assert_eq!((ended.code, ended.stdout.trim()), (7, ""), "{ended:?}");
+    let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
+    assert!(line.contains("no place for a socket") && line.contains("nothing is saved"), "{line}");
+}
+
+/// A command that does not see a directory; nothing where nobody may take it away.
+fn mount_away(path: &str) -> Option<Command> {
+    let command = |rest: &[&str]| {
+        let mut command = Command::new("unshare");
+        let script = format!("mount -t tmpfs -o ro none {path} && exec \"$@\"");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).args(rest);
+        command
+    };
+    let output = command(&["true"]).output();
+    let works = output.is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: nothing can be mounted here");
+    }
+    works.then(|| command(&[]))
+}
+
+#[test]
+fn a_service_may_change_its_directory_before_it_records() {
+    let place = service::directory();
+    let incidents = place.path().join("incidents");
+    let executable = std::env::current_exe().unwrap();
+    let mut command = Command::new(command::LOOKBACK);
+    command.args(["run", "-o"]).arg(&incidents).args(["--", "sh", "-c"]);
+    command.arg(format!("cd / && exec {} service --exact --nocapture", executable.display()));
+    command.env("TMPDIR", ".").env("LOOKBACK_TEST_SERVICE", "abort").current_dir(place.path());
+    assert_eq!(ended(&mut command).code, 134);
+    assert!(reason(&incidents).starts_with("SIGABRT"));
+}
+
+/// The kernel says no number of a process that is in a namespace around this one.
+#[test]
+fn a_process_of_another_namespace_is_held_until_the_command_ends() {
+    let place = service::directory();
+    let incidents = place.path().join("incidents");
+    let Some(mut command) = unshare(&[command::LOOKBACK, "run", "-o"]) else {
+        println!("skipped: no namespace can be made here");
+        return;
+    };
+    command.arg(&incidents).args([
+        "--",
+        "sh",
+        "-c",
+        "for n in $(seq 6000); do test -e go && exit; sleep 0.01; done",
+    ]);
+    command.env("TMPDIR", ".").current_dir(place.path()).stderr(std::process::Stdio::piped());
+    let run = command.spawn().unwrap();
+    let socket =
+        |entry: std::fs::DirEntry| Some(entry.path().join("socket")).filter(|path| path.exists());
+    let socket = loop {
+        let mut entries = place.path().read_dir().unwrap().filter_map(Result::ok);
+        if let Some(socket) = entries.find_map(socket) {
+            break socket;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    let mut outside = Command::new(std::env::current_exe().unwrap());
+    outside.args(["service", "--exact", "--nocapture", "--test-threads=1"]);
+    outside.env("LOOKBACK_TEST_SERVICE", "hang").env("LOOKBACK_RUN_SOCKET", socket);
+    let service = Service::run(&mut outside);
+    let pid = service.pid;
+    // It has sent its arena before it said that it is ready, and is not dead: nothing is saved.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(!incidents.exists() || snapshots(&incidents).is_empty());
+    service.signal(libc::SIGKILL);
+    std::fs::write(place.path().join("go"), "").unwrap();
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("process {pid} of another namespace")), "{said}");
+    let [_] = &snapshots(&incidents)[..] else { panic!("{said}") };
+}

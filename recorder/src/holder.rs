@@ -76,6 +76,20 @@ fn connect(path: &std::ffi::OsStr) -> Option<std::os::unix::net::UnixStream> {
 /// Whether who listens there is, as the kernel says.
 #[cfg(target_os = "linux")]
 fn is_of_our_user(stream: &std::os::unix::net::UnixStream) -> bool {
+    // SAFETY: no preconditions.
+    peer_of(stream).is_some_and(|peer| peer.uid == unsafe { libc::geteuid() })
+}
+
+/// The number of the process at the other end of a socket; nothing if it has none here, because it is in a
+/// namespace of process numbers that cannot be seen from this one.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn peer_process(stream: &std::os::unix::net::UnixStream) -> Option<u32> {
+    peer_of(stream).and_then(|peer| u32::try_from(peer.pid).ok()).filter(|pid| *pid > 0)
+}
+
+#[cfg(target_os = "linux")]
+fn peer_of(stream: &std::os::unix::net::UnixStream) -> Option<libc::ucred> {
     use std::os::fd::AsRawFd;
     let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
@@ -84,8 +98,7 @@ fn is_of_our_user(stream: &std::os::unix::net::UnixStream) -> bool {
         let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
         libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut peer).cast(), &mut length)
     };
-    // SAFETY: no preconditions.
-    asked == 0 && peer.uid == unsafe { libc::geteuid() }
+    (asked == 0).then_some(peer)
 }
 
 #[cfg(not(target_os = "linux"))]

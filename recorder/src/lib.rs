@@ -101,6 +101,9 @@ real! {
     #[cfg(target_os = "linux")]
     pub use outside::{OutsideArena, OutsideError, recorded_processes};
     pub use holder::SOCKET as RUN_SOCKET;
+    #[cfg(target_os = "linux")]
+    #[doc(hidden)]
+    pub use holder::peer_process;
     pub use recorded::{RecordExt, Recorded, WaitingFor};
     pub use recorder::{Recorder, save, set_filter, snapshot, stats};
     pub use settings::Builder;

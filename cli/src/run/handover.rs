@@ -7,7 +7,7 @@
 use super::held::Held;
 use anyhow::anyhow;
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -50,10 +50,12 @@ impl Handover {
             }
         }
         let refused = refused.join("; ");
-        Err(anyhow!("no place for a socket, so nothing was started; set TMPDIR: {refused}"))
+        Err(anyhow!("no place for a socket ({refused}); set TMPDIR"))
     }
 
     fn listen_in(place: &Path) -> io::Result<Self> {
+        // The service may change its directory before it starts a recorder.
+        let place = &std::path::absolute(place)?;
         clear_left_over(place);
         for number in 0..ATTEMPTS {
             let pid = std::process::id();
@@ -105,10 +107,8 @@ impl Handover {
         let mut taken = false;
         self.silent.retain(|stream| match receive(stream) {
             Ok(Some(file)) => {
-                if let Ok(peer) = sockopt::socket_peercred(stream) {
-                    held.add(super::number(peer.pid), file);
-                    taken = true;
-                }
+                held.add(lookback::peer_process(stream), file);
+                taken = true;
                 false
             }
             Ok(None) => false,

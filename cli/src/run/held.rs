@@ -42,6 +42,9 @@ enum Life {
     Watched(OwnedFd),
     /// The kernel gives us none: it is looked at now and then; it began at this time.
     LookedAt(u64),
+    /// It is in a namespace of process numbers that cannot be seen from here: it counts as alive until the
+    /// service has ended.
+    Unseen,
     /// It has ended already.
     Over,
 }
@@ -60,17 +63,32 @@ impl Held {
         self.processes.len()
     }
 
-    /// A process has handed its arena over.
-    pub fn add(&mut self, pid: u32, file: File) {
-        let arena = match ArenaFile::of(file, format!("process {pid}")) {
+    /// A process has handed its arena over; it has no number if it is in a namespace that cannot be seen from here.
+    pub fn add(&mut self, pid: Option<u32>, file: File) {
+        let name =
+            pid.map_or("a process of another namespace".to_owned(), |pid| format!("process {pid}"));
+        let arena = match ArenaFile::of(file, name) {
             Ok(arena) => arena,
             Err(error) => return complain(&format!("{error:#}")),
         };
         self.ever += 1;
-        let start = arena.header().map(|header| header.process_start);
-        let known = self.processes.iter().position(|process| process.pid == pid);
+        let header = arena.header();
+        let start = header.as_ref().map(|header| header.process_start);
+        let is_unseen = pid.is_none();
+        // What it says of itself is its number where it is.
+        let pid = pid.or(header.map(|header| header.pid)).unwrap_or_default();
+        if is_unseen {
+            complain(&format!(
+                "process {pid} of another namespace has handed its recording over: its end cannot be seen from here, \
+                 so what it left is saved when the command has ended"
+            ));
+        }
+        let is_it = |process: &Process| {
+            process.pid == pid && matches!(process.life, Life::Unseen) == is_unseen
+        };
+        let known = self.processes.iter().position(is_it);
         let index = known.unwrap_or_else(|| {
-            let life = Life::of(pid, start);
+            let life = if is_unseen { Life::Unseen } else { Life::of(pid, start) };
             self.processes.push(Process { pid, life, ended: None, arenas: Vec::new() });
             self.processes.len() - 1
         });
@@ -86,6 +104,7 @@ impl Held {
         for process in &self.processes {
             match &process.life {
                 Life::Watched(descriptor) => fds.push(PollFd::new(descriptor, PollFlags::IN)),
+                Life::Unseen => {}
                 _ => blind = true,
             }
         }
@@ -94,7 +113,9 @@ impl Held {
 
     /// A child has ended, and this is how.
     pub fn note_end(&mut self, pid: u32, how: How) {
-        if let Some(process) = self.processes.iter_mut().find(|process| process.pid == pid) {
+        let is_it =
+            |process: &&mut Process| process.pid == pid && !matches!(process.life, Life::Unseen);
+        if let Some(process) = self.processes.iter_mut().find(is_it) {
             process.ended = Some(how);
             process.life = Life::Over;
         }
@@ -106,7 +127,16 @@ impl Held {
             match &process.life {
                 Life::Watched(descriptor) => signal.pass_on_through(pid, descriptor),
                 Life::LookedAt(_) => signal.pass_on_to(pid),
-                Life::Over => {}
+                Life::Unseen | Life::Over => {}
+            }
+        }
+    }
+
+    /// The service has ended: nothing more can be known of those whose end cannot be seen.
+    pub fn give_up_unseen(&mut self) {
+        for process in &mut self.processes {
+            if matches!(process.life, Life::Unseen) {
+                process.life = Life::Over;
             }
         }
     }
@@ -196,6 +226,7 @@ impl Process {
                 poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
             }
             Life::LookedAt(start) => !crate::process::is_alive(self.pid, *start),
+            Life::Unseen => false,
             Life::Over => true,
         }
     }

@@ -75,11 +75,23 @@ impl Run {
         }
         let program = self.command[0].to_string_lossy().into_owned();
         let signals = Signals::catch().context("signals cannot be caught")?;
-        let handover = Handover::listen()?;
+        // The service is started all the same: it is what this is about.
+        let handover = Handover::listen()
+            .map_err(|error| {
+                complain(&format!(
+                    "{program}: {error:#}; it is started, but no recording of it is held: nothing is saved when it dies"
+                ));
+            })
+            .ok();
         // So that what the service leaves behind comes to us. If not, we only know less of its end.
         let _ = set_child_subreaper(Some(getpid()));
         let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).env(lookback::RUN_SOCKET, handover.path());
+        command.args(&self.command[1..]);
+        match &handover {
+            Some(handover) => command.env(lookback::RUN_SOCKET, handover.path()),
+            // One around this one must not be taken for it.
+            None => command.env_remove(lookback::RUN_SOCKET),
+        };
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -105,7 +117,7 @@ struct Running {
     program: String,
     service: Service,
     signals: Signals,
-    handover: Handover,
+    handover: Option<Handover>,
     held: Held,
 }
 
@@ -117,12 +129,15 @@ impl Running {
             // What a process has sent is there when it is dead, so arenas are taken first.
             // Signals are heard first: a child that ends after this is heard the next time.
             let signals = self.signals.pending();
-            self.handover.take(&mut self.held);
+            self.take();
             self.reap();
+            if self.service.ended.is_some() {
+                self.held.give_up_unseen();
+            }
             self.held.save_dead();
             self.pass_on(signals);
             if let Some(how) = self.service.ended {
-                if self.held.is_empty() && !self.handover.take(&mut self.held) {
+                if self.held.is_empty() && !self.take() {
                     self.say_if_nothing_came();
                     return how;
                 }
@@ -139,10 +154,15 @@ impl Running {
         }
     }
 
+    /// Takes the arenas that were handed over. Whether there were any.
+    fn take(&mut self) -> bool {
+        self.handover.as_mut().is_some_and(|handover| handover.take(&mut self.held))
+    }
+
     /// Waits for something to happen.
     fn sleep(&self) {
         let mut fds = vec![PollFd::from_borrowed_fd(self.signals.descriptor(), PollFlags::IN)];
-        let rests = self.handover.add_to(&mut fds);
+        let rests = self.handover.as_ref().is_some_and(|handover| handover.add_to(&mut fds));
         let blind = self.held.add_to(&mut fds);
         // Interrupted by a signal: then there is something to do.
         let _ = poll(&mut fds, (rests || blind).then_some(&PAUSE));
@@ -171,7 +191,7 @@ impl Running {
     }
 
     fn say_if_nothing_came(&self) {
-        if self.held.ever == 0 {
+        if self.held.ever == 0 && self.handover.is_some() {
             complain(&format!(
                 "{}: it never handed a recording over: is a recorder started in it, as this user?",
                 self.program
