@@ -26,6 +26,9 @@ pub use self::tokio::{JoinSetExt, block_on, spawn, spawn_blocking, spawn_local, 
 
 #[doc(hidden)]
 pub use lookback_recorder::__private;
+#[cfg(any(debug_assertions, feature = "fault_injection"))]
+#[doc(hidden)]
+pub use lookback_recorder::fault_injection;
 
 /// Reading snapshots back: with the feature `read`.
 #[cfg(feature = "read")]

@@ -280,7 +280,9 @@ pub fn rate(header: &ArenaHeader) -> Option<f64> {
     let mut since = until;
     let mut number = last.0;
     while number >= header.oldest.0.max(1) && last.0 - number < LAST {
-        let Some(entry) = header.entry(lookback::read::wire::Generation(number)) else { break };
+        let entry = header.entry(lookback::read::wire::Generation(number));
+        // Of one that nobody listed it is not known how many events it has.
+        let Some(entry) = entry.filter(|entry| entry.is_complete()) else { break };
         events = events.saturating_add(entry.events);
         since = entry.began.monotonic.0;
         number -= 1;

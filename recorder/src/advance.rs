@@ -3,17 +3,20 @@
 //! One thread at a time, under the advancer's lock:
 //!
 //! 1. note the threads that were silent in generation *g*: whose they are, which regions are open;
-//! 2. reserve room in *g* for their statuses and for the end record;
-//! 3. register where *g + 1* starts, publish it, and issue the barrier;
-//! 4. wait until no writer is left in *g* (see `gate`);
-//! 5. write the statuses and the end record, and mark *g* complete.
+//! 2. publish *g + 1* and issue the barrier, unless a writer was faster (see `publish`);
+//! 3. wait until no writer is left in *g* (see `gate`);
+//! 4. make the statuses and the end record, carve a block for them, and mark *g* complete.
+//!
+//! Writers do not wait for any of it. If they have published *g + 2* before the statuses are made, then
+//! places and slots no longer know what they were in *g*: it stays incomplete, and the next one is tried.
 //!
 //! # Why the notes are true
 //!
 //! A slot's state changes only inside its gate, after its owner adopted the generation it found
 //! there. The note of a slot is kept only if its owner had not entered *g* when all of it was read
 //! (see [`Gate::entered`](crate::gate::Gate::entered)). What the owner did until then it did before
-//! *g*; if it enters *g* after the note, it states itself there, and the note is dropped in step 5.
+//! *g*; if it enters *g* after the note, it states itself there, and the note is dropped in step 4. If
+//! *g* still runs when all is noted, nobody was taken for one that was not silent.
 
 use crate::arena::Arena;
 use crate::barrier::Barrier;
@@ -21,17 +24,22 @@ use crate::block::{committed, note_lost, write_headers};
 use crate::clock::Calibration;
 use crate::control::Control;
 use crate::error::Error;
+use crate::fault::{self, Point};
+use crate::carver::Carver;
+use crate::publish;
+use crate::ring::Began;
+use crate::slot::Slot;
 use crate::silent::{REGION_SIZE, Silent, Statuses, THREAD_SIZE};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use crate::timing::{Timings, put_pairs};
 
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, ClockRecord, Generation, Kind, Loss,
-    Position, ThreadNumber, offset, pack_committed, put_varint,
+    Position, ThreadNumber, Ticks, offset, pack_committed, put_varint,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// The slot number of the collector's own blocks. Those of threads count from 1.
@@ -43,8 +51,13 @@ const SPIN: Duration = Duration::from_micros(1);
 const FIRST_SLEEP: Duration = Duration::from_micros(20);
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 
-/// Room for the end record, and for the header of a block.
+/// Room for the end record.
 const END_SIZE: usize = 1024;
+/// How often a generation is tried to be ended that writers end first.
+const ATTEMPTS: usize = 3;
+/// As often, where none is to follow: then the last one is left as it is.
+const PATIENT_ATTEMPTS: usize = 100;
+
 /// What an advance did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advanced {
@@ -52,6 +65,8 @@ pub(crate) enum Advanced {
     Completed(Generation),
     /// Nothing was written in the running generation, so it goes on.
     Extended,
+    /// Writers were so fast that none could be completed.
+    Outrun,
 }
 
 /// What comes after the generation that ends.
@@ -74,8 +89,8 @@ pub(crate) struct Advancer {
     pending: Option<Pending>,
     /// What end records have told of losses.
     told: [u64; Loss::ALL.len() + 1],
-    /// Events of complete generations.
-    recorded: u64,
+    /// Events of earlier recordings.
+    before: u64,
     broken: Option<String>,
     /// `stop` was called: the control block is another recording's, or soon will be.
     over: bool,
@@ -85,22 +100,40 @@ pub(crate) struct Advancer {
 struct Pending {
     generation: u64,
     silent: Vec<Silent>,
-    reserved: Option<Reserved>,
     since: Instant,
     next: Next,
 }
 
-#[derive(Debug)]
-struct Reserved {
-    block: *mut u8,
-    room: usize,
+/// What is written when a generation is over.
+struct End {
+    bytes: Vec<u8>,
     base: u64,
-    /// It is less than was wanted.
-    is_cut: bool,
+    /// The losses that it tells of.
+    lost: Vec<(Loss, u64)>,
 }
 
-// SAFETY: the block belongs to whoever advances, and lies in the arena that the advancer holds.
-unsafe impl Send for Reserved {}
+/// Events that were recorded in all recordings.
+fn recorded(control: &Control) -> u64 {
+    control.slots().map(Slot::recorded).sum()
+}
+
+fn began(clock: &ClockRecord) -> Began {
+    Began {
+        ticks: clock.ticks.0,
+        monotonic: clock.monotonic.0,
+        wall: clock.wall.0,
+        frequency: clock.frequency,
+    }
+}
+
+/// Whether writers are left in a generation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    None,
+    Some,
+    /// It does not matter any more: a later one is published than the next.
+    Outrun,
+}
 
 impl Advancer {
     /// Publishes the first generation of an arena.
@@ -126,7 +159,7 @@ impl Advancer {
             began: Instant::now(),
             pending: None,
             told,
-            recorded: 0,
+            before: recorded(control),
             broken: None,
             over: false,
         };
@@ -135,14 +168,21 @@ impl Advancer {
         control.capacity.store(capacity, Ordering::Relaxed);
         control.max_block.store((capacity / 256).clamp(4096, 65536) / 256 * 256, Ordering::Relaxed);
         control.early_advance.store(capacity / 16, Ordering::Relaxed);
-        control.reclaimed.store(0, Ordering::Relaxed);
-        control.ids.iter().for_each(|id| id.store(1, Ordering::Relaxed));
+        control.running_start.store(0, Ordering::Relaxed);
+        control.pinned_until.store(0, Ordering::Relaxed);
+        control.barred.store(first - 1, Ordering::Relaxed);
         advancer.keep_reserve(0, 0);
         control.settled.store(first - 1, Ordering::Relaxed);
         control.complete.store(first - 1, Ordering::Relaxed);
-        advancer.arena.ring().begin(first);
         let clock = advancer.calibration.record();
-        advancer.publish(first, clock, Next::Generation)?;
+        let ring = advancer.arena.ring();
+        ring.begin(first, began(&clock));
+        control.ids.begin(first);
+        control.next_generation.store(first + 1, Ordering::Relaxed);
+        ring.running.store(first, Ordering::Release);
+        control.advance_requested.store(false, Ordering::Relaxed);
+        control.generation.store(first, Ordering::Release);
+        advancer.bar(first)?;
         // Who entered while tracing was off has left before anything is noted.
         let patience = Duration::from_secs(1);
         let began = Instant::now();
@@ -158,8 +198,21 @@ impl Advancer {
     }
 
     /// The running generation, and for how long it has been running.
-    pub(crate) fn running(&self) -> (Generation, Duration) {
+    pub(crate) fn running(&mut self) -> (Generation, Duration) {
+        self.catch_up();
         (Generation(self.running), self.began.elapsed())
+    }
+
+    /// Writers may have published generations, too.
+    fn catch_up(&mut self) {
+        let published = self.control.generation.load(Ordering::Acquire);
+        if published <= self.running {
+            return;
+        }
+        self.running = published;
+        let began = self.arena.ring().entry(published).monotonic.load(Ordering::Relaxed);
+        let since = crate::clock::monotonic().0.saturating_sub(began);
+        self.began = Instant::now().checked_sub(Duration::from_nanos(since)).unwrap_or(self.began);
     }
 
     /// Why recording had to stop, if it had.
@@ -167,11 +220,20 @@ impl Advancer {
         self.broken.as_deref()
     }
 
-    /// Events in complete generations, and in those that are not.
+    /// Events that were recorded since the start.
     pub(crate) fn recorded(&self) -> u64 {
+        recorded(self.control) - self.before
+    }
+
+    /// Events in generations that were not given up.
+    pub(crate) fn kept(&mut self) -> u64 {
+        self.catch_up();
         let ring = self.arena.ring();
-        let incomplete = ring.complete.load(Ordering::Acquire) + 1..=self.running;
-        self.recorded + incomplete.map(|generation| Tally::of(&self.arena, generation).events).sum::<u64>()
+        let oldest = ring.oldest.load(Ordering::Acquire);
+        let numbers = oldest..=self.running;
+        let complete = numbers.clone().map(|number| ring.entry(number)).filter(|e| e.is_complete());
+        let complete: u64 = complete.map(|entry| entry.events.load(Ordering::Relaxed)).sum();
+        complete + tally::of_incomplete(self.control, numbers)
     }
 
     /// The clock's frequency as far as it is known.
@@ -185,6 +247,7 @@ impl Advancer {
             return Err(Error::NotRecording);
         }
         self.finish_pending(patience)?;
+        self.catch_up();
         let ring = self.arena.ring();
         let start = ring.start_of(self.running);
         if start == Some(ring.head.load(Ordering::Relaxed)) {
@@ -214,92 +277,139 @@ impl Advancer {
     }
 
     fn end(&mut self, next: Next, patience: Duration) -> Result<Advanced, Error> {
-        let since = Instant::now();
-        let generation = self.running;
-        crate::thread::reap(self.control, generation);
-        let silent = Silent::note_all(self.control, generation);
-        let now = crate::clock::now(self.control.mode());
-        let listing = crate::listing::estimate(generation, now);
-        let reserved = self.reserve(generation, &silent, listing);
-        let clock = self.calibration.record();
-        self.publish(generation + 1, clock, next)?;
-        self.running = generation + 1;
-        self.began = since;
-        self.settle(Pending { generation, silent, reserved, since, next }, patience)
+        for attempt in 1.. {
+            self.catch_up();
+            let (since, generation) = (Instant::now(), self.running);
+            crate::thread::reap(self.control, generation);
+            let silent = Silent::note_all(self.control, generation);
+            fault::point(Point::Noted);
+            let runs = || self.control.generation.load(Ordering::Acquire) == generation;
+            match next {
+                // The notes may lack somebody who was silent and is not any more.
+                Next::Generation if !runs() && attempt < ATTEMPTS => continue,
+                Next::Generation if !runs() => return Ok(Advanced::Outrun),
+                Next::Generation => self.publish_next(generation)?,
+                Next::Off if self.publish_none(generation)? => {}
+                Next::Off if attempt < PATIENT_ATTEMPTS => continue,
+                Next::Off => {
+                    self.control.generation.store(0, Ordering::Release);
+                    self.arena.ring().running.store(0, Ordering::Release);
+                    self.bar(generation)?;
+                }
+            }
+            fault::point(Point::Published);
+            return self.settle(Pending { generation, silent, since, next }, patience);
+        }
+        Ok(Advanced::Outrun)
     }
 
-    fn publish(&mut self, generation: u64, clock: ClockRecord, next: Next) -> Result<(), Error> {
-        let (control, ring) = (self.control, self.arena.ring());
-        let start = ring.register(
-            generation,
-            |entry| {
-                entry.ticks.store(clock.ticks.0, Ordering::Relaxed);
-                entry.monotonic.store(clock.monotonic.0, Ordering::Relaxed);
-                entry.wall.store(clock.wall.0, Ordering::Relaxed);
-                entry.frequency.store(clock.frequency, Ordering::Relaxed);
-            },
-            |events| {
-                control.reclaimed.fetch_add(events, Ordering::Relaxed);
-            },
-        );
-        control.running_start.store(start, Ordering::Relaxed);
-        // Before anybody can write in it, and whatever becomes of this: no number is used twice.
-        let after = if next == Next::Off { generation } else { generation + 1 };
-        control.next_generation.store(after, Ordering::Relaxed);
-        let published = if next == Next::Off { 0 } else { generation };
-        ring.running.store(published, Ordering::Release);
-        control.advance_requested.store(false, Ordering::Relaxed);
-        control.generation.store(published, Ordering::Release);
+    fn carver(&self, generation: u64) -> Carver {
+        Carver { control: self.control, slot: None, generation }
+    }
+
+    fn enter_next(&mut self, generation: u64) -> Result<(), Error> {
+        let clock = began(&self.calibration.record());
+        let carver = self.carver(generation);
+        // There is room in the table: all but the running one and the one before can be given up.
+        publish::enter(self.arena.ring(), generation, clock, &carver)
+            .map_err(|_| Error::Broken("the table of generations is full".to_owned()))
+    }
+
+    /// Publishes the generation after this one, unless a writer has.
+    fn publish_next(&mut self, generation: u64) -> Result<(), Error> {
+        let runs = self.control.generation.load(Ordering::Acquire) == generation;
+        if runs && self.enter_next(generation).is_ok() {
+            publish::publish(self.control, generation, generation + 1);
+        }
+        self.catch_up();
+        self.control.advance_requested.store(false, Ordering::Relaxed);
+        self.bar(self.running)
+    }
+
+    /// Ends the last generation, if this one still is.
+    fn publish_none(&mut self, generation: u64) -> Result<bool, Error> {
+        let runs = self.control.generation.load(Ordering::Acquire) == generation;
+        if !runs || self.enter_next(generation).is_err() {
+            return Ok(false);
+        }
+        // No generation of that number was begun.
+        self.control.next_generation.store(generation + 1, Ordering::Relaxed);
+        if !publish::end(self.control, generation) {
+            return Ok(false);
+        }
+        self.control.advance_requested.store(false, Ordering::Relaxed);
+        self.bar(generation).map(|()| true)
+    }
+
+    /// Issues the barrier: from now on nobody enters a generation before `published`.
+    fn bar(&mut self, published: u64) -> Result<(), Error> {
         self.barrier.issue().map_err(|error| {
             // Nobody can tell any more who is where. Tracing ends; no generation is completed any
             // more and nothing is unmapped, so a writer that is still inside does no harm.
-            control.generation.store(0, Ordering::Release);
+            self.control.generation.store(0, Ordering::Release);
             self.arena.leak();
             let reason = format!("the kernel has begun to refuse membarrier: {error}");
             self.broken = Some(reason.clone());
             Error::Broken(reason)
-        })
+        })?;
+        self.control.barred.fetch_max(published, Ordering::Release);
+        Ok(())
     }
 
-    /// Steps 4 and 5. What cannot be settled in time stays pending.
+    /// Whether it is too late to list `generation`: see `publish`.
+    fn is_outrun(&self, generation: u64) -> bool {
+        self.control.generation.load(Ordering::Acquire) > generation + 1
+    }
+
+    /// Steps 3 and 4. What cannot be settled in time stays pending.
     fn settle(&mut self, pending: Pending, patience: Duration) -> Result<Advanced, Error> {
-        let next = if pending.next == Next::Off { 0 } else { pending.generation + 1 };
+        let (generation, is_last) = (pending.generation, pending.next == Next::Off);
         let waiting = Instant::now();
-        if !self.wait_for_writers(next, patience) {
-            self.pending = Some(pending);
-            return Err(Error::Stuck(patience));
+        match self.wait_for_writers(generation, is_last, patience) {
+            Left::None => {}
+            Left::Outrun => return Ok(Advanced::Outrun),
+            Left::Some => {
+                self.pending = Some(pending);
+                return Err(Error::Stuck(patience));
+            }
         }
-        if next == 0 {
+        if is_last {
             // SAFETY: tracing is off, and every slot was seen outside since.
             unsafe { self.control.release_collector() };
         }
-        let waited = waiting.elapsed();
-        let generation = pending.generation;
-        self.control.settled.store(generation, Ordering::Release);
-        let tally = Tally::of(&self.arena, generation);
-        self.timings.lock().waits.record(waited);
-        let stated = pending.reserved.as_ref().map_or(0, |reserved| {
-            self.write_end(generation, reserved, &pending.silent, &tally)
-        });
-        self.keep_reserve(pending.silent.len(), stated);
-        self.arena.ring().mark_complete(generation, tally.events);
-        self.control.complete.store(generation, Ordering::Release);
+        self.timings.lock().waits.record(waiting.elapsed());
+        fault::point(Point::Settled);
+        self.control.settled.fetch_max(generation, Ordering::Release);
+        let tally = tally::of(self.control, generation);
+        let Some(out) = self.end_of(generation, &pending.silent, &tally) else {
+            return Ok(Advanced::Outrun);
+        };
+        if !self.write_end(generation, &out) {
+            return Ok(Advanced::Outrun);
+        }
+        self.keep_reserve(pending.silent.len(), out.bytes.len());
+        if self.arena.ring().mark_complete(generation, tally.events) {
+            self.note_told(&out.lost);
+        }
+        self.control.complete.fetch_max(generation, Ordering::Release);
         crate::listing::shrink(self.control);
-        self.recorded += tally.events;
-        self.control.ids[(generation & 1) as usize].store(1, Ordering::Relaxed);
         // All of it: the listing takes most of the time where much is alive.
         self.timings.lock().advances.record(pending.since.elapsed());
         Ok(Advanced::Completed(Generation(generation)))
     }
 
-    fn wait_for_writers(&self, next: u64, patience: Duration) -> bool {
+    fn wait_for_writers(&self, generation: u64, is_last: bool, patience: Duration) -> Left {
+        let next = if is_last { 0 } else { generation + 1 };
         let began = Instant::now();
         let mut sleep = FIRST_SLEEP;
         for slot in self.control.slots() {
             while !slot.gate.is_past(next) {
                 let waited = began.elapsed();
+                if self.is_outrun(generation) {
+                    return Left::Outrun;
+                }
                 if waited > patience {
-                    return false;
+                    return Left::Some;
                 }
                 if waited < SPIN {
                     std::hint::spin_loop();
@@ -309,42 +419,7 @@ impl Advancer {
                 }
             }
         }
-        true
-    }
-
-    /// Room in `generation` for what is written when it is over. If the arena cannot give as much,
-    /// less, and some statuses are counted instead.
-    fn reserve(&self, generation: u64, silent: &[Silent], listing: usize) -> Option<Reserved> {
-        let now = crate::clock::now(self.control.mode());
-        let wanted = Silent::size(silent, now) + listing + END_SIZE;
-        let capacity = self.arena.capacity();
-        let mut length = wanted.min(capacity as usize / 16).next_multiple_of(BLOCK_GRANULE);
-        loop {
-            let carved = self.arena.ring().carve(length as u64, capacity, capacity, |events| {
-                self.control.reclaimed.fetch_add(events, Ordering::Relaxed);
-            });
-            if let Ok(carved) = carved {
-                let base = crate::clock::now(self.control.mode());
-                let header = BlockHeader {
-                    length: length as u32,
-                    position: Position(carved.position),
-                    generation: Generation(generation),
-                    base: lookback_snapshot::wire::Ticks(base),
-                    first_event: 0,
-                    slot: COLLECTOR_SLOT,
-                    sequence: 0,
-                    thread: ThreadNumber(0),
-                };
-                // SAFETY: both were carved from this arena.
-                let block = unsafe { write_headers(self.control, &header, carved.padding) };
-                let room = length - BLOCK_HEADER;
-                return Some(Reserved { block, room, base, is_cut: length < wanted });
-            }
-            if length <= END_SIZE {
-                return None;
-            }
-            length = (length / 2).next_multiple_of(BLOCK_GRANULE).max(END_SIZE);
-        }
+        Left::None
     }
 
     /// Keeps as much of the arena from writers as the end of the next generation may take, twice,
@@ -358,30 +433,59 @@ impl Advancer {
         self.control.limit.store(capacity.saturating_sub(reserve), Ordering::Relaxed);
     }
 
-    /// Writes the statuses and the end record. How many bytes that took.
-    fn write_end(
-        &mut self,
-        generation: u64,
-        reserved: &Reserved,
-        silent: &[Silent],
-        tally: &Tally,
-    ) -> usize {
-        let room = (reserved.room + BLOCK_HEADER).saturating_sub(END_SIZE);
-        let statuses =
-            Statuses::new(self.control, generation, reserved.base, (room, reserved.is_cut));
-        let mut out = statuses.write(silent);
-        let lost = self.put_end(&mut out, generation, tally);
-        let length = out.len().min(reserved.room);
-        // SAFETY: the block was reserved for this, has `room` bytes behind its header, and its
-        // generation is not complete.
-        unsafe {
-            let start = reserved.block.add(BLOCK_HEADER);
-            std::ptr::copy_nonoverlapping(out.as_ptr(), start, length);
-            let word = pack_committed(length as u32, 0).to_le();
-            committed(reserved.block).store(word, Ordering::Release);
+    /// The statuses and the end record of `generation`, which nobody is in any more. `None` if it is
+    /// outrun.
+    fn end_of(&mut self, generation: u64, silent: &[Silent], tally: &Tally) -> Option<End> {
+        let now = crate::clock::now(self.control.mode());
+        let room = self.arena.capacity() as usize / 16;
+        let room = room.next_multiple_of(BLOCK_GRANULE).saturating_sub(BLOCK_HEADER + END_SIZE);
+        let statuses = |is_cut| {
+            Statuses::new(self.control, generation, now, (room, is_cut)).write(silent)
+        };
+        let mut statuses = match statuses(false) {
+            // Then what matters more comes first.
+            (_, true) => statuses(true).0,
+            (statuses, false) => statuses,
+        };
+        // What was read belongs to this generation only if no later one but the next ran until now.
+        fence(Ordering::Acquire);
+        if self.is_outrun(generation) {
+            return None;
         }
-        self.note_told(&lost);
-        length
+        let lost = self.put_end(&mut statuses, generation, tally);
+        Some(End { bytes: statuses, base: now, lost })
+    }
+
+    /// Writes the end of `generation` into a block of its own. Whether there was room for it.
+    fn write_end(&self, generation: u64, end: &End) -> bool {
+        let (control, capacity) = (self.control, self.arena.capacity());
+        let length = (BLOCK_HEADER + end.bytes.len()).next_multiple_of(BLOCK_GRANULE);
+        let carver = self.carver(generation);
+        let carved = self.arena.ring().carve(length as u64, capacity, capacity, &carver);
+        if let Ok(carved) = carved {
+            fault::point(Point::Listed);
+            let header = BlockHeader {
+                length: length as u32,
+                position: Position(carved.position),
+                generation: Generation(generation),
+                base: Ticks(end.base),
+                first_event: 0,
+                slot: COLLECTOR_SLOT,
+                sequence: 0,
+                thread: ThreadNumber(0),
+            };
+            // SAFETY: both were carved from this arena, and stay pinned until they are written.
+            let block = unsafe { write_headers(control, &header, carved.padding) };
+            // SAFETY: the block is as long as this and its header.
+            unsafe {
+                let start = block.add(BLOCK_HEADER);
+                std::ptr::copy_nonoverlapping(end.bytes.as_ptr(), start, end.bytes.len());
+                let word = pack_committed(end.bytes.len() as u32, 0).to_le();
+                committed(block).store(word, Ordering::Release);
+            }
+        }
+        control.collector_pin.clear();
+        carved.is_ok()
     }
 
     fn put_end(&mut self, out: &mut Vec<u8>, generation: u64, tally: &Tally) -> Vec<(Loss, u64)> {

@@ -1,5 +1,6 @@
 //! The barrier between publishing a generation and looking at the writers' flags: see `gate`.
 
+use crate::control::Mode;
 use crate::sync::{Ordering, fence};
 use std::io;
 
@@ -24,7 +25,12 @@ impl Barrier {
         Self::Fence
     }
 
-    /// Issues it.
+    /// The one that writers count on.
+    pub(crate) fn of(mode: Mode) -> Self {
+        if mode.is_fenced() { Self::Fence } else { Self::Membarrier }
+    }
+
+    /// Issues it. Safe in a signal handler.
     ///
     /// # Errors
     /// The kernel refuses: a filter was set later. Nothing is ordered then.

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::fault::{self, Point};
 use crate::recorder::Shared;
 use crate::trigger::signal;
 use crate::trigger::watchdog::Watchdog;
@@ -50,6 +51,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
         let now = Instant::now();
         let early = shared.control.advance_requested.load(Ordering::Relaxed);
         if early || now >= due || !asked.is_empty() {
+            fault::point(Point::Advance);
             let advanced = shared.advance(PATIENCE);
             // The next request of a writer must come through, whatever became of this one.
             shared.control.advance_requested.store(false, Ordering::Relaxed);

@@ -11,6 +11,8 @@
 //! All words but the published generation (see [`crate::gate`]) are either counters or are stored
 //! before a generation is published and read by who is inside it, so the publication orders them.
 
+use crate::ids::Ids;
+use crate::carver::Pin;
 use crate::slot::Slot;
 use crate::strings::StringTable;
 use crate::trigger::slow::Names;
@@ -91,22 +93,26 @@ pub(crate) struct Control {
     /// Who is to be woken for it.
     collector: AtomicPtr<Thread>,
 
-    /// The next id of a definition, by parity of the generation.
-    pub(crate) ids: [AtomicU32; 2],
+    /// The ids of definitions.
+    pub(crate) ids: Ids,
     /// How many slots were ever used.
     pub(crate) slots_used: AtomicU32,
     /// The free slots: a stack, index + 1 in the low half, a tag against reuse in the high half.
     pub(crate) free_slots: AtomicU64,
     /// How many threads were numbered.
     pub(crate) threads: AtomicU64,
-    /// Events of generations that were reclaimed.
-    pub(crate) reclaimed: AtomicU64,
     /// The next generation to begin when recording starts again.
     pub(crate) next_generation: AtomicU64,
     /// The newest generation that no writer is left in.
     pub(crate) settled: AtomicU64,
-    /// The newest generation that is complete.
+    /// The newest generation that nobody lists any more: it is complete, or never will be.
     pub(crate) complete: AtomicU64,
+    /// The newest generation that was published when a barrier was issued: nobody enters an older one.
+    pub(crate) barred: AtomicU64,
+    /// Up to this generation space was given up while writers may still have been inside; 0 for none.
+    pub(crate) pinned_until: AtomicU64,
+    /// The block that the collector fills.
+    pub(crate) collector_pin: Pin,
     /// Losses that belong to no slot.
     pub(crate) lost: [AtomicU64; Loss::ALL.len() + 1],
 }
@@ -143,14 +149,16 @@ impl Control {
             early_advance: AtomicU64::new(0),
             advance_requested: AtomicBool::new(false),
             collector: AtomicPtr::new(std::ptr::null_mut()),
-            ids: [const { AtomicU32::new(1) }; 2],
+            ids: Ids::new(),
             slots_used: AtomicU32::new(0),
             free_slots: AtomicU64::new(0),
             threads: AtomicU64::new(0),
-            reclaimed: AtomicU64::new(0),
             next_generation: AtomicU64::new(1),
             settled: AtomicU64::new(0),
             complete: AtomicU64::new(0),
+            barred: AtomicU64::new(0),
+            pinned_until: AtomicU64::new(0),
+            collector_pin: Pin::new(),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len() + 1],
         }
     }

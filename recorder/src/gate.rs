@@ -107,7 +107,7 @@ impl Gate {
     /// Once true for a slot after the barrier, it stays true. `next` is 0 when tracing ends.
     pub(crate) fn is_past(&self, next: u64) -> bool {
         self.flag.load(Ordering::Acquire) == 0
-            || (next != 0 && self.generation.load(Ordering::Acquire) == next)
+            || (next != 0 && self.generation.load(Ordering::Acquire) >= next)
     }
 
     /// The newest generation adopted, for who notes the owner's state from outside: note, then an

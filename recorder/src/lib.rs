@@ -24,6 +24,7 @@ real! {
     #[cfg(target_os = "linux")]
     mod black_box;
     mod block;
+    mod carver;
     mod clock;
     mod collector;
     mod control;
@@ -33,6 +34,7 @@ real! {
     mod emit;
     mod environment;
     mod error;
+    mod fault;
     mod field_name;
     mod fields;
     mod file;
@@ -40,6 +42,7 @@ real! {
     mod given;
     mod groups;
     mod holder;
+    mod ids;
     mod life;
     mod limits;
     mod listing;
@@ -59,6 +62,7 @@ real! {
     mod places;
     mod polls;
     mod process;
+    mod publish;
     mod reasons;
     mod recorded;
     mod recorder;
@@ -127,6 +131,13 @@ real! {
         pub use crate::value::{debug, display};
         // A program may have modules and crates of its own that are called so.
         pub extern crate core;
+    }
+
+    /// Where threads can be held up, for tests. Not part of the interface.
+    #[cfg(any(debug_assertions, feature = "fault_injection"))]
+    #[doc(hidden)]
+    pub mod fault_injection {
+        pub use crate::fault::{Point, hold};
     }
 
     /// What integrations with `tracing` and with executors are made of. Not part of the interface.

@@ -3,7 +3,7 @@
 //! `span` for why what is read is true.
 
 use crate::control::Control;
-use crate::silent::{Statuses, length};
+use crate::silent::Statuses;
 use crate::site::Site;
 use crate::span::SPANS;
 use crate::task::TASKS;
@@ -16,57 +16,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const TASKS_OMITTED: u64 = 2;
 const SPANS_OMITTED: u64 = 3;
 const FIELDS_OMITTED: u64 = 4;
-
-/// The sites that a listing meets, each once.
-struct Sites {
-    /// The last ones: nearly always one of them comes again.
-    recent: [usize; 64],
-    met: HashSet<usize>,
-    bytes: usize,
-}
-
-impl Sites {
-    fn meet(&mut self, site: &'static Site) {
-        let address = std::ptr::from_ref(site) as usize;
-        let recent = &mut self.recent[address / 64 % 64];
-        if std::mem::replace(recent, address) != address && self.met.insert(address) {
-            self.bytes += 1 + site.definition_size();
-        }
-    }
-}
-
-/// An id of a site has so many bytes at most.
-const ID_SIZE: usize = 4;
-
-/// How many bytes the listing of `generation` will take, or a little more; asked `now`, while it is still
-/// published. Too little would leave statuses out though the arena has room for them.
-pub(crate) fn estimate(generation: u64, now: u64) -> usize {
-    let mut sites = Sites { recent: [0; 64], met: HashSet::new(), bytes: 0 };
-    let mut bytes = 0;
-    let mut before = (0, 0);
-    let mut index_before = 0;
-    for (index, place) in TASKS.each() {
-        // What is asked of a generation that is not over is asked too early, and good for an estimate.
-        if place.words.listed(generation).is_none() {
-            continue;
-        }
-        let Some((site, incarnation)) = place.named() else { continue };
-        sites.meet(site);
-        let named = (std::ptr::from_ref(site) as usize, incarnation);
-        // The gap and four bits beside it, and what is not as it was before.
-        bytes += length(u64::from(index.wrapping_sub(index_before)) << 4)
-            + if named.0 == before.0 { 0 } else { ID_SIZE }
-            + if named.1 == before.1 { 0 } else { length(u64::from(incarnation)) };
-        (before, index_before) = (named, index);
-    }
-    for (_, place) in SPANS.each() {
-        if let Some(restated) = place.listed(generation) {
-            sites.meet(restated.site);
-            bytes += 1 + restated.length(now);
-        }
-    }
-    if bytes == 0 { 0 } else { bytes + sites.bytes + bytes / 16 + 256 }
-}
 
 impl Statuses<'_> {
     /// The spans that nobody mentioned. Where room gets short, first their fields are left out, and

@@ -19,6 +19,8 @@
 //! | `gate` | who was seen past a generation never writes in it again, and all it wrote is seen |
 //! | `notes` | the note of a silent slot is of its state before the generation, or is dropped |
 //! | `owners` | a slot is taken back only of a thread that is gone without having given it back |
+//! | `carver` | the block of a writer that is still inside of a generation that was given up is its own |
+//! | `publish` | a generation that several begin at once is begun once, whoever of them stops where |
 //! | `ring` | what is carved belongs to its carver alone; what is reclaimed is reclaimed once |
 //! | `table` | an entry that is reused is never taken for another generation's |
 //! | `read` | a copy that the ring calls sound holds nothing of a later lap; no stream has a gap |
@@ -57,10 +59,13 @@
 //!
 //! [loom]: https://docs.rs/loom
 
+mod carver;
 mod definitions;
 mod gate;
 mod notes;
 mod owners;
+
+mod publish;
 mod read;
 mod ring;
 mod spans;
@@ -68,8 +73,10 @@ mod table;
 mod tasks;
 mod whole;
 
+use crate::ring::{Began, Keeper, Ring};
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,11 +88,16 @@ const PREEMPTIONS: usize = 3;
 
 /// Runs `scenario` in every order, and prints in how many.
 fn holds(scenario: impl Fn() + Send + Sync + 'static) {
+    holds_within(PREEMPTIONS, scenario);
+}
+
+/// As [`holds`], with another bound, for scenarios of many steps.
+fn holds_within(preemptions: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let counted = Arc::clone(&executions);
     let mut builder = Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         scenario();
@@ -103,6 +115,38 @@ fn is_caught(what: &str, scenario: impl Fn() + Send + Sync + 'static) {
     let said = panic.downcast_ref::<String>().map(String::as_str);
     let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
     assert!(said.contains(what), "something else went wrong: {said}");
+}
+
+/// Of a ring whose generations are over when they are complete, and in which nothing is pinned: what is
+/// given up is told to a function.
+struct Quiet<'a, F: Fn(u64)>(&'a Ring, F);
+
+impl<F: Fn(u64)> Keeper for Quiet<'_, F> {
+    fn reclaimed(&self, generation: u64) {
+        self.1(generation);
+    }
+
+    fn close(&self, generation: u64) -> bool {
+        generation <= self.0.complete.load(crate::sync::Ordering::Acquire)
+    }
+
+    fn pin(&self, _: Range<u64>) {}
+
+    fn pinned(&self, _: Range<u64>, _: u64) -> Option<u64> {
+        None
+    }
+}
+
+/// Enters a generation that begins at the head as it is now.
+fn enter(ring: &Ring, generation: u64) {
+    ring.enter(generation, Began::default(), &Quiet(ring, |_| ())).expect("there is room");
+}
+
+/// Gives up the oldest generation, and says which one that was if it was this call that did; else 0.
+fn reclaim_oldest(ring: &Ring) -> u64 {
+    let number = std::cell::Cell::new(0);
+    let _ = ring.reclaim_oldest(&Quiet(ring, |given_up| number.set(given_up)));
+    number.get()
 }
 
 /// What loom says of two accesses, one of which writes, that nothing orders.

@@ -181,7 +181,7 @@ impl Recorder {
         let active = Active::new(&settings.triggers);
         slow::set(control, active.names());
         let calibration = Calibration::measure(mode);
-        let advancer = Advancer::start(
+        let mut advancer = Advancer::start(
             control,
             Arc::clone(&arena),
             barrier,

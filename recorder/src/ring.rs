@@ -4,9 +4,14 @@
 //!
 //! Positions only grow. A block is carved by a compare-and-swap on `head`; there is room as long as
 //! `head - tail` stays within the limit. When there is none, whoever needs it gives up the oldest
-//! generation, if that is complete: a compare-and-swap moves `oldest` on, and its winner raises
+//! generation, if that is over: a compare-and-swap moves `oldest` on, and its winner raises
 //! `tail` to where the next generation starts. `tail` lags behind `oldest`, never the other way, so
 //! a carver can only find less room than there is.
+//!
+//! A generation is over when the next one is published. It need not be complete: nobody waits for who
+//! completes it. So a writer may still be inside of it when its space is given up, and the block that
+//! the writer fills is *pinned*: who carves steps over it. The ring asks its [`Keeper`] which blocks
+//! are.
 //!
 //! For readers, `tail` is the sequence number of a [seqlock]. Who carves has loaded `tail` (acquire),
 //! and has a release fence before it writes to the block. A reader copies, has an acquire fence, and
@@ -14,17 +19,27 @@
 //! a tail behind which the copied position lies. Release stores on `tail` carry that over from the
 //! thread that reclaimed to the one that carved.
 //!
-//! * `head` is moved with release after all that the carver committed so far, and readers load it
-//!   before they read where blocks end: no stream is cut with a gap in it.
-//! * `register` fills an entry of the generation table and then stores its number (release), which
-//!   [`Ring::start_of`] acquires.
+//! * `head` is moved with release after all that the carver committed so far, and after the note of
+//!   what it pins; readers load it before they read where blocks end, and carvers before they ask for
+//!   pins: no stream is cut with a gap in it, and no pin is missed.
 //! * `complete` is stored with release after all that the generation holds; readers acquire it.
+//!
+//! # Beginning a generation
+//!
+//! Any number of threads may begin the next generation at once, and each may be stopped at any point
+//! for any time: nobody waits for another one ([`Ring::enter`]). Every step is a compare-and-swap from
+//! what stood there before to what must stand there next, so it is done once, by whoever comes first;
+//! one that comes late finds that it is done. `number` is marked as [`FILLING`] first and gets its value
+//! last (release; [`Ring::start_of`] acquires it). Where a generation starts, and when, only grows from
+//! one to the next, which tells whether it is set already. What its other clocks said follows from
+//! that: all compute the same.
 //!
 //! [seqlock]: https://www.hpl.hp.com/techreports/2012/HPL-2012-68.pdf
 
 #![forbid(unsafe_code)]
 
 use crate::sync::{AtomicU64, Ordering, fence};
+use std::ops::Range;
 
 /// How many generations the table holds.
 #[cfg(not(loom))]
@@ -59,6 +74,15 @@ pub(crate) struct Ring {
     pub(crate) entries: [Entry; TABLE],
 }
 
+/// Every position is a multiple of this.
+#[cfg(not(loom))]
+const UNIT: u64 = lookback_snapshot::wire::BLOCK_GRANULE as u64;
+#[cfg(loom)]
+const UNIT: u64 = 1;
+
+/// In `number`: the entry is being filled for the generation of this number.
+const FILLING: u64 = 1 << 63;
+
 /// There is no room, and nothing that could be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -70,6 +94,98 @@ pub(crate) struct Carved {
     pub(crate) position: u64,
     /// How many bytes before it are padding, because a block is contiguous.
     pub(crate) padding: u64,
+}
+
+/// Who knows which generations are over, and who is still inside of them.
+pub(crate) trait Keeper {
+    /// A generation was given up, by this call and no other one.
+    fn reclaimed(&self, _generation: u64) {}
+
+    /// Makes sure that nobody enters `generation` any more, or one before it: then it can be given up,
+    /// while some may still be inside, whose blocks are pinned. `false` if it cannot be made sure.
+    fn close(&self, generation: u64) -> bool;
+
+    /// This range, with the padding before the block, is about to be carved: it is pinned until another one
+    /// is, or the carver leaves.
+    fn pin(&self, range: Range<u64>);
+
+    /// Where the pinned block ends that lies in this range, as a position of this lap. Blocks from `tail` on
+    /// are in nobody's way.
+    fn pinned(&self, range: Range<u64>, tail: u64) -> Option<u64>;
+}
+
+/// When a generation begins, by all clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Began {
+    pub(crate) ticks: u64,
+    pub(crate) monotonic: u64,
+    pub(crate) wall: u64,
+    pub(crate) frequency: u64,
+}
+
+impl Entry {
+    /// Whether its generation is complete, as long as it is this one's.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.end.load(Ordering::Acquire) > self.start.load(Ordering::Relaxed)
+    }
+
+    fn began(&self) -> Began {
+        Began {
+            ticks: self.ticks.load(Ordering::Relaxed),
+            monotonic: self.monotonic.load(Ordering::Relaxed),
+            wall: self.wall.load(Ordering::Relaxed),
+            frequency: self.frequency.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Began {
+    /// All clocks at a later tick of this one.
+    fn at(self, ticks: u64) -> Self {
+        let elapsed = u128::from(ticks.saturating_sub(self.ticks)) * 1_000_000_000;
+        let nanos = (elapsed / u128::from(self.frequency.max(1))) as u64;
+        Self {
+            ticks,
+            monotonic: self.monotonic.saturating_add(nanos),
+            wall: self.wall.saturating_add(nanos),
+            frequency: self.frequency,
+        }
+    }
+}
+
+/// Sets a word that only grows from one generation to the next, unless it is set: then it is more than
+/// in the generation before. What it is then.
+fn raise(word: &AtomicU64, before: u64, value: u64) -> u64 {
+    let mut found = word.load(Ordering::Relaxed);
+    while found <= before {
+        match word.compare_exchange(found, value, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return value,
+            Err(other) => found = other,
+        }
+    }
+    found
+}
+
+/// Where a block of this length can be carved from this head on, and where what is carved for it begins:
+/// contiguous, and beside all that is pinned. `None` if all is pinned.
+fn place(
+    head: u64,
+    length: u64,
+    capacity: u64,
+    tail: u64,
+    keeper: &impl Keeper,
+) -> Option<(u64, Carved)> {
+    let mut from = head;
+    while from - head < capacity {
+        let to_end = capacity - from % capacity;
+        let padding = if to_end < length { to_end } else { 0 };
+        let position = from + padding;
+        match keeper.pinned(from..position + length, tail) {
+            None => return Some((from, Carved { position, padding })),
+            Some(end) => from = end,
+        }
+    }
+    None
 }
 
 impl Ring {
@@ -102,120 +218,164 @@ impl Ring {
         &self.entries[(generation % TABLE as u64) as usize]
     }
 
-    /// Makes `first` the only generation, not yet begun. Before any other thread knows the ring.
-    pub(crate) fn begin(&self, first: u64) {
+    /// Makes `first` the only generation. Before any other thread knows the ring.
+    pub(crate) fn begin(&self, first: u64, began: Began) {
+        let entry = self.entry(first);
+        entry.ticks.store(began.ticks, Ordering::Relaxed);
+        entry.monotonic.store(began.monotonic, Ordering::Relaxed);
+        entry.wall.store(began.wall, Ordering::Relaxed);
+        entry.frequency.store(began.frequency, Ordering::Relaxed);
+        entry.number.store(first, Ordering::Release);
         self.oldest.store(first, Ordering::Relaxed);
         self.complete.store(first - 1, Ordering::Release);
     }
 
     /// Carves `length` bytes out of a ring of `capacity`, without letting more than `limit` be in
-    /// use, giving up complete generations for it, each of which is told to `reclaimed` with the
-    /// number of its events.
+    /// use, giving up the oldest generations for it.
     pub(crate) fn carve(
         &self,
         length: u64,
         capacity: u64,
         limit: u64,
-        mut reclaimed: impl FnMut(u64),
+        keeper: &impl Keeper,
     ) -> Result<Carved, Full> {
         loop {
             // Acquire: what the reclaimer knew of the tail, we know before we write behind it.
             let tail = self.tail.load(Ordering::Acquire);
-            let head = self.head.load(Ordering::Relaxed);
-            let to_end = capacity - head % capacity;
-            let padding = if to_end < length { to_end } else { 0 };
-            let next = head + padding + length;
+            // Acquire: whoever carved before has noted what it pins.
+            let head = self.head.load(Ordering::Acquire);
+            let Some((from, carved)) = place(head, length, capacity, tail, keeper) else {
+                return Err(Full);
+            };
+            let next = carved.position + length;
             if next.saturating_sub(tail) > limit {
-                match self.reclaim_oldest() {
-                    Ok(Some(events)) => reclaimed(events),
-                    Ok(None) => {}
+                match self.reclaim_oldest(keeper) {
+                    Ok(()) => {}
                     // Nothing is left to give up, but perhaps because another thread just did.
                     Err(Full) if self.tail.load(Ordering::Acquire) != tail => {}
                     Err(Full) => return Err(Full),
                 }
                 continue;
             }
+            keeper.pin(from..next);
             // Release: who sees this block's end has seen what its carver committed before it.
             let swap =
                 self.head.compare_exchange_weak(head, next, Ordering::Release, Ordering::Relaxed);
             if swap.is_ok() {
                 // Pairs with the reader's acquire fence: see the module's head.
                 fence(Ordering::Release);
-                return Ok(Carved { position: head + padding, padding });
+                return Ok(carved);
             }
         }
     }
 
-    /// Gives up the oldest generation, if it is complete. `Some(events)` if it was this call that
-    /// did, `None` if another thread was faster.
-    pub(crate) fn reclaim_oldest(&self) -> Result<Option<u64>, Full> {
+    /// Gives up the oldest generation, if it is over; or somebody else has done it.
+    pub(crate) fn reclaim_oldest(&self, keeper: &impl Keeper) -> Result<(), Full> {
         let oldest = self.oldest.load(Ordering::Acquire);
         if let Some(start) = self.start_of(oldest)
             && self.tail.load(Ordering::Acquire) < start
         {
             // Another thread moved `oldest` on and has not raised `tail` yet: do it for it.
             self.tail.fetch_max(start, Ordering::AcqRel);
-            return Ok(None);
+            return Ok(());
         }
-        if oldest > self.complete.load(Ordering::Acquire) {
-            return Err(Full);
-        }
-        // Both are read before the swap: while `oldest` is the oldest, neither entry is reused.
-        let events = self.entry(oldest).events.load(Ordering::Relaxed);
+        // All is read before the swap: while `oldest` is the oldest, the next entry is not reused.
         let next = self.entry(oldest + 1);
-        if next.number.load(Ordering::Acquire) != oldest + 1 {
+        let is_begun = next.number.load(Ordering::Acquire) == oldest + 1;
+        if !is_begun || !keeper.close(oldest) {
             // Either another thread is already far ahead, or the next has not begun.
-            return if self.oldest.load(Ordering::Acquire) == oldest {
-                Err(Full)
-            } else {
-                Ok(None)
-            };
+            let is_still = self.oldest.load(Ordering::Acquire) == oldest;
+            return if is_still { Err(Full) } else { Ok(()) };
         }
         let start = next.start.load(Ordering::Relaxed);
-        match self.oldest.compare_exchange(oldest, oldest + 1, Ordering::AcqRel, Ordering::Relaxed)
-        {
-            Ok(_) => {
-                self.tail.fetch_max(start, Ordering::AcqRel);
-                Ok(Some(events))
-            }
-            Err(_) => Ok(None),
+        let swap =
+            self.oldest.compare_exchange(oldest, oldest + 1, Ordering::AcqRel, Ordering::Relaxed);
+        if swap.is_ok() {
+            self.tail.fetch_max(start, Ordering::AcqRel);
+            keeper.reclaimed(oldest);
         }
+        Ok(())
     }
 
-    /// Enters `generation` into the table, starting at the head as it is now, after making room for
-    /// it there. Returns the start. Only one thread advances at a time.
-    pub(crate) fn register(
+    /// Enters `generation` into the table, unless that was done already. It starts at the head as it is
+    /// now, and when `began` says; without `monotonic` its other clocks go on from the generation before.
+    /// `Err` if there is no room in the table, or it is over already.
+    pub(crate) fn enter(
         &self,
         generation: u64,
-        fill: impl FnOnce(&Entry),
-        mut reclaimed: impl FnMut(u64),
-    ) -> u64 {
-        while generation - self.oldest.load(Ordering::Acquire) >= TABLE as u64 {
-            match self.reclaim_oldest() {
-                Ok(Some(events)) => reclaimed(events),
-                Ok(None) => {}
-                // The table is larger than the two generations that can be incomplete.
-                Err(Full) => break,
+        began: Began,
+        keeper: &impl Keeper,
+    ) -> Result<(), Full> {
+        while generation.saturating_sub(self.oldest.load(Ordering::Acquire)) >= TABLE as u64 {
+            self.reclaim_oldest(keeper)?;
+        }
+        let (entry, before) = (self.entry(generation), self.entry(generation - 1));
+        loop {
+            let number = entry.number.load(Ordering::Acquire);
+            match (number & !FILLING).cmp(&generation) {
+                std::cmp::Ordering::Greater => return Err(Full),
+                std::cmp::Ordering::Equal if number == generation => return Ok(()),
+                std::cmp::Ordering::Equal => break,
+                // One that nobody fills any more: it would be of a generation long over.
+                std::cmp::Ordering::Less => {
+                    let filling = generation | FILLING;
+                    let _ = entry.number.compare_exchange(
+                        number,
+                        filling,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                }
             }
         }
-        let entry = self.entry(generation);
-        entry.number.store(0, Ordering::Relaxed);
+        // Who reads a field that is written below reads as `number` what was seen there, or later.
         fence(Ordering::Release);
-        let start = self.head.load(Ordering::Relaxed);
-        entry.start.store(start, Ordering::Relaxed);
-        entry.end.store(0, Ordering::Relaxed);
-        entry.events.store(0, Ordering::Relaxed);
-        fill(entry);
-        entry.number.store(generation, Ordering::Release);
-        start
+        let is_filling = || entry.number.load(Ordering::Acquire) == generation | FILLING;
+        // As the entry before says; it is not reused as long as this one is being filled.
+        let (start, last) = (before.start.load(Ordering::Relaxed), before.began());
+        if !is_filling() {
+            return Ok(());
+        }
+        let head = self.head.load(Ordering::Relaxed).max(start + UNIT);
+        raise(&entry.start, start, head);
+        let ticks = raise(&entry.ticks, last.ticks, began.ticks.max(last.ticks + 1));
+        let began = if began.monotonic != 0 { began } else { last.at(ticks) };
+        raise(&entry.monotonic, last.monotonic, began.monotonic.max(last.monotonic + 1));
+        // These may go back. Who comes late finds another value than it has read before, or sets what
+        // differs by less than the clocks do.
+        for (word, value) in [
+            (&entry.wall, began.wall),
+            (&entry.frequency, began.frequency),
+            (&entry.events, 0),
+            (&entry.end, 0),
+        ] {
+            let old = word.load(Ordering::Relaxed);
+            if !is_filling() {
+                return Ok(());
+            }
+            let _ = word.compare_exchange(old, value, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        let filling = generation | FILLING;
+        let _ =
+            entry.number.compare_exchange(filling, generation, Ordering::AcqRel, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Marks `generation` complete: no block of it lies at or after the head as it is now.
-    pub(crate) fn mark_complete(&self, generation: u64, events: u64) {
+    /// Marks `generation` complete: no block of it lies at or after the head as it is now. One thread at
+    /// a time does this; it may be so late that the generation was given up, and its entry is another
+    /// one's: `false` then.
+    pub(crate) fn mark_complete(&self, generation: u64, events: u64) -> bool {
         let entry = self.entry(generation);
+        let head = self.head.load(Ordering::Acquire);
+        // Of a generation that takes the entry from now on, the end lies before its start: that says
+        // that it is not complete (see `is_complete`).
+        if entry.number.load(Ordering::Acquire) != generation {
+            return false;
+        }
         entry.events.store(events, Ordering::Relaxed);
-        entry.end.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.complete.store(generation, Ordering::Release);
+        entry.end.store(head, Ordering::Release);
+        self.complete.fetch_max(generation, Ordering::Release);
+        true
     }
 
     /// Where `generation` starts, if it is in the table.

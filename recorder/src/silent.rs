@@ -12,13 +12,10 @@ use crate::span::Name;
 use crate::task::TASKS;
 use crate::words::Status;
 use crate::worker::{Held, NAME_SIZE};
-use crate::writer::next_id;
 use lookback_snapshot::wire::{Kind, MAX_VARINT, TaskState, put_varint};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{Ordering, fence};
 
-/// Room beyond what statuses take, so that the largest that could still come always fits.
-const SLACK: usize = 1280;
 /// What the status of a thread takes at most, without its regions.
 pub(crate) const THREAD_SIZE: usize = 1 + crate::thread::IDENTITY_SIZE;
 /// What the status of a region takes at most, without its site's definition.
@@ -101,38 +98,6 @@ impl Silent {
         };
         control.slots().enumerate().filter_map(note).collect()
     }
-
-    /// How many bytes the statuses take, the definitions of their sites included.
-    pub(crate) fn size(notes: &[Self], now: u64) -> usize {
-        if notes.is_empty() {
-            return 0;
-        }
-        let mut sites = HashSet::new();
-        let mut size = SLACK;
-        for note in notes {
-            size += 1 + length(note.thread) + length(note.os_thread);
-            size += 1 + note.name.as_str().len() + 1 + length(u64::from(note.deeper));
-            for (site, began) in &note.regions {
-                // An id has four bytes at most.
-                size += 1 + 4 + length(now.saturating_sub(*began));
-                if sites.insert(std::ptr::from_ref(*site)) {
-                    size += 1 + site.definition_size();
-                }
-            }
-            for poll in &note.polls {
-                size += POLL_SIZE;
-                if sites.insert(std::ptr::from_ref(poll.site)) {
-                    size += 1 + poll.site.definition_size();
-                }
-            }
-            size += note.spans.len() * SPAN_SIZE;
-            let is_worker = note.worker.pool != 0 || note.worker.who != 0;
-            size += if is_worker { WORKER_SIZE } else { 0 };
-            size += if note.worker.name().is_some() { NAME_SIZE } else { 0 };
-        }
-        // Time passes until they are written.
-        size + size / 16
-    }
 }
 
 impl Poll {
@@ -162,8 +127,9 @@ pub(crate) struct Statuses<'a> {
     pub(crate) base: u64,
     /// How many bytes they may take.
     pub(crate) room: usize,
-    /// That is less than was wanted.
+    /// That is less than all of it takes.
     pub(crate) is_cut: bool,
+    is_short: bool,
     pub(crate) out: Vec<u8>,
     /// How many bytes more are sure to come.
     pub(crate) pending: usize,
@@ -177,21 +143,18 @@ impl<'a> Statuses<'a> {
         base: u64,
         (room, is_cut): (usize, bool),
     ) -> Self {
-        let mut out = Vec::new();
-        // Without memory for them statuses are left out and counted, as without room in the arena.
-        let room = if out.try_reserve_exact(room).is_ok() { room } else { 0 };
-        let ids = HashMap::new();
-        Self { control, generation, base, room, is_cut, out, pending: 0, ids }
+        let (out, ids) = (Vec::new(), HashMap::new());
+        Self { control, generation, base, room, is_cut, is_short: false, out, pending: 0, ids }
     }
 
     /// All of it: of the threads that did not state themselves, of the spans and tasks that nobody
-    /// mentioned.
-    pub(crate) fn write(mut self, notes: &[Silent]) -> Vec<u8> {
+    /// mentioned. Whether room was short for it.
+    pub(crate) fn write(mut self, notes: &[Silent]) -> (Vec<u8>, bool) {
         let mut polled = HashSet::new();
         self.threads(notes, &mut polled);
         self.spans();
         self.tasks(&polled);
-        self.out
+        (self.out, self.is_short)
     }
 
     /// The statuses of those who did not state themselves; who finds no room is counted.
@@ -280,8 +243,12 @@ impl<'a> Statuses<'a> {
     }
 
     /// Whether so much fits, and the count of what does not.
-    pub(crate) fn has_room(&self, size: usize) -> bool {
-        self.out.len() + self.pending + size + COUNT_SIZE <= self.room
+    pub(crate) fn has_room(&mut self, size: usize) -> bool {
+        let size = self.pending + size + COUNT_SIZE;
+        // Without memory for them statuses are left out and counted, as without room in the arena.
+        let has_room = self.out.len() + size <= self.room && self.out.try_reserve(size).is_ok();
+        self.is_short |= !has_room;
+        has_room
     }
 
     fn thread(&mut self, note: &Silent) {
@@ -324,7 +291,7 @@ impl<'a> Statuses<'a> {
         if !self.has_room(1 + site.definition_size() + REGION_SIZE + COUNT_SIZE) {
             return None;
         }
-        let id = next_id(self.control, self.generation).ok()?;
+        let id = self.control.ids.next(self.generation).ok()?;
         let mut definition = vec![0; site.definition_size()];
         let start = definition.as_mut_ptr();
         let mut cursor = Cursor::at(start);
@@ -336,9 +303,4 @@ impl<'a> Statuses<'a> {
         self.ids.insert(std::ptr::from_ref(site), id);
         Some(id)
     }
-}
-
-/// How many bytes a varint takes.
-pub(crate) fn length(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }

@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::deep::{Deep, Entry};
 use crate::gate::Gate;
 use crate::groups::Cache;
+use crate::carver::Pin;
 use crate::reasons::Reasons;
 use crate::site::Site;
 use crate::sync;
@@ -45,7 +46,7 @@ pub(crate) struct Slot {
     /// How many bytes of records it takes.
     pub(crate) room: Cell<u32>,
     /// What is committed of the block: the word in its header.
-    pub(crate) committed: Cell<u64>,
+    pub(crate) committed: OwnWord,
     /// The slot must be stated before its next record. It has no room then.
     pub(crate) must_state: Cell<bool>,
     /// Why what `lost_here` counts was lost: the last cause.
@@ -90,6 +91,10 @@ pub(crate) struct Slot {
     lost: [AtomicU64; Loss::ALL.len() + 1],
     /// As `lost`, before the newest generation that the owner adopted.
     lost_before: [AtomicU64; Loss::ALL.len() + 1],
+    /// The block that it fills.
+    pub(crate) pin: Pin,
+    /// Events in the blocks that it has filled, times two; 1 more while a block is being given up.
+    written: AtomicU64,
 
     /// The thread's number, 0 while the slot is free.
     pub(crate) thread: sync::AtomicU64,
@@ -106,6 +111,22 @@ pub(crate) struct Slot {
     pub(crate) errands: AtomicU32,
     /// The spans that the thread is inside of, outermost first.
     pub(crate) spans: [AtomicU64; MAX_SPANS],
+}
+
+/// A word to which the owner alone stores, and which others may load.
+#[repr(transparent)]
+pub(crate) struct OwnWord(AtomicU64);
+
+impl OwnWord {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
 }
 
 /// An open region.
@@ -146,6 +167,32 @@ impl Slot {
 
     pub(crate) fn lost(&self, cause: Loss) -> u64 {
         self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The owner gives up its block. What was committed of it.
+    pub(crate) fn give_up_block(&self) -> u64 {
+        let (written, committed) = (self.written.load(Ordering::Relaxed), self.committed.get());
+        self.written.store(written + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.committed.set(0);
+        self.written.store(written + ((committed >> 32) << 1), Ordering::Release);
+        self.pin.clear();
+        committed
+    }
+
+    /// How many events it has ever recorded.
+    pub(crate) fn recorded(&self) -> u64 {
+        let mut recorded = 0;
+        // An owner that is stopped while it gives up a block is not waited for.
+        for _ in 0..100 {
+            let written = self.written.load(Ordering::Acquire);
+            recorded = (written >> 1) + (self.committed.get() >> 32);
+            fence(Ordering::Acquire);
+            if written & 1 == 0 && self.written.load(Ordering::Relaxed) == written {
+                break;
+            }
+        }
+        recorded
     }
 
     /// The owner is about to adopt a new generation: what it has lost until now was lost before that.

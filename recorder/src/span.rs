@@ -37,7 +37,6 @@ use crate::given::{Packed, pack};
 use crate::groups::Groups;
 use crate::limits::Limits;
 use crate::references::References;
-use crate::silent::length;
 use crate::site::Site;
 use crate::slot::MAX_SPANS;
 use crate::told::Told;
@@ -350,18 +349,6 @@ impl Restated {
     /// How many bytes [`put`](Self::put) takes at most.
     pub(crate) fn size(&self) -> usize {
         7 * MAX_VARINT + 2 + self.kept.bytes().len()
-    }
-
-    /// How many bytes [`put`](Self::put) takes in a block of this base time, or a little more.
-    pub(crate) fn length(&self, base: u64) -> usize {
-        let of_name = |name: Name| length(name & 0xffff_ffff) + length(name >> 32);
-        let site = 4;
-        of_name(self.name)
-            + of_name(self.parent)
-            + length(base.saturating_sub(self.began))
-            + site
-            + length(u64::from(self.field_count()))
-            + self.kept.bytes().len()
     }
 
     /// How many fields it has.

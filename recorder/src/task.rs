@@ -83,6 +83,12 @@ pub(crate) fn shrink(complete: u64) {
     TASKS.shrink(KEPT, |place| place.numbers(complete));
 }
 
+/// Keeps the words of all tasks apart from newer ones, where nobody has listed them for long.
+#[cold]
+pub(crate) fn rejuvenate(generation: u64) {
+    TASKS.each().for_each(|(_, place)| place.words.keep_apart(generation));
+}
+
 /// A task that is alive, for who polls it.
 #[derive(Debug)]
 pub(crate) struct Task(&'static Place);

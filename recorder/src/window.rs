@@ -21,8 +21,8 @@ use crate::control::Mode;
 use crate::source::Source;
 use lookback_snapshot::file::{FileBlock, GenerationFrame};
 use lookback_snapshot::wire::{
-    ArenaHeader, Block, Blocks, ClockRecord, Generation, Metadata, Nanos, Position, key,
-    needed_bytes,
+    ArenaHeader, Block, Blocks, ClockRecord, Generation, GenerationEntry, Metadata, Nanos, Position,
+    key, needed_bytes,
 };
 use std::collections::HashMap;
 use std::io;
@@ -72,7 +72,7 @@ impl Attempt {
 pub(crate) enum Wanted {
     /// So much of the past, and all that is running.
     Last(Nanos),
-    /// This one, if it is complete.
+    /// This one, which is over.
     Only(Generation),
 }
 
@@ -104,10 +104,9 @@ impl Window {
         // The first reading: where events end in what is not complete.
         let mut bytes = Vec::new();
         let mut cuts = HashMap::new();
-        let complete = header.complete;
-        if *numbers.end() > complete
-            && let Some(entry) = header.entry(complete.next())
-        {
+        let is_complete = |number| header.entry(number).is_some_and(GenerationEntry::is_complete);
+        let mut each = (numbers.start().0..=numbers.end().0).map(Generation);
+        if let Some(entry) = each.find(|number| !is_complete(*number)).and_then(|n| header.entry(n)) {
             if !is_range(&header, entry.start, header.head) {
                 return Ok(Attempt::Overtaken);
             }
@@ -129,7 +128,9 @@ impl Window {
         let start = first.start;
         let end = match wanted {
             Wanted::Last(_) => now.head,
-            Wanted::Only(_) => last.end,
+            Wanted::Only(_) if last.is_complete() => last.end,
+            // Stragglers may have written into the space of later ones.
+            Wanted::Only(_) => now.head,
         };
         if !is_range(&now, start, end) {
             return Ok(Attempt::Overtaken);
@@ -149,9 +150,9 @@ impl Window {
             .filter(|(_, entry)| entry.start.0 >= tail)
             .map(|(number, entry)| {
                 let next = header.entry(number.next()).map(|next| next.began);
-                let is_complete = number <= complete;
-                let ended = next.filter(|_| is_complete).unwrap_or(ended);
-                Part { number, complete: is_complete, began: entry.began, ended }
+                let complete = is_complete(number);
+                let ended = next.filter(|_| complete).unwrap_or(ended);
+                Part { number, complete, began: entry.began, ended }
             })
             .collect::<Vec<_>>();
         if generations.is_empty() {
@@ -248,13 +249,13 @@ fn choose(
 ) -> Option<RangeInclusive<Generation>> {
     let window = match wanted {
         Wanted::Only(number) => {
-            let there = number >= header.oldest && number <= header.complete;
+            let there = number >= header.oldest && number < header.running.max(header.complete.next());
             return there.then_some(number..=number);
         }
         Wanted::Last(window) => window,
     };
     let begin = now.monotonic.0.saturating_sub(window.0);
-    // A generation that is registered but not complete is being written, or nearly was.
+    // A generation that is registered and not over is being written, or nearly was.
     let mut last = header.complete;
     if header.running.0 != 0 {
         last = header.running.max(header.complete);

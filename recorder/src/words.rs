@@ -309,6 +309,14 @@ impl Words {
         }
     }
 
+    /// Keeps the word apart from newer ones, if nobody lists for long.
+    pub(crate) fn keep_apart(&self, generation: u64) {
+        let word = self.look();
+        if word.age(generation) >= OLD {
+            self.rejuvenate(word, generation);
+        }
+    }
+
     /// Moves a word up that has nearly fallen out of what can be told apart.
     #[cold]
     fn rejuvenate(&self, word: Word, generation: u64) {

@@ -18,9 +18,10 @@ use crate::block::{committed, note_lost, ring, write_headers};
 use crate::control::{Control, control};
 use crate::cursor::Cursor;
 use crate::site::Site;
+use crate::carver::Carver;
 use crate::slot::Slot;
 use crate::value::Values;
-use crate::{clock, thread};
+use crate::{clock, fault, publish, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
     ThreadNumber, Ticks, offset,
@@ -242,7 +243,7 @@ impl Inside {
 
     /// An id for a definition of this generation, unless they are used up.
     pub(crate) fn next_id(self) -> Result<u32, Loss> {
-        next_id(self.control, self.generation)
+        self.control.ids.next(self.generation)
     }
 
     /// Whether the slot has a block of this generation with room for `size` bytes, after getting
@@ -392,7 +393,7 @@ impl Inside {
     pub(crate) fn retire_block(self) {
         let slot = self.slot;
         if slot.room.replace(0) != 0 {
-            let committed = slot.committed.replace(0);
+            let committed = slot.give_up_block();
             slot.next_event.set(slot.next_event.get() + (committed >> 32));
             let used = committed as u32 + BLOCK_HEADER as u32;
             slot.used.set(slot.used.get().saturating_add(used));
@@ -403,19 +404,22 @@ impl Inside {
         let (slot, control) = (self.slot, self.control);
         let capacity = control.capacity.load(Ordering::Relaxed);
         let limit = control.limit.load(Ordering::Relaxed);
-        let ring = ring(control);
-        let carved = ring.carve(u64::from(length), capacity, limit, |events| {
-            control.reclaimed.fetch_add(events, Ordering::Relaxed);
-        });
-        let Ok(carved) = carved else {
+        let carver = Carver { control, slot: Some(slot), generation: self.generation };
+        let Ok(carved) = ring(control).carve(u64::from(length), capacity, limit, &carver) else {
             control.request_advance();
             return false;
         };
         let end = carved.position + u64::from(length);
         let used = end.saturating_sub(control.running_start.load(Ordering::Relaxed));
-        if used > control.early_advance.load(Ordering::Relaxed) {
+        let share = control.early_advance.load(Ordering::Relaxed);
+        if used > share {
             control.request_advance();
+            // The collector is late: it has no core, perhaps.
+            if used > 2 * share {
+                publish::next(&carver);
+            }
         }
+        fault::point(fault::Point::Carved);
         let now = clock::now(self.control.mode());
         let header = BlockHeader {
             length,
@@ -442,6 +446,7 @@ impl Inside {
 #[cold]
 #[inline(never)]
 fn make_room(slot: &'static Slot, control: &'static Control, generation: u64, size: usize) -> bool {
+    fault::point(fault::Point::Inside);
     Inside { slot, control, generation }.get_room(size)
 }
 
@@ -461,16 +466,4 @@ fn went_back(
 #[inline(never)]
 fn lose(slot: &'static Slot, control: &'static Control, generation: u64, cause: Loss) {
     Inside { slot, control, generation }.use_up_number(cause);
-}
-
-/// An id for a definition of `generation`, unless they are used up.
-pub(crate) fn next_id(control: &Control, generation: u64) -> Result<u32, Loss> {
-    let ids = &control.ids[(generation & 1) as usize];
-    let id = ids.fetch_add(1, Ordering::Relaxed);
-    if id < 1 << 24 {
-        return Ok(id);
-    }
-    // Far from where it would wrap, and never given out.
-    ids.store(1 << 24, Ordering::Relaxed);
-    Err(Loss::NoId)
 }

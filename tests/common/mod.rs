@@ -213,7 +213,8 @@ impl Outside {
         let after = self.header()?;
         let whole = |number: Generation| {
             let entry = header.entry(number)?;
-            (entry.start >= after.tail && after.entry(number) == Some(entry)).then_some(*entry)
+            let is_whole = entry.start >= after.tail && after.entry(number) == Some(entry);
+            (is_whole && entry.is_complete()).then_some(*entry)
         };
         let mut complete: HashMap<u64, (u64, u64)> = (header.oldest.0..=header.complete.0)
             .filter_map(|number| Some((number, (whole(Generation(number))?.events, 0))))

@@ -1,7 +1,7 @@
 //! A copy that the ring calls sound holds nothing of a later lap.
 
-use super::{holds, is_caught};
-use crate::ring::Ring;
+use super::{Quiet, enter, holds, is_caught, reclaim_oldest};
+use crate::ring::{Began, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};
 use loom::thread;
 use std::sync::Arc;
@@ -19,13 +19,12 @@ impl Arena {
     fn new() -> Arc<Self> {
         let unit = |at: usize| std::array::from_fn(|_| AtomicU64::new(at as u64));
         let arena = Self { ring: Ring::new(), words: std::array::from_fn(unit) };
-        arena.ring.begin(1);
+        arena.ring.begin(1, Began::default());
         for number in 1..=2 {
-            arena.ring.register(number, |_| (), |_| ());
             arena.ring.head.store(number, Ordering::Relaxed);
             arena.ring.mark_complete(number, 0);
+            enter(&arena.ring, number + 1);
         }
-        arena.ring.register(3, |_| (), |_| ());
         Arc::new(arena)
     }
 
@@ -43,7 +42,7 @@ impl Arena {
 }
 
 fn carve_and_fill(arena: &Arena) {
-    if let Ok(carved) = arena.ring.carve(1, UNITS, UNITS, |_| ()) {
+    if let Ok(carved) = arena.ring.carve(1, UNITS, UNITS, &Quiet(&arena.ring, |_| ())) {
         arena.fill(carved.position);
     }
 }
@@ -63,7 +62,7 @@ fn scenario(write: fn(&Arena), holds: fn(&Ring, u64) -> bool, position: u64, rec
     let reclaimer = reclaims.then(|| {
         let arena = Arc::clone(&arena);
         thread::spawn(move || {
-            let _ = arena.ring.reclaim_oldest();
+            reclaim_oldest(&arena.ring);
         })
     });
     write(&arena);
@@ -111,7 +110,7 @@ fn a_tail_raised_after_the_overwriting_is_caught() {
         let position = arena.ring.head.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::Release);
         arena.fill(position);
-        let _ = arena.ring.reclaim_oldest();
+        reclaim_oldest(&arena.ring);
     }
     is_caught("a later lap", || scenario(too_late, Ring::still_holds, 0, false));
 }
@@ -119,7 +118,7 @@ fn a_tail_raised_after_the_overwriting_is_caught() {
 #[test]
 fn a_carver_without_the_fence_is_caught() {
     fn unfenced(arena: &Arena) {
-        let _ = arena.ring.reclaim_oldest();
+        reclaim_oldest(&arena.ring);
         let tail = arena.ring.tail.load(Ordering::Acquire);
         let head = arena.ring.head.load(Ordering::Relaxed);
         if head + 1 - tail <= UNITS {
@@ -135,8 +134,7 @@ fn a_carver_without_the_fence_is_caught() {
 fn stream(carve: fn(&Ring) -> u64) {
     let ring = Arc::new(Ring::new());
     let committed: Arc<[AtomicU64; 2]> = Arc::default();
-    ring.begin(1);
-    ring.register(1, |_| (), |_| ());
+    ring.begin(1, Began::default());
     let reader = {
         let (ring, committed) = (Arc::clone(&ring), Arc::clone(&committed));
         thread::spawn(move || {
@@ -154,7 +152,7 @@ fn stream(carve: fn(&Ring) -> u64) {
 
 #[test]
 fn a_stream_that_is_cut_has_no_gap() {
-    holds(|| stream(|ring| ring.carve(1, UNITS, UNITS, |_| ()).unwrap().position));
+    holds(|| stream(|ring| ring.carve(1, UNITS, UNITS, &Quiet(ring, |_| ())).unwrap().position));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is carved belongs to its carver alone, and what is reclaimed is reclaimed once.
 
-use super::{Plain, RACE, holds, is_caught};
-use crate::ring::{Carved, Full, Ring};
+use super::{Plain, Quiet, RACE, holds, is_caught};
+use crate::ring::{Began, Carved, Full, Ring};
 use crate::sync::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
@@ -15,36 +15,37 @@ struct Arena<const CAPACITY: usize> {
 
 impl<const CAPACITY: usize> Arena<CAPACITY> {
     /// An arena with complete generations 1, 2, … of these lengths, and a running one after them.
-    /// Generation g has 10^g events.
+    /// Generation g counts as 10^g.
     fn with(lengths: &[u64]) -> Arc<Self> {
         let words = std::array::from_fn(|_| Plain::new(0));
         let arena = Self { ring: Ring::new(), words, reclaimed: AtomicU64::new(0) };
-        arena.ring.begin(1);
+        arena.ring.begin(1, Began::default());
         for (number, length) in (1..).zip(lengths) {
-            arena.register(number);
             arena
                 .ring
                 .head
                 .store(arena.ring.head.load(Ordering::Relaxed) + length, Ordering::Relaxed);
-            arena.ring.mark_complete(number, 10_u64.pow(number as u32));
+            arena.ring.mark_complete(number, 0);
+            let keeper = Quiet(&arena.ring, |given_up| arena.count(given_up));
+            arena.ring.enter(number + 1, Began::default(), &keeper).expect("there is room");
         }
-        arena.register(lengths.len() as u64 + 1);
         Arc::new(arena)
     }
 
-    fn register(&self, generation: u64) {
-        self.ring.register(generation, |_| (), |events| self.count(events));
-    }
-
-    fn count(&self, events: u64) {
-        self.reclaimed.fetch_add(events, Ordering::Relaxed);
+    fn count(&self, generation: u64) {
+        self.reclaimed.fetch_add(10_u64.pow(generation as u32), Ordering::Relaxed);
     }
 
     /// Carves and fills a block. Every write is a race with whoever else thinks that the place is
     /// its own.
     fn fill(&self, length: u64) -> Result<Carved, Full> {
         let capacity = CAPACITY as u64;
-        let carved = self.ring.carve(length, capacity, capacity, |events| self.count(events))?;
+        let carved = self.ring.carve(
+            length,
+            capacity,
+            capacity,
+            &Quiet(&self.ring, |given_up| self.count(given_up)),
+        )?;
         let end = carved.position + length;
         assert_eq!(carved.position / capacity, (end - 1) / capacity, "a block is contiguous");
         let tail = self.ring.tail.load(Ordering::Acquire);
@@ -109,7 +110,7 @@ fn a_tail_that_lags_is_raised_by_whoever_needs_it() {
         // A thread died between moving `oldest` on and raising `tail`.
         let arena = Arena::<4>::with(&[2, 2]);
         arena.ring.oldest.store(2, Ordering::Release);
-        arena.count(10);
+        arena.count(1);
         let other = {
             let arena = Arc::clone(&arena);
             thread::spawn(move || arena.fill_all(&[1]))

@@ -1,7 +1,7 @@
 //! The generation table: an entry that is reused is never read as what it was, nor as what it will be.
 
-use super::{holds, is_caught};
-use crate::ring::{Ring, TABLE};
+use super::{Quiet, enter, holds, is_caught, reclaim_oldest};
+use crate::ring::{Began, Ring, TABLE};
 use crate::sync::{AtomicU64, Ordering, fence};
 use loom::thread;
 use std::sync::Arc;
@@ -9,13 +9,11 @@ use std::sync::Arc;
 /// A ring whose table is full: generations 1 to 4, of ten units each, of which 3 are complete.
 fn full_table() -> Arc<Ring> {
     let ring = Ring::new();
-    ring.begin(1);
-    for number in 1..=TABLE as u64 {
-        ring.head.store((number - 1) * 10, Ordering::Relaxed);
-        ring.register(number, |_| (), |_| ());
-        if number < TABLE as u64 {
-            ring.mark_complete(number, number);
-        }
+    ring.begin(1, Began::default());
+    for number in 1..TABLE as u64 {
+        ring.head.store(number * 10, Ordering::Relaxed);
+        ring.mark_complete(number, number);
+        enter(&ring, number + 1);
     }
     ring.head.store(TABLE as u64 * 10, Ordering::Relaxed);
     Arc::new(ring)
@@ -37,10 +35,12 @@ fn scenario(start_of: fn(&Ring, u64), questions: &'static [u64]) {
     };
     let carver = {
         let ring = Arc::clone(&ring);
-        thread::spawn(move || ring.reclaim_oldest().unwrap().unwrap_or(0))
+        thread::spawn(move || reclaim_oldest(&ring))
     };
-    let mut reclaimed = 0;
-    ring.register(5, |_| (), |events| reclaimed += events);
+    let counted = std::cell::Cell::new(0);
+    let keeper = Quiet(&ring, |given_up| counted.set(counted.get() + given_up));
+    ring.enter(5, Began::default(), &keeper).expect("there is room");
+    let mut reclaimed = counted.get();
     assert_eq!(ring.start_of(5), Some(40));
     assert_eq!(ring.start_of(1), None);
     reclaimed += carver.join().unwrap();
@@ -88,7 +88,7 @@ fn a_start_without_the_fence_is_caught() {
 
 #[test]
 fn an_entry_that_is_overwritten_before_it_is_marked_is_caught() {
-    // `register` without its first store: number and start of an entry, from (1, 0) to (5, 40).
+    // `Ring::enter` without its first store: number and start of an entry, from (1, 0) to (5, 40).
     is_caught("the start of another", || {
         let entry = Arc::new((AtomicU64::new(1), AtomicU64::new(0)));
         let writer = {

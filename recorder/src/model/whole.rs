@@ -1,8 +1,8 @@
 //! All of it at once: a writer, an advance, and a reader that does not advance.
 
-use super::{holds, is_caught};
+use super::{Quiet, enter, holds, is_caught};
 use crate::gate::Gate;
-use crate::ring::Ring;
+use crate::ring::{Began, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};
 use loom::thread;
 use std::sync::Arc;
@@ -52,11 +52,10 @@ impl Scene {
             blocks: std::array::from_fn(block),
             truth: 0.into(),
         };
-        scene.ring.begin(1);
-        scene.ring.register(1, |_| (), |_| ());
+        scene.ring.begin(1, Began::default());
         scene.ring.head.store(UNITS, Ordering::Relaxed);
         scene.ring.mark_complete(1, UNITS);
-        scene.ring.register(2, |_| (), |_| ());
+        enter(&scene.ring, 2);
         Arc::new(scene)
     }
 
@@ -70,7 +69,7 @@ impl Scene {
         if self.gate.adopted() != generation {
             self.gate.adopt(generation);
         }
-        if let Ok(carved) = self.ring.carve(1, UNITS, UNITS, |_| ()) {
+        if let Ok(carved) = self.ring.carve(1, UNITS, UNITS, &Quiet(&self.ring, |_| ())) {
             let block = self.block(carved.position);
             block.open(carved.position, generation, how);
             let event = event(carved.position, generation);
@@ -90,7 +89,7 @@ impl Scene {
 
     /// `Advancer::end`, from generation 2 to 3.
     fn advance(&self, how: How) {
-        self.ring.register(3, |_| (), |_| ());
+        enter(&self.ring, 3);
         self.published.store(3, Ordering::Release);
         fence(Ordering::SeqCst);
         while how != How::AdvancesWithoutWaiting && !self.gate.is_past(3) {

@@ -143,10 +143,11 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let advancer = self.advancer.lock();
+        let mut advancer = self.advancer.lock();
         let ring = self.arena.ring();
         let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
-        let generation = advancer.running().0.0;
+        let (generation, kept) = (advancer.running().0.0, advancer.kept());
+        let recorded = advancer.recorded();
         let timings = self.timings.lock();
         let sink = self.sink.lock();
         Stats {
@@ -154,8 +155,8 @@ impl Shared {
             filters: filter::in_words(),
             nameless: places::without(),
             unshared_texts: self.control.strings().unshared(),
-            recorded: advancer.recorded(),
-            reclaimed: self.control.reclaimed.load(Ordering::Relaxed),
+            recorded,
+            reclaimed: recorded.saturating_sub(kept),
             lost: self.lost(),
             omitted_fields: crate::fields::omitted(),
             generation,

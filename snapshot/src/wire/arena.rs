@@ -84,12 +84,21 @@ pub struct GenerationEntry {
     pub number: Generation,
     /// No block of the generation lies before this position.
     pub start: Position,
-    /// No block of the generation lies at or after this position; 0 until it is complete.
+    /// No block of the generation lies at or after this position, if it is [complete](Self::is_complete).
     pub end: Position,
     /// When it began; as the frequency was known then.
     pub began: ClockRecord,
-    /// How many events it holds; 0 until it is complete.
+    /// How many events it holds, if it is complete.
     pub events: u64,
+}
+
+impl GenerationEntry {
+    /// Whether the generation is complete: what was silent in it was listed when it was over. One that is
+    /// not may be over all the same.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.end > self.start
+    }
 }
 
 /// An arena's header, read from a copy of its first [`offset::DATA`] bytes.

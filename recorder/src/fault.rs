@@ -1,0 +1,80 @@
+//! Points at which a thread can be held up, so that tests see what else only a machine that is overloaded
+//! shows: in builds with debug assertions, or with the feature `fault_injection`. Elsewhere they are
+//! nothing.
+
+/// Where a thread is held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The collector, before it advances.
+    Advance,
+    /// Who advances, when the silent threads are noted.
+    Noted,
+    /// Who advances, when the next generation is published.
+    Published,
+    /// Who advances, when no writer is left.
+    Settled,
+    /// Who advances, between carving the block of the statuses and writing it.
+    Listed,
+    /// A writer, inside of its gate, on the slow way of an event.
+    Inside,
+    /// A writer, between carving a block and writing its header.
+    Carved,
+    /// A writer that is about to publish the next generation.
+    Publish,
+    /// A writer that has just done so.
+    Helped,
+}
+
+#[cfg(any(debug_assertions, feature = "fault_injection"))]
+mod real {
+    use super::Point;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    const POINTS: usize = Point::Helped as usize + 1;
+
+    /// For how many nanoseconds, and how rarely: one pass in so many.
+    static HOLDS: [[AtomicU64; 3]; POINTS] = [const { [const { AtomicU64::new(0) }; 3] }; POINTS];
+    static ANY: AtomicU64 = AtomicU64::new(0);
+
+    /// From now on one thread in `one_in` that comes to this point is held up for so long. Zero for not at
+    /// all, `Duration::MAX` for as long as that is so.
+    pub fn hold(point: Point, time: Duration, one_in: u64) {
+        let [nanos, rarity, _] = &HOLDS[point as usize];
+        rarity.store(one_in.max(1), Ordering::Relaxed);
+        nanos.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        ANY.store(1, Ordering::Relaxed);
+    }
+
+    /// A thread comes to this point.
+    #[inline]
+    pub(crate) fn point(point: Point) {
+        if ANY.load(Ordering::Relaxed) != 0 {
+            held(point);
+        }
+    }
+
+    #[cold]
+    fn held(point: Point) {
+        let [nanos, rarity, passed] = &HOLDS[point as usize];
+        let time = nanos.load(Ordering::Relaxed);
+        let rarity = rarity.load(Ordering::Relaxed).max(1);
+        if time == 0 || !passed.fetch_add(1, Ordering::Relaxed).is_multiple_of(rarity) {
+            return;
+        }
+        let began = Instant::now();
+        while nanos.load(Ordering::Relaxed) != 0 && began.elapsed().as_nanos() < u128::from(time) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+#[cfg(any(debug_assertions, feature = "fault_injection"))]
+pub use real::hold;
+#[cfg(any(debug_assertions, feature = "fault_injection"))]
+pub(crate) use real::point;
+
+/// A thread comes to this point.
+#[cfg(not(any(debug_assertions, feature = "fault_injection")))]
+#[inline(always)]
+pub(crate) fn point(_: Point) {}

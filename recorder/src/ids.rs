@@ -1,0 +1,85 @@
+//! The ids of definitions: each generation counts its own from 1.
+//!
+//! A word holds the number of a generation beside the count, so that a straggler of one that is long over
+//! cannot take an id of the generation that has its word now: it gets none.
+
+#![forbid(unsafe_code)]
+
+use lookback_snapshot::wire::Loss;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many generations can have stragglers that define something.
+const WORDS: usize = 8;
+/// There are so many ids in a generation.
+const MOST: u32 = 1 << 24;
+
+/// See the module.
+pub(crate) struct Ids([AtomicU64; WORDS]);
+
+impl Ids {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
+
+    fn word(&self, generation: u64) -> &AtomicU64 {
+        &self.0[(generation % WORDS as u64) as usize]
+    }
+
+    /// Gives a word to `generation`, unless it or a later one has it. Before it is published.
+    pub(crate) fn begin(&self, generation: u64) {
+        let word = self.word(generation);
+        let mut found = word.load(Ordering::Relaxed);
+        let is_older = |word: u64| ((word >> 32) as u32).wrapping_sub(generation as u32) > 1 << 31;
+        while found == 0 || is_older(found) {
+            let new = generation << 32 | 1;
+            match word.compare_exchange(found, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => found = other,
+            }
+        }
+    }
+
+    /// The next id of `generation`, unless they are used up.
+    pub(crate) fn next(&self, generation: u64) -> Result<u32, Loss> {
+        let word = self.word(generation);
+        let found = word.fetch_add(1, Ordering::Relaxed);
+        if (found >> 32) as u32 == generation as u32 && (found as u32) < MOST {
+            return Ok(found as u32);
+        }
+        word.fetch_sub(1, Ordering::Relaxed);
+        Err(Loss::NoId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_generation_counts_from_one_and_stragglers_take_no_other_ones_ids() {
+        for first in [1, u64::from(u32::MAX) - 6] {
+            let ids = Ids::new();
+            for generation in [first, first + 1, first + 8, first + 9] {
+                ids.begin(generation);
+                assert_eq!(ids.next(generation), Ok(1));
+                ids.begin(generation);
+                assert_eq!(ids.next(generation), Ok(2), "begun twice, counted on");
+            }
+        }
+        let ids = Ids::new();
+        ids.begin(3);
+        ids.begin(11);
+        ids.begin(3);
+        assert_eq!(ids.next(3), Err(Loss::NoId));
+        assert_eq!(ids.next(11), Ok(1), "who comes late changes nothing");
+    }
+
+    #[test]
+    fn ids_that_are_used_up_stay_so() {
+        let ids = Ids::new();
+        ids.begin(7);
+        ids.word(7).fetch_add(u64::from(MOST) - 2, Ordering::Relaxed);
+        assert_eq!(ids.next(7), Ok(MOST - 1));
+        assert_eq!([ids.next(7), ids.next(7)], [Err(Loss::NoId); 2]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Publishing the next generation: what the collector does when it advances, and writers do when it comes
+//! too late.
+//!
+//! A recorder that is full must lose what is oldest. While the running generation grows, only what is
+//! older can be given up; if it grew until it is all there is, the newest events would be lost. So it ends
+//! when it takes two sixteenths of the arena, whoever has to end it. A writer does no more than
+//! that: it lists nobody, and waits for nobody. The generation then lacks the statuses of what was silent in it,
+//! for ever, and is *incomplete*; a reader knows them from the one before.
+//!
+//! # Synchronization
+//!
+//! Any number of threads may do this at once, and any may be stopped at any point: see
+//! [`Ring::enter`](crate::ring::Ring::enter). All steps come before the compare-and-swap that publishes, so
+//! they are seen by whoever enters the generation. Who comes late changes nothing: words that grow are
+//! raised, the others are changed from what they were in the generation before.
+//!
+//! Once generation *g + 2* is published, nobody lists *g* any more: who is doing so finds out before it
+//! writes anything (see `advance`), and until then reads of places that may be reused already; it
+//! reads words that are always valid, and then drops them.
+
+#![forbid(unsafe_code)]
+
+use crate::block::ring;
+use crate::clock;
+use crate::control::Control;
+use crate::fault::{self, Point};
+use crate::carver::Carver;
+use crate::ring::{Began, Full, Ring};
+use std::sync::atomic::Ordering;
+
+/// Words of tasks tell so many generations apart. Half of them may pass before somebody looks at all tasks.
+const UNSEEN: u64 = 1 << 13;
+
+/// A writer ends its generation, if it is the running one.
+#[cold]
+#[inline(never)]
+pub(crate) fn next(carver: &Carver) {
+    let (control, running) = (carver.control, carver.generation);
+    if control.generation.load(Ordering::Relaxed) != running {
+        return;
+    }
+    fault::point(Point::Publish);
+    // The other clocks follow from this one.
+    let began = Began { ticks: clock::now(control.mode()), ..Began::default() };
+    if enter(ring(control), running, began, carver).is_ok() {
+        publish(control, running, running + 1);
+        fault::point(Point::Helped);
+        if running.is_multiple_of(UNSEEN) && is_unseen(control, running) {
+            crate::task::rejuvenate(running);
+        }
+    }
+}
+
+/// Enters the generation after `running` into the table, and prepares what its writers need.
+pub(crate) fn enter(
+    ring: &Ring,
+    running: u64,
+    began: Began,
+    carver: &Carver,
+) -> Result<(), Full> {
+    let (control, next) = (carver.control, running + 1);
+    ring.enter(next, began, carver)?;
+    let start = ring.entry(next).start.load(Ordering::Relaxed);
+    control.running_start.fetch_max(start, Ordering::Relaxed);
+    // Before anybody can write in it, and whatever becomes of this: no number is used twice.
+    control.next_generation.fetch_max(next + 1, Ordering::Relaxed);
+    control.ids.begin(next);
+    Ok(())
+}
+
+/// Whether nobody has listed anything for that long.
+fn is_unseen(control: &Control, running: u64) -> bool {
+    ring(control).complete.load(Ordering::Relaxed) + UNSEEN < running
+}
+
+/// From now on `next` runs, if until now `running` did. Whether it was this call that said so.
+pub(crate) fn publish(control: &Control, running: u64, next: u64) -> bool {
+    // A generation is published after its number has been written there.
+    let header = &ring(control).running;
+    let _ = header.compare_exchange(running, next, Ordering::AcqRel, Ordering::Relaxed);
+    let swap =
+        control.generation.compare_exchange(running, next, Ordering::AcqRel, Ordering::Acquire);
+    let published = swap.map_or_else(|found| found, |_| next);
+    if published > running {
+        control.complete.fetch_max(running - 1, Ordering::Release);
+    }
+    swap.is_ok()
+}
+
+/// From now on none runs, if until now `running` did. Whether that was so.
+pub(crate) fn end(control: &Control, running: u64) -> bool {
+    let swap = control.generation.compare_exchange(running, 0, Ordering::AcqRel, Ordering::Relaxed);
+    if swap.is_ok() {
+        // Who tries to publish the next one may have written its number.
+        ring(control).running.store(0, Ordering::Release);
+    }
+    swap.is_ok()
+}

@@ -1,0 +1,276 @@
+//! A recorder that is full loses what is oldest, whoever is held up: the collector, before it advances and
+//! at each of its steps, for seconds and for ever; writers inside of an event, in the middle of carving a
+//! block and of publishing a generation, while others fill the arena several times over.
+//!
+//! On a machine that is overloaded this happens by itself, once in thousands of runs. Here threads are
+//! held up on purpose (`fault_injection`), in builds with debug assertions or with that feature.
+#![cfg(any(debug_assertions, feature = "fault_injection"))]
+
+mod common;
+
+use common::Emitted;
+use lookback::fault_injection::{Point, hold};
+use lookback::read::Trace;
+use lookback::{OutsideArena, Recorder};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const FOREVER: Duration = Duration::MAX;
+const WRITERS: u64 = 2;
+
+/// Writers that write numbered events as fast as they can, and remember what they wrote last.
+struct Writers {
+    go_on: Arc<AtomicBool>,
+    last: Vec<Arc<AtomicU64>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(emitted: &Arc<Emitted>) -> Self {
+        let go_on = Arc::new(AtomicBool::new(true));
+        let last: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let threads = last.iter().enumerate().map(|(writer, last)| {
+            let (go_on, last, emitted) =
+                (Arc::clone(&go_on), Arc::clone(last), Arc::clone(emitted));
+            std::thread::spawn(move || {
+                let _open = lookback::region!("held for good");
+                // Its start and its end, the region's begin and its end.
+                emitted.add(4);
+                let mut number = 0;
+                while go_on.load(Ordering::Relaxed) {
+                    number += 1;
+                    lookback::event!("numbered", writer = writer, number = number);
+                    last.store(number, Ordering::Release);
+                }
+                // The one before may have been begun in a generation that is long gone.
+                number += 1;
+                lookback::event!("numbered", writer = writer, number = number);
+                last.store(number, Ordering::Release);
+                emitted.add(number);
+            })
+        });
+        let threads = threads.collect();
+        Self { go_on, last, threads }
+    }
+
+    fn written(&self) -> u64 {
+        self.last.iter().map(|last| last.load(Ordering::Acquire)).sum()
+    }
+
+    /// What each has written for sure.
+    fn newest(&self) -> Vec<u64> {
+        self.last.iter().map(|last| last.load(Ordering::Acquire)).collect()
+    }
+
+    fn end(self) -> Vec<u64> {
+        self.go_on.store(false, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("a writer does not panic"));
+        self.last.iter().map(|last| last.load(Ordering::Acquire)).collect()
+    }
+}
+
+/// Of each writer, the first and the last number; and that there is no gap between them.
+fn numbers(trace: &Trace) -> HashMap<u64, (u64, u64)> {
+    let mut found: HashMap<u64, (u64, u64)> = HashMap::new();
+    for event in common::events(trace).filter(|event| event.name() == "numbered") {
+        let number = |name| common::number(&event, name).expect("it has one");
+        let (writer, number) = (number("writer"), number("number"));
+        let (_, last) = found.entry(writer).or_insert((number, number - 1));
+        assert_eq!(number, *last + 1, "writer {writer}: a gap");
+        *last = number;
+    }
+    found
+}
+
+/// As an outside reader sees it, who advances nothing.
+fn seen() -> Trace {
+    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+    let snapshot = arena.snapshot("test", "test").expect("it can be read");
+    common::read(&snapshot)
+}
+
+fn start(max_bytes: usize) -> Recorder {
+    common::start_with(max_bytes, Duration::from_millis(100))
+}
+
+/// How much of the arena is in use.
+fn in_use(arena: &OutsideArena) -> f64 {
+    let header = arena.header().expect("it can be read");
+    header.head.0.saturating_sub(header.tail.0) as f64 / header.capacity as f64
+}
+
+fn laps(arena: &OutsideArena) -> u64 {
+    let header = arena.header().expect("it can be read");
+    header.head.0 / header.capacity
+}
+
+/// The collector gets no core: for ever, as far as the writers can tell.
+fn the_newest_is_kept(max_bytes: usize) {
+    hold(Point::Advance, FOREVER, 1);
+    let recorder = start(max_bytes);
+    let emitted = Arc::new(Emitted::new());
+    let writers = Writers::start(&emitted);
+    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+    assert!(common::wait_for(|| laps(&arena) >= 2), "the arena is filled");
+    let (mut least, mut known) = (1.0_f64, Vec::new());
+    while laps(&arena) < 5 {
+        least = least.min(in_use(&arena));
+        known = writers.newest();
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    assert!(!known.is_empty());
+    let before = writers.newest();
+    let trace = seen();
+    common::assert_sound(&trace);
+    let found = numbers(&trace);
+    for (writer, before) in (0..).zip(&before) {
+        let (_, last) = found.get(&writer).copied().unwrap_or_default();
+        assert!(last >= *before, "writer {writer}: {before} was written, {last} is the last one");
+    }
+    let last = writers.end();
+    let lost = recorder.stats().lost_in_all();
+    assert_eq!(lost, 0, "{} events were written", last.iter().sum::<u64>());
+    assert!(least >= 0.7, "{least:.2} of the arena were in use");
+    hold(Point::Advance, Duration::ZERO, 1);
+    let stats = recorder.stats();
+    assert_eq!(stats.recorded, emitted.get());
+    let trace = common::stop(recorder);
+    let found = numbers(&trace);
+    for (writer, last) in (0..).zip(&last) {
+        assert_eq!(found.get(&writer).map(|(_, last)| last), Some(last), "writer {writer}");
+    }
+    println!("::{max_bytes}: {last:?} events, {least:.2} in use at least, {stats:?}");
+}
+
+#[test]
+fn the_newest_is_kept_though_the_collector_never_comes() {
+    common::alone("the_newest_is_kept_though_the_collector_never_comes", || {
+        the_newest_is_kept(1 << 20);
+        the_newest_is_kept(8 << 20);
+        if !cfg!(debug_assertions) || common::long() {
+            the_newest_is_kept(32 << 20);
+            the_newest_is_kept(256 << 20);
+        }
+    });
+}
+
+/// Some thread is held up at these points, again and again, for longer than the arena takes to be filled.
+fn all_is_accounted_for(holds: &[(Point, u64, u64)]) {
+    let recorder = start(1 << 20);
+    let emitted = Arc::new(Emitted::new());
+    let writers = Writers::start(&emitted);
+    for (point, millis, one_in) in holds {
+        hold(*point, Duration::from_millis(*millis), *one_in);
+    }
+    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+    let began = Instant::now();
+    let (laps_wanted, mut looks) = (if common::long() { 100 } else { 12 }, 0);
+    while laps(&arena) < laps_wanted && began.elapsed() < Duration::from_secs(60) {
+        let trace = seen();
+        common::assert_sound(&trace);
+        numbers(&trace);
+        looks += 1;
+        if looks % 8 == 0 {
+            // It is held up, too, and comes to its end all the same.
+            let snapshot = lookback::snapshot().expect("a snapshot is taken");
+            common::assert_sound(&common::read(&snapshot));
+        }
+    }
+    for (point, ..) in holds {
+        hold(*point, Duration::ZERO, 1);
+    }
+    let written = writers.written();
+    let last = writers.end();
+    common::advance(&recorder);
+    let stats = recorder.stats();
+    let (emitted, lost) = (emitted.get(), stats.lost_in_all());
+    assert_eq!(emitted, stats.recorded + lost, "emitted = recorded + lost; {stats:?}");
+    assert!(lost * 1000 <= emitted, "{lost} of {emitted} events were lost");
+    let trace = common::stop(recorder);
+    let found = numbers(&trace);
+    for (writer, last) in (0..).zip(&last) {
+        assert_eq!(found.get(&writer).map(|(_, last)| last), Some(last), "writer {writer}");
+    }
+    println!("::{holds:?}: {written} events, {lost} lost, {looks} looks, {} laps", laps(&arena));
+}
+
+#[test]
+fn an_advance_may_stop_at_each_of_its_steps() {
+    common::alone("an_advance_may_stop_at_each_of_its_steps", || {
+        for point in [Point::Noted, Point::Published, Point::Settled, Point::Listed] {
+            all_is_accounted_for(&[(point, 150, 2)]);
+        }
+    });
+}
+
+#[test]
+fn a_writer_may_stop_inside_of_an_event_while_others_fill_the_arena() {
+    common::alone("a_writer_may_stop_inside_of_an_event_while_others_fill_the_arena", || {
+        for point in [Point::Inside, Point::Carved, Point::Publish, Point::Helped] {
+            all_is_accounted_for(&[(point, 150, 17)]);
+        }
+    });
+}
+
+#[test]
+fn anybody_may_stop_anywhere() {
+    common::alone("anybody_may_stop_anywhere", || {
+        all_is_accounted_for(&[
+            (Point::Advance, 40, 3),
+            (Point::Noted, 30, 5),
+            (Point::Published, 30, 7),
+            (Point::Settled, 30, 3),
+            (Point::Listed, 100, 3),
+            (Point::Inside, 60, 31),
+            (Point::Carved, 60, 37),
+            (Point::Publish, 60, 11),
+            (Point::Helped, 30, 13),
+        ]);
+    });
+}
+
+/// A thread that is silent, and a task's worth of state, are known again as soon as the collector comes.
+#[test]
+fn what_is_silent_is_known_again_when_the_collector_comes_back() {
+    common::alone("what_is_silent_is_known_again_when_the_collector_comes_back", || {
+        let recorder = start(1 << 20);
+        let go_on = Arc::new(AtomicBool::new(true));
+        let silent = {
+            let go_on = Arc::clone(&go_on);
+            std::thread::Builder::new().name("silent".to_owned()).spawn(move || {
+                let _open = lookback::region!("open all the time");
+                while go_on.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            })
+        };
+        let silent = silent.expect("a thread starts");
+        std::thread::sleep(Duration::from_millis(50));
+        common::advance(&recorder);
+        hold(Point::Advance, FOREVER, 1);
+        let emitted = Arc::new(Emitted::new());
+        let writers = Writers::start(&emitted);
+        let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+        assert!(common::wait_for(|| laps(&arena) >= 3), "the arena is filled");
+        writers.end();
+        hold(Point::Advance, Duration::ZERO, 1);
+        common::advance(&recorder);
+        let snapshot = recorder.snapshot().expect("a snapshot is taken");
+        let trace = common::read(&snapshot);
+        common::assert_sound(&trace);
+        let last = trace.generations().iter().rfind(|info| info.complete).expect("one is complete");
+        let generation = trace.generation(last.number).expect("it is there");
+        let regions: Vec<_> = generation
+            .statuses()
+            .filter(|state| state.thread().is_some_and(|thread| &*thread.name == "silent"))
+            .flat_map(|state| {
+                state.regions().map(|region| region.site.name.to_string()).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(regions, ["open all the time"]);
+        go_on.store(false, Ordering::Relaxed);
+        silent.join().expect("it ends");
+    });
+}
