@@ -329,7 +329,7 @@ fn a_window_and_a_period_that_do_not_go_together_are_an_error_at_the_start() {
         let pair = [("LOOKBACK_WINDOW", window), ("LOOKBACK_GENERATION_PERIOD", "1s")];
         apply(Builder::default(), pair.into_iter().map(|(name, value)| (name.into(), value.into())))
     };
-    let error = of("1h").unwrap().start().err().expect("it does not start").to_string();
+    let error = of("1h").unwrap().start().expect_err("it does not start").to_string();
     assert!(error.starts_with("generation_period = 1s with window = 3600s: "), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
