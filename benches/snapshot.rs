@@ -1,5 +1,6 @@
 //! How long a snapshot takes against the size of the window: the copy, and the compression on one
-//! core. `cargo bench --bench snapshot`.
+//! core; and how much memory a save takes beyond the arena, and how much of it stays.
+//! `cargo bench --bench snapshot`.
 
 mod common;
 
@@ -11,8 +12,16 @@ const ROUNDS: usize = 9;
 
 fn main() {
     println!(
-        "{:<14} {:>10} {:>10} {:>10} {:>12} {:>12} {:>10}",
-        "max_bytes", "copied MB", "copy ms", "GB/s", "compress ms", "MB/s", "file MB"
+        "{:<14} {:>10} {:>10} {:>10} {:>12} {:>12} {:>10} {:>12} {:>10}",
+        "max_bytes",
+        "copied MB",
+        "copy ms",
+        "GB/s",
+        "compress ms",
+        "MB/s",
+        "file MB",
+        "peak beyond",
+        "stays MB"
     );
     for mebibytes in [1, 8, 32, 64, 256] {
         window(mebibytes);
@@ -66,16 +75,32 @@ fn window(mebibytes: usize) {
         file = snapshot.write_to(std::io::sink()).expect("a sink takes everything");
         compressions.push(began.elapsed().as_secs_f64());
     }
+    let before = status("VmRSS:");
+    // From here on the peak is measured anew, where the kernel can do that.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let saved = recorder.snapshot().and_then(|snapshot| snapshot.write_to(std::io::sink()));
+    saved.expect("a sink takes everything");
+    let [peak, stays] = ["VmHWM:", "VmRSS:"].map(|name| status(name).saturating_sub(before));
     let [copy] = quantiles(&mut copies, [0.5]);
     let [compress] = quantiles(&mut compressions, [0.5]);
     let megabytes = bytes as f64 / 1e6;
     println!(
-        "{:<14} {megabytes:>10.1} {:>10.2} {:>10.2} {:>12.1} {:>12.0} {:>10.2}",
+        "{:<14} {megabytes:>10.1} {:>10.2} {:>10.2} {:>12.1} {:>12.0} {:>10.2} {:>12.1} {:>10.1}",
         format!("{mebibytes} MiB"),
         copy * 1e3,
         megabytes / 1e3 / copy,
         compress * 1e3,
         megabytes / compress,
         file as f64 / 1e6,
+        peak as f64 / 1e6,
+        stays as f64 / 1e6,
     );
+}
+
+/// Bytes of this process, as the kernel has it; 0 where it does not say.
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    number.unwrap_or_default() * 1024
 }

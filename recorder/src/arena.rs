@@ -222,22 +222,6 @@ impl Arena {
         unsafe { &*self.base.add(offset::HEAD).cast::<Ring>() }
     }
 
-    fn read(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        assert!(from as usize + length <= self.length);
-        reserve(into, length)?;
-        #[cfg(target_os = "linux")]
-        if self.descriptor_is_ours() {
-            return read_at(&self.file, from, length, into);
-        }
-        // Word by word, each read atomically: what is torn, the ring's check finds.
-        for at in (from as usize..from as usize + length).step_by(8) {
-            // SAFETY: offsets and lengths are multiples of eight within the mapping.
-            let word = unsafe { &*self.base.add(at).cast::<AtomicU64>() };
-            into.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
-        Ok(())
-    }
-
     /// A program may close all descriptors, and get the same number for another file.
     #[cfg(target_os = "linux")]
     fn descriptor_is_ours(&self) -> bool {
@@ -263,50 +247,25 @@ impl Source for Arena {
         Self::capacity(self)
     }
 
-    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        self.read(from, length, into)
+    fn read(&self, from: u64, into: &mut [u8]) -> io::Result<()> {
+        assert!(from as usize + into.len() <= self.length);
+        #[cfg(target_os = "linux")]
+        if self.descriptor_is_ours() {
+            use std::os::unix::fs::FileExt;
+            return self.file.read_exact_at(into, from);
+        }
+        // Word by word, each read atomically: what is torn, the ring's check finds.
+        for (at, piece) in (from as usize..).step_by(8).zip(into.chunks_mut(8)) {
+            // SAFETY: offsets and lengths are multiples of eight within the mapping.
+            let word = unsafe { &*self.base.add(at).cast::<AtomicU64>() };
+            piece.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..piece.len()]);
+        }
+        Ok(())
     }
 
     fn tail_after_copy(&self) -> io::Result<u64> {
         Ok(self.ring().tail_after_copy())
     }
-}
-
-/// Reads `length` bytes of a file to the end of `into`, which has room for them.
-#[cfg(target_os = "linux")]
-pub(crate) fn read_at(
-    file: &std::fs::File,
-    from: u64,
-    length: usize,
-    into: &mut Vec<u8>,
-) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    reserve(into, length)?;
-    let mut done = 0;
-    while done < length {
-        // SAFETY: there is room for what is left of `length` behind the end of `into`.
-        let read = unsafe {
-            let end = into.as_mut_ptr().add(into.len()).cast();
-            libc::pread(file.as_raw_fd(), end, length - done, from.wrapping_add(done as u64) as i64)
-        };
-        if read <= 0 {
-            let error = io::Error::last_os_error();
-            if read < 0 && error.kind() == io::ErrorKind::Interrupted {
-                continue;
-            }
-            return Err(if read == 0 { io::ErrorKind::UnexpectedEof.into() } else { error });
-        }
-        // SAFETY: the kernel has filled so many bytes behind the end.
-        unsafe { into.set_len(into.len() + read as usize) };
-        done += read as usize;
-    }
-    Ok(())
-}
-
-/// Makes room. A copy is the largest thing that the recorder allocates, and a service that has no memory
-/// for it must not die of it.
-pub(crate) fn reserve(into: &mut Vec<u8>, length: usize) -> io::Result<()> {
-    into.try_reserve(length).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 impl Drop for Arena {
@@ -364,9 +323,7 @@ mod tests {
             metadata: b"abc",
         };
         let arena = Arena::new(1 << 20, &identity).unwrap();
-        let mut bytes = Vec::new();
-        arena.copy_header(&mut bytes).unwrap();
-        let header = ArenaHeader::parse(&bytes).unwrap();
+        let header = ArenaHeader::parse(&arena.copy_header().unwrap()).unwrap();
         assert_eq!(header.capacity, arena.capacity());
         assert_eq!((header.process_start, header.boot_id), (5, [7; 16]));
         assert_eq!((header.window.0, header.metadata.as_slice()), (10, &b"abc"[..]));
@@ -388,8 +345,8 @@ mod tests {
         unsafe { arena.base.add(arena.length - 8).cast::<u64>().write(3) };
         // SAFETY: the first word of the data.
         unsafe { arena.base.add(offset::DATA).cast::<u64>().write(4) };
-        let mut bytes = Vec::new();
+        let mut bytes = crate::pages::Pages::new();
         arena.copy(capacity * 5 - 8, 16, &mut bytes).unwrap();
-        assert_eq!(bytes, [3_u64, 4].map(u64::to_ne_bytes).concat());
+        assert_eq!(*bytes, [3_u64, 4].map(u64::to_ne_bytes).concat());
     }
 }

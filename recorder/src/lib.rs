@@ -57,6 +57,7 @@ real! {
     #[cfg(target_os = "linux")]
     mod outside;
     mod own_work;
+    mod pages;
     mod passing;
     mod pin;
     mod places;

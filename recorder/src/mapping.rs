@@ -49,9 +49,18 @@ pub(crate) fn reserved(length: usize) -> io::Result<*mut u8> {
     Ok(address.cast())
 }
 
-/// Gives address space back that nobody has used.
+/// Memory of its own, zeroed, for as long as something lasts.
+pub(crate) fn fresh(length: usize) -> io::Result<*mut u8> {
+    let (access, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+    if address == libc::MAP_FAILED { Err(without_room()) } else { Ok(address.cast()) }
+}
+
+/// Gives address space back that nobody uses, and the memory in it.
 pub(crate) fn unreserve(address: *mut u8, length: usize) {
-    // SAFETY: the caller names what `reserved` gave, and nobody else knows it.
+    // SAFETY: the caller names what `reserved` or `fresh` gave, and nobody else knows it.
     unsafe { libc::munmap(address.cast(), length) };
 }
 

@@ -8,7 +8,6 @@
 //! What another process has is not believed: every number is checked against the size of the file
 //! before it is used, and no more memory is taken than the file has bytes.
 
-use crate::arena::read_at;
 use crate::control::Mode;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
@@ -265,8 +264,7 @@ impl OutsideArena {
     /// # Errors
     /// It cannot be read any more, or is damaged.
     pub fn header(&self) -> Result<ArenaHeader, OutsideError> {
-        let mut bytes = Vec::new();
-        self.append(0, offset::DATA, &mut bytes).map_err(|error| self.io(error))?;
+        let bytes = self.copy_header().map_err(|error| self.io(error))?;
         ArenaHeader::parse(&bytes).map_err(|what| OutsideError::Damaged {
             name: self.name.clone(),
             what: what.to_owned(),
@@ -314,7 +312,11 @@ impl OutsideArena {
     pub fn bytes(&self) -> Result<Vec<u8>, OutsideError> {
         let mut bytes = Vec::new();
         let length = self.capacity as usize + offset::DATA;
-        self.append(0, length, &mut bytes).map_err(|error| self.io(error))?;
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|_| self.io(io::ErrorKind::OutOfMemory.into()))?;
+        bytes.resize(length, 0);
+        self.read(0, &mut bytes).map_err(|error| self.io(error))?;
         Ok(bytes)
     }
 
@@ -342,11 +344,8 @@ impl Source for OutsideArena {
         self.capacity
     }
 
-    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        match &self.way {
-            Way::File(file) => read_at(file, from, length, into),
-            Way::Memory(file, base) => read_at(file, base.wrapping_add(from), length, into),
-        }
+    fn read(&self, from: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_exact(into, from)
     }
 
     fn tail_after_copy(&self) -> io::Result<u64> {

@@ -37,8 +37,8 @@ impl Snapshot {
         self.metadata.add(name, value);
     }
 
-    /// Writes the snapshot, compressed, and says how many bytes that took. Needs memory for one
-    /// generation beyond the copy itself.
+    /// Writes the snapshot, compressed, and says how many bytes that took. Needs some 2 MiB of memory beyond
+    /// the copy itself, which is no larger than `max_bytes`; both are given back to the system.
     ///
     /// # Errors
     /// Those of `out`.

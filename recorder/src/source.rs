@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::pages::Pages;
 use lookback_snapshot::wire::offset;
 use std::io;
 
@@ -10,25 +11,27 @@ pub(crate) trait Source {
     /// How many bytes of data it holds. Does not change.
     fn capacity(&self) -> u64;
 
-    /// Appends `length` bytes from this offset on.
-    fn append(&self, from: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()>;
+    /// Reads from this offset on.
+    fn read(&self, from: u64, into: &mut [u8]) -> io::Result<()>;
 
     /// Where the tail stands, read after whatever was copied before: see
     /// [`Ring::tail_after_copy`](crate::ring::Ring::tail_after_copy).
     fn tail_after_copy(&self) -> io::Result<u64>;
 
-    /// Copies `length` bytes from position `from` on to the end of `into`.
-    fn copy(&self, from: u64, length: u64, into: &mut Vec<u8>) -> io::Result<()> {
+    /// Copies `length` bytes from position `from` on, in place of what `into` holds.
+    fn copy(&self, from: u64, length: u64, into: &mut Pages) -> io::Result<()> {
         let capacity = self.capacity();
-        crate::arena::reserve(into, length as usize)?;
         let at = from % capacity;
         let first = length.min(capacity - at);
-        self.append(offset::DATA as u64 + at, first as usize, into)?;
-        self.append(offset::DATA as u64, (length - first) as usize, into)
+        let (first, second) = into.room(length as usize)?.split_at_mut(first as usize);
+        self.read(offset::DATA as u64 + at, first)?;
+        self.read(offset::DATA as u64, second)
     }
 
-    /// Copies the header to the end of `into`.
-    fn copy_header(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        self.append(0, offset::DATA, into)
+    /// A copy of the header.
+    fn copy_header(&self) -> io::Result<Pages> {
+        let mut header = Pages::new();
+        self.read(0, header.room(offset::DATA)?)?;
+        Ok(header)
     }
 }

@@ -18,6 +18,7 @@
 
 use crate::clock;
 use crate::control::Mode;
+use crate::pages::Pages;
 use crate::source::Source;
 use lookback_snapshot::file::{FileBlock, GenerationFrame};
 use lookback_snapshot::wire::{
@@ -31,7 +32,7 @@ use std::ops::RangeInclusive;
 /// A copy of some generations.
 #[derive(Debug)]
 pub(crate) struct Window {
-    bytes: Vec<u8>,
+    bytes: Pages,
     start: Position,
     pub(crate) generations: Vec<Part>,
     cuts: HashMap<Position, u32>,
@@ -79,7 +80,7 @@ pub(crate) enum Wanted {
 impl Window {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        let (bytes, generations) = (Vec::new(), Vec::new());
+        let (bytes, generations) = (Pages::new(), Vec::new());
         Self { bytes, start: Position(0), generations, cuts: HashMap::new() }
     }
 
@@ -102,7 +103,7 @@ impl Window {
             None => return Ok(Attempt::none(wanted)),
         };
         // The first reading: where events end in what is not complete.
-        let mut bytes = Vec::new();
+        let mut bytes = Pages::new();
         let mut cuts = HashMap::new();
         let is_complete = |number| header.entry(number).is_some_and(GenerationEntry::is_complete);
         let mut each = (numbers.start().0..=numbers.end().0).map(Generation);
@@ -114,7 +115,6 @@ impl Window {
             cuts = Blocks::new(&bytes, entry.start)
                 .map(|block| (block.header.position, block.records.len() as u32))
                 .collect();
-            bytes.clear();
         }
         // The second reading: everything, oldest first, because the oldest is given up first.
         let now = read_header(arena)?;
@@ -228,9 +228,7 @@ impl Window {
 }
 
 fn read_header(arena: &impl Source) -> io::Result<ArenaHeader> {
-    let mut bytes = Vec::new();
-    arena.copy_header(&mut bytes)?;
-    let header = ArenaHeader::parse(&bytes).map_err(io::Error::other)?;
+    let header = ArenaHeader::parse(&arena.copy_header()?).map_err(io::Error::other)?;
     if header.capacity != arena.capacity() {
         return Err(io::Error::other("the arena's capacity changes"));
     }

@@ -47,13 +47,29 @@ impl GenerationFrame<'_> {
     ///
     /// # Errors
     /// There is no memory for it.
+    #[cfg(feature = "read")]
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        self.encode_front(out)?;
+        reserve(out, self.records().map(<[u8]>::len).sum())?;
+        self.records().for_each(|records| out.extend_from_slice(records));
+        Ok(())
+    }
+
+    /// The records of its blocks, which stand one behind the other behind the front.
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.blocks.iter().map(|block| block.block.records)
+    }
+
+    /// Sorts the blocks and puts what stands in front of their records into `out`.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn encode_front(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         self.blocks
             .sort_unstable_by_key(|block| (block.block.header.slot, block.block.header.sequence));
         out.clear();
-        let records: usize = self.blocks.iter().map(|block| block.block.records.len()).sum();
-        // The headers are eight numbers each.
-        reserve(out, 128 + 8 * MAX_VARINT * self.blocks.len() + records)?;
+        // The headers are eight numbers each, most of which are small.
+        reserve(out, 128 + 24 * self.blocks.len())?;
         out.extend(GENERATION_TAG);
         put_varint(out, self.number.0);
         put_varint(out, self.flags());
@@ -79,9 +95,7 @@ impl GenerationFrame<'_> {
             ] {
                 put_varint(out, value);
             }
-        }
-        for block in &self.blocks {
-            out.extend_from_slice(block.block.records);
+            reserve(out, 8 * MAX_VARINT)?;
         }
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! The writer: metadata first, then generation after generation, then the index.
 //!
-//! It holds one generation's content and its compressed form at a time, and one compressor for all.
-//! What was written before an error is a valid file up to there.
+//! A generation is compressed from where its records lie, and written a piece at a time: its size makes no
+//! difference to the memory that a writer needs, which is that of the compressor, about 2 MiB, and of the
+//! headers of its blocks. What was written before an error is a valid file up to there.
 
 use super::frame::reserve;
 use super::index::{IndexEntry, encode_index, encode_metadata_copy, encode_trailer};
 use super::{FILE_MAGIC, FORMAT_VERSION, GenerationFrame};
 use crate::wire::Metadata;
 use std::io::{self, Write};
-use zstd::bulk::Compressor;
+use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
 /// The level of compression. Measured on the records of a service (`benches/read.rs`), 1 is at the
 /// bend: level 2 takes up to twice the time to save a twentieth, level 3 four times for a tenth.
@@ -37,12 +38,16 @@ const LEVEL: i32 = 1;
 pub struct FileWriter<W: Write> {
     out: W,
     written: u64,
-    compressor: Compressor<'static>,
+    compressor: Encoder<'static>,
     metadata: Vec<u8>,
     index: Vec<IndexEntry>,
-    content: Vec<u8>,
-    compressed: Vec<u8>,
+    front: Vec<u8>,
+    /// What is compressed and not yet written.
+    piece: Vec<u8>,
 }
+
+/// So much is written at a time.
+const PIECE: usize = 128 << 10;
 
 impl<W: Write> FileWriter<W> {
     /// Begins a file: writes the metadata.
@@ -58,9 +63,9 @@ impl<W: Write> FileWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn with_level(out: W, metadata: &Metadata, level: i32) -> io::Result<Self> {
-        let mut compressor = Compressor::new(level)?;
-        compressor.include_checksum(true)?;
-        compressor.include_contentsize(true)?;
+        let mut compressor = Encoder::new(level)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         let mut content = FILE_MAGIC.to_vec();
         content.extend(FORMAT_VERSION.to_le_bytes());
         content.extend([0; 2]);
@@ -69,12 +74,14 @@ impl<W: Write> FileWriter<W> {
             out,
             written: 0,
             compressor,
-            metadata: content.clone(),
+            metadata: content,
             index: Vec::new(),
-            content,
-            compressed: Vec::new(),
+            front: Vec::new(),
+            piece: Vec::new(),
         };
-        writer.write_frame()?;
+        let metadata = std::mem::take(&mut writer.metadata);
+        writer.write_frame(std::iter::once(&metadata[..]))?;
+        writer.metadata = metadata;
         Ok(writer)
     }
 
@@ -83,14 +90,16 @@ impl<W: Write> FileWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn generation(&mut self, frame: &mut GenerationFrame<'_>) -> io::Result<()> {
-        frame.encode(&mut self.content)?;
+        let mut front = std::mem::take(&mut self.front);
+        frame.encode_front(&mut front)?;
         let offset = self.written;
-        self.write_frame()?;
+        let content = self.write_frame(std::iter::once(&front[..]).chain(frame.records()))?;
+        self.front = front;
         self.index.push(IndexEntry {
             number: frame.number,
             offset,
             compressed: self.written - offset,
-            content: self.content.len() as u64,
+            content,
             flags: frame.flags(),
             began: frame.began.monotonic,
             ended: frame.ended.monotonic,
@@ -119,13 +128,40 @@ impl<W: Write> FileWriter<W> {
         self.written
     }
 
-    fn write_frame(&mut self) -> io::Result<()> {
-        self.compressed.clear();
-        reserve(&mut self.compressed, zstd::zstd_safe::compress_bound(self.content.len()))?;
-        self.compressor.compress_to_buffer(&self.content, &mut self.compressed)?;
-        self.out.write_all(&self.compressed)?;
-        self.written += self.compressed.len() as u64;
-        Ok(())
+    /// Writes a frame of these pieces, one behind the other. How long its content is.
+    fn write_frame<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> io::Result<u64> {
+        let content = pieces.clone().map(|piece| piece.len() as u64).sum();
+        self.compressor.reinit()?;
+        self.compressor.set_pledged_src_size(Some(content))?;
+        self.piece.clear();
+        reserve(&mut self.piece, PIECE)?;
+        self.piece.resize(PIECE, 0);
+        for piece in pieces {
+            let mut rest = InBuffer::around(piece);
+            while rest.pos() < piece.len() {
+                self.step(|compressor, out| compressor.run(&mut rest, out))?;
+            }
+        }
+        while self.step(|compressor, out| compressor.finish(out, true))? > 0 {}
+        Ok(content)
+    }
+
+    /// Compresses a little, and writes what comes of it.
+    fn step(
+        &mut self,
+        compress: impl FnOnce(&mut Encoder<'static>, &mut OutBuffer<'_, [u8]>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut out = OutBuffer::around(&mut self.piece[..]);
+        let left = compress(&mut self.compressor, &mut out)?;
+        let written = out.pos();
+        if written > 0 {
+            self.out.write_all(&self.piece[..written])?;
+            self.written += written as u64;
+        }
+        Ok(left)
     }
 }
 
