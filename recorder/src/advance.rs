@@ -108,8 +108,9 @@ struct Pending {
 struct End {
     bytes: Vec<u8>,
     base: u64,
-    /// The losses that it tells of.
+    /// The losses that it tells of, and all that are told of then.
     lost: Vec<(Loss, u64)>,
+    told: [u64; Loss::ALL.len() + 1],
 }
 
 /// Events that were recorded in all recordings.
@@ -222,7 +223,7 @@ impl Advancer {
 
     /// Events that were recorded since the start.
     pub(crate) fn recorded(&self) -> u64 {
-        recorded(self.control) - self.before
+        recorded(self.control).saturating_sub(self.before)
     }
 
     /// Events in generations that were not given up.
@@ -247,14 +248,13 @@ impl Advancer {
             return Err(Error::NotRecording);
         }
         self.finish_pending(patience)?;
-        self.catch_up();
-        let ring = self.arena.ring();
-        let start = ring.start_of(self.running);
-        if start == Some(ring.head.load(Ordering::Relaxed)) {
-            self.began = Instant::now();
-            return Ok(Advanced::Extended);
-        }
         self.end(Next::Generation, patience)
+    }
+
+    /// Whether nothing was written in `generation` yet. The next one would begin where it does.
+    fn is_empty(&self, generation: u64) -> bool {
+        let ring = self.arena.ring();
+        ring.start_of(generation).is_none_or(|start| start >= ring.head.load(Ordering::Acquire))
     }
 
     /// Ends the running generation and turns tracing off.
@@ -280,6 +280,10 @@ impl Advancer {
         for attempt in 1.. {
             self.catch_up();
             let (since, generation) = (Instant::now(), self.running);
+            if next == Next::Generation && self.is_empty(generation) {
+                self.began = since;
+                return Ok(Advanced::Extended);
+            }
             crate::thread::reap(self.control, generation);
             let silent = Silent::note_all(self.control, generation);
             fault::point(Point::Noted);
@@ -288,13 +292,18 @@ impl Advancer {
                 // The notes may lack somebody who was silent and is not any more.
                 Next::Generation if !runs() && attempt < ATTEMPTS => continue,
                 Next::Generation if !runs() => return Ok(Advanced::Outrun),
-                Next::Generation => self.publish_next(generation)?,
+                Next::Generation if self.publish_next(generation)? => {}
+                Next::Generation => return Ok(Advanced::Outrun),
                 Next::Off if self.publish_none(generation)? => {}
                 Next::Off if attempt < PATIENT_ATTEMPTS => continue,
                 Next::Off => {
-                    self.control.generation.store(0, Ordering::Release);
+                    let last = self.control.generation.swap(0, Ordering::AcqRel);
                     self.arena.ring().running.store(0, Ordering::Release);
-                    self.bar(generation)?;
+                    self.control.next_generation.fetch_max(last + 1, Ordering::Relaxed);
+                    self.bar(last)?;
+                    if last != generation {
+                        return Ok(Advanced::Outrun);
+                    }
                 }
             }
             fault::point(Point::Published);
@@ -315,15 +324,16 @@ impl Advancer {
             .map_err(|_| Error::Broken("the table of generations is full".to_owned()))
     }
 
-    /// Publishes the generation after this one, unless a writer has.
-    fn publish_next(&mut self, generation: u64) -> Result<(), Error> {
+    /// Publishes the generation after this one, unless a writer has. Whether a later one runs now.
+    fn publish_next(&mut self, generation: u64) -> Result<bool, Error> {
         let runs = self.control.generation.load(Ordering::Acquire) == generation;
         if runs && self.enter_next(generation).is_ok() {
             publish::publish(self.control, generation, generation + 1);
         }
         self.catch_up();
         self.control.advance_requested.store(false, Ordering::Relaxed);
-        self.bar(self.running)
+        self.bar(self.running)?;
+        Ok(self.running > generation)
     }
 
     /// Ends the last generation, if this one still is.
@@ -332,11 +342,11 @@ impl Advancer {
         if !runs || self.enter_next(generation).is_err() {
             return Ok(false);
         }
-        // No generation of that number was begun.
-        self.control.next_generation.store(generation + 1, Ordering::Relaxed);
         if !publish::end(self.control, generation) {
             return Ok(false);
         }
+        // No generation of that number was begun.
+        self.control.next_generation.store(generation + 1, Ordering::Relaxed);
         self.control.advance_requested.store(false, Ordering::Relaxed);
         self.bar(generation).map(|()| true)
     }
@@ -389,6 +399,7 @@ impl Advancer {
         }
         self.keep_reserve(pending.silent.len(), out.bytes.len());
         if self.arena.ring().mark_complete(generation, tally.events) {
+            self.told = out.told;
             self.note_told(&out.lost);
         }
         self.control.complete.fetch_max(generation, Ordering::Release);
@@ -435,7 +446,7 @@ impl Advancer {
 
     /// The statuses and the end record of `generation`, which nobody is in any more. `None` if it is
     /// outrun.
-    fn end_of(&mut self, generation: u64, silent: &[Silent], tally: &Tally) -> Option<End> {
+    fn end_of(&self, generation: u64, silent: &[Silent], tally: &Tally) -> Option<End> {
         let now = crate::clock::now(self.control.mode());
         let room = self.arena.capacity() as usize / 16;
         let room = room.next_multiple_of(BLOCK_GRANULE).saturating_sub(BLOCK_HEADER + END_SIZE);
@@ -452,8 +463,8 @@ impl Advancer {
         if self.is_outrun(generation) {
             return None;
         }
-        let lost = self.put_end(&mut statuses, generation, tally);
-        Some(End { bytes: statuses, base: now, lost })
+        let (lost, told) = self.put_end(&mut statuses, generation, tally);
+        Some(End { bytes: statuses, base: now, lost, told })
     }
 
     /// Writes the end of `generation` into a block of its own. Whether there was room for it.
@@ -488,16 +499,21 @@ impl Advancer {
         carved.is_ok()
     }
 
-    fn put_end(&mut self, out: &mut Vec<u8>, generation: u64, tally: &Tally) -> Vec<(Loss, u64)> {
+    fn put_end(
+        &self,
+        out: &mut Vec<u8>,
+        generation: u64,
+        tally: &Tally,
+    ) -> (Vec<(Loss, u64)>, [u64; Loss::ALL.len() + 1]) {
         out.push(Kind::End as u8);
         put_varint(out, tally.events);
         put_varint(out, tally.bytes);
         put_varint(out, tally.blocks);
-        let mut lost = Vec::new();
+        let (mut lost, mut told) = (Vec::new(), self.told);
         for cause in Loss::ALL {
             let total = self.control.lost_until(generation, cause);
-            let told = std::mem::replace(&mut self.told[cause as usize], total);
-            let new = total.saturating_sub(told);
+            let before = std::mem::replace(&mut told[cause as usize], total);
+            let new = total.saturating_sub(before);
             if new > 0 {
                 lost.push((cause, new));
             }
@@ -507,7 +523,7 @@ impl Advancer {
         put_pairs(out, &timings.advances.take_interval());
         put_pairs(out, &timings.waits.take_interval());
         put_pairs(out, &timings.snapshots.take_interval());
-        lost
+        (lost, told)
     }
 
     /// Notes in the arena's header what the end record has told of.

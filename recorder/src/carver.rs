@@ -13,14 +13,15 @@
 //!   all slots before writing behind that. A slot whose owner has left, or has adopted a later generation
 //!   (acquire; see [`Gate::is_past`](crate::gate::Gate::is_past)), pins nothing there, and never will.
 //! * A pin is stored before the block is carved, with release by the compare-and-swap on the ring's head,
-//!   and carvers load the head with acquire. While its owner writes to the block, the pin stands. Its two
-//!   words may be of two blocks only while the owner has none: it gives up the one before it asks for
-//!   another.
+//!   and carvers load the head with acquire. While its owner writes to the block, the pin stands. It
+//!   changes when the owner has given the block up: whoever sees the change (acquire) sees all that was written
+//!   there.
 //! * Blocks at or behind the tail need no pin: nobody carves there.
 
 use crate::barrier::Barrier;
 use crate::control::Control;
 use crate::ring::Keeper;
+use crate::sigaction::Errno;
 use crate::slot::Slot;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,9 +37,10 @@ impl Pin {
         Self { start: AtomicU64::new(0), end: AtomicU64::new(0) }
     }
 
+    /// All that was written to the block before happens before whoever sees this.
     fn set(&self, range: Range<u64>) {
-        self.start.store(range.start, Ordering::Relaxed);
-        self.end.store(range.end, Ordering::Relaxed);
+        self.start.store(range.start, Ordering::Release);
+        self.end.store(range.end, Ordering::Release);
     }
 
     /// Nothing is pinned by it: all that was written to the block happens before whoever sees this.
@@ -50,8 +52,19 @@ impl Pin {
         self.end.load(Ordering::Acquire) != 0
     }
 
+    /// Both words of one block. Of an owner that goes on all the time, the last that was seen: it has given
+    /// up what it had.
     fn get(&self) -> Range<u64> {
-        self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
+        let mut start = self.start.load(Ordering::Acquire);
+        for _ in 0..100 {
+            let end = self.end.load(Ordering::Acquire);
+            let again = self.start.load(Ordering::Acquire);
+            if again == start {
+                return start..end;
+            }
+            start = again;
+        }
+        start..self.end.load(Ordering::Acquire)
     }
 }
 
@@ -79,6 +92,8 @@ impl Keeper for Carver {
             return false;
         }
         if !is_settled && control.barred.load(Ordering::Acquire) <= generation {
+            // This is the host's thread, in the middle of whatever it does.
+            let _errno = Errno::keep();
             if Barrier::of(control.mode()).issue().is_err() {
                 return false;
             }
@@ -140,7 +155,7 @@ impl Carver {
 /// Where a pinned block ends that lies in the way of a range, in a ring of this capacity: as a position
 /// from the range on.
 fn overlap(range: &Range<u64>, pin: &Range<u64>, capacity: u64, tail: u64) -> Option<u64> {
-    if pin.start >= tail || pin.is_empty() {
+    if pin.start >= tail.min(range.start) || pin.is_empty() {
         return None;
     }
     let length = pin.end - pin.start;

@@ -41,13 +41,11 @@ impl Ids {
 
     /// The next id of `generation`, unless they are used up.
     pub(crate) fn next(&self, generation: u64) -> Result<u32, Loss> {
-        let word = self.word(generation);
-        let found = word.fetch_add(1, Ordering::Relaxed);
-        if (found >> 32) as u32 == generation as u32 && (found as u32) < MOST {
-            return Ok(found as u32);
-        }
-        word.fetch_sub(1, Ordering::Relaxed);
-        Err(Loss::NoId)
+        let is_own = |word: u64| (word >> 32) as u32 == generation as u32 && (word as u32) < MOST;
+        // A straggler changes nothing: what it took back, another one may have been given.
+        let more = |word: u64| is_own(word).then_some(word + 1);
+        let found = self.word(generation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        found.map(|word| word as u32).map_err(|_| Loss::NoId)
     }
 }
 
@@ -72,6 +70,27 @@ mod tests {
         ids.begin(3);
         assert_eq!(ids.next(3), Err(Loss::NoId));
         assert_eq!(ids.next(11), Ok(1), "who comes late changes nothing");
+    }
+
+    #[test]
+    fn no_id_is_given_twice_while_stragglers_ask() {
+        let ids = Ids::new();
+        ids.begin(9);
+        let mut given = std::thread::scope(|scope| {
+            for straggler in [1, 1, 17] {
+                let ids = &ids;
+                scope.spawn(move || {
+                    (0..100_000).for_each(|_| assert_eq!(ids.next(straggler), Err(Loss::NoId)));
+                });
+            }
+            let take = || (0..100_000).map(|_| ids.next(9).unwrap()).collect::<Vec<_>>();
+            let other = scope.spawn(take);
+            let mut given = take();
+            given.extend(other.join().unwrap());
+            given
+        });
+        given.sort_unstable();
+        assert!(given.iter().copied().eq(1..=200_000), "each once, and none left out");
     }
 
     #[test]

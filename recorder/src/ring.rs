@@ -330,7 +330,11 @@ impl Ring {
         }
         // Who reads a field that is written below reads as `number` what was seen there, or later.
         fence(Ordering::Release);
-        let is_filling = || entry.number.load(Ordering::Acquire) == generation | FILLING;
+        // What was loaded before this belongs to this filling, if it is still going on.
+        let is_filling = || {
+            fence(Ordering::Acquire);
+            entry.number.load(Ordering::Acquire) == generation | FILLING
+        };
         // As the entry before says; it is not reused as long as this one is being filled.
         let (start, last) = (before.start.load(Ordering::Relaxed), before.began());
         if !is_filling() {
@@ -339,7 +343,9 @@ impl Ring {
         let head = self.head.load(Ordering::Relaxed).max(start + UNIT);
         raise(&entry.start, start, head);
         let ticks = raise(&entry.ticks, last.ticks, began.ticks.max(last.ticks + 1));
-        let began = if began.monotonic != 0 { began } else { last.at(ticks) };
+        // Another one's ticks are another instant than this one's other clocks.
+        let is_own = began.monotonic != 0 && began.ticks == ticks;
+        let began = if is_own { began } else { last.at(ticks) };
         raise(&entry.monotonic, last.monotonic, began.monotonic.max(last.monotonic + 1));
         // These may go back. Who comes late finds another value than it has read before, or sets what
         // differs by less than the clocks do.

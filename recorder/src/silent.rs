@@ -242,6 +242,11 @@ impl<'a> Statuses<'a> {
         }
     }
 
+    /// Whether it is too late to list the generation: see `publish`.
+    pub(crate) fn is_outrun(&self) -> bool {
+        self.control.generation.load(Ordering::Acquire) > self.generation + 1
+    }
+
     /// Whether so much fits, and the count of what does not.
     pub(crate) fn has_room(&mut self, size: usize) -> bool {
         let size = self.pending + size + COUNT_SIZE;

@@ -86,7 +86,14 @@ pub(crate) fn shrink(complete: u64) {
 /// Keeps the words of all tasks apart from newer ones, where nobody has listed them for long.
 #[cold]
 pub(crate) fn rejuvenate(generation: u64) {
-    TASKS.each().for_each(|(_, place)| place.words.keep_apart(generation));
+    for (index, place) in TASKS.each() {
+        // Who is held up in this for very long would take new words for old ones.
+        let newest = control().generation.load(Ordering::Relaxed);
+        if index.is_multiple_of(1024) && newest.saturating_sub(generation) > 1 << 12 {
+            return;
+        }
+        place.words.keep_apart(generation);
+    }
 }
 
 /// A task that is alive, for who polls it.
@@ -540,8 +547,8 @@ fn kind_of_wake(settled: u64, generation: u64) -> Kind {
 #[cold]
 #[inline(never)]
 fn wake_slowly(place: &'static Place) -> Woke {
-    // Once is enough: no generation but the next one begins while this thread is inside.
-    for _ in 0..4 {
+    // Once is enough, unless generations begin as fast as this thread comes in.
+    for _ in 0..64 {
         let Some(writer) = Writer::enter() else { return Woke::Told };
         let inside = writer.inside();
         let (_, control, generation) = inside.parts();
@@ -567,5 +574,6 @@ fn wake_slowly(place: &'static Place) -> Woke {
             Seen::Newer => fence(Ordering::SeqCst),
         }
     }
+    control().count_lost(Loss::ArenaFull);
     Woke::Told
 }
