@@ -3,7 +3,9 @@
 
 use crate::control::Control;
 use crate::ring::Ring;
-use lookback_snapshot::wire::{BlockHeader, Loss, Position, offset};
+use lookback_snapshot::wire::{
+    BlockHeader, Generation, Loss, Position, ThreadNumber, Ticks, offset,
+};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Where `committed` lies in a block's header.
@@ -38,6 +40,41 @@ pub(crate) unsafe fn committed<'a>(block: *mut u8) -> &'a AtomicU64 {
     unsafe { &*block.add(COMMITTED).cast::<AtomicU64>() }
 }
 
+/// The header of a block, if all of it was written.
+///
+/// # Safety
+/// `block` must point to where a block is, or was to be, that is its writer's still.
+pub(crate) unsafe fn read_header(block: *mut u8) -> Option<BlockHeader> {
+    // SAFETY: as for `committed`.
+    let word = |at: usize| unsafe { &*block.add(at).cast::<AtomicU64>() }.load(Ordering::Relaxed);
+    let (word, half) = (|at| u64::from_le(word(at)), |at: usize| {
+        // SAFETY: as for `committed`.
+        u32::from_le(unsafe { &*block.add(at).cast::<AtomicU32>() }.load(Ordering::Relaxed))
+    });
+    let header = BlockHeader {
+        length: half(4),
+        position: Position(word(8)),
+        generation: Generation(word(16)),
+        base: Ticks(word(24)),
+        first_event: word(32),
+        slot: half(40),
+        sequence: half(44),
+        thread: ThreadNumber(word(48)),
+    };
+    (half(0) == header.check()).then_some(header)
+}
+
+/// Where a block at this position lies.
+///
+/// # Safety
+/// `control` must name the arena that it was carved from.
+pub(crate) unsafe fn place_of(control: &Control, position: u64) -> *mut u8 {
+    let capacity = control.capacity.load(Ordering::Relaxed);
+    let arena = control.arena.load(Ordering::Relaxed);
+    // SAFETY: offsets within the data are within the mapping.
+    unsafe { arena.add(offset::DATA + (position % capacity) as usize) }
+}
+
 /// Writes a block's header, and that of the padding before it; the block's address.
 ///
 /// # Safety
@@ -47,11 +84,8 @@ pub(crate) unsafe fn write_headers(
     header: &BlockHeader,
     padding: u64,
 ) -> *mut u8 {
-    let capacity = control.capacity.load(Ordering::Relaxed);
-    // SAFETY: offsets within the data are within the mapping.
-    let at = |position: u64| unsafe {
-        control.arena.load(Ordering::Relaxed).add(offset::DATA + (position % capacity) as usize)
-    };
+    // SAFETY: as the caller promises.
+    let at = |position: u64| unsafe { place_of(control, position) };
     if padding != 0 {
         let position = Position(header.position.0 - padding);
         let padding = BlockHeader { length: padding as u32, position, ..*header };

@@ -25,13 +25,14 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use crate::frame;
+use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// A slot's flag, and the generations that it was in. Only the slot's owner stores to it.
 #[repr(C)]
 pub(crate) struct Gate {
-    /// 1 while the owner is inside.
-    flag: AtomicU32,
+    /// 0 while the owner is outside; where it is on its stack while it is inside.
+    flag: AtomicU64,
     /// The newest generation that the owner was inside of.
     generation: AtomicU64,
     /// The one before.
@@ -46,7 +47,7 @@ impl Gate {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
-            flag: AtomicU32::new(0),
+            flag: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             previous: AtomicU64::new(0),
             stated: AtomicU64::new(0),
@@ -60,12 +61,17 @@ impl Gate {
         self.flag.load(Ordering::Relaxed) != 0
     }
 
+    /// Where on its stack the owner was when it entered: see [`frame`].
+    pub(crate) fn entered_at(&self) -> u64 {
+        self.flag.load(Ordering::Relaxed)
+    }
+
     /// Enters, and says which generation is published. If `fenced` says so, the writer pays for the
     /// order itself; else the advancing side does. It is asked inside, so that who changes it can
     /// wait for those who got the old answer.
     #[inline(always)]
     pub(crate) fn enter(&self, published: &AtomicU64, fenced: impl FnOnce() -> bool) -> u64 {
-        self.flag.store(1, Ordering::Relaxed);
+        frame::mark(&self.flag);
         compiler_fence(Ordering::SeqCst);
         if fenced() {
             fence(Ordering::SeqCst);

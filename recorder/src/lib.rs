@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(loom, allow(dead_code, reason = "the model uses a part of what is left"))]
 
+mod frame;
 mod gate;
 mod owner;
 mod references;
@@ -18,6 +19,7 @@ macro_rules! real {
 }
 
 real! {
+    mod abandoned;
     mod advance;
     mod arena;
     mod barrier;

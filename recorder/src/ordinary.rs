@@ -10,6 +10,7 @@ use crate::block::committed;
 use crate::clock;
 use crate::control::{Control, control};
 use crate::cursor::Cursor;
+use crate::frame;
 use crate::slot::Slot;
 use crate::thread;
 use lookback_snapshot::wire::{BLOCK_HEADER, Kind, MAX_VARINT};
@@ -34,6 +35,7 @@ impl Ordinary {
         let control = control();
         let slot = thread::present_slot()?;
         if slot.gate.is_inside() {
+            slot.refused_at.set(frame::here());
             return None;
         }
         let generation = slot.gate.enter(&control.generation, || control.mode().is_fenced());
@@ -103,6 +105,7 @@ impl Ready {
         let control = control();
         let slot = thread::present_slot()?;
         if slot.gate.is_inside() {
+            slot.refused_at.set(frame::here());
             return None;
         }
         let generation = slot.gate.enter(&control.generation, || control.mode().is_fenced());

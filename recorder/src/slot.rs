@@ -102,6 +102,8 @@ pub(crate) struct Slot {
     pub(crate) os_thread: sync::AtomicU64,
     name: NameCell,
     next_free: AtomicU32,
+    /// Where on its stack the owner was when the ordinary way was closed to it: see `abandoned`.
+    pub(crate) refused_at: Cell<u64>,
     /// How many regions are open.
     pub(crate) depth: AtomicU32,
     pub(crate) regions: [OpenRegion; MAX_REGIONS],
@@ -178,6 +180,20 @@ impl Slot {
         self.written.store(written + ((committed >> 32) << 1), Ordering::Release);
         self.pin.clear();
         committed
+    }
+
+    /// The owner gives up its block, and may have been interrupted in that for good. `committed` is what is
+    /// committed of it.
+    pub(crate) fn give_up_block_again(&self, committed: u64) {
+        let written = self.written.load(Ordering::Relaxed);
+        let is_half_done = !written.is_multiple_of(2);
+        if is_half_done {
+            self.written.store(written - 1, Ordering::Relaxed);
+        }
+        if is_half_done || self.committed.get() != 0 {
+            self.committed.set(committed);
+        }
+        self.give_up_block();
     }
 
     /// How many events it has ever recorded.

@@ -12,6 +12,7 @@
 
 use crate::control::Control;
 use crate::cursor::Cursor;
+use crate::frame;
 use crate::owner::was_left;
 use crate::slot::{MAX_NAME, Slot, ThreadName};
 use crate::writer::Writer;
@@ -33,8 +34,9 @@ const KEYS_AT_HAND: libc::pthread_key_t = 32;
 thread_local! {
     /// The slot, for as long as the thread has one.
     static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
-    /// The thread is about to get a slot, or has given it back for good.
-    static BETWEEN: Cell<bool> = const { Cell::new(false) };
+    /// The thread is about to get a slot: where on its stack it is, and which slot. [`NEVER`]: it has got
+    /// one, and when it has given that back, it gets none again.
+    static BETWEEN: Cell<(u64, Option<&'static Slot>)> = const { Cell::new((0, None)) };
     /// The name that the thread was given here, none if it was not.
     static GIVEN: Cell<ThreadName> = const { Cell::new(ThreadName::NONE) };
 }
@@ -58,18 +60,25 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
     if control.generation.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    if BETWEEN.get() {
+    let (began, almost) = BETWEEN.get();
+    // Unless a handler has left in the middle of this: then it is done again.
+    if began != 0 && !frame::is_gone(began, frame::here()) {
         control.count_lost(Loss::NoSlot);
         return None;
     }
     // A signal handler that records from here on finds the thread between two states; so does
     // what records after the thread has given its slot back.
-    BETWEEN.set(true);
-    let Some(slot) = control.take_slot() else {
-        BETWEEN.set(false);
+    BETWEEN.set((frame::here().max(1), almost));
+    let Some(slot) = almost.or_else(|| control.take_slot()) else {
+        BETWEEN.set((0, None));
         control.count_lost(Loss::NoSlot);
         return None;
     };
+    BETWEEN.set((frame::here().max(1), Some(slot)));
+    if slot.gate.is_inside() {
+        slot.room.set(0);
+        slot.gate.leave();
+    }
     let number = control.threads.fetch_add(1, Ordering::Relaxed) + 1;
     let os_thread = os_thread();
     let name = Some(GIVEN.get()).filter(|given| *given != ThreadName::NONE).unwrap_or_else(name);
@@ -92,8 +101,12 @@ fn arrive(control: &'static Control) -> Option<&'static Slot> {
         slot.thread.store(number, Ordering::Release);
     }
     SLOT.set(Some(slot));
+    BETWEEN.set((NEVER, None));
     Some(slot)
 }
+
+/// Further up than any stack.
+const NEVER: u64 = u64::MAX;
 
 /// Writes who the thread of a slot is.
 ///

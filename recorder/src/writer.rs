@@ -14,14 +14,14 @@
 //! events among them. It is stored (release) after each record, so whoever loads it (acquire), in
 //! this process, in another one or in a dead one's memory, finds whole records below it.
 
-use crate::block::{committed, note_lost, ring, write_headers};
+use crate::block::{committed, note_lost, place_of, ring, write_headers};
 use crate::control::{Control, control};
 use crate::cursor::Cursor;
 use crate::site::Site;
 use crate::carver::Carver;
 use crate::slot::Slot;
 use crate::value::Values;
-use crate::{clock, fault, publish, thread};
+use crate::{abandoned, clock, fault, frame, publish, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
     ThreadNumber, Ticks, offset,
@@ -60,7 +60,7 @@ impl Writer {
     /// already. Tracing may be off, which is for the caller to ask.
     #[inline(always)]
     pub(crate) fn enter_slot(control: &'static Control, slot: &'static Slot) -> Option<Self> {
-        if slot.gate.is_inside() {
+        if slot.gate.is_inside() && !abandoned::take_back(slot, control, frame::here()) {
             slot.count_lost(Loss::Reentrant);
             return None;
         }
@@ -282,8 +282,9 @@ impl Inside {
         }
         self.retire_block();
         slot.mark_losses();
-        slot.gate.adopt(self.generation);
+        // Before it is adopted: after that, the number is known to be of this generation.
         slot.sequence.set(0);
+        slot.gate.adopt(self.generation);
         slot.forget_last();
         // As much as the last generation took, so that most take one block.
         let largest = self.control.max_block.load(Ordering::Relaxed) as u32;
@@ -433,9 +434,12 @@ impl Inside {
         };
         // SAFETY: the block was carved, so it is this writer's until its generation is complete,
         // and it lies within the data.
-        let block = unsafe { write_headers(control, &header, carved.padding) };
+        unsafe {
+            // First, so that it is found again if this never goes on: see `abandoned`.
+            slot.block.set(place_of(control, carved.position));
+            write_headers(control, &header, carved.padding);
+        }
         slot.sequence.set(slot.sequence.get() + 1);
-        slot.block.set(block);
         slot.room.set(length - BLOCK_HEADER as u32);
         slot.committed.set(0);
         slot.last.set(now);
