@@ -8,7 +8,7 @@ use lookback_snapshot::file::{write_own, write_whole};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes `path` as [`write_whole`] does. An error names it.
@@ -17,12 +17,13 @@ pub(crate) fn save(path: &Path, write: impl FnOnce(&mut Out<'_>) -> Result<(), E
     written.map_err(|Failed(error)| error.at(path))
 }
 
-/// Writes a file of this name into the directory, as [`write_own`] does. An error names it.
+/// Writes a file of this name into the directory, as [`write_own`] does; its path, which is another one if
+/// something has that name. An error names it.
 pub(crate) fn save_own(
     directory: &Path,
     name: &str,
     write: impl FnOnce(&mut Out<'_>) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<PathBuf, Error> {
     let written = write_own(directory, name, |file| fill(file, write));
     written.map_err(|Failed(error)| error.at(&directory.join(name)))
 }

@@ -6,7 +6,9 @@
 //! allows that.
 //!
 //! What another process has is not believed: every number is checked against the size of the file
-//! before it is used, and no more memory is taken than the file has bytes.
+//! before it is used, and no more memory is taken than the file has bytes, nor much more than there are behind it.
+//! A file system may be another user's, and may never answer: what is not an arena by its name is waited for no
+//! longer than a second, and nothing else that the process has open is even asked what it is.
 
 use crate::control::Mode;
 use crate::snapshot::Snapshot;
@@ -22,8 +24,10 @@ use std::os::linux::fs::MetadataExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 /// The name of the arenas that have none in the file system, as `/proc` shows it.
 const ANONYMOUS: &[u8] = b"/memfd:lookback";
@@ -75,13 +79,19 @@ pub enum OutsideError {
     },
 }
 
+impl OutsideError {
+    fn is_timeout(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 /// How an arena is reached.
 #[derive(Debug)]
 enum Way {
     /// A file: a descriptor of the process, or a black box.
     File(File),
-    /// The memory of the process, and where the arena is mapped in it.
-    Memory(File, u64),
+    /// The memory of the process, where the arena is mapped in it, and how many bytes of it.
+    Memory(File, u64, u64),
 }
 
 /// An arena that another process writes to, or wrote to. Linux only.
@@ -155,13 +165,17 @@ impl OutsideArena {
         }
         let mapped = mapped_files(pid)?;
         let (mut arenas, mut seen, mut wrong) = (Vec::new(), Vec::new(), None);
-        for candidate in &mapped {
+        let mut answers = true;
+        for candidate in mapped.iter() {
+            if !candidate.anonymous && !answers {
+                continue;
+            }
             // One may be mapped twice.
             let which = (candidate.device, candidate.inode);
             if seen.contains(&which) {
                 continue;
             }
-            match candidate.open(pid) {
+            match candidate.open_in_time(pid) {
                 Ok(Some(arena)) => {
                     if let Some(ended) = arena.of(pid) {
                         seen.push(which);
@@ -169,7 +183,10 @@ impl OutsideArena {
                     }
                 }
                 Ok(None) => {}
-                Err(error) => wrong = Some(error),
+                Err(error) => {
+                    answers &= !error.is_timeout();
+                    wrong = Some(error);
+                }
             }
         }
         arenas.sort_by_key(|(ended, _)| *ended);
@@ -186,7 +203,15 @@ impl OutsideArena {
     /// There is no such process, or the kernel does not let us look.
     pub fn mapped_by(pid: u32) -> Result<Vec<Self>, OutsideError> {
         let mapped = mapped_files(pid)?;
-        Ok(mapped.iter().filter_map(|file| file.open(pid).ok().flatten()).collect())
+        let mut answers = true;
+        let mut open = |file: &MappedFile| match (file.anonymous || answers).then(|| file.open_in_time(pid))? {
+            Ok(arena) => arena,
+            Err(error) => {
+                answers &= !error.is_timeout();
+                None
+            }
+        };
+        Ok(mapped.iter().filter_map(&mut open).collect())
     }
 
     /// Whether it is read out of the memory of the process, which has closed its descriptor.
@@ -225,11 +250,20 @@ impl OutsideArena {
             return Ok(None);
         }
         let header = arena.header()?;
-        let length = match &arena.way {
-            Way::File(file) => file.metadata().map_err(|error| arena.io(error))?.len(),
-            Way::Memory(..) => u64::MAX,
+        let (length, there) = match &arena.way {
+            Way::File(file) => {
+                let metadata = file.metadata().map_err(|error| arena.io(error))?;
+                (metadata.len(), metadata.st_blocks().saturating_mul(512))
+            }
+            Way::Memory(_, _, length) => (*length, *length),
         };
         let whole = header.capacity.checked_add(offset::DATA as u64);
+        // A recorder allocates all of it. A file system may compress it; but it makes no gigabytes out of nothing.
+        if whole.is_some_and(|whole| whole > there.saturating_mul(MOST_COMPRESSED).max(SMALL)) {
+            let (capacity, name) = (header.capacity, arena.name);
+            let what = format!("its header says {capacity} bytes, and only {there} of the file are allocated");
+            return Err(OutsideError::Damaged { name, what });
+        }
         if whole.is_none_or(|whole| whole > length || whole > MOST_BYTES) {
             let (capacity, name) = (header.capacity, arena.name);
             let what = format!("its header says {capacity} bytes, and the file has {length}");
@@ -323,7 +357,7 @@ impl OutsideArena {
     fn read_exact(&self, into: &mut [u8], from: u64) -> io::Result<()> {
         match &self.way {
             Way::File(file) => file.read_exact_at(into, from),
-            Way::Memory(file, base) => file.read_exact_at(into, base.wrapping_add(from)),
+            Way::Memory(file, base, _) => file.read_exact_at(into, base.wrapping_add(from)),
         }
     }
 }
@@ -337,7 +371,10 @@ fn told(header: &ArenaHeader) -> u64 {
 const NO_ARENA: &str = "at byte 0: not an arena of lookback: its first bytes are others";
 
 /// An arena is no larger: what says so is none.
-const MOST_BYTES: u64 = 64 << 30;
+const MOST_BYTES: u64 = crate::settings::MOST_BYTES as u64 + offset::DATA as u64;
+/// A file has no more bytes than this for one that is allocated; of small ones it is not asked.
+const MOST_COMPRESSED: u64 = 8;
+const SMALL: u64 = 64 << 20;
 
 impl Source for OutsideArena {
     fn capacity(&self) -> u64 {
@@ -358,9 +395,10 @@ impl Source for OutsideArena {
 }
 
 /// A file that a process has mapped shared and writable from its begin on, as arenas are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct MappedFile {
     base: u64,
+    length: u64,
     device: u64,
     inode: u64,
     path: PathBuf,
@@ -397,15 +435,31 @@ impl MappedFile {
         if rights != "rw-s" || u64::from_str_radix(offset, 16) != Ok(0) || path.is_empty() {
             return None;
         }
-        let base = u64::from_str_radix(range.split_once('-')?.0, 16).ok()?;
+        let (base, end) = range.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        let (base, end) = (address(base)?, address(end)?);
         let (major, minor) = device.split_once(':')?;
         let number = |text| u32::from_str_radix(text, 16).ok();
         Some(Self {
             base,
+            length: end.checked_sub(base)?,
             device: libc::makedev(number(major)?, number(minor)?),
             inode: inode.parse().ok()?,
             path: PathBuf::from(std::ffi::OsStr::from_bytes(path)),
             anonymous: path.starts_with(ANONYMOUS),
+        })
+    }
+
+    /// The arena in it, if it is one. What has a name in a file system is waited for so long and no longer.
+    fn open_in_time(&self, pid: u32) -> Result<Option<OutsideArena>, OutsideError> {
+        if self.anonymous {
+            return self.open(pid);
+        }
+        let file = self.clone();
+        within(PATIENCE, move || file.open(pid)).unwrap_or_else(|| {
+            let name = format!("process {pid}: {}", self.path.display());
+            let error = io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
+            Err(OutsideError::Io { name, error })
         })
     }
 
@@ -427,6 +481,15 @@ impl MappedFile {
     fn find(&self, pid: u32) -> io::Result<Option<File>> {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             let path = entry?.path();
+            // Where it leads to says the kernel by itself; what it is, a file system that may never answer.
+            let Ok(to) = fs::read_link(&path) else { continue };
+            let is_it = match self.anonymous {
+                true => to.as_os_str().as_bytes().starts_with(ANONYMOUS),
+                false => to == self.path,
+            };
+            if !is_it {
+                continue;
+            }
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if metadata.is_file()
                 && (metadata.st_dev(), metadata.st_ino()) == (self.device, self.inode)
@@ -455,8 +518,22 @@ impl MappedFile {
         let denied = |error| OutsideError::Denied { pid, what: "its memory", error };
         let memory = File::open(format!("/proc/{pid}/mem"))
             .map_err(|error| denied(refused.unwrap_or(error)))?;
-        OutsideArena::new(Way::Memory(memory, self.base), format!("process {pid}"), None)
+        OutsideArena::new(Way::Memory(memory, self.base, self.length), format!("process {pid}"), None)
     }
+}
+
+/// How long a file system is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Does what a file system that belongs to somebody else may hold up for ever; nothing if it takes longer than that.
+/// The thread that waits for it is left behind then.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, is_done) = mpsc::channel();
+    thread::Builder::new().spawn(move || done.send(work())).ok()?;
+    is_done.recv_timeout(patience).ok()
 }
 
 /// Opens a regular file for reading, without following a link and without waiting for anybody. What
@@ -506,6 +583,75 @@ mod tests {
         assert!(refused(directory.path()).contains("not a regular file"));
         assert!(refused(Path::new("/dev/null")).contains("not a regular file"));
         assert!(refused(&directory.path().join("none")).contains("No such file"));
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_that() {
+        assert_eq!(within(Duration::from_secs(600), || 7), Some(7));
+        let (_held, waits) = mpsc::channel::<()>();
+        assert!(within(Duration::from_millis(10), move || waits.recv()).is_none());
+    }
+
+    /// A file of 16 GiB with nothing behind it, as anybody can make one, is not read into memory.
+    #[test]
+    fn what_is_not_allocated_is_not_believed() {
+        let file = tempfile::tempfile().unwrap();
+        let capacity = 16_u64 << 30;
+        let mut header = vec![0; offset::DATA];
+        header[..8].copy_from_slice(&ARENA_MAGIC);
+        let mut put = |at: usize, value: u64| header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        put(offset::VERSION, 1 | (offset::DATA as u64) << 32);
+        put(offset::CAPACITY, capacity);
+        put(offset::HEAD, capacity);
+        file.write_all_at(&header, 0).unwrap();
+        file.set_len(capacity + offset::DATA as u64).unwrap();
+        let error = OutsideArena::of_file(file, "sparse").unwrap_err().to_string();
+        assert!(error.starts_with("sparse: its header says 17179869184 bytes, and only "), "{error}");
+    }
+
+    /// A file system whose server never answers: nothing that the process has open there is asked what it is.
+    #[test]
+    fn a_descriptor_of_a_file_system_that_does_not_answer_holds_nobody_up() {
+        use std::os::fd::{FromRawFd, OwnedFd};
+        let Ok(server) = File::options().read(true).write(true).open("/dev/fuse") else {
+            println!("skipped: there is no /dev/fuse");
+            return;
+        };
+        let place = tempfile::tempdir().unwrap();
+        let path = std::ffi::CString::new(place.path().as_os_str().as_bytes()).unwrap();
+        let number = server.as_raw_fd();
+        // Mounted where this thread alone sees it; its root is known without a word from the server.
+        let root = thread::spawn(move || {
+            let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0\0");
+            // SAFETY: valid strings; a namespace of this thread's own.
+            unsafe {
+                if libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) != 0
+                    || libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) != 0
+                    || libc::mount(c"lookback".as_ptr(), path.as_ptr(), c"fuse".as_ptr(), 0, options.as_ptr().cast()) != 0
+                {
+                    return None;
+                }
+                let root = libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+                (root >= 0).then(|| OwnedFd::from_raw_fd(root))
+            }
+        });
+        let Some(root) = root.join().unwrap() else {
+            println!("skipped: nothing can be mounted here");
+            return;
+        };
+        let mapped = MappedFile {
+            base: 0,
+            length: 0,
+            device: 1,
+            inode: 1,
+            path: "/memfd:lookback (deleted)".into(),
+            anonymous: true,
+        };
+        let found = within(Duration::from_secs(20), move || mapped.find(std::process::id()).is_ok());
+        // Without its server whoever waits goes on.
+        drop(server);
+        assert_eq!(found, Some(true));
+        drop(root);
     }
 
     #[test]

@@ -62,11 +62,12 @@ impl Directory {
             .map_err(|error| Error::File { path: self.path.clone(), error })
     }
 
-    /// Saves a snapshot under this name, and makes room for it: before its file is begun, and as it
-    /// grows.
+    /// Saves a snapshot under this name, or the next one if something has that (a process of the same name and
+    /// number in another container has made it in the same millisecond), and makes room for it: before its file is
+    /// begun, and as it grows.
     pub(crate) fn save(&self, name: &str, snapshot: &Snapshot) -> Result<PathBuf, Error> {
         self.make()?;
-        file::save_own(&self.path, name, |out| {
+        let path = file::save_own(&self.path, name, |out| {
             let inode = out.get_ref().inode();
             // Of one file, the one before stays until this one is whole.
             let files = self.bounds.files.max(2);
@@ -74,7 +75,6 @@ impl Directory {
             room.make(0);
             snapshot.write_to(Growing { out, room, written: 0 }).map(drop)
         })?;
-        let path = self.path.join(name);
         let inode = fs::symlink_metadata(&path).ok().map(|metadata| metadata.ino());
         Room { directory: self, inode, files: self.bounds.files, bytes: 0 }
             .make(fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len()));

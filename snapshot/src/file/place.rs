@@ -6,7 +6,6 @@
 //! nothing yet. A device, a pipe, a descriptor under `/proc` or `/dev` is written to as it is: to replace
 //! `/dev/null` by a file would break the machine.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,23 +63,46 @@ pub fn write_whole<T, E: From<io::Error>>(
     Ok(written)
 }
 
-/// Writes a file of this name into `directory`, as [`write_whole`] does, but follows no link: what has
-/// the name is replaced, whatever it is. For names that a program makes itself, in a directory that others
-/// may write to.
+/// Writes a new file of this name into `directory`, as [`write_whole`] does, but follows no link and replaces
+/// nothing: where something has the name (another container has made it in the same millisecond, say), it is
+/// `name-2.lbk`, and so on. For names that a program makes itself, in a directory that others may write to. Says what
+/// the file is called.
 ///
 /// # Errors
 /// Those of `write`, or of the operating system.
-pub fn write_own<T, E: From<io::Error>>(
+pub fn write_own<E: From<io::Error>>(
     directory: &Path,
-    name: impl AsRef<OsStr>,
-    write: impl FnOnce(&File) -> Result<T, E>,
-) -> Result<T, E> {
-    let target = directory.join(name.as_ref());
-    let (temporary, file) = Temporary::beside(&target)?;
-    let written = write(&file)?;
+    name: &str,
+    write: impl FnOnce(&File) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    let (temporary, file) = Temporary::beside(&directory.join(name))?;
+    write(&file)?;
     file.sync_all()?;
-    temporary.become_file(&target)?;
-    Ok(written)
+    let (stem, ending) = match name.rsplit_once('.') {
+        Some((stem, ending)) => (stem, format!(".{ending}")),
+        None => (name, String::new()),
+    };
+    for number in 1..MOST_TRIES {
+        let target = match number {
+            1 => directory.join(name),
+            _ => directory.join(format!("{stem}-{number}{ending}")),
+        };
+        match fs::hard_link(temporary.path(), &target) {
+            Ok(()) => {
+                let _ = fs::remove_file(temporary.path());
+                temporary.has_become(&target)?;
+                return Ok(target);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // A file system without such links: then it is looked whether there is one.
+            Err(_) if fs::symlink_metadata(&target).is_ok() => {}
+            Err(_) => {
+                temporary.become_file(&target)?;
+                return Ok(target);
+            }
+        }
+    }
+    Err(io::Error::other("there are too many files of that name").into())
 }
 
 /// What a path leads to.
@@ -260,5 +282,27 @@ impl Drop for Temporary {
         if let Some(path) = &self.0 {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Processes of two containers may have the same name, number and millisecond.
+    #[test]
+    fn what_has_the_name_already_is_not_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |text: &'static [u8]| {
+            write_own(place.path(), "shop-7-now.lbk", |mut file| file.write_all(text)).unwrap()
+        };
+        let texts = [&b"one"[..], b"two", b"three"];
+        let all: Vec<_> = texts.into_iter().map(|text| (write(text), text)).collect();
+        for (path, text) in &all {
+            assert_eq!(fs::read(path).unwrap(), *text, "{path:?}");
+        }
+        assert_eq!(all[1].0, place.path().join("shop-7-now-2.lbk"));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3, "nothing else is left");
     }
 }
