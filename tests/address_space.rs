@@ -73,7 +73,12 @@ fn without_memory_for_more_tasks_they_are_counted_as_lost_and_nothing_else_happe
     alone(name, || {
         let recorder = builder().start().unwrap();
         record(100, 10);
-        // What the test needs is there before.
+        // What the test needs is there before, and what the collector needs to list a few tasks.
+        let few: Vec<_> =
+            (0..5000).map(|_| std::future::pending::<()>().recorded("waits")).collect();
+        common::advance(&recorder);
+        common::advance(&recorder);
+        drop(few);
         let mut alive = Vec::with_capacity(200_000);
         alive.extend((0..200_000).map(|_| None));
         limit(libc::RLIMIT_DATA, status("VmData"));

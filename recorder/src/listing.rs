@@ -37,7 +37,9 @@ impl Statuses<'_> {
             let used = self.out.len() + self.pending + size;
             // What the arena has no room for: tasks come after the spans, and need some.
             let bare = self.is_cut && used > self.room / 2;
-            let has_room = !(bare && used > self.room / 4 * 3) && self.has_room(size);
+            let has_room = !(bare && used > self.room / 4 * 3)
+                && self.has_room(size)
+                && list.try_reserve(size);
             let Some(id) = id.filter(|_| has_room) else {
                 omitted.count(SPANS_OMITTED, site);
                 continue;
@@ -76,7 +78,8 @@ impl Statuses<'_> {
                 Some((known, id)) if std::ptr::eq(known, site) => Some(id),
                 _ => self.id(site),
             };
-            let has_room = self.has_room(MAX_TASK_LIST_ITEM + 16);
+            let size = MAX_TASK_LIST_ITEM + 16;
+            let has_room = self.has_room(size) && list.try_reserve(size).is_ok();
             let Some(id) = id.filter(|_| has_room) else {
                 omitted.count(TASKS_OMITTED, site);
                 continue;

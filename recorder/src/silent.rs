@@ -297,7 +297,11 @@ impl<'a> Statuses<'a> {
             return None;
         }
         let id = self.control.ids.next(self.generation).ok()?;
-        let mut definition = vec![0; site.definition_size()];
+        let (mut definition, size) = (Vec::new(), site.definition_size());
+        if definition.try_reserve_exact(size).is_err() || self.ids.try_reserve(1).is_err() {
+            return None;
+        }
+        definition.resize(size, 0);
         let start = definition.as_mut_ptr();
         let mut cursor = Cursor::at(start);
         // SAFETY: the vector has the size that was asked for.

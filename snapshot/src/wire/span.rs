@@ -189,6 +189,12 @@ pub struct SpanListWriter {
 }
 
 impl SpanListWriter {
+    /// Makes room for a span that takes so many bytes at most. Whether there is memory for it.
+    #[must_use]
+    pub fn try_reserve(&mut self, size: usize) -> bool {
+        self.out.try_reserve(size).is_ok() && self.last.try_reserve(1).is_ok()
+    }
+
     /// Appends a span, whose `fields` are given values, one behind the other. `part` says that these are
     /// not all, or not as they were recorded last. How `item` says that its fields are written counts for
     /// nothing.
