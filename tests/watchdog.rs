@@ -219,6 +219,7 @@ fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
         let place = tempfile::tempdir().unwrap();
         let period = Duration::from_millis(500);
         let recorder = builder(place.path())
+            .window(period * 100)
             .generation_period(period)
             .trigger(Trigger::stalled_poll(Duration::from_millis(20)).cool_down(Duration::ZERO))
             .start()
