@@ -40,6 +40,7 @@ fn a_killed_process_left_its_last_event() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
 fn what_was_lost_at_the_end_is_counted() {
     let directory = service::directory();
     let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));
@@ -89,6 +90,7 @@ fn what_is_left_of_a_process_that_was_losing_is_sound() {
 
 /// Numbers that no process could have counted are told all the same.
 #[test]
+#[cfg(debug_assertions)]
 fn losses_without_number_are_survived() {
     let directory = service::directory();
     let (path, out) = (directory.path().join("a.box"), directory.path().join("a.lbk"));

@@ -28,7 +28,7 @@ pub enum Point {
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
 mod real {
     use super::Point;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     const POINTS: usize = Point::Helped as usize + 1;
@@ -36,6 +36,18 @@ mod real {
     /// For how many nanoseconds, and how rarely: one pass in so many.
     static HOLDS: [[AtomicU64; 3]; POINTS] = [const { [const { AtomicU64::new(0) }; 3] }; POINTS];
     static ANY: AtomicU64 = AtomicU64::new(0);
+    static ALONE: AtomicBool = AtomicBool::new(false);
+
+    /// From now on writers publish no generation: then the arena is full when the collector is late, and the
+    /// newest events are lost.
+    pub fn leave_the_collector_alone() {
+        ALONE.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether writers publish no generation.
+    pub(crate) fn is_collector_alone() -> bool {
+        ALONE.load(Ordering::Relaxed)
+    }
 
     /// From now on one thread in `one_in` that comes to this point is held up for so long. Zero for not at
     /// all, `Duration::MAX` for as long as that is so.
@@ -70,11 +82,18 @@ mod real {
 }
 
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
-pub use real::hold;
+pub use real::{hold, leave_the_collector_alone};
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
-pub(crate) use real::point;
+pub(crate) use real::{is_collector_alone, point};
 
 /// A thread comes to this point.
 #[cfg(not(any(debug_assertions, feature = "fault_injection")))]
 #[inline(always)]
 pub(crate) fn point(_: Point) {}
+
+/// Whether writers publish no generation.
+#[cfg(not(any(debug_assertions, feature = "fault_injection")))]
+#[inline(always)]
+pub(crate) fn is_collector_alone() -> bool {
+    false
+}

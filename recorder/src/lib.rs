@@ -140,7 +140,7 @@ real! {
     #[cfg(any(debug_assertions, feature = "fault_injection"))]
     #[doc(hidden)]
     pub mod fault_injection {
-        pub use crate::fault::{Point, hold};
+        pub use crate::fault::{Point, hold, leave_the_collector_alone};
     }
 
     /// What integrations with `tracing` and with executors are made of. Not part of the interface.

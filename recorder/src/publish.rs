@@ -36,7 +36,7 @@ const UNSEEN: u64 = 1 << 13;
 #[inline(never)]
 pub(crate) fn next(carver: &Carver) {
     let (control, running) = (carver.control, carver.generation);
-    if control.generation.load(Ordering::Relaxed) != running {
+    if control.generation.load(Ordering::Relaxed) != running || fault::is_collector_alone() {
         return;
     }
     fault::point(Point::Publish);

@@ -243,6 +243,7 @@ fn losses(recorder: &Recorder) {
 
 /// Records faster than generations can be ended, until there is no room; says how much was lost.
 fn flood(recorder: &Recorder) {
+    lose();
     let text = "x".repeat(1000);
     let lost = || recorder.stats().lost_in_all();
     let until_lost = || {
@@ -260,6 +261,12 @@ fn flood(recorder: &Recorder) {
     hang();
 }
 
+/// From now on an arena that is full loses the newest events, where the collector is late.
+fn lose() {
+    #[cfg(debug_assertions)]
+    lookback::fault_injection::leave_the_collector_alone();
+}
+
 /// Tasks that go from thread to thread and wake each other, for ever, with more recorded than there is
 /// room for.
 fn tasks() {
@@ -272,6 +279,7 @@ fn tasks() {
     type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
     static TASKS: Mutex<VecDeque<Task>> = Mutex::new(VecDeque::new());
     static WAKERS: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+    lose();
     let text = "x".repeat(1000);
     let flood = || {
         let text = &*text;
