@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::carver::Carver;
 use crate::publish;
-use crate::ring::Began;
+use crate::ring::{Began, Full};
 use crate::slot::Slot;
 use crate::silent::{REGION_SIZE, Silent, Statuses, THREAD_SIZE};
 use crate::tally::{self, Tally};
@@ -316,12 +316,9 @@ impl Advancer {
         Carver { control: self.control, slot: None, generation }
     }
 
-    fn enter_next(&mut self, generation: u64) -> Result<(), Error> {
+    fn enter_next(&mut self, generation: u64) -> Result<(), Full> {
         let clock = began(&self.calibration.record());
-        let carver = self.carver(generation);
-        // There is room in the table: all but the running one and the one before can be given up.
-        publish::enter(self.arena.ring(), generation, clock, &carver)
-            .map_err(|_| Error::Broken("the table of generations is full".to_owned()))
+        publish::enter(self.arena.ring(), generation, clock, &self.carver(generation))
     }
 
     /// Publishes the generation after this one, unless a writer has. Whether a later one runs now.
@@ -364,11 +361,6 @@ impl Advancer {
         })?;
         self.control.barred.fetch_max(published, Ordering::Release);
         Ok(())
-    }
-
-    /// Whether it is too late to list `generation`: see `publish`.
-    fn is_outrun(&self, generation: u64) -> bool {
-        self.control.generation.load(Ordering::Acquire) > generation + 1
     }
 
     /// Steps 3 and 4. What cannot be settled in time stays pending.
@@ -416,7 +408,7 @@ impl Advancer {
         for slot in self.control.slots() {
             while !slot.gate.is_past(next) {
                 let waited = began.elapsed();
-                if self.is_outrun(generation) {
+                if self.control.is_outrun(generation) {
                     return Left::Outrun;
                 }
                 if waited > patience {
@@ -460,7 +452,7 @@ impl Advancer {
         };
         // What was read belongs to this generation only if no later one but the next ran until now.
         fence(Ordering::Acquire);
-        if self.is_outrun(generation) {
+        if self.control.is_outrun(generation) {
             return None;
         }
         let (lost, told) = self.put_end(&mut statuses, generation, tally);

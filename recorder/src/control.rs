@@ -261,6 +261,11 @@ impl Control {
         (0..used).map(|index| self.slot(index))
     }
 
+    /// Whether it is too late to list `generation`: see `publish`.
+    pub(crate) fn is_outrun(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) > generation + 1
+    }
+
     /// The table of dynamic strings.
     pub(crate) fn strings(&self) -> &StringTable {
         // SAFETY: as for the slots.

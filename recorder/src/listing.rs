@@ -64,7 +64,7 @@ impl Statuses<'_> {
         let mut last: Option<(&'static Site, u32)> = None;
         for (index, place) in TASKS.each() {
             // Nothing of it is used then; and after very long, new words would be taken for old ones.
-            if index.is_multiple_of(1024) && self.is_outrun() {
+            if index.is_multiple_of(1024) && self.control.is_outrun(self.generation) {
                 break;
             }
             let Some(state) = place.words.listed(self.generation) else { continue };

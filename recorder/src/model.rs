@@ -36,8 +36,9 @@
 //!
 //! Two or three threads, at most four events in all, rings of two to five units, a table of four
 //! entries. Threads are interrupted where they need not wait at most three times in an execution;
-//! set `LOOM_MAX_PREEMPTIONS` for another bound. With three that is about 250,000 executions, 35 s
-//! on two cores; four take 160 s. `--nocapture` prints them one by one.
+//! set `LOOM_MAX_PREEMPTIONS` for another bound. All of it takes one to two minutes on two cores; the
+//! scenarios of `publish`, which have some thirty steps a thread, are interrupted at most twice.
+//! `--nocapture` prints them one by one.
 //!
 //! # What it cannot show
 //!

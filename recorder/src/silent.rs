@@ -121,7 +121,7 @@ impl Poll {
 
 /// Statuses, as they are written when a generation is over.
 pub(crate) struct Statuses<'a> {
-    control: &'a Control,
+    pub(crate) control: &'a Control,
     pub(crate) generation: u64,
     /// The base time of the block that they go into.
     pub(crate) base: u64,
@@ -240,11 +240,6 @@ impl<'a> Statuses<'a> {
         if deeper > 0 {
             self.numbers(Kind::SpansDeeper, &[deeper]);
         }
-    }
-
-    /// Whether it is too late to list the generation: see `publish`.
-    pub(crate) fn is_outrun(&self) -> bool {
-        self.control.generation.load(Ordering::Acquire) > self.generation + 1
     }
 
     /// Whether so much fits, and the count of what does not.
