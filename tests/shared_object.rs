@@ -14,16 +14,13 @@ fn built() -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let profile = executable.ancestors().nth(2).unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--offline",
-        "--package",
-        "lookback",
-        "--example",
-        "shared_object",
-    ]);
+    cargo.args(["build", "--quiet", "--locked", "--offline", "--example", "shared_object"]);
+    // With the features that the tests themselves are usually built with: then there is nothing to build.
+    if cfg!(feature = "fault_injection") {
+        cargo.args(["--package", "lookback", "--features", "fault_injection"]);
+    } else {
+        cargo.arg("--workspace");
+    }
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     if profile.ends_with("release") {

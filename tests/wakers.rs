@@ -193,7 +193,8 @@ fn start() -> Recorder {
 fn whatever_is_done_with_a_waker_the_executor_sees_the_same() {
     alone("whatever_is_done_with_a_waker_the_executor_sees_the_same", || {
         let recorder = RefCell::new(Some(start()));
-        let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
+        let cases = if cfg!(debug_assertions) && !common::long() { 200 } else { 2000 };
+        let config = Config { cases, failure_persistence: None, ..Config::default() };
         let steps = proptest::collection::vec(step(), 0..40);
         TestRunner::new(config)
             .run(&steps, |steps| {
