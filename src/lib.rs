@@ -22,6 +22,9 @@ pub use lookback_recorder::peer_process;
 pub use lookback_recorder::{OutsideArena, OutsideError, RUN_SOCKET, recorded_processes};
 
 #[cfg(feature = "tokio")]
+pub use lookback_macros::{main, test};
+
+#[cfg(feature = "tokio")]
 pub use self::tokio::{JoinSetExt, block_on, spawn, spawn_blocking, spawn_local, spawn_on};
 
 #[doc(hidden)]

@@ -55,7 +55,7 @@ fn one_site_takes_values_of_different_types() {
 
 /// What is left of a text of which `limit` bytes may stay.
 fn cut(text: &str, limit: usize) -> (String, bool) {
-    let end = text.floor_char_boundary(limit.min(text.len()));
+    let end = lookback::read::wire::floor_char_boundary(text, limit);
     (text[..end].to_owned(), end < text.len())
 }
 

@@ -3,8 +3,8 @@
 //! It is never mapped, only read: who truncates it meanwhile harms nobody. What is no regular file is
 //! not opened at all.
 
-use crate::demo::shell_word;
 use crate::process;
+use crate::text::shell_word;
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
 use lookback::read::wire::{ARENA_MAGIC, ArenaHeader, offset};

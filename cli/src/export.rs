@@ -1,10 +1,9 @@
 //! `lookback export`: a snapshot for other tools.
 
-use crate::demo::shell_word;
 use crate::outcome::{Damage, Verdict, open};
 use crate::output::Output;
 use crate::terminal::{dim, name, odd, strong};
-use crate::text::{bytes, count, counted, escape};
+use crate::text::{bytes, count, counted, escape, shell_word};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};

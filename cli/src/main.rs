@@ -5,6 +5,7 @@
 
 mod arena_file;
 mod completions;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 mod events;
@@ -14,6 +15,7 @@ mod info;
 mod keys;
 mod last_events;
 mod losses;
+mod man;
 mod open_regions;
 mod outcome;
 mod output;
@@ -41,7 +43,6 @@ use terminal::Colour;
     propagate_version = true,
     after_help = "\
 Examples:
-  lookback demo                        a service with an incident in it, recorded
   lookback info incident.lbk           what is in a snapshot
   lookback events incident.lbk         everything that happened, in order
   lookback summary incident.lbk        what happened, and what stood out
@@ -65,6 +66,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "demo")]
     Demo(demo::Demo),
     Info(info::Info),
     Events(events::Events),
@@ -77,6 +79,7 @@ enum Command {
     Ps(ps::Ps),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
     };
     color.choose();
     outcome::conclude(match command {
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => demo.run(),
         Command::Info(info) => info.run(),
         Command::Events(events) => events.run(),
@@ -100,5 +104,6 @@ fn main() -> ExitCode {
         Command::Ps(ps) => ps.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     })
 }

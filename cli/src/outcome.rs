@@ -1,8 +1,7 @@
 //! How a command ends: what it says when something is wrong, and its exit code.
 
 use crate::arena_file;
-use crate::demo::shell_word;
-use crate::text::escape;
+use crate::text::{escape, shell_word};
 use anyhow::anyhow;
 use lookback::read::{ReadError, Reason, Trace};
 use std::collections::HashSet;

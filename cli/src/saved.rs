@@ -1,12 +1,11 @@
 //! A snapshot that a command has made: saving it, and telling what is in it.
 
-use crate::demo::shell_word;
 use crate::last_events::{LastEvents, amount};
 use crate::losses;
 use crate::outcome::Damage;
 use crate::output::{Output, write_new};
 use crate::terminal::{bad, dim, good, name, odd, strong};
-use crate::text::{bytes, count, counted, covered_of, duration, escape};
+use crate::text::{bytes, count, counted, covered_of, duration, escape, shell_word};
 use anyhow::anyhow;
 use clap::Args;
 use lookback::read::Trace;

@@ -3,6 +3,7 @@
 use lookback::read::wire::Nanos;
 use lookback::read::words;
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 /// The text, on one line, and harmless to a terminal: control characters are spelled out.
@@ -125,6 +126,17 @@ pub fn without_fraction(time: &str) -> String {
     };
     let zone = if zone == "+00:00" { "Z" } else { zone };
     format!("{seconds}{zone}")
+}
+
+/// The path as a shell understands it.
+pub fn shell_word(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-+:@%".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ fn help_has_examples_and_the_exit_codes() {
     let help = lookback(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"));
-    let commands = ["demo", "info", "events", "validate", "export", "completions"];
+    let commands = ["demo", "info", "events", "validate", "export", "completions", "man"];
     let outside = ["snapshot", "recover", "run", "ps", "doctor"];
     for command in commands.into_iter().chain(outside) {
         assert!(help.stdout.contains(command), "{}", help.stdout);
@@ -69,6 +69,24 @@ fn help_fills_the_lines_of_any_terminal() {
             assert!(!is_prose(line) || !is_prose(next) || is_full, "{command}: {line}");
         }
     }
+}
+
+#[test]
+fn each_subcommand_has_a_manual_page() {
+    let page = lookback(&["man"]);
+    assert_eq!((page.code, page.stderr.as_str()), (0, ""));
+    assert!(page.stdout.contains(".TH lookback"), "{}", page.stdout);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert_eq!(lookback(&["man", "-o", path]).code, 0);
+    for name in ["lookback", "lookback-events", "lookback-run", "lookback-summary"] {
+        let page = std::fs::read_to_string(directory.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(".TH"), "{name}: {page}");
+    }
+    let missing = lookback(&["man", "-o", "/no/such/directory"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("/no/such/directory"), "{}", missing.stderr);
+    assert_eq!(missing.stderr.lines().count(), 1, "{}", missing.stderr);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Texts: cut to the format's limit, and formatted without allocating.
 
-use lookback_snapshot::wire::MAX_TEXT;
+use lookback_snapshot::wire::{MAX_TEXT, floor_char_boundary};
 use std::error::Error;
 use std::fmt;
 use std::mem::MaybeUninit;
 
 /// The longest front of `text` of at most `limit` bytes that ends with a character.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {
-    if text.len() <= limit { text } else { &text[..text.floor_char_boundary(limit)] }
+    if text.len() <= limit { text } else { &text[..floor_char_boundary(text, limit)] }
 }
 
 /// Where a text is formatted to: on the stack. Not initialized: to clear a kilobyte takes longer than

@@ -17,7 +17,7 @@ mod traffic;
 use crate::info::Summary;
 use crate::outcome::{Verdict, open};
 use crate::terminal::{bad, dim, good, name, strong};
-use crate::text::{bytes, count, counted, duration};
+use crate::text::{bytes, count, counted, duration, shell_word};
 use anyhow::Context;
 use clap::Args;
 use incident::Incident;
@@ -25,7 +25,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lookback::{Recorder, Stats};
 use server::{Server, WORKERS};
 use shop::Shop;
-use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -256,15 +255,4 @@ impl Report<'_> {
 
 fn title(out: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(out, "\n{}\n", strong().apply_to(text))
-}
-
-/// The path as a shell understands it.
-pub fn shell_word(path: &Path) -> Cow<'_, str> {
-    let text = path.to_string_lossy();
-    let plain =
-        |character: char| character.is_ascii_alphanumeric() || "/._-+:@%".contains(character);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
 }

@@ -1,9 +1,10 @@
 //! The headline, and the findings, the worst first.
 
 use super::lines::{fit, moment, wrap};
-use crate::demo::shell_word;
 use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{count, counted, covered_of, duration, escape, first_line, without_fraction};
+use crate::text::{
+    count, counted, covered_of, duration, escape, first_line, shell_word, without_fraction,
+};
 use console::{Style, measure_text_width};
 use lookback::read::analysis::{Coverage, Evidence, Finding, Report, Score, Unit};
 use std::io::{self, Write};

@@ -119,7 +119,9 @@ fn assert_valid(snapshot: &Snapshot, what: &str) -> Trace {
 fn run_programs(directory: &Path) {
     // Programs panic all the time.
     std::panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or_default();
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or(payload.downcast_ref().map(String::as_str)).unwrap_or_default();
         if !text.starts_with("a panic of the program") && !text.starts_with("a task panics") {
             eprintln!("{info}");
         }

@@ -7,6 +7,7 @@
 //! at its names before looks again.
 
 use super::names::words;
+use lookback_snapshot::wire::{ceil_char_boundary, floor_char_boundary};
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -182,8 +183,8 @@ impl Iterator for Own<'_> {
         let found = finder(rest)?;
         // Whatever the rule says: whole characters, within the text, and further on.
         let length = self.text.len();
-        let start = self.text.floor_char_boundary(self.at.saturating_add(found.start).min(length));
-        let end = self.text.ceil_char_boundary(self.at.saturating_add(found.end).min(length));
+        let start = floor_char_boundary(self.text, self.at.saturating_add(found.start).min(length));
+        let end = ceil_char_boundary(self.text, self.at.saturating_add(found.end).min(length));
         if start >= end {
             return None;
         }

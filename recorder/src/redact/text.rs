@@ -9,6 +9,7 @@
 
 use super::values::{Value, is_blank};
 use super::{REDACTED, hides, marks, names, rules};
+use lookback_snapshot::wire::ceil_char_boundary;
 use std::ops::Range;
 
 /// The secrets in a text, in order. `is_cut` says that the text went on.
@@ -59,7 +60,7 @@ impl<'a> Secrets<'a> {
         let front = self.bytes.get(least..end).unwrap_or_default();
         let length = front.iter().rev().take_while(|byte| is_word(**byte)).count();
         // All that is not ASCII is part of a word, so a word begins with a character, unless it is cut.
-        self.text.ceil_char_boundary(end - length)..end
+        ceil_char_boundary(self.text, end - length)..end
     }
 
     /// The name that stands before this, with nothing but blanks, quotes and the like between.

@@ -24,6 +24,7 @@ use crate::site::Site;
 use crate::text::{StackText, TextRoom};
 use crate::{own_work, polls, span_life, thread};
 use lookback_snapshot::wire::{TaskId, Value, key};
+use std::any::Any;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,12 +51,17 @@ pub(crate) fn install() {
     }));
 }
 
+/// As `PanicHookInfo::payload_as_str`, which needs Rust 1.91.
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref().map(String::as_str))
+}
+
 fn note(info: &PanicHookInfo<'_>) {
     // Off in a forked child, too.
     if !is_recording() {
         return;
     }
-    let message = info.payload_as_str().unwrap_or("(no text)");
+    let message = text_of(info.payload()).unwrap_or("(no text)");
     let mut room = TextRoom::new();
     let mut location = StackText::new(&mut room);
     if let Some(place) = info.location() {

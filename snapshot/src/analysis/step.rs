@@ -2,7 +2,7 @@
 
 use crate::read::WorkerId;
 use crate::read::{Event, EventKind, Value};
-use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
+use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber, floor_char_boundary};
 use std::fmt::Write;
 
 /// See the module.
@@ -81,7 +81,7 @@ pub(super) fn list<'a>(
             continue;
         };
         let mark = if text.cut { "…" } else { "" };
-        let short = &text[..text.floor_char_boundary(4 * MOST)];
+        let short = &text[..floor_char_boundary(&text, 4 * MOST)];
         add(&mut out, format_args!("{name}={}{mark}", short.replace(BETWEEN, " ")));
     }
     omitted.for_each(|name| add(&mut out, format_args!("{name}=…")));
@@ -121,7 +121,7 @@ pub(super) fn changed(list: &str, later: &str) -> String {
 pub(super) fn shown(list: &str) -> String {
     let mut out = list.replace(BETWEEN, " ");
     if out.len() > MOST {
-        out.truncate(out.floor_char_boundary(MOST));
+        out.truncate(floor_char_boundary(&out, MOST));
         out.push('…');
     }
     out

@@ -293,7 +293,7 @@ impl FilterNote {
     pub fn of(filters: &[String]) -> Self {
         let mut note = filters.join("\n");
         if note.len() > Self::ROOM {
-            note.truncate(note.floor_char_boundary(Self::ROOM - "…".len()));
+            note.truncate(super::floor_char_boundary(&note, Self::ROOM - "…".len()));
             note.push('…');
         }
         Self(note)

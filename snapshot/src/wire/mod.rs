@@ -3,6 +3,7 @@
 
 mod arena;
 mod block;
+mod chars;
 mod clock;
 mod crash;
 mod kind;
@@ -22,6 +23,7 @@ pub use block::{
     BLOCK_GRANULE, BLOCK_HEADER, Block, BlockHeader, Blocks, MAX_TEXT, PADDING_MAGIC,
     pack_committed,
 };
+pub use chars::{ceil_char_boundary, floor_char_boundary};
 pub use clock::{ClockKind, ClockRecord};
 pub use crash::{CrashNote, crash_offset};
 pub use kind::{

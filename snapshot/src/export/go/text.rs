@@ -1,6 +1,7 @@
 //! Texts and values, as Go shows them.
 
 use crate::read::Value;
+use crate::wire::floor_char_boundary;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -13,7 +14,7 @@ pub(super) fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_TEXT {
         return Cow::Borrowed(text);
     }
-    let front = &text[..text.floor_char_boundary(MAX_TEXT - MARK.len())];
+    let front = &text[..floor_char_boundary(text, MAX_TEXT - MARK.len())];
     Cow::Owned(format!("{front}{MARK}"))
 }
 
