@@ -70,6 +70,7 @@ real! {
     mod recorded;
     mod recorder;
     mod redact;
+    mod rights;
     #[cfg(target_os = "linux")]
     mod room;
     mod settings;

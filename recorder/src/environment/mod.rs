@@ -10,6 +10,7 @@ mod values;
 use crate::error::Error;
 use crate::filter::{self, Filter};
 use crate::recorder::Recorder;
+use crate::rights;
 use crate::settings::{Builder, LEAST_BYTES, LEAST_PERIOD, MOST_BYTES, MOST_PERIOD, MOST_WINDOW};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -195,7 +196,7 @@ impl Builder {
     /// # Ok::<(), lookback_recorder::Error>(())
     /// ```
     pub fn from_env(self) -> Result<Self, Error> {
-        if runs_as_another() {
+        if rights::are_raised() {
             distrust(std::env::vars_os())?;
         }
         apply(self, std::env::vars_os())
@@ -235,18 +236,6 @@ impl Recorder {
     pub fn from_env() -> Result<Self, Error> {
         Self::builder().from_env()?.start()
     }
-}
-
-/// Whether who has started this program has set an environment for somebody else: by its ids, and where the
-/// kernel says so, which also knows of capabilities that the executable brings along.
-fn runs_as_another() -> bool {
-    #[cfg(target_os = "linux")]
-    // SAFETY: no preconditions.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return true;
-    }
-    // SAFETY: no preconditions.
-    unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
 }
 
 /// Refuses every variable of ours: with some of them files are written.

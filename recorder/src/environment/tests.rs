@@ -113,7 +113,7 @@ fn a_program_that_runs_as_another_user_trusts_no_variable() {
     assert!(
         error.starts_with("LOOKBACK_BLACK_BOX = \"/etc/cron.d/x\": the program runs as another")
     );
-    assert!(!runs_as_another(), "this one does not");
+    assert!(!rights::are_raised(), "this one does not");
 }
 
 #[test]
