@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What the README says a service carries is what it carries.
+# What docs/dependencies.md says a service carries is what it carries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 actual=$(cargo tree -e normal -p lookback-recorder --locked --charset ascii | sed 's/ (\/[^)]*)//')
-listed=$(sed -n '/^```text$/,/^```$/p' README.md | sed '1d;$d')
+listed=$(sed -n '/^```text$/,/^```$/p' docs/dependencies.md | sed '1d;$d')
 if [ "$actual" != "$listed" ]; then
-    echo "README.md lists other dependencies than 'cargo tree -e normal -p lookback-recorder':"
+    echo "docs/dependencies.md lists other dependencies than 'cargo tree -e normal -p lookback-recorder':"
     diff <(echo "$listed") <(echo "$actual") || true
     exit 1
 fi
