@@ -10,6 +10,8 @@
 //! Writers do not wait for any of it. If they have published *g + 2* before the statuses are made, then
 //! places and slots no longer know what they were in *g*: it stays incomplete, and the next one is tried.
 //!
+//! How the last generation ends, after which the arena may be unmapped, is in [`last`].
+//!
 //! # Why the notes are true
 //!
 //! A slot's state changes only inside its gate, after its owner adopted the generation it found
@@ -17,6 +19,8 @@
 //! (see [`Gate::entered`](crate::gate::Gate::entered)). What the owner did until then it did before
 //! *g*; if it enters *g* after the note, it states itself there, and the note is dropped in step 4. If
 //! *g* still runs when all is noted, nobody was taken for one that was not silent.
+
+mod last;
 
 use crate::arena::Arena;
 use crate::barrier::Barrier;
@@ -55,8 +59,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 const END_SIZE: usize = 1024;
 /// How often a generation is tried to be ended that writers end first.
 const ATTEMPTS: usize = 3;
-/// As often, where none is to follow: then the last one is left as it is.
-const PATIENT_ATTEMPTS: usize = 100;
 
 /// What an advance did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +69,6 @@ pub(crate) enum Advanced {
     Extended,
     /// Writers were so fast that none could be completed.
     Outrun,
-}
-
-/// What comes after the generation that ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Generation,
-    Off,
 }
 
 /// Who advances; one at a time.
@@ -89,8 +84,9 @@ pub(crate) struct Advancer {
     pending: Option<Pending>,
     /// What end records have told of losses.
     told: [u64; Loss::ALL.len() + 1],
-    /// Events of earlier recordings.
+    /// Events of earlier recordings; and those until this one ended, when it has.
     before: u64,
+    after: Option<u64>,
     broken: Option<String>,
     /// `stop` was called: the control block is another recording's, or soon will be.
     over: bool,
@@ -101,7 +97,6 @@ struct Pending {
     generation: u64,
     silent: Vec<Silent>,
     since: Instant,
-    next: Next,
 }
 
 /// What is written when a generation is over.
@@ -161,6 +156,7 @@ impl Advancer {
             pending: None,
             told,
             before: recorded(control),
+            after: None,
             broken: None,
             over: false,
         };
@@ -206,6 +202,10 @@ impl Advancer {
 
     /// Writers may have published generations, too.
     fn catch_up(&mut self) {
+        if self.over {
+            // What is published now is another recording's.
+            return;
+        }
         let published = self.control.generation.load(Ordering::Acquire);
         if published <= self.running {
             return;
@@ -223,7 +223,7 @@ impl Advancer {
 
     /// Events that were recorded since the start.
     pub(crate) fn recorded(&self) -> u64 {
-        recorded(self.control).saturating_sub(self.before)
+        self.after.unwrap_or_else(|| recorded(self.control)).saturating_sub(self.before)
     }
 
     /// Events in generations that were not given up.
@@ -234,7 +234,7 @@ impl Advancer {
         let numbers = oldest..=self.running;
         let complete = numbers.clone().map(|number| ring.entry(number)).filter(|e| e.is_complete());
         let complete: u64 = complete.map(|entry| entry.events.load(Ordering::Relaxed)).sum();
-        complete + tally::of_incomplete(self.control, numbers)
+        complete + tally::of_incomplete(&self.arena, numbers)
     }
 
     /// The clock's frequency as far as it is known.
@@ -248,22 +248,13 @@ impl Advancer {
             return Err(Error::NotRecording);
         }
         self.finish_pending(patience)?;
-        self.end(Next::Generation, patience)
+        self.end(patience)
     }
 
     /// Whether nothing was written in `generation` yet. The next one would begin where it does.
     fn is_empty(&self, generation: u64) -> bool {
         let ring = self.arena.ring();
         ring.start_of(generation).is_none_or(|start| start >= ring.head.load(Ordering::Acquire))
-    }
-
-    /// Ends the running generation and turns tracing off.
-    pub(crate) fn stop(&mut self, patience: Duration) -> Result<(), Error> {
-        if std::mem::replace(&mut self.over, true) {
-            return Ok(());
-        }
-        self.finish_pending(patience)?;
-        self.end(Next::Off, patience).map(drop)
     }
 
     fn finish_pending(&mut self, patience: Duration) -> Result<(), Error> {
@@ -276,40 +267,34 @@ impl Advancer {
         }
     }
 
-    fn end(&mut self, next: Next, patience: Duration) -> Result<Advanced, Error> {
+    fn end(&mut self, patience: Duration) -> Result<Advanced, Error> {
         for attempt in 1.. {
             self.catch_up();
             let (since, generation) = (Instant::now(), self.running);
-            if next == Next::Generation && self.is_empty(generation) {
+            if self.is_empty(generation) {
                 self.began = since;
                 return Ok(Advanced::Extended);
             }
-            crate::thread::reap(self.control, generation);
-            let silent = Silent::note_all(self.control, generation);
-            fault::point(Point::Noted);
-            let runs = || self.control.generation.load(Ordering::Acquire) == generation;
-            match next {
+            let silent = self.note_silent(generation);
+            let runs = self.control.generation.load(Ordering::Acquire) == generation;
+            match runs {
                 // The notes may lack somebody who was silent and is not any more.
-                Next::Generation if !runs() && attempt < ATTEMPTS => continue,
-                Next::Generation if !runs() => return Ok(Advanced::Outrun),
-                Next::Generation if self.publish_next(generation)? => {}
-                Next::Generation => return Ok(Advanced::Outrun),
-                Next::Off if self.publish_none(generation)? => {}
-                Next::Off if attempt < PATIENT_ATTEMPTS => continue,
-                Next::Off => {
-                    let last = self.control.generation.swap(0, Ordering::AcqRel);
-                    self.arena.ring().running.store(0, Ordering::Release);
-                    self.control.next_generation.fetch_max(last + 1, Ordering::Relaxed);
-                    self.bar(last)?;
-                    if last != generation {
-                        return Ok(Advanced::Outrun);
-                    }
-                }
+                false if attempt < ATTEMPTS => continue,
+                true if self.publish_next(generation)? => {}
+                _ => return Ok(Advanced::Outrun),
             }
             fault::point(Point::Published);
-            return self.settle(Pending { generation, silent, since, next }, patience);
+            return self.settle(Pending { generation, silent, since }, patience);
         }
         Ok(Advanced::Outrun)
+    }
+
+    /// Step 1.
+    fn note_silent(&self, generation: u64) -> Vec<Silent> {
+        crate::thread::reap(self.control, generation);
+        let silent = Silent::note_all(self.control, generation);
+        fault::point(Point::Noted);
+        silent
     }
 
     fn carver(&self, generation: u64) -> Carver {
@@ -333,21 +318,6 @@ impl Advancer {
         Ok(self.running > generation)
     }
 
-    /// Ends the last generation, if this one still is.
-    fn publish_none(&mut self, generation: u64) -> Result<bool, Error> {
-        let runs = self.control.generation.load(Ordering::Acquire) == generation;
-        if !runs || self.enter_next(generation).is_err() {
-            return Ok(false);
-        }
-        if !publish::end(self.control, generation) {
-            return Ok(false);
-        }
-        // No generation of that number was begun.
-        self.control.next_generation.store(generation + 1, Ordering::Relaxed);
-        self.control.advance_requested.store(false, Ordering::Relaxed);
-        self.bar(generation).map(|()| true)
-    }
-
     /// Issues the barrier: from now on nobody enters a generation before `published`.
     fn bar(&mut self, published: u64) -> Result<(), Error> {
         self.barrier.issue().map_err(|error| {
@@ -365,9 +335,9 @@ impl Advancer {
 
     /// Steps 3 and 4. What cannot be settled in time stays pending.
     fn settle(&mut self, pending: Pending, patience: Duration) -> Result<Advanced, Error> {
-        let (generation, is_last) = (pending.generation, pending.next == Next::Off);
+        let generation = pending.generation;
         let waiting = Instant::now();
-        match self.wait_for_writers(generation, is_last, patience) {
+        match self.wait_for_writers(generation + 1, patience) {
             Left::None => {}
             Left::Outrun => return Ok(Advanced::Outrun),
             Left::Some => {
@@ -375,19 +345,21 @@ impl Advancer {
                 return Err(Error::Stuck(patience));
             }
         }
-        if is_last {
-            // SAFETY: tracing is off, and every slot was seen outside since.
-            unsafe { self.control.release_collector() };
-        }
         self.timings.lock().waits.record(waiting.elapsed());
         fault::point(Point::Settled);
         self.control.settled.fetch_max(generation, Ordering::Release);
-        let tally = tally::of(self.control, generation);
+        Ok(self.complete(pending))
+    }
+
+    /// Step 4, when no writer is left in it.
+    fn complete(&mut self, pending: Pending) -> Advanced {
+        let generation = pending.generation;
+        let tally = tally::of(&self.arena, generation);
         let Some(out) = self.end_of(generation, &pending.silent, &tally) else {
-            return Ok(Advanced::Outrun);
+            return Advanced::Outrun;
         };
         if !self.write_end(generation, &out) {
-            return Ok(Advanced::Outrun);
+            return Advanced::Outrun;
         }
         self.keep_reserve(pending.silent.len(), out.bytes.len());
         if self.arena.ring().mark_complete(generation, tally.events) {
@@ -398,17 +370,17 @@ impl Advancer {
         crate::listing::shrink(self.control);
         // All of it: the listing takes most of the time where much is alive.
         self.timings.lock().advances.record(pending.since.elapsed());
-        Ok(Advanced::Completed(Generation(generation)))
+        Advanced::Completed(Generation(generation))
     }
 
-    fn wait_for_writers(&self, generation: u64, is_last: bool, patience: Duration) -> Left {
-        let next = if is_last { 0 } else { generation + 1 };
+    /// Waits until every writer has left the generations before `next`: all of them, if that is 0.
+    fn wait_for_writers(&self, next: u64, patience: Duration) -> Left {
         let began = Instant::now();
         let mut sleep = FIRST_SLEEP;
         for slot in self.control.slots() {
             while !slot.gate.is_past(next) {
                 let waited = began.elapsed();
-                if self.control.is_outrun(generation) {
+                if next != 0 && self.control.is_outrun(next - 1) {
                     return Left::Outrun;
                 }
                 if waited > patience {

@@ -277,8 +277,8 @@ impl Drop for Arena {
             unsafe { std::mem::ManuallyDrop::drop(&mut self.file) };
         }
         if !*self.leaked.get_mut() {
-            // SAFETY: the mapping is ours, and who drops the last reference has made sure that no
-            // writer is in it.
+            // SAFETY: the mapping is ours. No writer is in it: the advancer has said so when the recording
+            // was stopped, whatever became of its last generation (see `advance::last`), or it was leaked.
             unsafe { libc::munmap(self.base.cast(), self.length) };
         }
     }

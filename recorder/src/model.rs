@@ -21,6 +21,7 @@
 //! | `owners` | a slot is taken back only of a thread that is gone without having given it back |
 //! | `carver` | the block of a writer that is still inside of a generation that was given up is its own |
 //! | `publish` | a generation that several begin at once is begun once, whoever of them stops where |
+//! | `end` | when a recording is over nobody is inside of its arena, whatever was published meanwhile |
 //! | `ring` | what is carved belongs to its carver alone; what is reclaimed is reclaimed once |
 //! | `table` | an entry that is reused is never taken for another generation's |
 //! | `read` | a copy that the ring calls sound holds nothing of a later lap; no stream has a gap |
@@ -62,6 +63,7 @@
 
 mod carver;
 mod definitions;
+mod end;
 mod gate;
 mod notes;
 mod owners;

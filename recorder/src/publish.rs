@@ -87,12 +87,13 @@ pub(crate) fn publish(control: &Control, running: u64, next: u64) -> bool {
     swap.is_ok()
 }
 
-/// From now on none runs, if until now `running` did. Whether that was so.
+/// From now on none runs, if until now `running` did. Whether that was so. Who was about to publish the next
+/// one may have written its number into the arena's header, and may be about to do so.
 pub(crate) fn end(control: &Control, running: u64) -> bool {
-    let swap = control.generation.compare_exchange(running, 0, Ordering::AcqRel, Ordering::Relaxed);
-    if swap.is_ok() {
-        // Who tries to publish the next one may have written its number.
-        ring(control).running.store(0, Ordering::Release);
-    }
-    swap.is_ok()
+    control.generation.compare_exchange(running, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// From now on none runs, whichever did until now: its number.
+pub(crate) fn end_any(control: &Control) -> u64 {
+    control.generation.swap(0, Ordering::AcqRel)
 }

@@ -1,6 +1,6 @@
 //! Adding up the blocks of a generation.
 
-use crate::control::Control;
+use crate::arena::Arena;
 use lookback_snapshot::wire::{BLOCK_GRANULE, offset};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -15,10 +15,11 @@ pub(crate) struct Tally {
 
 /// Adds up all blocks of a generation. If it is given up meanwhile, what comes out means nothing.
 ///
-/// A recording must be on, and the caller must keep its arena mapped.
-pub(crate) fn of(control: &Control, generation: u64) -> Tally {
+/// It is asked of the arena, and not of what `control` names: that is another recording's as soon as this
+/// one is over, and unmapped when the other is.
+pub(crate) fn of(arena: &Arena, generation: u64) -> Tally {
     let mut tally = Tally::default();
-    each_block(control, generation, |number, committed| {
+    each_block(arena, generation, |number, committed| {
         if number == generation {
             tally.events += committed >> 32;
             tally.bytes += committed & 0xffff_ffff;
@@ -29,12 +30,12 @@ pub(crate) fn of(control: &Control, generation: u64) -> Tally {
 }
 
 /// How many events those of these generations have that are not complete; as [`of`].
-pub(crate) fn of_incomplete(control: &Control, generations: RangeInclusive<u64>) -> u64 {
-    let ring = crate::block::ring(control);
+pub(crate) fn of_incomplete(arena: &Arena, generations: RangeInclusive<u64>) -> u64 {
+    let ring = arena.ring();
     let is_complete = |generation: u64| ring.entry(generation).is_complete();
     let Some(first) = generations.clone().find(|number| !is_complete(*number)) else { return 0 };
     let mut events = 0;
-    each_block(control, first, |number, committed| {
+    each_block(arena, first, |number, committed| {
         if generations.contains(&number) && !is_complete(number) {
             events += committed >> 32;
         }
@@ -43,17 +44,17 @@ pub(crate) fn of_incomplete(control: &Control, generations: RangeInclusive<u64>)
 }
 
 /// Calls `each` with the generation of each block from where this one starts on, and what is committed in it.
-fn each_block(control: &Control, generation: u64, mut each: impl FnMut(u64, u64)) {
-    let ring = crate::block::ring(control);
-    let (arena, capacity) =
-        (control.arena.load(Ordering::Relaxed), control.capacity.load(Ordering::Relaxed));
+fn each_block(arena: &Arena, generation: u64, mut each: impl FnMut(u64, u64)) {
+    let ring = arena.ring();
+    let (base, capacity) = (arena.base(), arena.capacity());
     let head = ring.head.load(Ordering::Acquire);
     let Some(start) = ring.start_of(generation) else { return };
     // Never more than one lap, whatever the words in the arena say.
     let mut at = start.max(head.saturating_sub(capacity));
     while at < head {
-        // SAFETY: offsets within the data are within the mapping, and headers are aligned.
-        let place = unsafe { arena.add(offset::DATA + (at % capacity) as usize) };
+        // SAFETY: offsets within the data are within the mapping, which the arena keeps, and headers are
+        // aligned.
+        let place = unsafe { base.add(offset::DATA + (at % capacity) as usize) };
         // SAFETY: as above; headers are written and read atomically.
         let word = |offset: usize| unsafe { &*place.add(offset).cast::<AtomicU64>() };
         // SAFETY: as above.

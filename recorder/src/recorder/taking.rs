@@ -181,3 +181,49 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::emit::counter;
+    use crate::recorder::{Recorder, current};
+    use crate::site::Site;
+
+    static SITE: Site = Site::new("counted", &[], file!(), line!());
+
+    /// Runs a test in a process of its own: there is one recorder a process.
+    fn alone(name: &str, body: impl FnOnce()) {
+        const ALONE: &str = "LOOKBACK_TEST_ALONE";
+        if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
+            return body();
+        }
+        let executable = std::env::current_exe().unwrap();
+        let mut own = std::process::Command::new(executable);
+        own.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, name);
+        let output = own.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    fn who_still_asks_a_recorder_that_is_over_is_told_of_that_one_and_of_no_later_one() {
+        let name = "recorder::taking::tests::\
+            who_still_asks_a_recorder_that_is_over_is_told_of_that_one_and_of_no_later_one";
+        alone(name, || {
+            let start = || Recorder::builder().max_bytes(256 << 10).start().unwrap();
+            let first = start();
+            let asked = current().unwrap();
+            counter(&SITE, &1_u64);
+            drop(first);
+            let before = asked.stats();
+            // Its arena is where the first one's would be, if that were not held; and then it is gone.
+            let second = start();
+            (0..100_u64).for_each(|number| counter(&SITE, &number));
+            let meanwhile = asked.stats();
+            drop(second);
+            for stats in [before, meanwhile, asked.stats()] {
+                assert_eq!((stats.recorded, stats.reclaimed), (2, 0), "{stats:?}");
+                assert_eq!(stats.generation, 1);
+            }
+        });
+    }
+}
