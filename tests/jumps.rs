@@ -145,3 +145,87 @@ fn also_if_the_handler_was_on_the_alternate_stack() {
         goes_on_after_jumps(libc::SA_ONSTACK)
     });
 }
+
+/// Deals with a fault by leaving it: what `siglongjmp` does, but for the mask.
+extern "C" fn leaves(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the stack is that of who catches, and nothing that is jumped over has anything to drop.
+    unsafe {
+        std::arch::asm!(
+            "mov rsp, {}",
+            "jmp lookback_test_landing",
+            in(reg) STACK.load(Ordering::SeqCst),
+            options(noreturn),
+        );
+    }
+}
+
+extern "C" fn faults() {
+    // SAFETY: none; the handler leaves it.
+    unsafe { std::ptr::null_mut::<u8>().wrapping_add(16).write_volatile(1) };
+}
+
+fn fault_and_leave() {
+    // SAFETY: the handler jumps to there alone while `faults` runs; the mask is valid.
+    unsafe {
+        lookback_test_catch(faults, &STACK);
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut mask, libc::SIGSEGV);
+        assert_eq!(libc::pthread_sigmask(libc::SIG_UNBLOCK, &mask, std::ptr::null_mut()), 0);
+    }
+}
+
+/// What is installed for SIGABRT.
+fn for_aborts() -> usize {
+    // SAFETY: a valid structure.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGABRT, std::ptr::null(), &mut now), 0);
+        now.sa_sigaction
+    }
+}
+
+/// Small alternate stacks have no room for an abort that is noted, so it is not noted there while a handler
+/// deals with a fault; but afterwards it is, although the handler never came back.
+#[test]
+fn aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it() {
+    alone("aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it", || {
+        // SAFETY: a valid structure.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = leaves as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            assert_eq!(libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()), 0);
+        }
+        let place = tempfile::tempdir().unwrap();
+        let recorder = Recorder::builder()
+            .max_bytes(1 << 20)
+            .black_box(place.path().join("service.box"))
+            .start()
+            .unwrap();
+        let ours = for_aborts();
+        assert!(ours != libc::SIG_DFL, "aborts are noted");
+        let again = |what: &str| assert_eq!(for_aborts(), ours, "{what}");
+        // By the thread itself, when it records in another generation.
+        fault_and_leave();
+        lookback::event!("went on");
+        common::advance(&recorder);
+        lookback::event!("in another generation");
+        again("the thread has gone on");
+        // By who advances, if the thread is gone.
+        std::thread::spawn(fault_and_leave).join().unwrap();
+        lookback::event!("a third one");
+        assert!(common::wait_for(|| {
+            lookback::event!("another one");
+            common::advance(&recorder);
+            for_aborts() == ours
+        }));
+        // Where there is room nothing was taken away.
+        let large = std::thread::spawn(|| {
+            have_a_large_alternate_stack();
+            fault_and_leave();
+            for_aborts()
+        });
+        assert_eq!(large.join().unwrap(), ours);
+        drop(recorder);
+    });
+}

@@ -292,6 +292,7 @@ impl Advancer {
     /// Step 1.
     fn note_silent(&self, generation: u64) -> Vec<Silent> {
         crate::thread::reap(self.control, generation);
+        crate::crash::look_after();
         let silent = Silent::note_all(self.control, generation);
         fault::point(Point::Noted);
         silent

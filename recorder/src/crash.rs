@@ -21,7 +21,10 @@
 //! sequentially consistent), and waits. A handler is counted only while it is at the note, which takes
 //! microseconds; not while the handler from before runs, which may take for ever.
 
+mod abort;
 mod note;
+
+pub(crate) use abort::{look_after, take_back_if_left};
 
 use crate::arena::Arena;
 use crate::sigaction::{self, Errno, FATAL, current, sender};
@@ -71,7 +74,7 @@ fn install(signal: libc::c_int) {
     let Some(index) = FATAL.iter().position(|known| *known == signal) else { return };
     INSTALLED[index].call_once(|| {
         // SAFETY: `BEFORE` is written here alone, under the `Once`, and the element before the
-        // handler that reads it is installed. Both structures are valid.
+        // handler that reads it is installed; and so is `OURS`. Both structures are valid.
         unsafe {
             let before = BEFORE[index].0.get();
             if libc::sigaction(signal, std::ptr::null(), before.cast()) != 0 {
@@ -89,6 +92,9 @@ fn install(signal: libc::c_int) {
             }
             ours.sa_sigaction = on_signal as *const () as usize;
             ours.sa_flags |= libc::SA_SIGINFO;
+            if signal == libc::SIGABRT {
+                *abort::OURS.0.get() = MaybeUninit::new(ours);
+            }
             libc::sigaction(signal, &ours, std::ptr::null_mut());
         }
     });
@@ -118,6 +124,7 @@ extern "C" fn on_signal(
     let Some(index) = FATAL.iter().position(|known| *known == signal) else { return };
     // SAFETY: written before the handler was installed.
     let before = unsafe { (*BEFORE[index].0.get()).assume_init_ref() };
+    abort::take_back_if_left();
     let nests = before.sa_flags & libc::SA_NODEFER != 0;
     // SAFETY: the kernel has given us both.
     let noted = unsafe { note::take(signal, info, context, nests) };
@@ -185,10 +192,12 @@ unsafe fn pass_on(
         // SAFETY: a valid structure.
         unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
     }
-    let abort = Aborting::as_before(by_fault);
+    // Whatever the handler calls is further down.
+    let here = crate::frame::here();
+    let dealing = by_fault.then(|| abort::Dealing::begin(here));
     // SAFETY: it has a handler, and the rest is what ours was given.
     unsafe { sigaction::call(before, signal, info, context) };
-    drop(abort);
+    drop(dealing);
     if !by_fault && signal != libc::SIGABRT {
         // Nothing fails again because it was sent once.
         return true;
@@ -198,38 +207,4 @@ unsafe fn pass_on(
     }
     // A handler that takes itself away does so for the signal to be fatal when it comes again.
     current(signal).sa_sigaction != libc::SIG_DFL
-}
-
-/// While a handler deals with a fault, an abort is not ours: the fault is noted already, and the frame
-/// of a second signal does not fit an alternate stack of the usual size. What somebody else has
-/// installed for it since then is left alone.
-struct Aborting(Option<(libc::sigaction, (usize, libc::c_int))>);
-
-impl Aborting {
-    fn as_before(by_fault: bool) -> Self {
-        let index = FATAL.iter().position(|known| *known == libc::SIGABRT);
-        let is_ours = || is_ours(&current(libc::SIGABRT));
-        let Some(index) = index.filter(|_| by_fault && is_ours()) else { return Self(None) };
-        let mut ours = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: written before the handler was installed; the other is a valid place.
-        unsafe {
-            let before = BEFORE[index].0.get().cast();
-            let swapped = libc::sigaction(libc::SIGABRT, before, ours.as_mut_ptr());
-            let now = current(libc::SIGABRT);
-            let now = (now.sa_sigaction, now.sa_flags);
-            Self((swapped == 0).then(|| (ours.assume_init(), now)))
-        }
-    }
-}
-
-impl Drop for Aborting {
-    fn drop(&mut self) {
-        let Some((ours, before)) = &self.0 else { return };
-        let now = current(libc::SIGABRT);
-        // Who has installed one meanwhile keeps it.
-        if (now.sa_sigaction, now.sa_flags) == *before {
-            // SAFETY: a valid structure.
-            unsafe { libc::sigaction(libc::SIGABRT, ours, std::ptr::null_mut()) };
-        }
-    }
 }

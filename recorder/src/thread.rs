@@ -194,8 +194,9 @@ pub(crate) fn reap(control: &'static Control, generation: u64) {
     }
 }
 
+/// Whether there is no such thread of this process any more, as far as the kernel says.
 #[cfg(target_os = "linux")]
-fn is_gone(os_thread: u64) -> bool {
+pub(crate) fn is_gone(os_thread: u64) -> bool {
     let process = std::process::id();
     // SAFETY: signal 0 is sent to nobody: the call only says whether there is such a thread.
     let answer = unsafe { libc::syscall(libc::SYS_tgkill, process, os_thread, 0) };
@@ -203,7 +204,7 @@ fn is_gone(os_thread: u64) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_gone(_: u64) -> bool {
+pub(crate) fn is_gone(_: u64) -> bool {
     false
 }
 

@@ -21,7 +21,7 @@ use crate::site::Site;
 use crate::carver::Carver;
 use crate::slot::Slot;
 use crate::value::Values;
-use crate::{abandoned, clock, fault, frame, publish, thread};
+use crate::{abandoned, clock, crash, fault, frame, publish, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
     ThreadNumber, Ticks, offset,
@@ -280,6 +280,7 @@ impl Inside {
         if slot.gate.adopted() == self.generation {
             return;
         }
+        crash::take_back_if_left();
         self.retire_block();
         slot.mark_losses();
         // Before it is adopted: after that, the number is known to be of this generation.
