@@ -412,6 +412,38 @@ fn with_a_token_every_request_needs_it() {
     });
 }
 
+#[test]
+fn while_no_token_can_be_kept_nobody_is_told_where_and_the_disk_is_left_alone() {
+    alone("while_no_token_can_be_kept_nobody_is_told_where_and_the_disk_is_left_alone", || {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("snapshots");
+        let path = directory.join("debug-lookback.token");
+        // A directory in the place of the file: nobody's token.
+        fs::create_dir_all(&path).unwrap();
+        let recorder = start(&directory);
+        let server = serve(Debug::new());
+        let get = || ask(client().get(server.url("/debug/lookback")));
+        let refused = get();
+        assert_refused(&refused, 503, "standard error");
+        let text = String::from_utf8_lossy(&refused.body);
+        assert!(!text.contains("snapshots"), "{text}");
+        // It is not looked for at each request, and found all the same when it is there.
+        let changed = || fs::metadata(&directory).unwrap().modified().unwrap();
+        let mut looked_at = vec![changed()];
+        let begun = std::time::Instant::now();
+        for _ in 0..200 {
+            assert_eq!(get().status, 503);
+            looked_at.push(changed());
+        }
+        looked_at.dedup();
+        let most = 3 + begun.elapsed().as_secs() as usize;
+        assert!(looked_at.len() <= most, "{} looks, {most} seconds", looked_at.len());
+        fs::remove_dir(&path).unwrap();
+        assert!(common::wait_for(|| get().status == 401), "it is made");
+        recorder.stop().unwrap();
+    });
+}
+
 /// A proxy on the same machine may add no header of its own and name the host as it is configured to. So what comes
 /// through it looks as if it came from here: without a token nobody is let in.
 #[test]

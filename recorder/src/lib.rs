@@ -150,7 +150,7 @@ real! {
         pub use crate::fields::{Fields, Room};
         pub use crate::recorder::on_change;
         pub use crate::redact::{ABOUT, ABOUT_FIRST, REDACTED, SECRETS};
-        pub use crate::shelf::{Shelved, open_snapshot, snapshots};
+        pub use crate::shelf::{Shelved, open_regular, open_snapshot, snapshots};
         pub use crate::filter::Judge;
         pub use crate::passing::log_passing;
         pub use crate::places::{callsite, mix, site_of_hash};

@@ -77,16 +77,31 @@ fn open(directory: &Path, name: &str) -> Result<Option<(File, u64)>, Error> {
         return Ok(None);
     }
     let path = directory.join(name);
+    let opened = open_regular(&path).and_then(|file| {
+        let Some(file) = file else { return Ok(None) };
+        let length = file.metadata()?.len();
+        Ok(Some((file, length)))
+    });
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map_err(|error| Error::File { path, error }),
+    }
+}
+
+/// Opens a file for reading, if what lies there is one: a link is not followed, and nobody is waited for, as
+/// for the other end of a pipe. What is opened is looked at, and not what lay there before.
+///
+/// # Errors
+/// As for opening any file.
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let opened = options.open(&path).and_then(|file| Ok((file.metadata()?, file)));
+    let opened = options.open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
     match opened {
-        Ok((metadata, file)) if metadata.is_file() => Ok(Some((file, metadata.len()))),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // What is not a file: a link, a socket.
+        Ok((is_file, file)) => Ok(is_file.then_some(file)),
+        // A link, a socket.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Ok(None),
-        Err(error) => Err(Error::File { path, error }),
+        Err(error) => Err(error),
     }
 }
 

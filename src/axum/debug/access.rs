@@ -4,18 +4,25 @@
 use super::answer::{Failure, unblocked};
 use super::token_file;
 use ::axum::extract::ConnectInfo;
+use ::tokio::sync::Mutex;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use lookback_recorder::Error;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The header that must be there, with any value, in a request that takes a snapshot without a token.
 pub const REQUEST_HEADER: &str = "x-lookback";
 
 /// How long a token is.
 pub(super) const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 16..=1000;
+
+/// How long the token of the snapshot directory is not looked for again if there was none.
+const PAUSE: Duration = Duration::from_secs(1);
+const NO_TOKEN: &str =
+    "no token is set, and none can be kept: the service has told on its standard error why";
 
 /// What proxies add.
 const PROXIED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
@@ -35,8 +42,16 @@ pub(super) enum Asked {
 pub(super) enum Access {
     Token(String),
     /// The token of the snapshot directory; not there before something is recorded.
-    Kept(OnceLock<String>),
+    Kept(Kept),
     Loopback,
+}
+
+/// What is known of the token of the snapshot directory.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    token: OnceLock<String>,
+    /// When it was last looked for in vain. Who asks may be anybody, so one at a time looks.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Access {
@@ -46,10 +61,10 @@ impl Access {
             Asked::Token(token) => Self::Token(token),
             Asked::Loopback => Self::Loopback,
             Asked::Kept => {
-                let kept = OnceLock::new();
+                let kept = Kept::default();
                 // While nothing is recorded it is not known where to; then the first who asks tries again.
-                if let Ok(token) = token_file::of_recorder() {
-                    let _ = kept.set(token);
+                if let Ok(Some(token)) = token_file::of_recorder() {
+                    let _ = kept.token.set(token);
                 }
                 Self::Kept(kept)
             }
@@ -79,12 +94,19 @@ impl Access {
 
     /// Makes sure that it is known who may ask. Nobody may before that.
     pub(super) async fn ready(&self) -> Result<(), Failure> {
-        if let Self::Kept(kept) = self
-            && kept.get().is_none()
-        {
-            let token = unblocked(token_file::of_recorder).await??;
-            // Another one may have been faster; both have read the same file.
-            let _ = kept.set(token);
+        let Self::Kept(kept) = self else { return Ok(()) };
+        if kept.token.get().is_some() {
+            return Ok(());
+        }
+        let mut failed = kept.failed.lock().await;
+        if kept.token.get().is_none() {
+            let none = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, NO_TOKEN);
+            if failed.is_some_and(|at| at.elapsed() < PAUSE) {
+                return Err(none());
+            }
+            let found = unblocked(token_file::of_recorder).await??;
+            *failed = found.is_none().then(Instant::now);
+            let _ = kept.token.set(found.ok_or_else(none)?);
         }
         Ok(())
     }
@@ -94,7 +116,7 @@ impl Access {
         let (token, which) = match self {
             Self::Token(token) => (Some(token), "the token"),
             Self::Kept(kept) => (
-                kept.get(),
+                kept.token.get(),
                 "the token, which is in a file that the service has named on its standard error,",
             ),
             Self::Loopback => {

@@ -4,9 +4,8 @@
 //! it is the same after a restart, and for all processes that share the directory.
 
 use super::access::{Access, TOKEN_LENGTH};
-use super::answer::Failure;
-use http::StatusCode;
-use lookback_recorder::stats;
+use lookback_recorder::integration::open_regular;
+use lookback_recorder::{Error, stats};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,30 +14,38 @@ use std::sync::{Mutex, PoisonError};
 /// The file's name.
 pub(super) const NAME: &str = "debug-lookback.token";
 
-/// The token of the recorder's snapshot directory; made if there is none. That blocks.
-pub(super) fn of_recorder() -> Result<String, Failure> {
+/// The token of the recorder's snapshot directory; made if there is none. None if there can be none: why, the
+/// standard error has told. That blocks.
+pub(super) fn of_recorder() -> Result<Option<String>, Error> {
     let directory = stats()?.snapshot_dir;
     let path = directory.join(NAME);
     let established = fs::create_dir_all(&directory).and_then(|()| establish(&path));
-    let token = established.map_err(|error| {
-        let text = format!(
-            "no token is set, and none can be kept in the snapshot directory: {error}: `Debug::token` sets one"
-        );
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, text)
-    })?;
-    say(fs::canonicalize(&path).unwrap_or(path));
-    Ok(token)
+    Ok(match established {
+        Ok(token) => {
+            let path = fs::canonicalize(&path).unwrap_or(path);
+            say(format!("the token for {} is in {}", super::PATH, path.display()));
+            Some(token)
+        }
+        Err(error) => {
+            say(format!(
+                "{} answers nobody: no token is set, and none can be kept in {}: {error}; \
+                 `Debug::token` sets one",
+                super::PATH,
+                directory.display(),
+            ));
+            None
+        }
+    })
 }
 
-/// Says where the token is, once.
-fn say(path: PathBuf) {
-    static SAID: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// Says so, once: here are paths, which are nothing for whoever asks.
+fn say(words: String) {
+    static SAID: Mutex<String> = Mutex::new(String::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    if said.as_ref() != Some(&path) {
-        let (below, path_words) = (super::PATH, path.display());
+    if *said != words {
         // A closed standard error is nobody's fault here.
-        let _ = writeln!(io::stderr(), "lookback: the token for {below} is in {path_words}");
-        *said = Some(path);
+        let _ = writeln!(io::stderr(), "lookback: {words}");
+        *said = words;
     }
 }
 
@@ -61,11 +68,7 @@ fn establish(path: &Path) -> io::Result<String> {
 /// Reads the token of a file that must be as private as `own` is.
 fn read(path: &Path, own: &Metadata) -> io::Result<String> {
     let wrong = |what: &str| Err(io::Error::other(format!("{}: {what}", path.display())));
-    // What is no file is not even opened.
-    if !fs::symlink_metadata(path)?.is_file() {
-        return wrong("not a file");
-    }
-    let file = File::open(path)?;
+    let Some(file) = open_regular(path)? else { return wrong("not a file") };
     if !is_private(&file.metadata()?, own) {
         return wrong(
             "others than this service's user may read or change it, or it is theirs: remove it",
@@ -149,6 +152,10 @@ mod tests {
         assert!(refused().contains("not a token"), "{}", refused());
         fs::remove_file(&path).unwrap();
         symlink("/dev/zero", &path).unwrap();
+        assert!(refused().contains("not a file"), "{}", refused());
+        fs::remove_file(&path).unwrap();
+        // Nobody writes to it: who opens it as if it were a file waits for ever.
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         assert!(refused().contains("not a file"), "{}", refused());
     }
 }
