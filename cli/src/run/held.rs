@@ -19,6 +19,11 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+/// The most arenas that are held of processes whose end cannot be seen. Each takes as much memory as it has
+/// bytes, and a descriptor, until the service has ended; and a service may go on for ever in making such
+/// processes.
+const MOST_UNSEEN: usize = 32;
+
 /// See the module.
 pub struct Held {
     directory: PathBuf,
@@ -96,6 +101,41 @@ impl Held {
         let arenas = &mut self.processes[index].arenas;
         arenas.retain(|arena| arena.header().is_none_or(|header| !header.ended));
         arenas.push(arena);
+        if is_unseen {
+            self.bound_unseen();
+        }
+    }
+
+    /// Lets go of those arenas whose processes say that their recording is over, and, where there are too many
+    /// all the same, of the oldest: what is to be saved of them is saved now.
+    fn bound_unseen(&mut self) {
+        let is_unseen = |process: &Process| matches!(process.life, Life::Unseen);
+        let over = |arena: &ArenaFile| arena.header().is_some_and(|header| header.ended);
+        let mut unseen = 0;
+        let mut done = Vec::new();
+        // The newest come last.
+        for process in self.processes.iter_mut().rev().filter(|process| is_unseen(process)) {
+            for arena in std::mem::take(&mut process.arenas).into_iter().rev() {
+                let is_over = over(&arena);
+                if is_over || unseen == MOST_UNSEEN {
+                    done.push((process.pid, is_over, arena));
+                } else {
+                    unseen += 1;
+                    process.arenas.insert(0, arena);
+                }
+            }
+        }
+        self.processes.retain(|process| !is_unseen(process) || !process.arenas.is_empty());
+        for (pid, is_over, arena) in done.into_iter().rev() {
+            if !is_over {
+                complain(&format!(
+                    "more than {MOST_UNSEEN} recordings of processes whose end cannot be seen from here: that of process \
+                     {pid} is saved as it is now, and held no longer"
+                ));
+            }
+            let saved = self.save(pid, &arena, None);
+            saved.unwrap_or_else(|error| complain(&format!("{error:#}")));
+        }
     }
 
     /// Waits for all of them to end. Whether one of them must be looked at now and then.
@@ -241,5 +281,55 @@ impl Process {
             let stat = Stat::of(self.pid).filter(Stat::has_ended)?;
             Some(How::of_raw(stat.exit_code))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback::read::wire::{ARENA_MAGIC, ARENA_VERSION, offset};
+    use std::os::unix::fs::FileExt;
+
+    /// An arena in which nothing was recorded yet, of a process that calls itself so.
+    fn arena(pid: u32) -> File {
+        let file = tempfile::tempfile().unwrap();
+        let put = |at: usize, bytes: &[u8]| file.write_all_at(bytes, at as u64).unwrap();
+        file.set_len(offset::DATA as u64 + 4096).unwrap();
+        put(0, &ARENA_MAGIC);
+        put(offset::VERSION, &ARENA_VERSION.to_le_bytes());
+        put(offset::HEADER_LENGTH, &(offset::DATA as u32).to_le_bytes());
+        put(offset::CAPACITY, &4096_u64.to_le_bytes());
+        put(offset::PID, &pid.to_le_bytes());
+        file
+    }
+
+    fn end(file: &File) {
+        file.write_all_at(&1_u64.to_le_bytes(), offset::ENDED as u64).unwrap();
+    }
+
+    fn pids(held: &Held) -> Vec<u32> {
+        held.processes
+            .iter()
+            .flat_map(|process| process.arenas.iter().map(|_| process.pid))
+            .collect()
+    }
+
+    #[test]
+    fn of_processes_that_nobody_sees_end_no_more_is_held_than_records_and_only_so_much() {
+        let place = tempfile::tempdir().unwrap();
+        let mut held = Held::new(place.path().to_owned(), false);
+        for pid in 1..=1000 {
+            let file = arena(pid);
+            held.add(None, file.try_clone().unwrap());
+            assert_eq!(pids(&held), [pid], "those before have ended");
+            end(&file);
+        }
+        let files: Vec<_> = (2000..2100).map(arena).collect();
+        for file in &files {
+            held.add(None, file.try_clone().unwrap());
+        }
+        let newest: Vec<_> = (2000..2100).skip(100 - MOST_UNSEEN).collect();
+        assert_eq!(pids(&held), newest);
+        assert_eq!(held.len(), MOST_UNSEEN);
     }
 }
