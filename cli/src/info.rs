@@ -66,6 +66,8 @@ pub struct Summary<'a> {
     threads: BTreeMap<ThreadNumber, Thread>,
     kinds: BTreeMap<String, u64>,
     left_out: LeftOut,
+    /// When the first generation began, of those of which that is known.
+    first_start: Option<u64>,
     pub damage: Damage,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Summary<'a> {
             threads: BTreeMap::new(),
             kinds: BTreeMap::new(),
             left_out: LeftOut::default(),
+            first_start: trace.generations().iter().map(|g| g.start.0).filter(|s| *s > 0).min(),
             damage: Damage::of(trace),
         };
         summary.left_out.generations(summary.generations);
@@ -165,9 +168,7 @@ impl<'a> Summary<'a> {
 
     /// When a generation began, since the first one did; if that is known.
     fn start(&self, generation: &GenerationInfo) -> Option<u64> {
-        let starts = self.generations.iter().map(|generation| generation.start.0);
-        let first = starts.filter(|start| *start > 0).min()?;
-        generation.start.0.checked_sub(first)
+        generation.start.0.checked_sub(self.first_start?)
     }
 
     fn json(&self) -> serde_json::Value {

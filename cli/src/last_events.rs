@@ -11,19 +11,25 @@ use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use lookback::read::wire::{Generation, ThreadNumber};
 use lookback::read::{Event, EventKind, Thread, Trace};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 
 /// So many threads are shown one by one.
 const MOST_THREADS: usize = 40;
+/// So many regions that a thread is inside of are told by name, the outermost ones.
+const MOST_INSIDE: usize = 64;
 
 /// See the module.
 pub struct LastEvents {
     /// When the snapshot ends.
     end: u64,
     threads: BTreeMap<ThreadNumber, ThreadEnd>,
+    /// Those that have recorded something in the generation that is being read.
+    busy: BTreeSet<ThreadNumber>,
     /// What threads that were silent so far are inside of is not known.
     is_part: bool,
+    /// How many gaps there were. What threads were inside of before one is not known behind it.
+    gaps: u64,
 }
 
 /// What is known of one thread at the end.
@@ -35,8 +41,11 @@ struct ThreadEnd {
     worker: Option<String>,
     /// It ended before the process did.
     over: bool,
-    /// The regions that it is inside of, outermost first.
+    /// The regions that it is inside of, outermost first; and how many more there are inside of those.
     inside: Vec<String>,
+    deeper: u64,
+    /// Behind how many gaps that was told.
+    gaps: u64,
     last: VecDeque<Last>,
     /// Those of the generation that is being read. They hold on to it, so they are told in words as
     /// soon as it is over.
@@ -56,7 +65,8 @@ impl LastEvents {
     pub fn of(trace: &Trace, most: usize, damage: &mut Damage) -> Self {
         let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
         let end = ends.max().unwrap_or_default();
-        let mut found = Self { end, threads: BTreeMap::new(), is_part: false };
+        let (threads, busy) = Default::default();
+        let mut found = Self { end, threads, busy, is_part: false, gaps: 0 };
         let mut first = None;
         let mut running = None;
         for event in trace.events() {
@@ -76,6 +86,8 @@ impl LastEvents {
             found.follow(event, most);
         }
         found.settle(first.unwrap_or_default(), most);
+        let before_a_gap = |thread: &&mut ThreadEnd| thread.gaps != found.gaps;
+        found.threads.values_mut().filter(before_a_gap).for_each(ThreadEnd::is_inside_of_nothing);
         found
     }
 
@@ -89,41 +101,52 @@ impl LastEvents {
         // What is damaged is told by the events themselves.
         let Ok(decoded) = trace.generation(generation) else { return };
         self.is_part = decoded.is_alone();
-        if !follows {
-            self.threads.values_mut().for_each(|thread| thread.inside.clear());
-        }
+        self.gaps += u64::from(!follows);
         for state in decoded.statuses() {
             let Some(thread) = state.thread() else { continue };
-            let entry = self.threads.entry(thread.number).or_default();
-            entry.is(thread);
-            entry.inside = state.regions().map(|region| region.site.name.to_owned()).collect();
+            let entry = self.thread(thread);
+            entry.is_inside_of_nothing();
+            state.regions().for_each(|region| entry.begin(region.site.name));
         }
     }
 
     fn follow(&mut self, event: Event, most: usize) {
         let Some(thread) = event.thread() else { return };
-        let entry = self.threads.entry(thread.number).or_default();
-        entry.is(thread);
+        let entry = self.thread(thread);
         match event.kind() {
-            EventKind::RegionBegin { .. } => entry.inside.push(event.name().to_owned()),
-            EventKind::RegionEnd { inside, .. } => {
-                let counted = usize::try_from(inside).unwrap_or(usize::MAX).saturating_add(1);
-                if let Some(at) = entry.inside.len().checked_sub(counted) {
-                    entry.inside.remove(at);
-                }
+            EventKind::RegionBegin { .. } => entry.begin(event.name()),
+            EventKind::RegionEnd { inside, .. } => entry.end(inside),
+            EventKind::ThreadExit => {
+                entry.over = true;
+                entry.is_inside_of_nothing();
             }
-            EventKind::ThreadExit => (entry.over, entry.inside) = (true, Vec::new()),
             _ => {}
         }
+        let number = thread.number;
+        let is_first = entry.running.is_empty();
         if entry.running.len() == most {
             entry.running.pop_front();
         }
         entry.running.push_back(event);
+        if is_first {
+            self.busy.insert(number);
+        }
+    }
+
+    /// What is known of a thread; of what it was inside of, only since the last gap.
+    fn thread(&mut self, thread: &Thread) -> &mut ThreadEnd {
+        let entry = self.threads.entry(thread.number).or_default();
+        entry.is(thread);
+        if std::mem::replace(&mut entry.gaps, self.gaps) != self.gaps {
+            entry.is_inside_of_nothing();
+        }
+        entry
     }
 
     /// A generation has been read: what is kept of it is told in words.
     fn settle(&mut self, first: u64, most: usize) {
-        for thread in self.threads.values_mut() {
+        for number in std::mem::take(&mut self.busy) {
+            let Some(thread) = self.threads.get_mut(&number) else { continue };
             if let Some(event) = thread.running.back() {
                 thread.worker = event.worker().map(|worker| match event.worker_name() {
                     Some(name) => name.to_owned(),
@@ -208,6 +231,32 @@ impl LastEvents {
 }
 
 impl ThreadEnd {
+    /// A region begins.
+    fn begin(&mut self, name: &str) {
+        if self.inside.len() < MOST_INSIDE && self.deeper == 0 {
+            self.inside.push(name.to_owned());
+        } else {
+            self.deeper += 1;
+        }
+    }
+
+    /// The region ends that so many are inside of.
+    fn end(&mut self, inside: u64) {
+        match inside.checked_sub(self.deeper) {
+            None => self.deeper -= 1,
+            Some(inside) => {
+                let counted = usize::try_from(inside).unwrap_or(usize::MAX).saturating_add(1);
+                if let Some(at) = self.inside.len().checked_sub(counted) {
+                    self.inside.remove(at);
+                }
+            }
+        }
+    }
+
+    fn is_inside_of_nothing(&mut self) {
+        (self.inside, self.deeper) = (Vec::new(), 0);
+    }
+
     fn is(&mut self, thread: &Thread) {
         if thread.os_thread != 0 {
             self.os_thread = thread.os_thread;
@@ -247,7 +296,10 @@ impl ThreadEnd {
         let is_told = self.inside.len() == 1
             && self.last.back().is_some_and(|last| last.kind == "region_begin");
         if let (Some(row), false) = (rows.last_mut(), self.inside.is_empty() || is_told) {
-            let inside: Vec<_> = self.inside.iter().map(|region| escape(region)).collect();
+            let mut inside: Vec<_> = self.inside.iter().map(|region| escape(region)).collect();
+            if self.deeper > 0 {
+                inside.push(format!("{} more", count(self.deeper)).into());
+            }
             *row += &dim().apply_to(format!("  in {}", inside.join(" > "))).to_string();
         }
         if let (Some(row), true) = (rows.last_mut(), crashed) {

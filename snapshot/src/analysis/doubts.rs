@@ -3,8 +3,9 @@
 //! Losses are known by generation. What lies in generations without any is certain; what touches
 //! another one is not, unless the numbers of the events themselves prove it.
 
+use super::length::Length;
 use crate::read::GenerationInfo;
-use crate::wire::{Generation, Loss};
+use crate::wire::{Generation, Loss, Nanos};
 use crate::words::counted;
 use std::collections::BTreeMap;
 
@@ -16,6 +17,9 @@ pub(super) struct Doubts {
     met: u32,
     /// Whether the generation that is being read is one.
     here: bool,
+    /// When that began, and how much of the time before is certain.
+    entered: Nanos,
+    certain: Nanos,
 }
 
 /// A time from which on what is told should be certain.
@@ -34,13 +38,22 @@ impl Doubts {
             // The end record behind one that has none tells of both, and not of which.
             doubtful.extend(why.or_else(|| told_later.clone()).map(|why| (info.number, why)));
         }
-        Self { doubtful, met: 0, here: false }
+        Self { doubtful, ..Self::default() }
     }
 
-    /// A generation begins.
-    pub(super) fn enter(&mut self, generation: Generation) {
+    /// A generation begins, at this time.
+    pub(super) fn enter(&mut self, generation: Generation, at: Nanos) {
+        self.certain = self.certain_time(at);
+        self.entered = self.entered.max(at);
         self.here = self.doubtful.contains_key(&generation);
         self.met += u32::from(self.here);
+    }
+
+    /// How much of the time up to now is certain. Of two such times, the difference is what is certain
+    /// between them.
+    #[inline]
+    pub(super) fn certain_time(&self, now: Nanos) -> Nanos {
+        if self.here { self.certain } else { self.certain.plus(now.since(self.entered)) }
     }
 
     /// Whether events are missing in the generation that is being read.
@@ -101,7 +114,6 @@ fn why(info: &GenerationInfo) -> Option<String> {
 mod tests {
     use super::*;
     use crate::read::Lost;
-    use crate::wire::Nanos;
 
     fn info(number: u64, complete: bool, lost: u64) -> GenerationInfo {
         let lost = (lost > 0).then_some(Lost { code: Loss::ArenaFull as u64, count: lost });

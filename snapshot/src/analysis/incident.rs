@@ -15,6 +15,8 @@ use crate::words::counted;
 /// So many different panics are kept, the first ones: what came first has caused the others, as often as
 /// not.
 const LISTED: usize = 16;
+/// So many reasons are kept: a recorder writes fewer.
+const REASONS: usize = 64;
 /// So many of them are told, beside the first.
 const TOLD: usize = 3;
 /// What panics say that meet a lock which another one has poisoned.
@@ -43,7 +45,7 @@ pub struct Cause {
     pub reason: String,
     /// Where it happened, if the events say so.
     pub evidence: Option<Evidence>,
-    /// The regions that the thread was inside of then, outermost first.
+    /// The innermost few of the regions that the thread was inside of then, outermost first.
     pub regions: Vec<String>,
 }
 
@@ -92,7 +94,8 @@ impl IncidentWatch {
     pub(super) fn of(trace: &Trace) -> Self {
         let metadata = trace.metadata();
         let mut triggers = metadata.texts(key::TRIGGER);
-        let causes = metadata.texts(key::REASON).map(|reason| Known {
+        let reasons = metadata.texts(key::REASON).take(REASONS);
+        let causes = reasons.map(|reason| Known {
             trigger: triggers.next().unwrap_or_default().to_owned(),
             reason: reason.to_owned(),
             seen: None,

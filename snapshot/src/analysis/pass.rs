@@ -144,10 +144,7 @@ impl Pass {
     }
 
     pub(super) fn enter(&mut self, info: &GenerationInfo) {
-        self.world.settle(info.start.max(self.last));
-        self.world.doubts.enter(info.number);
-        // What is certain from now on may begin now.
-        self.world.settle(info.start.max(self.last));
+        self.world.doubts.enter(info.number, info.start.max(self.last));
     }
 
     /// The next event.

@@ -26,6 +26,11 @@ const GROUPS: usize = 128;
 const ALIKE: usize = 3;
 const VICTIMS: usize = 64;
 const LATE: usize = 256;
+/// So many tasks that might run are looked at for each long poll, and so many more for each poll that there
+/// was: of more than that, those that have waited for longest.
+const LOOKED_AT: usize = 1024;
+const LOOKED_AT_A_POLL: usize = 64;
+const MOST_NOTED: usize = 1 << 17;
 
 /// Polls of recorded tasks.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +110,10 @@ pub(super) struct PollWatch {
     watched: Map<TaskId, Vec<u64>>,
     /// The last polls that came late.
     late: VecDeque<Waiting>,
+    /// How many more tasks may be looked at.
+    looks: usize,
+    /// How often a poll was noted in `watched` since those were taken out that are not kept any more.
+    noted: usize,
 }
 
 /// The task's name, what the poll was for, and the span and the region that took most of it.
@@ -142,6 +151,7 @@ impl PollWatch {
         if poll.blocking {
             return;
         }
+        self.looks = self.looks.saturating_add(LOOKED_AT_A_POLL);
         if poll.certain && poll.exact && !poll.running {
             self.lengths.add(poll.held);
         }
@@ -168,9 +178,13 @@ impl PollWatch {
         self.next += 1;
         let found = if is_long { self.victims(poll, world) } else { Default::default() };
         let (waited, victims, unsure) = found;
+        if self.noted > MOST_NOTED {
+            self.forget_displaced();
+        }
         for victim in victims.iter().chain(&unsure).filter(|victim| victim.polled.is_none()) {
             if self.watched.len() < VICTIMS * LONGEST {
                 self.watched.entry(victim.task).or_default().push(number);
+                self.noted += 1;
             }
         }
         let kept = Kept { number, poll: poll.clone(), waited, victims, unsure };
@@ -180,9 +194,17 @@ impl PollWatch {
         self.longest.add(poll.blocked.0, kept);
     }
 
+    /// Takes polls out of `watched` that longer ones have displaced.
+    fn forget_displaced(&mut self) {
+        let alike = self.groups.values().flat_map(|group| group.longest.iter());
+        let kept: BTreeSet<_> = self.longest.iter().chain(alike).map(|kept| kept.number).collect();
+        self.watched.values_mut().for_each(|numbers| numbers.retain(|one| kept.contains(one)));
+        self.noted = 0;
+    }
+
     /// Who could have run on the thread of this poll, and did not: how many, those who waited longest,
     /// and those of whom it is not known yet.
-    fn victims(&self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>, Vec<Waiting>) {
+    fn victims(&mut self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>, Vec<Waiting>) {
         let until = poll.began.plus(poll.held);
         let home = Home::of(poll.worker, poll.thread);
         let is_victim = |waiting: &Waiting| {
@@ -190,13 +212,14 @@ impl PollWatch {
             let overlap = polled.0.saturating_sub(waiting.runnable.max(poll.began).0);
             overlap >= VICTIM && waiting.task != poll.task
         };
-        let still = world.runnable().take_while(|(runnable, _)| *runnable < until).filter_map(
-            |(runnable, task)| {
-                let entry = world.tasks.get(&task)?;
-                let (name, home) = (entry.name, entry.home);
-                Some(Waiting { task, name, home, runnable, polled: None })
-            },
-        );
+        let mut looked = 0;
+        let most = LOOKED_AT + self.looks;
+        let ready = world.runnable().take_while(|(runnable, _)| *runnable < until).take(most);
+        let still = ready.inspect(|_| looked += 1).filter_map(|(runnable, task)| {
+            let entry = world.tasks.get(&task)?;
+            let (name, home) = (entry.name, entry.home);
+            Some(Waiting { task, name, home, runnable, polled: None })
+        });
         let late = self
             .late
             .iter()
@@ -213,15 +236,18 @@ impl PollWatch {
                 found.add(polled.0.saturating_sub(waiting.runnable.0), waiting);
             }
         }
+        self.looks = most.saturating_sub(looked.max(LOOKED_AT));
         (waited, found.iter().cloned().collect(), unsure)
     }
 
     /// A task is polled after a while: perhaps it waited for one of the long polls.
     pub(super) fn polled(&mut self, gap: &Gap, world: &World) {
         let home = world.tasks.get(&gap.task).map_or(Home::Unknown, |task| task.home);
-        for number in self.watched.remove(&gap.task).unwrap_or_default() {
+        if let Some(numbers) = self.watched.remove(&gap.task) {
             let alike = self.groups.values_mut().flat_map(|group| group.longest.iter_mut());
-            let kept = self.longest.iter_mut().chain(alike).filter(|kept| kept.number == number);
+            let kept = self.longest.iter_mut().chain(alike);
+            // They ascend.
+            let kept = kept.filter(|kept| numbers.binary_search(&kept.number).is_ok());
             kept.for_each(|kept| kept.polled(gap, home));
         }
         if let (Some(delay), Some(runnable)) = (gap.delay(), gap.runnable)

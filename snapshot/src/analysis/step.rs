@@ -3,6 +3,7 @@
 use crate::read::WorkerId;
 use crate::read::{Event, EventKind, Value};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber, floor_char_boundary};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 /// See the module.
@@ -101,20 +102,25 @@ fn add(out: &mut String, field: std::fmt::Arguments<'_>) {
 
 /// A list of fields after those of `later` became known: of each field the last value.
 pub(super) fn changed(list: &str, later: &str) -> String {
-    let name = |field: &str| field.split_once('=').map_or(0, |(name, _)| name.len() + 1);
     let mut out = String::new();
-    for field in list.split(BETWEEN).filter(|field| !field.is_empty()) {
-        let front = &field[..name(field)];
-        let last = later.split(BETWEEN).rfind(|later| later.starts_with(front));
-        add(&mut out, format_args!("{}", last.unwrap_or(field)));
+    let last: HashMap<&str, &str> = each(later).map(|field| (name(field), field)).collect();
+    let known: HashSet<&str> = each(list).map(name).collect();
+    for field in each(list) {
+        add(&mut out, format_args!("{}", last.get(name(field)).unwrap_or(&field)));
     }
-    for field in later.split(BETWEEN).filter(|field| !field.is_empty()) {
-        let front = &field[..name(field)];
-        if !list.split(BETWEEN).any(|known| known.starts_with(front)) {
-            add(&mut out, format_args!("{field}"));
-        }
+    for field in each(later).filter(|field| !known.contains(name(field))) {
+        add(&mut out, format_args!("{field}"));
     }
     out
+}
+
+/// The fields of a list.
+fn each(list: &str) -> impl Iterator<Item = &str> {
+    list.split(BETWEEN).filter(|field| !field.is_empty())
+}
+
+fn name(field: &str) -> &str {
+    field.split_once('=').map_or("", |(name, _)| name)
 }
 
 /// What is shown of a list: `name=value name=value`, at most so many bytes of it.

@@ -6,7 +6,7 @@ use super::state::WorkerNow;
 use super::{Finding, Score, Section, ThreadRef, Unit};
 use crate::read::WorkerId;
 use crate::wire::Nanos;
-use crate::words::{duration, percent};
+use crate::words::{counted, duration, percent};
 
 /// A worker should not be at work for more of its time than this.
 pub const BUSY_WORKER: f64 = 0.9;
@@ -16,6 +16,8 @@ pub const UNINSTRUMENTED: f64 = 0.5;
 const IDLE: f64 = 0.1;
 /// If more than this part of a worker's time is not known, that is said.
 const UNKNOWN: f64 = 0.1;
+/// So many of those are told one by one.
+const TOLD: usize = 16;
 /// A worker that was observed for less than this is not judged.
 const SHORT: Nanos = Nanos(100_000_000);
 
@@ -141,8 +143,11 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
             scribe.world.doubts.because()
         ));
     }
+    let mut more_unknown = 0_u64;
     for worker in section.table.workers.iter().filter(|worker| worker.observed >= SHORT) {
-        if share(worker.unknown, worker.observed) > UNKNOWN {
+        let is_unknown = share(worker.unknown, worker.observed) > UNKNOWN;
+        more_unknown += u64::from(is_unknown && section.not_assessed.len() >= TOLD);
+        if is_unknown && section.not_assessed.len() < TOLD {
             section.not_assessed.push(format!(
                 "whether worker {} ({}) was at work is not known for {} of its {}: {}",
                 worker.label(),
@@ -171,6 +176,10 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
             let evidence = vec![evidence];
             section.findings.push(Finding { analysis: "workers", title, score, evidence });
         }
+    }
+    if more_unknown > 0 {
+        let more = counted(more_unknown, "more worker");
+        section.not_assessed.push(format!("of {more}, too, it is not known"));
     }
     if tasks {
         section.findings.extend(uninstrumented(&section.table));

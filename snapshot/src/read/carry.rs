@@ -44,6 +44,37 @@ pub(super) struct Carry {
     pub(super) worker_names: Vec<(WorkerId, Box<str>)>,
     /// Whether there may be more that lives: it is of a generation of which not all is known.
     pub(super) is_part: bool,
+    pub(super) toll: Toll,
+}
+
+/// What it has cost to carry things on, in a row of generations that each need the one before. All that lives
+/// is carried each time, however little a generation says itself: so there is an end to it, which depends
+/// on how much the whole row says. Behind it nothing is known of what is silent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Toll {
+    /// How many things were carried.
+    carried: u64,
+    /// How many bytes the generations of the row have.
+    bytes: u64,
+}
+
+impl Toll {
+    /// A thousand tasks can be carried a thousand times.
+    const AT_FIRST: u64 = 1 << 20;
+    const A_BYTE: u64 = 64;
+
+    /// That of a generation of so many bytes, which needs no other.
+    pub(super) fn of(bytes: usize) -> Self {
+        Self { carried: 0, bytes: bytes as u64 }
+    }
+
+    /// With one more generation of so many bytes, into which this is carried; nothing if that is too much.
+    pub(super) fn with(self, carry: &Carry, bytes: usize) -> Option<Self> {
+        let carried = self.carried.saturating_add(carry.things());
+        let bytes = self.bytes.saturating_add(bytes as u64);
+        let most = Self::AT_FIRST.saturating_add(bytes.saturating_mul(Self::A_BYTE));
+        (carried <= most).then_some(Self { carried, bytes })
+    }
 }
 
 /// A thread, and what it is in the middle of.
@@ -124,8 +155,15 @@ impl Carry {
         let given = of.begin.workers.given_names();
         carry.worker_names = given.map(|(worker, name)| (worker, name.into())).collect();
         carry.tenures = order.happening.workers.tenures().filter_map(last).collect();
-        carry.is_part = of.is_alone;
+        (carry.is_part, carry.toll) = (of.is_alone, of.toll);
         carry
+    }
+
+    /// How many things are in it.
+    fn things(&self) -> u64 {
+        let fields: usize = self.spans.iter().map(|span| span.fields.len()).sum();
+        let open: usize = self.threads.iter().map(|thread| thread.regions.len()).sum();
+        (self.tasks.len() + self.spans.len() + self.threads.len() + fields + open) as u64
     }
 
     /// How many bytes it takes, about.
@@ -355,5 +393,31 @@ impl Into<'_> {
         survey.tables.set_blocking(put, site.blocking);
         self.sites.insert(index, put);
         Ok(put)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_little_itself_does_not_carry_much_without_end() {
+        let task = |index| {
+            let id = TaskId { index, incarnation: 1 };
+            CarriedTask { id, sequence: None, site: 0, state: TaskState::Idle, woken: false }
+        };
+        let carry = Carry { tasks: (0..1000).map(task).collect(), ..Carry::default() };
+        let row = |bytes: usize| {
+            let mut toll = Some(Toll::of(2000));
+            (0..100_000)
+                .take_while(|_| {
+                    toll = toll.and_then(|toll| toll.with(&carry, bytes));
+                    toll.is_some()
+                })
+                .count()
+        };
+        let hardly_anything = row(1);
+        assert!((1000..2000).contains(&hardly_anything), "{hardly_anything}");
+        assert_eq!(row(100), 100_000, "each says enough to pay for it");
     }
 }

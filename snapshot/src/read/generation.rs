@@ -1,7 +1,7 @@
 //! One generation, decoded.
 
 use super::begin::Begin;
-use super::carry::{Carried, Carry};
+use super::carry::{Carried, Carry, Toll};
 use super::catalog::FrameSpot;
 use super::order::Order;
 use super::otel::Renamed;
@@ -110,6 +110,7 @@ pub(super) struct Contents {
     /// Whether it is incomplete, and neither is the generation before it there, nor do those before that
     /// one lead back to one that is complete.
     pub(super) is_alone: bool,
+    pub(super) toll: Toll,
     /// Whether there is a word of tasks, workers or spans in it.
     pub(super) has_mentions: bool,
     /// Of what statuses were left out.
@@ -155,8 +156,13 @@ impl Contents {
         let frame_end = content.len();
         content.append(&mut survey.begin.listed_fields);
         survey.tables.say_types(&mut content).map_err(generation)?;
-        let mut carried = HashMap::new();
-        if let Some(carry) = carry.filter(|_| !prefix.complete) {
+        let (mut carried, mut toll) = (HashMap::new(), Toll::of(frame_end));
+        let carry = carry.filter(|_| !prefix.complete).filter(|carry| {
+            let with = carry.toll.with(carry, frame_end);
+            toll = with.unwrap_or(toll);
+            with.is_some()
+        });
+        if let Some(carry) = carry {
             carried = carry.put_into(&mut content, &mut survey).map_err(generation)?;
         }
         let Survey { tables, threads, events, block_events, lost, omitted, end, faults, .. } =
@@ -207,6 +213,7 @@ impl Contents {
             begin,
             unplaced,
             is_alone,
+            toll,
             has_mentions,
             omissions,
             carried,

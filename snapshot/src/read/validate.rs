@@ -86,7 +86,7 @@ pub fn validate_with(trace: &Trace, mut progress: impl FnMut(usize, usize)) -> V
             check.say(format!("comes after generation {last}"));
         }
         last = spot.number;
-        before = Some(check.run(before.as_ref()));
+        before = Some(check.run(before.take()));
     }
     report.finish()
 }
@@ -153,7 +153,7 @@ impl Check<'_> {
         });
     }
 
-    fn run(mut self, before: Option<&Before>) -> Before {
+    fn run(mut self, mut before: Option<Before>) -> Before {
         let of = self.of;
         let complete = of.info.complete;
         self.lost = !of.info.lost.is_empty() || !of.faults.is_empty() || of.unplaced > 0;
@@ -166,20 +166,24 @@ impl Check<'_> {
             self.say(what);
         }
         let helped = !of.is_alone;
-        let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
+        // Slots and workers that were there once are kept: they are handed on, and not copied each time.
+        let mut numbers =
+            before.as_mut().map(|b| std::mem::take(&mut b.numbers)).unwrap_or_default();
         let mut walker = Walker::default();
         for blocks in of.slots() {
             self.slot(blocks, helped, &mut numbers, &mut walker);
         }
         of.set_walked(walker.finish(of));
-        if let Some(before) = before.filter(|before| before.complete && complete) {
+        if let Some(before) = before.as_ref().filter(|before| before.complete && complete) {
             self.statuses(before);
         }
         let order = self.order();
         let mut carry = Carry::of(of, &order);
-        for (worker, tenure) in before.iter().flat_map(|before| &before.carry.tenures) {
-            let known = carry.tenures.entry(*worker).or_default();
-            *known = (*tenure).max(*known);
+        let here = std::mem::take(&mut carry.tenures);
+        carry.tenures = before.map(|before| before.carry.tenures).unwrap_or_default();
+        for (worker, tenure) in here {
+            let known = carry.tenures.entry(worker).or_default();
+            *known = tenure.max(*known);
         }
         let (number, lost, omissions) = (of.spot.number, self.lost, of.omissions);
         Before { number, complete, lost, omissions, carry, numbers }

@@ -9,7 +9,7 @@ use super::World;
 use super::region::OpenRegion;
 use super::span::{Label, Span};
 use super::task::{Home, Task, TaskNow, Wake};
-use super::thread::{Explains, OpenPoll};
+use super::thread::{Explains, MAX_OPEN, OpenPoll};
 use super::worker::{Worker, WorkerNow};
 use crate::read::{SpanStatus, WorkerId};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
@@ -51,7 +51,8 @@ impl World {
         let thread = self.threads.entry(thread).or_default();
         entry.home = Home::of(thread.worker, number);
         let blocking = blocking || thread.polls.last().is_some_and(|outer| outer.blocking);
-        thread.polls.push(OpenPoll {
+        entry.poller = Some(number);
+        let lost = thread.begin_poll(OpenPoll {
             task,
             name,
             began: at,
@@ -67,6 +68,9 @@ impl World {
             region: Explains::default(),
             route: None,
         });
+        if let Some(lost) = lost {
+            self.lose_poll(lost, at);
+        }
     }
 
     /// The thread is this worker.
@@ -77,12 +81,13 @@ impl World {
         (now, visit): (WorkerNow, bool),
         at: Nanos,
     ) {
-        let mark = self.doubts.mark();
+        let certain = self.doubts.certain_time(at);
         self.threads.entry(thread).or_default().worker = Some(worker);
         match self.workers.get_mut(&worker) {
-            Some(known) => known.again(thread, now, at, mark),
-            None => drop(self.workers.insert(worker, Worker::new(thread, now, at, mark))),
+            Some(known) => known.again(thread, now, certain),
+            None => drop(self.workers.insert(worker, Worker::new(thread, now, certain))),
         }
+        self.there.insert(worker);
         self.visits(worker, visit);
         self.known_workers.note(thread, worker);
     }
@@ -90,8 +95,7 @@ impl World {
     /// A region that is open on the thread, inside of those that were told before.
     pub(crate) fn had_region(&mut self, thread: ThreadNumber, name: &str, began: Nanos) {
         let (name, mark) = (self.names.name(name), self.doubts.mark());
-        let thread = self.threads.entry(thread).or_default();
-        thread.regions.push(OpenRegion::new(name, began, mark));
+        self.thread(thread).begin_region(OpenRegion::new(name, began, mark));
     }
 
     /// A span that is open.
@@ -116,7 +120,9 @@ impl World {
         (entry.entered, entry.entered_by_task) = (true, true);
         let label = entry.label.clone();
         let entered = self.threads.entry(thread).or_default();
-        entered.spans.push((label, at));
+        if entered.spans.len() < MAX_OPEN {
+            entered.spans.push((label, at));
+        }
         if let Some(task) = entered.polls.last().map(|poll| poll.task) {
             self.bind(span, Some(task));
         }

@@ -3,6 +3,7 @@
 use super::super::names::Name;
 use super::World;
 use super::span::Label;
+use super::thread::Thread;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 
 /// See the module.
@@ -12,7 +13,7 @@ pub(crate) struct Here {
     pub(crate) task: Option<(TaskId, Name)>,
     /// The innermost span.
     pub(crate) span: Option<Label>,
-    /// The regions, outermost first.
+    /// The innermost few of the regions, outermost first.
     pub(crate) regions: Vec<Name>,
 }
 
@@ -23,7 +24,7 @@ pub(crate) struct Standing {
     /// Whether it is a region; else it is a span.
     pub(crate) region: bool,
     pub(crate) what: Name,
-    /// The regions around it, outermost first.
+    /// The innermost few of the regions around it, outermost first.
     pub(crate) within: Vec<Name>,
     pub(crate) since: Nanos,
     /// When it recorded something last; if that was before the snapshot, when it began that.
@@ -57,7 +58,7 @@ impl World {
                 thread: *number,
                 region: is_region,
                 what,
-                within: thread.regions[..around].iter().map(|region| region.name).collect(),
+                within: Thread::names_of(&thread.regions[..around]).collect(),
                 since,
                 last,
                 task: thread.polls.last().map(|poll| (poll.task, poll.name)),
@@ -71,7 +72,7 @@ impl World {
         Here {
             task: thread.polls.last().map(|poll| (poll.task, poll.name)),
             span: thread.spans.last().map(|(label, _)| label.clone()),
-            regions: thread.regions.iter().map(|region| region.name).collect(),
+            regions: Thread::names_of(&thread.regions).collect(),
         }
     }
 }

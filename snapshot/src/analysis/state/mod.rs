@@ -9,6 +9,7 @@ mod here;
 mod polling;
 mod region;
 mod span;
+mod steps;
 mod task;
 mod thread;
 mod worker;
@@ -32,7 +33,8 @@ use super::waits::WaitLedger;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use span::Span;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use steps::Steps;
 use task::Task;
 use thread::Thread;
 
@@ -44,6 +46,9 @@ pub(super) struct World {
     pub(super) tasks: Map<TaskId, Task>,
     pub(super) spans: Map<SpanId, Span>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// Those that a thread is.
+    there: HashSet<WorkerId>,
+    steps: Steps,
     threads: Map<ThreadNumber, Thread>,
     thread_names: Map<ThreadNumber, Name>,
     /// What tasks wait for, and have waited for.
@@ -68,20 +73,23 @@ impl World {
 
     /// Forgets what lives: what comes does not follow on what was.
     pub(super) fn forget(&mut self) {
-        self.tasks.clear();
-        self.spans.clear();
-        self.threads.clear();
+        // Emptied anew each time, a large map that once was full would take long.
+        (self.tasks, self.spans, self.threads) = Default::default();
         self.runnable.clear();
         self.waits.forget();
-        self.workers.values_mut().for_each(|worker| worker.now = WorkerNow::Gone);
+        let certain = self.doubts.certain_time(Nanos(0));
+        for worker in std::mem::take(&mut self.there) {
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.settle(certain);
+                worker.now = WorkerNow::Gone;
+            }
+        }
     }
 
     /// Counts the time of workers up to now.
     pub(super) fn settle(&mut self, at: Nanos) {
-        let (doubts, mark) = (&self.doubts, self.doubts.mark());
-        for worker in self.workers.values_mut() {
-            worker.settle(at, |mark| doubts.certain_since(mark), mark);
-        }
+        let certain = self.doubts.certain_time(at);
+        self.workers.values_mut().for_each(|worker| worker.settle(certain));
     }
 
     pub(super) fn thread_name(&self, thread: ThreadNumber) -> &str {
@@ -95,6 +103,7 @@ impl World {
 
     /// A thread has recorded something.
     pub(super) fn seen(&mut self, thread: ThreadNumber, at: Nanos) {
+        self.steps.earn();
         if let Some(last) = self.last.get_mut(&thread) {
             *last = at;
         } else if self.last.len() < THREAD_NAMES {

@@ -62,9 +62,11 @@ impl World {
         if let Some(wait) = entry.wait.take() {
             self.waits.over(task, name, wait, at, self.doubts.certain_since(wait.mark));
         }
-        if matches!(entry.state, TaskNow::Running { .. }) {
+        if let Some(before) = entry.poller.replace(step.thread)
+            && let Some(before) = self.threads.get_mut(&before)
+        {
             // The end of the poll before was not seen.
-            self.threads.values_mut().for_each(|t| t.polls.retain(|poll| poll.task != task));
+            before.polls.retain(|poll| poll.task != task);
         }
         if let TaskNow::Idle { since, exact, sequence, mark } = entry.state {
             let follows = match (sequence, step.sequence) {
@@ -82,9 +84,9 @@ impl World {
         if let Some(runnable) = gap.runnable {
             gap.blocker = thread.blocker(runnable, at);
         }
-        let around = if thread.polls.is_empty() { thread.spans.as_slice() } else { &[] };
+        let around = if thread.polls.is_empty() { thread.innermost_spans() } else { &[] };
         let around: Vec<_> = around.iter().map(|(label, _)| label.span).collect();
-        thread.polls.push(OpenPoll {
+        let lost = thread.begin_poll(OpenPoll {
             task,
             name: entry.name,
             began: at,
@@ -106,6 +108,9 @@ impl World {
             }
         }
         around.into_iter().for_each(|span| self.polled_inside(span, task, &gap));
+        if let Some(lost) = lost {
+            self.lose_poll(lost, at);
+        }
         gap
     }
 
@@ -127,6 +132,7 @@ impl World {
         if let Some(entry) = self.tasks.get_mut(&task) {
             let (since, sequence) = (step.at, step.sequence);
             entry.state = TaskNow::Idle { since, exact: true, sequence, mark };
+            entry.poller = entry.poller.filter(|_| found.is_none());
             entry.waits_for = waits_for;
             if let Some(what) = waits_for {
                 let wait = Wait { what, since, mark };
@@ -163,7 +169,9 @@ impl World {
     fn close_poll(&mut self, step: &Step) -> Option<Poll> {
         let thread = self.threads.get_mut(&step.thread)?;
         let open = thread.polls.pop()?;
-        let outermost = !thread.polls.iter().any(|outer| self.doubts.certain_since(outer.mark));
+        // Of those around it, the innermost one began last: if it is not certain, none is.
+        let outermost =
+            !thread.polls.last().is_some_and(|outer| self.doubts.certain_since(outer.mark));
         let mut poll = open.at(step.thread, step.at, thread, outermost);
         poll.certain = self.doubts.certain_since(open.mark);
         if let Some(outer) = thread.polls.last_mut() {
@@ -277,8 +285,8 @@ impl World {
 impl Task {
     pub(super) fn new(name: Name, state: TaskNow) -> Self {
         let (wake, queued, home, blocking, waits_for, wait, spans) = Default::default();
-        let spin = Spin::default();
-        Self { name, state, wake, queued, home, blocking, waits_for, wait, spans, spin }
+        let (poller, spin) = (None, Spin::default());
+        Self { name, state, poller, wake, queued, home, blocking, waits_for, wait, spans, spin }
     }
 
     /// Takes the wake that a poll of this number is due to.

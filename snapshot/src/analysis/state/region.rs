@@ -6,6 +6,7 @@ use super::super::length::Length;
 use super::super::names::Name;
 use super::super::step::Step;
 use super::World;
+use super::thread::{MAX_OPEN, Thread};
 use crate::wire::{Nanos, ThreadNumber};
 
 /// A region that is open.
@@ -33,7 +34,7 @@ pub(crate) struct RegionDone {
     pub(crate) ended: Nanos,
     pub(crate) open: bool,
     pub(crate) certain: bool,
-    /// What is around it, outermost first.
+    /// The innermost few of what is around it, outermost first.
     pub(crate) within: Box<[Name]>,
     /// The regions of one name inside of it that took most of its time.
     pub(crate) inner: Option<Part>,
@@ -45,10 +46,26 @@ impl RegionDone {
     }
 }
 
+impl Thread {
+    pub(super) fn begin_region(&mut self, region: OpenRegion) {
+        if self.regions.len() < MAX_OPEN && self.deeper == 0 {
+            self.regions.push(region);
+        } else {
+            self.deeper += 1;
+        }
+    }
+
+    /// There are as many as there were, and none is known.
+    fn forget_regions(&mut self) {
+        self.deeper += self.regions.len() as u64 - 1;
+        self.regions.clear();
+    }
+}
+
 impl World {
     pub(crate) fn region_begin(&mut self, step: &Step) {
         let (name, mark) = (self.names.name(step.name), self.doubts.mark());
-        self.thread(step.thread).regions.push(OpenRegion::new(name, step.at, mark));
+        self.thread(step.thread).begin_region(OpenRegion::new(name, step.at, mark));
     }
 
     /// A region ends. The reader knows which: so many of those that were begun behind it go on, and the
@@ -60,16 +77,25 @@ impl World {
         inside: u64,
     ) -> Option<RegionDone> {
         let thread = self.threads.entry(step.thread).or_default();
+        if inside < thread.deeper {
+            thread.deeper -= 1;
+            return None;
+        }
+        // Those inside of it that are not known stay inside.
+        let inside = inside - thread.deeper;
         let names = &self.names;
         let is_it = |open: &OpenRegion, name: &str, took: Option<Nanos>| {
             let length = step.at.0.saturating_sub(open.began.0);
             let agrees = |took: Nanos| took.0.abs_diff(length) <= 1_000_000 + length / 1000;
             names.text(open.name) == name && took.is_none_or(agrees)
         };
-        let found = known.and_then(|(name, took)| {
-            thread.regions.iter().rposition(|open| is_it(open, name, took))
-        });
+        let find = |regions: &[OpenRegion]| {
+            let (name, took) = known?;
+            regions.iter().rposition(|open| is_it(open, name, took))
+        };
         let (open, around) = if inside == 0 {
+            // What is looked at is taken out.
+            let found = find(&thread.regions);
             thread.regions.truncate(found.map_or(0, |at| at + 1));
             let open = thread.regions.pop()?;
             (open, thread.regions.len())
@@ -80,7 +106,18 @@ impl World {
                 let open = &thread.regions[*at];
                 known.is_none_or(|(name, took)| is_it(open, name, took))
             };
-            let at = counted.filter(agrees).or(found).or(counted)?;
+            let looked = counted.filter(agrees);
+            let at = match looked {
+                Some(at) => at,
+                None if self.steps.take(thread.regions.len()) => {
+                    find(&thread.regions).or(counted)?
+                }
+                None => counted?,
+            };
+            if !self.steps.take(thread.regions.len() - at) {
+                thread.forget_regions();
+                return None;
+            }
             (thread.regions.remove(at), at)
         };
         if let Some(poll) = thread.polls.last_mut() {
@@ -127,7 +164,7 @@ fn region_done(
     is_open: bool,
     certain: bool,
 ) -> RegionDone {
-    let within = around.iter().map(|region| region.name).collect();
+    let within = Thread::names_of(around).collect();
     let OpenRegion { name, began, .. } = open;
     let inner = open.inner.most_of(ended.since(began));
     RegionDone { name, thread, began, ended, open: is_open, certain, within, inner }

@@ -8,6 +8,7 @@ use super::super::step::{Step, changed};
 use super::super::top::Top;
 use super::World;
 use super::task::{Gap, TaskNow};
+use super::thread::MAX_OPEN;
 use crate::read::{EventKind, Value};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
@@ -215,14 +216,24 @@ impl World {
             }
             Some(_) => entry.shared |= bound != step.task,
         }
-        self.thread(step.thread).spans.push((label, step.at));
+        let thread = self.thread(step.thread);
+        if thread.spans.len() < MAX_OPEN {
+            thread.spans.push((label, step.at));
+        }
     }
 
     pub(crate) fn span_exit(&mut self, step: &Step, span: SpanId) {
         let thread = self.threads.entry(step.thread).or_default();
         let Some(at) = thread.spans.iter().rposition(|(label, _)| label.span == span) else {
+            if !self.steps.take(thread.spans.len()) {
+                thread.spans.clear();
+            }
             return;
         };
+        if !self.steps.take(2 * (thread.spans.len() - at)) {
+            thread.spans.clear();
+            return;
+        }
         let (label, entered) = thread.spans.remove(at);
         if let Some(poll) = thread.polls.last_mut() {
             poll.route(&label);

@@ -13,6 +13,8 @@ use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 pub(crate) struct Task {
     pub(crate) name: Name,
     pub(crate) state: TaskNow,
+    /// The thread among whose polls it is.
+    pub(crate) poller: Option<ThreadNumber>,
     /// The wake for its next poll.
     pub(crate) wake: Option<Wake>,
     /// Since when it is in the queue of those that might run.

@@ -11,12 +11,22 @@ use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 use std::collections::VecDeque;
 
+/// So many polls within each other are known of a thread: a recorder allows far fewer.
+pub(super) const MAX_POLLS: usize = 64;
+/// So many regions and spans of a thread are known, as many as a recorder lets be open.
+pub(super) const MAX_OPEN: usize = 1 << 14;
+/// So many of the innermost regions and spans are looked at to explain a poll, or are told as what is
+/// around something.
+pub(super) const INNERMOST: usize = 64;
+
 /// A thread that lives.
 #[derive(Debug, Default)]
 pub(crate) struct Thread {
     pub(crate) polls: Vec<OpenPoll>,
     pub(crate) spans: Vec<(Label, Nanos)>,
     pub(crate) regions: Vec<OpenRegion>,
+    /// How many more regions are open inside of those.
+    pub(crate) deeper: u64,
     pub(crate) worker: Option<WorkerId>,
     /// The last polls that took a while.
     recent: VecDeque<Blocker>,
@@ -132,14 +142,16 @@ impl OpenPoll {
         // What is still open ends here, innermost first.
         let inside = |began: Nanos| !self.exact || began >= self.began;
         let clip = |began: Nanos| began.max(self.began);
-        for (open, began) in within.spans.iter().rev().filter(|(_, began)| inside(*began)) {
+        let spans = within.spans.iter().rev().take(INNERMOST);
+        for (open, began) in spans.filter(|(_, began)| inside(*began)) {
             span.ended(open.clone(), clip(*began), ended);
             if open.group != open.name {
                 route = Some(open.clone());
             }
         }
         let mut nested = self.nested;
-        for open in within.regions.iter().rev().filter(|open| inside(open.began)) {
+        let regions = within.regions.iter().rev().take(INNERMOST);
+        for open in regions.filter(|open| inside(open.began)) {
             if open.name == Name::OWN {
                 nested.grow(ended.since(clip(open.began)));
             } else {
@@ -173,6 +185,25 @@ impl OpenPoll {
 }
 
 impl Thread {
+    /// Begins a poll. If there are too many within each other, the end of the outermost one will not be
+    /// seen: its task.
+    pub(super) fn begin_poll(&mut self, poll: OpenPoll) -> Option<TaskId> {
+        let lost = (self.polls.len() >= MAX_POLLS).then(|| self.polls.remove(0).task);
+        self.polls.push(poll);
+        lost
+    }
+
+    /// The innermost few of its spans, outermost first.
+    pub(super) fn innermost_spans(&self) -> &[(Label, Nanos)] {
+        &self.spans[self.spans.len().saturating_sub(INNERMOST)..]
+    }
+
+    /// The names of the innermost few of these regions, outermost first.
+    pub(super) fn names_of(regions: &[OpenRegion]) -> impl Iterator<Item = Name> {
+        let first = regions.len().saturating_sub(INNERMOST);
+        regions[first..].iter().map(|region| region.name)
+    }
+
     /// Keeps polls that took a while: they may be why somebody waits.
     pub(super) fn remember(&mut self, poll: &Poll) {
         const KEPT: usize = 16;

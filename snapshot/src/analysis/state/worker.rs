@@ -1,6 +1,5 @@
 //! A worker: how long it was parked, how long it polled, how long it did something else.
 
-use super::super::doubts::Mark;
 use super::super::length::Length;
 use super::super::step::Step;
 use super::World;
@@ -13,8 +12,10 @@ pub(crate) struct Worker {
     /// The thread that is it, or was it last.
     pub(crate) thread: ThreadNumber,
     pub(crate) now: WorkerNow,
+    /// Up to where its time is counted, as [`Doubts::certain_time`] has it.
+    ///
+    /// [`Doubts::certain_time`]: super::super::doubts::Doubts::certain_time
     since: Nanos,
-    mark: Mark,
     pub(crate) parked: Nanos,
     pub(crate) unparked: Nanos,
     /// Part of `unparked`: in polls of recorded tasks.
@@ -39,24 +40,11 @@ pub(crate) enum WorkerNow {
 }
 
 impl Worker {
-    pub(crate) fn new(thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) -> Self {
+    pub(crate) fn new(thread: ThreadNumber, now: WorkerNow, since: Nanos) -> Self {
         let (parked, unparked, polling) = Default::default();
         let (polls, longest) = (0, Nanos(0));
         let (visit, rest, unknown) = (false, Nanos(0), Nanos(0));
-        Self {
-            thread,
-            now,
-            since,
-            mark,
-            parked,
-            unparked,
-            polling,
-            polls,
-            longest,
-            visit,
-            rest,
-            unknown,
-        }
+        Self { thread, now, since, parked, unparked, polling, polls, longest, visit, rest, unknown }
     }
 
     /// How long it was at work outside of polls; and for how long it is not known whether it was.
@@ -77,21 +65,19 @@ impl Worker {
     }
 
     /// It is told anew.
-    pub(super) fn again(&mut self, thread: ThreadNumber, now: WorkerNow, since: Nanos, mark: Mark) {
-        (self.thread, self.now, self.since, self.mark) = (thread, now, since, mark);
+    pub(super) fn again(&mut self, thread: ThreadNumber, now: WorkerNow, since: Nanos) {
+        (self.thread, self.now, self.since) = (thread, now, since);
     }
 
-    /// Counts the time up to now, if that is certain.
-    pub(crate) fn settle(&mut self, at: Nanos, certain: impl Fn(Mark) -> bool, mark: Mark) {
-        let took = at.since(self.since);
-        if certain(self.mark) {
-            match self.now {
-                WorkerNow::Parked => self.parked.grow(took),
-                WorkerNow::Running => self.unparked.grow(took),
-                WorkerNow::Gone => {}
-            }
+    /// Counts the certain time up to now.
+    pub(crate) fn settle(&mut self, certain: Nanos) {
+        let took = certain.since(self.since);
+        match self.now {
+            WorkerNow::Parked => self.parked.grow(took),
+            WorkerNow::Running => self.unparked.grow(took),
+            WorkerNow::Gone => {}
         }
-        (self.since, self.mark) = (self.since.max(at), mark);
+        self.since = self.since.max(certain);
     }
 }
 
@@ -118,12 +104,16 @@ impl World {
 
     /// The worker parks or goes on, or another thread has become it.
     pub(crate) fn worker_goes(&mut self, step: &Step, worker: WorkerId, now: WorkerNow) {
-        let (doubts, mark) = (&self.doubts, self.doubts.mark());
-        let new = || Worker::new(step.thread, now, step.at, mark);
+        let certain = self.doubts.certain_time(step.at);
+        let new = || Worker::new(step.thread, now, certain);
         let entry = self.workers.entry(worker).or_insert_with(new);
-        entry.settle(step.at, |mark| doubts.certain_since(mark), mark);
+        entry.settle(certain);
         let before = std::mem::replace(&mut entry.thread, step.thread);
         entry.now = now;
+        match now {
+            WorkerNow::Gone => self.there.remove(&worker),
+            _ => self.there.insert(worker),
+        };
         if before != step.thread
             && let Some(thread) = self.threads.get_mut(&before)
             && thread.worker.take_if(|had| *had == worker).is_some()

@@ -11,7 +11,7 @@ impl Check<'_> {
     pub(super) fn workers(&mut self, left: &Carry, said: &Carry, number: Generation) {
         let (before, now) = (left.by_thread(), said.by_thread());
         // A tenure that a later one has ended may still be stated, or not: its thread need not know.
-        let mut latest: HashMap<WorkerId, u64> = left.tenures.clone();
+        let mut latest: HashMap<WorkerId, u64> = HashMap::new();
         for (worker, tenure) in self.of.begin.tenures.keys() {
             if let Some(worker) = self.of.begin.workers.get(*worker) {
                 let known = latest.entry(worker).or_default();
@@ -23,7 +23,9 @@ impl Check<'_> {
             *known = tenure.max(*known);
         }
         let held = |thread: &CarriedThread| {
-            thread.worker.filter(|(worker, tenure, ..)| latest.get(worker) == Some(tenure))
+            thread.worker.filter(|(worker, tenure, ..)| {
+                latest.get(worker).max(left.tenures.get(worker)) == Some(tenure)
+            })
         };
         let words = |worker: Option<(WorkerId, u64, bool, bool)>| match worker {
             None => "no worker".to_owned(),

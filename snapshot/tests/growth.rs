@@ -1,0 +1,264 @@
+//! The time that a reader takes grows as the file does, whatever is in it: a file of four times as much takes
+//! about four times as long. What is measured is the processor's time of the thread, of two runs beside each
+//! other, so how fast or how busy the machine is does not matter much; and a look is taken again.
+#![cfg(feature = "read")]
+
+use lookback_snapshot::analysis::Report;
+use lookback_snapshot::export::go::export;
+use lookback_snapshot::read::text::from_text;
+use lookback_snapshot::{Trace, validate};
+use std::fmt::Write;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// Linear is 4, quadratic is 16.
+const MOST: f64 = 9.0;
+/// Below this, what does not grow is most of it.
+const LITTLE: Duration = Duration::from_millis(40);
+
+/// How long the thread has had a processor.
+fn used() -> Duration {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|first| first.parse().ok());
+    // Where nobody tells, it is the time on the wall.
+    nanos.map_or_else(|| BEGAN.elapsed(), Duration::from_nanos)
+}
+
+fn took(work: impl FnOnce()) -> Duration {
+    let before = used();
+    work();
+    used() - before
+}
+
+/// What is read of a file.
+fn read(text: &str) {
+    let trace = Trace::from_bytes(from_text(text).unwrap()).unwrap();
+    let of = |what, work: &dyn Fn()| {
+        let took = took(work);
+        if std::env::var_os("LOOKBACK_GROWTH").is_some() {
+            println!("  {what}: {took:?}");
+        }
+    };
+    of("report", &|| drop(Report::of(&trace)));
+    of("validate", &|| drop(validate(&trace)));
+    of("export", &|| drop(export(&trace, &mut Vec::new()).unwrap()));
+    of("statuses", &|| {
+        for info in trace.generations() {
+            let generation = trace.generation(info.number).unwrap();
+            let _ = generation.statuses().count() + generation.tasks().count();
+        }
+    });
+}
+
+/// Holds what it takes to read the file of size `n` against that of size `4n`.
+#[track_caller]
+fn grows_as_the_file(n: usize, file: impl Fn(usize) -> String) {
+    let (small, large) = (file(n), file(4 * n));
+    let mut ratios = Vec::new();
+    for _ in 0..5 {
+        let (little, much) = (took(|| read(&small)), took(|| read(&large)));
+        let ratio = much.as_secs_f64() / little.max(LITTLE).as_secs_f64();
+        if ratio <= MOST {
+            return;
+        }
+        ratios.push((little, much));
+    }
+    panic!("it grows faster than the file: {ratios:?}");
+}
+
+const HEAD: &str = "metadata \"process.pid\" 17\n";
+const SITES: &str = "  site id=1 name=\"a\" file=\"a.rs\" line=1\n  site id=2 name=\"b\" file=\"a.rs\" line=2\n  \
+     callsite id=3 name=\"s\" file=\"a.rs\" line=1 target=\"t\" level=3 fields=[\"f\"]\n";
+
+/// The head of a generation that begins at so many milliseconds.
+fn generation(number: usize, complete: bool) -> String {
+    let clock = |at: usize| format!("{at}:{at}:{at}:1000000000");
+    let (began, ended) = (clock(number * 1_000_000), clock((number + 1) * 1_000_000));
+    let complete = if complete { "complete" } else { "incomplete" };
+    format!("generation {number} {complete} began={began} ended={ended}\n")
+}
+
+fn block(slot: usize) -> String {
+    format!("block slot={slot} sequence=0 thread={slot} base=0 first_event=0\n")
+}
+
+/// A file of one generation, of one thread whose events come a tick after each other.
+fn one(events: impl IntoIterator<Item = String>) -> String {
+    let mut text = format!(
+        "{HEAD}{}{}{SITES}  @1 thread_start thread=1 os_thread=7 name=\"main\"\n",
+        generation(0, true),
+        block(1)
+    );
+    for (tick, event) in events.into_iter().enumerate() {
+        writeln!(text, "  @{} {event}", tick + 2).unwrap();
+    }
+    text
+}
+
+fn many(n: usize, event: &str) -> impl Iterator<Item = String> {
+    std::iter::repeat_n(event.to_owned(), n)
+}
+
+fn poll(task: usize) -> [String; 2] {
+    [
+        format!("task_create task={task} incarnation=1 sequence=2 site=1"),
+        format!("task_poll task={task} sequence=3"),
+    ]
+}
+
+#[test]
+fn regions_inside_of_many_regions() {
+    grows_as_the_file(4000, |n| {
+        let inner = (0..n).flat_map(|_| ["region_begin site=2", "region_end"]);
+        one(many(n, "region_begin site=1").chain(inner.map(str::to_owned)))
+    });
+}
+
+#[test]
+fn regions_that_are_open_at_the_end() {
+    grows_as_the_file(4000, |n| one(many(n, "region_begin site=1")));
+}
+
+#[test]
+fn regions_that_end_first_to_last() {
+    grows_as_the_file(4000, |n| {
+        let ends = (0..n).rev().map(|inside| format!("region_end inside={inside}"));
+        let ends = ends.map(|end| end.replace(" inside=0", ""));
+        one(many(n, "region_begin site=1").chain(ends))
+    });
+}
+
+#[test]
+fn polls_inside_of_many_regions_and_spans() {
+    grows_as_the_file(4000, |n| {
+        let spans = (1..n).flat_map(|span| {
+            let create = format!("span_create span={span} incarnation=1 site=3 fields={{}}");
+            [create, format!("span_enter span={span} incarnation=1")]
+        });
+        let polls = (0..n).flat_map(|task| {
+            let [create, poll] = poll(task);
+            [create, poll, "task_pending".to_owned()]
+        });
+        one(many(n, "region_begin site=1").chain(spans).chain(polls))
+    });
+}
+
+#[test]
+fn polls_within_polls_around_regions() {
+    grows_as_the_file(4000, |n| one((0..n).flat_map(poll).chain(many(n, "region_begin site=1"))));
+}
+
+#[test]
+fn spans_that_are_left_first_to_last() {
+    grows_as_the_file(4000, |n| {
+        let enters = (1..n).flat_map(|span| {
+            let create = format!("span_create span={span} incarnation=1 site=3 fields={{}}");
+            [create, format!("span_enter span={span} incarnation=1")]
+        });
+        let exits = (1..n - 1).map(|span| format!("span_exit span={span} incarnation=1"));
+        one(enters.chain(exits))
+    });
+}
+
+#[test]
+fn one_task_that_is_polled_by_many_threads_at_once() {
+    grows_as_the_file(3000, |n| {
+        let threads = (0..n).flat_map(|thread| {
+            let start =
+                format!("thread_start thread={} os_thread={} name=\"t\"", thread + 2, thread + 9);
+            [start, "region_begin site=1".to_owned()]
+        });
+        let polls = (0..n).map(|number| format!("task_poll task=1 sequence={}", 3 + 2 * number));
+        one(threads.chain(polls))
+    });
+}
+
+#[test]
+fn a_worker_that_goes_from_thread_to_thread_in_the_middle_of_polls() {
+    grows_as_the_file(3000, |n| {
+        let polls = (0..n).flat_map(poll);
+        let turns = (0..n)
+            .map(|turn| format!("worker_start runtime=0 worker={} tenure={}", turn % 2, turn + 1));
+        one(polls.chain(turns))
+    });
+}
+
+#[test]
+fn long_polls_while_many_tasks_are_ready() {
+    grows_as_the_file(2000, |n| {
+        let mut text =
+            one((0..n)
+                .map(|task| format!("task_create task={task} incarnation=1 sequence=2 site=1")));
+        let mut at = 100_000;
+        for poll in 0..n {
+            let sequence = 3 + 2 * poll;
+            writeln!(text, "  @{at} task_poll task=0 sequence={sequence}").unwrap();
+            at += 20_000_000 + poll;
+            writeln!(text, "  @{at} task_pending").unwrap();
+        }
+        text
+    });
+}
+
+#[test]
+fn triggers_inside_of_many_regions_and_many_reasons() {
+    grows_as_the_file(3000, |n| {
+        let events = many(n, "region_begin site=1")
+            .chain(many(n, "event schema=9 values=(\"t\", \"reason\")"));
+        let text = one(events);
+        let schema = "  schema id=9 name=\"trigger\" file=\"a.rs\" line=1 fields=[text \"name\", text \"reason\"]\n";
+        let reasons = (0..n)
+            .map(|n| format!("metadata \"trigger\" \"u\"\nmetadata \"reason\" \"reason {n}\"\n"));
+        let head: String = reasons.collect();
+        text.replacen(SITES, &format!("{SITES}{schema}"), 1).replacen(
+            HEAD,
+            &format!("{HEAD}{head}"),
+            1,
+        )
+    });
+}
+
+#[test]
+fn a_generation_of_many_slots_before_many_small_ones() {
+    grows_as_the_file(1500, |n| {
+        let mut text = format!("{HEAD}{}", generation(0, true));
+        for slot in 1..n {
+            write!(
+                text,
+                "{}  @1 thread_start thread={slot} os_thread={slot} name=\"t\"\n  @2 thread_exit\n",
+                block(slot)
+            )
+            .unwrap();
+        }
+        for number in 1..n {
+            writeln!(
+                text,
+                "{}{}{SITES}  @1 log level=3 site=1 message=\"x\"",
+                generation(number, true),
+                block(1)
+            )
+            .unwrap();
+        }
+        text
+    });
+}
+
+#[test]
+fn many_workers_before_many_small_generations() {
+    grows_as_the_file(1500, |n| {
+        let mut text =
+            one((0..n).map(|worker| format!("worker_start runtime=0 worker={worker} tenure=1")));
+        for number in 1..n {
+            let lost = if number % 2 == 0 { "  lost cause=1 count=1\n" } else { "" };
+            writeln!(
+                text,
+                "{}{}{lost}{SITES}  @1 log level=3 site=1 message=\"x\"",
+                generation(number, true),
+                block(1)
+            )
+            .unwrap();
+        }
+        text
+    });
+}
