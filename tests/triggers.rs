@@ -103,6 +103,27 @@ fn slow_regions_and_spans_trigger_and_quick_ones_do_not() {
         assert!(reason.ends_with("cart=17 user=eve"), "{reason}");
         recorder.stop().unwrap();
 
+        // A span is called as its field says, or as its callsite is.
+        let recorder = start(place.path(), at_once(Trigger::slow_span("GET /cart", MOMENT)));
+        let request = |route: &str, late: Option<&str>| {
+            let span = tracing::info_span!("request", otel.name = route);
+            late.map(|late| span.record("otel.name", late));
+            std::thread::sleep(MOMENT * 2);
+        };
+        request("POST /pay", None);
+        assert_eq!(recorder.stats().triggers.fired, 0);
+        request("GET /cart", None);
+        let (_, reason) = told(&saved(&recorder, place.path(), 1));
+        assert!(reason.starts_with("span GET /cart took "), "{reason}");
+        request("GET /?", Some("GET /cart"));
+        saved(&recorder, place.path(), 2);
+        recorder.stop().unwrap();
+        let recorder = start(place.path(), at_once(Trigger::slow_span("request", MOMENT)));
+        request("POST /pay", None);
+        let (_, reason) = told(&saved(&recorder, place.path(), 1));
+        assert!(reason.starts_with("span POST /pay took "), "{reason}");
+        recorder.stop().unwrap();
+
         // The next recorder has other limits.
         let recorder = start(place.path(), Trigger::slow_region("inner", MOMENT));
         parse(MOMENT * 2);

@@ -139,7 +139,8 @@ fn end_watched_region(key: u64) {
     end_region(key);
     if let Some((site, began)) = open {
         let now = clock::now(control().mode());
-        active::ended(site, false, now.saturating_sub(began), String::new);
+        let ticks = now.saturating_sub(began);
+        active::ended([site.name(); 2], false, ticks, String::new);
     }
 }
 

@@ -182,6 +182,11 @@ impl Site {
         self.fields.get(index).copied().unwrap_or("?")
     }
 
+    /// Which of its fields says what its spans are called, as `tracing-opentelemetry` has it.
+    pub(crate) fn names_spans(&self) -> Option<usize> {
+        self.fields.iter().position(|field| *field == "otel.name")
+    }
+
     /// Which of its first 64 fields are recorded without their values, by their names: a bit for each.
     #[inline(always)]
     #[must_use]

@@ -6,6 +6,7 @@
 
 use crate::control::control;
 use crate::fields::Fields;
+use crate::given::Values;
 use crate::groups::Cache;
 use crate::limits::Limits;
 use crate::ordinary::Ready;
@@ -363,6 +364,13 @@ pub fn give_up(name: Name) -> bool {
     true
 }
 
+/// The name that a span has of its own, by the last of these fields that names it.
+fn span_name<'a>(site: &Site, fields: &'a [u8]) -> Option<&'a str> {
+    let index = site.names_spans()? as u64;
+    let names = Values(fields).filter(|given| given.index == index);
+    names.last()?.text().map(|(name, _)| name).filter(|name| !name.is_empty())
+}
+
 /// Closes a span that has a limit.
 #[cold]
 #[inline(never)]
@@ -373,7 +381,9 @@ fn close_watched(place: &'static SpanPlace, name: Name) {
     let kept = place.kept();
     close_slowly(place, name);
     if let Some(site) = site {
-        active::ended(site, true, ticks, || active::fields_in_words(site, kept.bytes()));
+        let called = span_name(site, kept.bytes()).unwrap_or(site.name());
+        let fields = || active::fields_in_words(site, kept.bytes());
+        active::ended([called, site.name()], true, ticks, fields);
     }
 }
 

@@ -112,11 +112,11 @@ fn on_log(target: &str, level: Level, text: impl FnOnce() -> String) {
     }
 }
 
-/// A region, or a span, whose name has a limit has ended after so many ticks; `fields` tells those of
-/// the span.
+/// A region, or a span, whose name may have a limit has ended after so many ticks; `fields` tells those of
+/// the span. The first of its names is the one that it is called by; the other one is that of its site.
 #[cold]
 #[inline(never)]
-pub(crate) fn ended(site: &Site, is_span: bool, ticks: u64, fields: impl FnOnce() -> String) {
+pub(crate) fn ended(names: [&str; 2], is_span: bool, ticks: u64, fields: impl FnOnce() -> String) {
     let shared = recorder::peek();
     let Some(shared) = &*shared else { return };
     let took = duration(shared, ticks);
@@ -124,14 +124,14 @@ pub(crate) fn ended(site: &Site, is_span: bool, ticks: u64, fields: impl FnOnce(
     let what = if is_span { "span" } else { "region" };
     for slow in &shared.active.slow {
         if slow.is_span == is_span
-            && slow.name == site.name()
+            && names.contains(&&*slow.name)
             && took > slow.limit
             && slow.armed.admit()
         {
             let fields = fields.take();
             let reason = || {
                 let fields = fields.map(|fields| fields()).unwrap_or_default();
-                let (name, limit) = (site.name(), slow.limit);
+                let (name, limit) = (names[0], slow.limit);
                 format!("{what} {name} took {took:.1?}, more than {limit:?}{fields}")
             };
             slow.armed.go(false, reason, Vec::new());

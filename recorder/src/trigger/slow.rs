@@ -4,6 +4,9 @@
 //! it. So a site whose name has a limit knows it from its first use in a recording on, one that has
 //! none pays nothing for those that have, and what an earlier recording wanted is forgotten.
 //!
+//! A span may be called otherwise than its site, by a field of its own: a site that has that field is watched
+//! as soon as any span has a limit.
+//!
 //! The look-up may happen in a signal handler: it takes no lock, and follows a pointer to names that
 //! live for ever. Each different list of names is kept once, however often a recorder starts.
 
@@ -40,6 +43,7 @@ pub(crate) fn is_limited(control: &Control, site: &Site) -> bool {
     // SAFETY: it is null, or names that live for ever.
     let names = unsafe { control.slow.load(Ordering::Acquire).as_ref() };
     names.is_some_and(|names| {
-        names.0.iter().any(|(is_span, name)| *is_span == site.is_callsite() && name == site.name())
+        let may_be = |name: &str| name == site.name() || site.names_spans().is_some();
+        names.0.iter().any(|(is_span, name)| *is_span == site.is_callsite() && may_be(name))
     })
 }
