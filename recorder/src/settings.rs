@@ -45,7 +45,7 @@ pub struct Builder {
     pub(crate) black_box: Option<PathBuf>,
     pub(crate) black_boxes_kept: usize,
     pub(crate) fatal_signals: bool,
-    limits: Limits,
+    pub(crate) limits: Limits,
     pub(crate) redaction: redact::Rules,
     filter: Option<Filter>,
     /// What the environment says of the filter: the level, and the targets.

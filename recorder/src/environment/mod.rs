@@ -9,6 +9,7 @@ mod values;
 
 use crate::error::Error;
 use crate::filter::{self, Filter};
+use crate::limits::{LEAST_TEXT, Limits};
 use crate::recorder::Recorder;
 use crate::rights;
 use crate::settings::{Builder, LEAST_BYTES, LEAST_PERIOD, MOST_BYTES, MOST_PERIOD, MOST_WINDOW};
@@ -129,6 +130,30 @@ const VARIABLES: &[Variable] = &[
         set: |builder, text| Ok(builder.fatal_signals(switch(text)?)),
     },
     Variable {
+        name: "LOOKBACK_MAX_TEXT_BYTES",
+        right: BYTES,
+        set: |builder, text| {
+            let bytes = within(bytes(text)?, LEAST_TEXT, Limits::USUAL.text)?;
+            Ok(builder.max_text_bytes(bytes))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_MAX_KEPT_FIELD_BYTES",
+        right: BYTES,
+        set: |builder, text| {
+            let bytes = within(bytes(text)?, LEAST_TEXT, Limits::USUAL.kept)?;
+            Ok(builder.max_kept_field_bytes(bytes))
+        },
+    },
+    Variable {
+        name: "LOOKBACK_MAX_FIELDS",
+        right: "a number of fields like 16 is expected",
+        set: |builder, text| {
+            let fields = within(number(text)?, 1, Limits::USUAL.fields)?;
+            Ok(builder.max_fields(fields))
+        },
+    },
+    Variable {
         name: "LOOKBACK_REDACT",
         right: "on, off, or names like `email, customer_id, !auth` are expected",
         set: |builder, text| match switch(text) {
@@ -179,6 +204,13 @@ fn check(sensible: bool, wrong: &str) -> Result<(), String> {
     if sensible { Ok(()) } else { Err(wrong.to_owned()) }
 }
 
+/// One that lies between these.
+fn within(value: u64, least: usize, most: usize) -> Result<usize, String> {
+    let value = usize::try_from(value).unwrap_or(usize::MAX);
+    check((least..=most).contains(&value), &format!("{least} to {most} are possible"))?;
+    Ok(value)
+}
+
 impl Builder {
     /// Applies the `LOOKBACK_*` variables of the environment on top of what was set until now: see
     /// [`Recorder::from_env`] for those that there are.
@@ -218,6 +250,9 @@ impl Recorder {
     /// | `LOOKBACK_BLACK_BOX` | `/dev/shm/shop.lookback` | [`Builder::black_box`] |
     /// | `LOOKBACK_BLACK_BOXES_KEPT` | `3` | [`Builder::black_boxes_kept`] |
     /// | `LOOKBACK_FATAL_SIGNALS` | `on` | [`Builder::fatal_signals`] |
+    /// | `LOOKBACK_MAX_TEXT_BYTES` | `200` | [`Builder::max_text_bytes`] |
+    /// | `LOOKBACK_MAX_KEPT_FIELD_BYTES` | `100` | [`Builder::max_kept_field_bytes`] |
+    /// | `LOOKBACK_MAX_FIELDS` | `16` | [`Builder::max_fields`] |
     /// | `LOOKBACK_REDACT` | `email, !auth` | [`Builder::redact_names`], [`Builder::reveal_names`] |
     /// | `LOOKBACK_TRIGGERS` | `panic; log=ERROR` | [`Builder::trigger`] |
     /// | `LOOKBACK_ENABLED` | `off` | [`Builder::enabled`] |

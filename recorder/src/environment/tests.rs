@@ -35,6 +35,9 @@ fn every_variable_sets_what_it_says() {
         ("LOOKBACK_BLACK_BOX", "/dev/shm/shop"),
         ("LOOKBACK_BLACK_BOXES_KEPT", "0"),
         ("LOOKBACK_FATAL_SIGNALS", "off"),
+        ("LOOKBACK_MAX_TEXT_BYTES", "200"),
+        ("LOOKBACK_MAX_KEPT_FIELD_BYTES", "100 B"),
+        ("LOOKBACK_MAX_FIELDS", "16"),
         ("LOOKBACK_TRIGGERS", "panic"),
         ("LOOKBACK_ENABLED", "on"),
         ("LOOKBACK_LEVEL", "debug"),
@@ -44,11 +47,31 @@ fn every_variable_sets_what_it_says() {
     let builder = builder.unwrap();
     let bounds = builder.snapshot_bounds;
     assert_eq!((bounds.files, bounds.bytes, builder.triggers.len()), (7, 2 << 30, 1));
+    assert_eq!(builder.limits, Limits { text: 200, kept: 100, fields: 16 });
     let settings = format!("{builder:?}");
     assert_eq!(builder.black_box.as_deref(), Some("/dev/shm/shop".as_ref()));
     assert_eq!((builder.black_boxes_kept, builder.fatal_signals), (0, false));
     for part in ["window: 90s", "max_bytes: 67108864", "Some(250ms)", "Some(\"/some where\")"] {
         assert!(settings.contains(part), "{part} in {settings}");
+    }
+}
+
+#[test]
+fn limits_beyond_what_there_is_room_for_are_refused() {
+    let wrong = [
+        ("LOOKBACK_MAX_TEXT_BYTES", "15", "16 to 1024 are possible"),
+        ("LOOKBACK_MAX_TEXT_BYTES", "2k", "16 to 1024 are possible"),
+        ("LOOKBACK_MAX_KEPT_FIELD_BYTES", "241", "16 to 240 are possible"),
+        ("LOOKBACK_MAX_FIELDS", "0", "1 to 64 are possible"),
+        ("LOOKBACK_MAX_FIELDS", "65", "1 to 64 are possible"),
+        ("LOOKBACK_MAX_FIELDS", "8 B", "a number of fields like 16 is expected"),
+    ];
+    for (name, value, expected) in wrong {
+        let error = refused(name, value);
+        assert!(error.contains(expected), "{error}");
+    }
+    for (name, value) in [("LOOKBACK_MAX_TEXT_BYTES", "1k"), ("LOOKBACK_MAX_FIELDS", "64")] {
+        assert!(with(&[(name, value)]).is_ok(), "{name}");
     }
 }
 
