@@ -3,14 +3,18 @@
 //! target may be made up at any time; so the sites are as many as a bound allows. Beyond it a message brings
 //! its target and place with it.
 
+use super::Settings;
 use super::callsite::level_of;
-use lookback_recorder::Level;
-use lookback_recorder::integration::{Passing, Site, site_of_hash};
+use lookback_recorder::integration::{
+    Fields, Passing, Room, Site, StackText, TextRoom, log_passing, site_of_hash, span,
+};
+use lookback_recorder::{Level, is_recording};
+use span::Parent;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use tracing_core::span::{Attributes, Current, Id, Record};
-use tracing_core::subscriber::Interest;
+use tracing_core::subscriber::{Interest, NoSubscriber};
 use tracing_core::{Dispatch, Event, Metadata, Subscriber};
 use tracing_log::{LogTracer, log};
 
@@ -60,8 +64,9 @@ fn make(record: &Passing<'_>, level: Level) -> Option<Site> {
     Some(Site::of_callsite("log", &[], place, kept(record.target), level))
 }
 
-/// Turns what is logged through the `log` crate into events of `tracing`, and so into logs of the trace. To
-/// be called beside setting a subscriber, before or after. Where the program does that already (the `init()`
+/// Records what is logged through the `log` crate. Where `tracing` has a subscriber, it becomes an event of
+/// that, and so a log of the trace, or not, as the subscriber has it; where there is none, it is recorded at
+/// once: INFO and above, unless a filter of the recorder says something else. Where the program does that already (the `init()`
 /// of `tracing-subscriber` does, unless its feature `tracing-log` is off), there is nothing left to do, and
 /// that is no error.
 ///
@@ -75,9 +80,73 @@ fn make(record: &Passing<'_>, level: Level) -> Option<Site> {
 /// assert!(lookback::tracing::record_log().is_ok(), "it is done already");
 /// ```
 pub fn record_log() -> Result<(), LogError> {
-    match LogTracer::init() {
-        Err(_) if !forwards() => Err(LogError(())),
-        _ => Ok(()),
+    let logger = Logger { tracer: LogTracer::new(), settings: Settings::default() };
+    match log::set_boxed_logger(Box::new(logger)) {
+        Ok(()) => log::set_max_level(log::LevelFilter::Trace),
+        Err(_) if !forwards() => return Err(LogError(())),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Hands records on to `tracing`, or records them itself where nobody would take them.
+struct Logger {
+    tracer: LogTracer,
+    settings: Settings,
+}
+
+impl Logger {
+    /// Whether `tracing` has nobody on this thread who takes what is handed on to it.
+    fn is_alone() -> bool {
+        tracing_core::dispatcher::get_default(|dispatch| dispatch.is::<NoSubscriber>())
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        if Self::is_alone() {
+            let level = recorded_level(metadata.level());
+            return is_recording() && self.settings.judge.wants(metadata.target(), level);
+        }
+        self.tracer.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !Self::is_alone() {
+            return self.tracer.log(record);
+        }
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // Snapshots tell by which filter.
+        self.settings.judge.note_use();
+        let passing = Passing {
+            name: "log",
+            file: record.file().unwrap_or(""),
+            line: record.line().unwrap_or(0),
+            target: record.target(),
+            level: recorded_level(record.level()),
+            fields: &[],
+        };
+        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let mut message = StackText::format(&mut text, *record.args());
+        let fields = Fields::new(&mut room);
+        match site_of(&passing) {
+            Some(site) => span::log(site, passing.level, &mut message, &fields, Parent::Current),
+            None => log_passing(&passing, &mut message, &fields, Parent::Current),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn recorded_level(level: log::Level) -> Level {
+    match level {
+        log::Level::Error => Level::Error,
+        log::Level::Warn => Level::Warn,
+        log::Level::Info => Level::Info,
+        log::Level::Debug => Level::Debug,
+        log::Level::Trace => Level::Trace,
     }
 }
 
