@@ -109,7 +109,6 @@ fn what_there_is_no_room_for_is_told_by_name() {
 #[test]
 fn fields_whose_names_have_no_room_are_counted() {
     alone("fields_whose_names_have_no_room_are_counted", || {
-        // Of 70 fields, 64 are recorded.
         let work = |_: &Recorder| {
             info!(
                 f0 = 0,
@@ -157,6 +156,61 @@ fn fields_whose_names_have_no_room_are_counted() {
             let event = message(trace, "many");
             assert_eq!(given(&event).len(), 30);
             assert_eq!(event.omitted_fields().collect::<Vec<_>>(), ["i0", "i1"]);
+        });
+    });
+}
+
+/// A definition has 1,856 bytes for the names of fields, 58 of them for a long one, 9 for `message`. Of
+/// fields beyond those nobody could tell which they are.
+#[test]
+fn fields_that_a_definition_cannot_name_are_counted() {
+    alone("fields_that_a_definition_cannot_name_are_counted", || {
+        let work = |recorder: &Recorder| {
+            // Blocks grow with use, and this is about one that has room for the definition.
+            (0..2000).for_each(|n| info!(n, "short"));
+            let before = recorder.stats().omitted_fields;
+            info!(
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_00 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_01 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_02 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_03 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_04 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_05 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_06 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_07 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_08 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_09 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_10 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_11 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_12 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_13 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_14 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_15 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_16 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_17 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_18 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_19 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_20 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_21 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_22 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_23 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_24 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_25 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_26 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_27 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_28 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_29 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_30 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_31 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_32 = 0,
+                a_name_that_is_as_long_as_a_definition_has_room_for_and_more_33 = 0,
+                "named"
+            );
+            assert_eq!(recorder.stats().omitted_fields - before, 3);
+        };
+        both_ways(start, work, |trace| {
+            let event = message(trace, "named");
+            assert_eq!((given(&event).len(), event.omitted_fields().count()), (31, 3));
         });
     });
 }

@@ -116,16 +116,19 @@ fn the_filter_changes_while_it_runs() {
             };
             with_default(subscriber, || {
                 let open = tracing::info_span!("open");
-                for filter in [None, Some("off"), Some("debug"), Some("error,shop=trace"), None] {
+                let by_target =
+                    [Some("error,shop=trace"), Some("debug,shop=off"), Some("off,shop=info")];
+                for filter in [None, Some("off"), Some("debug")].into_iter().chain(by_target) {
                     step(filter);
                 }
+                step(None);
                 lookback::set_filter("off".parse::<Filter>().unwrap()).unwrap();
                 drop(open);
             });
             let filters = recorder.stats().filters;
             assert_eq!(filters, ["off"]);
             let trace = common::stop(recorder);
-            let expected = ["span open", "info", "info", "debug", "shop", "info"];
+            let expected = ["span open", "info", "info", "debug", "shop", "info", "debug", "info"];
             assert_eq!(said(&trace), expected);
             let closed = common::events(&trace)
                 .filter(|event| matches!(event.kind(), EventKind::SpanClose { .. }));
@@ -246,6 +249,34 @@ fn records_of_log_come_through_whoever_forwards_them() {
             tracing::info!("and told");
         });
         assert_eq!(said(&common::stop(recorder)), ["forwarded", "and told"]);
+    });
+}
+
+#[test]
+fn records_of_log_are_recorded_where_tracing_has_no_subscriber() {
+    alone("records_of_log_are_recorded_where_tracing_has_no_subscriber", || {
+        lookback::tracing::record_log().unwrap();
+        lookback::tracing::record_log().unwrap();
+        let say = |of: &str| {
+            log::info!("{of}");
+            log::debug!("{of} in detail");
+            log::debug!(target: "shop", "{of} of the shop, password=1234");
+        };
+        say("nothing is recorded yet");
+        let recorder = builder().start().unwrap();
+        say("nobody");
+        with_default(ways()[0].clone(), || say("a subscriber"));
+        let off = "off".parse::<Filter>().unwrap();
+        let own = lookback::tracing::subscriber().with_targets(off);
+        with_default(own, || say("one that wants nothing"));
+        recorder.set_filter("warn,shop=debug".parse::<Filter>().unwrap());
+        say("by the recorder's filter");
+        let trace = common::stop(recorder);
+        let shop = "by the recorder's filter of the shop, password=[redacted]";
+        assert_eq!(said(&trace), ["nobody", "a subscriber", shop]);
+        let of_nobody = common::events(&trace).find(|event| event.name() == "filters");
+        let site = of_nobody.expect("its category is its target").site().map(|site| site.line > 0);
+        assert_eq!(site, Some(true), "it has its place in the source");
     });
 }
 

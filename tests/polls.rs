@@ -252,6 +252,28 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
     });
 }
 
+/// What one task waits for is no reason of another one that the same thread polls next.
+#[test]
+fn a_reason_is_that_of_its_own_task_alone() {
+    alone("a_reason_is_that_of_its_own_task_alone", || {
+        let recorder = start();
+        let waits = std::future::pending::<()>().waiting_for("database").recorded("waits");
+        let yields = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        current_thread().block_on(async {
+            let waits = tokio::spawn(waits);
+            tokio::spawn(yields.recorded("yields")).await.unwrap();
+            waits.abort();
+        });
+        let trace = common::stop(recorder);
+        assert_eq!(reasons(&trace, "waits"), ["database"]);
+        assert_eq!(reasons(&trace, "yields"), ["-", "-", "-"]);
+    });
+}
+
 /// Two runtimes take turns on one thread: each poll is of the runtime that it was of, or of none that
 /// is known, and between two turns the thread is nobody's worker.
 #[test]

@@ -430,14 +430,18 @@ fn hidden_parents(subscriber: impl Subscriber + Send + Sync) {
         tracing::info!(parent: &deeper, "said");
         let alone = tracing::debug_span!(parent: None, "alone");
         let root = tracing::info_span!(parent: &alone, "root", n = 3_u64);
-        drop((outer, hidden, deeper, inner, alone, root));
+        // The thread is inside of the hidden one alone, and then inside of both.
+        let left = deeper.in_scope(|| tracing::info_span!("left", n = 4_u64));
+        let entered =
+            outer.in_scope(|| hidden.in_scope(|| tracing::info_span!("entered", n = 5_u64)));
+        drop((outer, hidden, deeper, inner, alone, root, left, entered));
     });
     let trace = common::stop(recorder);
     let parents: Vec<_> = {
         let spans = found(&trace);
-        (1..=3).map(|n| spans[&n].parent).collect()
+        (1..=5).map(|n| spans[&n].parent).collect()
     };
-    assert_eq!(parents, [None, Some(1), None]);
+    assert_eq!(parents, [None, Some(1), None, Some(1), Some(1)]);
     let said = common::events(&trace)
         .find(|event| matches!(event.kind(), EventKind::Log { .. }))
         .expect("it was said");
