@@ -152,6 +152,28 @@ fn events_behind_a_cut_do_not_count_but_definitions_do() {
 }
 
 #[test]
+fn behind_a_cut_an_event_may_lack_its_schema() {
+    let undefined = 77;
+    let mut g = Gen::new(1).incomplete();
+    g.block(1, 1, 10);
+    let (site, schema) = (g.site(1, "early"), g.schema(1, "known", &[]));
+    g.thread_start(1, 11, 1, "main").region_begin(1, 12, site).event(1, 13, schema, &[]);
+    let cut = g.last(1).records.len() as u32;
+    // It was defined when the block of who defined it had been copied already.
+    g.event(1, 20, undefined, &[Val::I(7)]).region_end(1, 21);
+    g.last(1).cut = Some(cut);
+    g.block(1, 1, 30).event(1, 31, undefined, &[Val::I(7)]);
+    g.last(1).cut = Some(0);
+    assert_sound(file(&[g.clone()]));
+    let events = read(file(&[g.clone()]));
+    assert_eq!(events, ["1 thread_start main", "1 region_begin early", "1 event known"]);
+    // Before a cut that is damage.
+    g.last(1).cut = None;
+    let violations = validate(&Trace::from_bytes(file(&[g])).unwrap());
+    assert!(violations.iter().any(|v| v.to_string().contains("schema is not defined")));
+}
+
+#[test]
 fn events_later_than_the_end_of_an_incomplete_generation_do_not_count() {
     let later = |complete: bool| {
         let mut g = if complete { Gen::new(1) } else { Gen::new(1).incomplete() };

@@ -140,6 +140,15 @@ mod decode {
         pub(crate) start: u32,
         pub(crate) end: u32,
         pub(crate) cut: u32,
+        /// More lies behind its end, of which nothing is needed.
+        pub(crate) goes_on: bool,
+    }
+
+    impl BlockEntry {
+        /// Whether anything lies behind the cut.
+        pub(crate) fn is_cut(&self) -> bool {
+            self.cut < self.end || self.goes_on
+        }
     }
 
     /// A generation's frame up to its records.
@@ -222,6 +231,7 @@ mod decode {
                     start,
                     end: length,
                     cut: cut.ok_or("a block is cut before it begins")?,
+                    goes_on: false,
                 });
             }
             if (content.len() - numbers.at) as u64 != u64::from(length) {

@@ -5,7 +5,8 @@
 //! apart without the schema. So a block that meets an unknown schema waits, while other blocks are
 //! read, until one of them defines it. A recorder commits a definition before anybody can use it,
 //! so there is always a block that can go on. A block that still waits when all others are through
-//! is damaged.
+//! is damaged, unless it waits behind the cut: then the schema was defined after its block had been copied, and
+//! so was all that comes behind it, of which nothing is needed.
 
 use super::begin::{Begin, Trail, WorkerId};
 use super::bytes::{Bytes, Fault, Stop, TextAt};
@@ -131,7 +132,11 @@ pub(super) fn survey(
     }
     for (index, start) in waiting.into_values().flatten() {
         let block = &mut blocks[index as usize];
-        survey.shorten(index, block, start, "an event's schema is not defined");
+        if start as u32 >= block.cut {
+            (block.end, block.goes_on) = (start as u32, true);
+        } else {
+            survey.shorten(index, block, start, "an event's schema is not defined");
+        }
     }
     for (number, os_thread, name) in std::mem::take(&mut survey.unnamed) {
         let name = survey.tables.text(content, name).into();

@@ -280,11 +280,11 @@ impl Check<'_> {
             place.lost_in_slot = true;
         }
         let counted = self.of.block_events[block as usize];
-        let whole = header.cut == header.end && !self.of.faults.contains_key(&block);
+        let whole = !header.is_cut() && !self.of.faults.contains_key(&block);
         if place.cut && counted > 0 {
             self.say_at(block, header.start, "it has events, and a block before it is cut");
         }
-        place.cut |= header.cut < header.end && counted < header.events;
+        place.cut |= header.is_cut() && counted < header.events;
         if whole && counted != header.events {
             let what = format!("the block says {} events, and there are {counted}", header.events);
             self.say_at(block, header.start, &what);
