@@ -58,6 +58,7 @@ real! {
     mod ordinary;
     #[cfg(target_os = "linux")]
     mod outside;
+    mod own_thread;
     mod own_work;
     mod pages;
     mod passing;

@@ -10,6 +10,7 @@
 //! A file system may be another user's, and may never answer: what is not an arena by its name is waited for no
 //! longer than a second, and nothing else that the process has open is even asked what it is.
 
+use crate::own_thread;
 use crate::control::Mode;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
@@ -26,7 +27,6 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 /// The name of the arenas that have none in the file system, as `/proc` shows it.
@@ -532,7 +532,7 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (done, is_done) = mpsc::channel();
-    thread::Builder::new().spawn(move || done.send(work())).ok()?;
+    own_thread::spawn("lookback-look", move || done.send(work())).ok()?;
     is_done.recv_timeout(patience).ok()
 }
 
@@ -621,7 +621,7 @@ mod tests {
         let path = std::ffi::CString::new(place.path().as_os_str().as_bytes()).unwrap();
         let number = server.as_raw_fd();
         // Mounted where this thread alone sees it; its root is known without a word from the server.
-        let root = thread::spawn(move || {
+        let root = std::thread::spawn(move || {
             let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0\0");
             // SAFETY: valid strings; a namespace of this thread's own.
             unsafe {

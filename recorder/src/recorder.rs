@@ -6,6 +6,7 @@ mod faults;
 mod off;
 mod taking;
 
+use crate::own_thread;
 use crate::advance::{Advanced, Advancer};
 use crate::arena::{Arena, Identity};
 use crate::barrier::Barrier;
@@ -541,9 +542,7 @@ impl Shared {
         }
         let (commands, received) = bounded(16);
         let shared = Arc::clone(self);
-        let collector = std::thread::Builder::new()
-            .name("lookback".to_owned())
-            .spawn(move || collector::run(&shared, &received))?;
+        let collector = own_thread::spawn("lookback", move || collector::run(&shared, &received))?;
         if !self.settings.triggers.is_empty() {
             Saver::start(self)?;
         }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::own_thread;
 use crate::arena::Arena;
 use crate::control::Mode;
 use crate::window::{Wanted, Window};
@@ -123,9 +124,7 @@ impl SinkThread {
         let status = Arc::new(Status::default());
         let consumer =
             Consumer { sink, arena, mode, metadata, next: first, status: Arc::clone(&status) };
-        let thread = std::thread::Builder::new()
-            .name("lookback-sink".to_owned())
-            .spawn(move || consumer.run(&woken))?;
+        let thread = own_thread::spawn("lookback-sink", move || consumer.run(&woken))?;
         Ok(Self { wake, status, thread: Some(thread) })
     }
 

@@ -17,6 +17,7 @@
 
 use super::exit::{self, ASKING};
 use super::saver::Saver;
+use crate::own_thread;
 use crate::control::control;
 use crate::emit::{encoded, is_recording, typed_event};
 use crate::recorder::{self, Shared};
@@ -140,8 +141,7 @@ fn help(shared: &Arc<Shared>, fired: &super::Fired, patience: Duration) {
         Saver::help(&helped, &ticket);
         HELPING.store(false, Ordering::Release);
     };
-    let builder = std::thread::Builder::new().name("lookback-help".to_owned());
-    if builder.spawn(work).is_ok() {
+    if own_thread::spawn("lookback-help", work).is_ok() {
         let _ = fired.wait(patience);
     } else {
         HELPING.store(false, Ordering::Release);

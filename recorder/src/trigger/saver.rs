@@ -25,6 +25,7 @@
 use super::{Stats, exit};
 use super::directory::Directory;
 use super::ticket::{Due, Joining, Ticket, Why};
+use crate::own_thread;
 use crate::clock;
 use crate::error::Error;
 use crate::own_work;
@@ -114,8 +115,7 @@ impl Saver {
             return Ok(());
         }
         let run = Arc::clone(shared);
-        let builder = std::thread::Builder::new().name("lookback-save".to_owned());
-        match builder.spawn(move || run.saver.run(&run)) {
+        match own_thread::spawn("lookback-save", move || run.saver.run(&run)) {
             Ok(handle) => {
                 let _ = saver.thread.set(handle.thread().clone());
                 // What was opened before could not wake it.
