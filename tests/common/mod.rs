@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod plugin;
 pub mod saved;
 
 use lookback::read::wire::{ArenaHeader, Blocks, Generation, offset};
