@@ -1,15 +1,18 @@
-//! What a snapshot takes of memory beyond the arena: its copy of the window, and next to nothing for
-//! compressing and writing it; and nothing of either stays.
+//! What a snapshot takes of memory beyond the arena. One that goes to a file is passed on a generation at a
+//! time: a quarter of the arena at most, and what compressing and writing take. One that is kept is a copy of the
+//! window. Nothing of either stays.
 #![cfg(target_os = "linux")]
 
 mod common;
 
-use common::{alone, wait_for};
-use lookback::Recorder;
+use common::{alone, long};
+use lookback::{OutsideArena, Recorder};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
-/// What a save may take beyond its copy: the compressor, the notes of blocks, stacks of threads.
+/// What a save may take whatever the size of the arena: the compressor, the notes of blocks, the saver's stack.
 const BESIDES: u64 = 4 * MIB;
 /// What may stay: what allocators keep of small pieces.
 const STAYS: u64 = 2 * MIB;
@@ -20,81 +23,134 @@ fn status(name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Fills the arena.
-fn fill(recorder: &Recorder, bytes: u64) {
-    let before = recorder.stats().recorded;
-    write(bytes);
-    assert!(recorder.stats().recorded > before);
+/// Records some hundred bytes, most of which nobody can compress.
+fn write(random: &mut u64) {
+    let mut next = || {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *random
+    };
+    let (a, b, c, d, e, f) = (next(), next(), next(), next(), next(), next());
+    lookback::event!("load", a = a, b = b, c = c, d = d, e = e, f = f);
 }
 
-fn write(bytes: u64) {
-    let mut random = 1_u64;
-    // An event of this kind takes no less.
-    for number in 0..bytes / 8 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        lookback::event!("load", number = number, random = random >> 24);
-    }
+/// Fills an arena of so many bytes, one and a half times.
+fn fill(bytes: u64) {
+    let mut random = 1;
+    (0..bytes / 32).for_each(|_| write(&mut random));
 }
 
-/// Saves, and says how much memory that took beyond what there was, how much of it stayed, and how large
-/// the copy was.
-fn save(recorder: &Recorder, path: &std::path::Path) -> Option<[u64; 3]> {
+/// Does it, and says how much memory that took beyond what there was, and how much of it stayed.
+fn taken_by(work: impl FnOnce()) -> Option<[u64; 2]> {
     let before = status("VmRSS:");
     if std::fs::write("/proc/self/clear_refs", "5").is_err() {
         println!("::skipped: the kernel does not let the peak be measured anew");
         return None;
     }
-    let snapshot = recorder.snapshot().unwrap();
-    let copied = snapshot.bytes() as u64;
-    snapshot.save(path).unwrap();
-    drop(snapshot);
-    let [peak, stays] = ["VmHWM:", "VmRSS:"].map(|name| status(name).saturating_sub(before));
-    Some([peak, stays, copied])
+    work();
+    Some(["VmHWM:", "VmRSS:"].map(|name| status(name).saturating_sub(before)))
 }
 
-fn measured(mebibytes: u64, in_one_generation: bool) {
+/// How a snapshot comes to its file.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// By the recorder.
+    Saved,
+    /// As the outside command does it.
+    FromOutside,
+    /// Copied first.
+    Kept,
+}
+
+impl How {
+    fn save(self, recorder: &Recorder, path: &Path) {
+        match self {
+            Self::Saved => drop(recorder.save("measured").unwrap()),
+            Self::FromOutside => {
+                let arena = OutsideArena::of_process(std::process::id()).unwrap();
+                let file = std::fs::File::create(path).unwrap();
+                assert!(arena.write_snapshot("measured", "outside", file).unwrap() > 0);
+            }
+            Self::Kept => recorder.snapshot().unwrap().save(path).unwrap(),
+        }
+    }
+
+    /// What it may take for an arena of so many bytes.
+    fn budget(self, bytes: u64) -> u64 {
+        match self {
+            Self::Saved | Self::FromOutside => bytes / 4 + BESIDES,
+            Self::Kept => bytes + BESIDES,
+        }
+    }
+}
+
+fn measured(how: How, mebibytes: u64, is_busy: bool) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.lbk");
+    let bytes = mebibytes * MIB;
     let recorder = Recorder::builder()
-        .max_bytes((mebibytes * MIB) as usize)
+        .max_bytes(bytes as usize)
         .window(Duration::from_secs(600))
         .generation_period(Duration::from_secs(60))
+        .snapshot_dir(directory.path())
         .start()
         .unwrap();
-    lookback::event!("load", number = 0_u64, random = 0_u64);
+    write(&mut 1);
     // What is allocated once.
-    save(&recorder, &path);
-    if in_one_generation {
-        recorder.while_locked(|| write(mebibytes * MIB));
-        assert!(wait_for(|| recorder.advance()));
-    } else {
-        fill(&recorder, 2 * mebibytes * MIB);
-    }
-    let Some([peak, stays, copied]) = save(&recorder, &path) else { return };
+    how.save(&recorder, &path);
+    fill(bytes);
+    let over = AtomicBool::new(false);
+    let taken = std::thread::scope(|scope| {
+        if is_busy {
+            scope.spawn(|| {
+                let mut random = 2;
+                while !over.load(Ordering::Relaxed) {
+                    write(&mut random);
+                }
+            });
+        }
+        let taken = taken_by(|| how.save(&recorder, &path));
+        over.store(true, Ordering::Relaxed);
+        taken
+    });
+    let Some([peak, stays]) = taken else { return };
     let in_mib = |bytes: u64| bytes as f64 / MIB as f64;
     println!(
-        "::{mebibytes} MiB{}: {:.1} MiB copied, {:.1} MiB at most beyond the arena, {:.1} MiB stay",
-        if in_one_generation { " in one generation" } else { "" },
-        in_mib(copied),
+        "::{how:?}, {mebibytes} MiB{}: {:.1} MiB at most beyond the arena ({:.2} of it), {:.1} MiB stay",
+        if is_busy { ", beside a writer" } else { "" },
         in_mib(peak),
+        1.0 + peak as f64 / bytes as f64,
         in_mib(stays),
     );
-    assert!(copied > mebibytes * MIB / 2, "the window is full");
-    assert!(peak <= copied + BESIDES, "{peak} for a copy of {copied}");
+    assert!(recorder.stats().bytes > bytes / 2, "the window is full");
+    assert!(peak <= how.budget(bytes), "{peak}");
     assert!(stays <= STAYS, "{stays}");
 }
 
 #[test]
-fn a_save_takes_its_copy_and_little_more() {
-    alone("a_save_takes_its_copy_and_little_more", || measured(8, false));
+fn a_save_takes_a_quarter_of_the_arena_and_a_little() {
+    alone("a_save_takes_a_quarter_of_the_arena_and_a_little", || {
+        measured(How::Saved, 1, false);
+        measured(How::Saved, 8, false);
+        measured(How::Saved, 32, false);
+        if long() {
+            measured(How::Saved, 128, false);
+        }
+    });
 }
 
 #[test]
-fn a_large_save_takes_its_copy_and_little_more() {
-    alone("a_large_save_takes_its_copy_and_little_more", || measured(64, false));
+fn a_save_from_outside_takes_no_more() {
+    alone("a_save_from_outside_takes_no_more", || measured(How::FromOutside, 32, false));
 }
 
 #[test]
-fn one_generation_that_holds_nearly_all_takes_no_more() {
-    alone("one_generation_that_holds_nearly_all_takes_no_more", || measured(32, true));
+fn a_save_beside_a_writer_takes_no_more() {
+    alone("a_save_beside_a_writer_takes_no_more", || measured(How::Saved, 32, true));
+}
+
+#[test]
+fn a_snapshot_that_is_kept_takes_its_copy_and_little_more() {
+    alone("a_snapshot_that_is_kept_takes_its_copy_and_little_more", || {
+        measured(How::Kept, 16, false)
+    });
 }

@@ -111,15 +111,14 @@ fn live(file: &ArenaFile, path: &Path) -> anyhow::Result<Option<Found>> {
     let Some(header) = file.header() else { return Ok(None) };
     let Owner::Alive(pid) = file.owner(&header) else { return Ok(None) };
     let reason = format!("asked for from outside, while process {pid} recorded");
-    let taken = OutsideArena::of_box(path).and_then(|arena| arena.snapshot(&reason, "recover"));
-    let taken = match taken {
-        Ok(taken) => taken,
+    let mut snapshot = Vec::new();
+    let arena = OutsideArena::of_box(path);
+    match arena.and_then(|arena| arena.write_snapshot(&reason, "recover", &mut snapshot)) {
+        Ok(_) => {}
         // Then it is read as one that nobody keeps in order any more.
         Err(OutsideError::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
-    };
-    let mut snapshot = Vec::new();
-    taken.write_to(&mut snapshot)?;
+    }
     let crash = header.crash.filter(|crash| !crash.survived);
     Ok(Some(Found { snapshot, live: Some(pid), ended: false, reason, crash, damage: Vec::new() }))
 }

@@ -63,9 +63,8 @@ impl Snapshot {
             Some(why) => format!("asked for from outside: `lookback snapshot {pid}`, {why}"),
             None => format!("asked for from outside: `lookback snapshot {pid}`"),
         };
-        let taken = arena.snapshot(&reason, "outside")?;
         let mut snapshot = Vec::new();
-        taken.write_to(&mut snapshot)?;
+        arena.write_snapshot(&reason, "outside", &mut snapshot)?;
         // Its number in another namespace is another one, its start is the same.
         let over = !process::is_alive(pid, header.process_start);
         let crash = arena.header().ok().and_then(|header| header.crash).filter(|c| !c.survived);

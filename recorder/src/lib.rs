@@ -32,6 +32,7 @@ real! {
     mod control;
     mod crash;
     mod cursor;
+    mod cut;
     mod deep;
     mod emit;
     mod environment;
@@ -61,6 +62,7 @@ real! {
     mod own_thread;
     mod own_work;
     mod pages;
+    mod part;
     mod passing;
     mod pin;
     mod places;
@@ -88,6 +90,7 @@ real! {
     mod span_life;
     mod statement;
     mod stats;
+    mod stream;
     mod strings;
     mod tally;
     mod task;

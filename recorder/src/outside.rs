@@ -12,9 +12,13 @@
 
 use crate::own_thread;
 use crate::control::Mode;
-use crate::snapshot::Snapshot;
+use crate::cut::Wanted;
+use crate::error::Error;
+use crate::part::Reach;
+use crate::snapshot::{Passing, Snapshot};
 use crate::source::Source;
-use crate::window::{Wanted, Window};
+use crate::stream::Stream;
+use crate::window::Window;
 use lookback_snapshot::wire::{
     ARENA_MAGIC, ArenaHeader, ClockKind, Loss, Metadata, Nanos, encode_event_table, key, offset,
 };
@@ -66,6 +70,9 @@ pub enum OutsideError {
         /// What is wrong.
         what: String,
     },
+    /// What it was to be written to failed.
+    #[error("writing the snapshot: {0}")]
+    Write(io::Error),
     /// Writers were faster than the copy, every time.
     #[error("{0}: it was overwritten faster than it could be copied")]
     Overtaken(String),
@@ -305,22 +312,63 @@ impl OutsideArena {
         })
     }
 
-    /// A snapshot of all that is there, taken while the process does whatever it does.
+    /// A snapshot of all that is there, taken while the process does whatever it does. It is a copy, as large
+    /// as what is there; [`write_snapshot`](Self::write_snapshot) does without.
     ///
     /// # Errors
     /// It cannot be read any more, is damaged, or is being overwritten too fast.
     pub fn snapshot(&self, reason: &str, trigger: &str) -> Result<Snapshot, OutsideError> {
         let header = self.header()?;
-        let mode = Mode::new(self.clock, false);
-        let wanted = Wanted::Last(Nanos(u64::MAX));
-        let window = Window::copy(self, mode, wanted)
+        let window = Window::copy(self, self.mode(), Wanted::Last(Nanos(u64::MAX)))
             .map_err(|error| self.io(error))?
             .ok_or_else(|| OutsideError::Overtaken(self.name.clone()))?;
+        let metadata = self.describe(&header, window.reach(), reason, trigger)?;
+        Ok(Snapshot::new(Arc::new(window), metadata))
+    }
+
+    /// Writes such a snapshot straight to `out`, and says how many bytes that took. No more than a fourth of
+    /// the arena is in memory at a time, and some 2 MiB. What the process overwrites while this waits for `out`
+    /// is not in it; the newest is.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot), and those of `out`.
+    pub fn write_snapshot<W: io::Write>(
+        &self,
+        reason: &str,
+        trigger: &str,
+        out: W,
+    ) -> Result<u64, OutsideError> {
+        let header = self.header()?;
+        let stream = Stream::begin(self, self.mode(), Wanted::Last(Nanos(u64::MAX)))
+            .map_err(|error| self.io(error))?
+            .ok_or_else(|| OutsideError::Overtaken(self.name.clone()))?;
+        let metadata = self.describe(&header, stream.reach(), reason, trigger)?;
+        let unreadable = |error| Error::Read { path: None, error };
+        let written = Passing { stream, metadata }.write_to(out, unreadable);
+        match written {
+            Ok((bytes, _)) => Ok(bytes),
+            Err(Error::Read { error, .. }) => Err(self.io(error)),
+            Err(Error::Write(error)) => Err(OutsideError::Write(error)),
+            Err(other) => Err(OutsideError::Write(io::Error::other(other.to_string()))),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::new(self.clock, false)
+    }
+
+    /// What is said of a snapshot; `header` is from before it was taken.
+    fn describe(
+        &self,
+        header: &ArenaHeader,
+        reach: Option<Reach>,
+        reason: &str,
+        trigger: &str,
+    ) -> Result<Metadata, OutsideError> {
         let mut metadata = Metadata::decode(&header.metadata).unwrap_or_default();
-        metadata.add(key::COVERED, window.covered().0);
-        if let Some(last) = window.generations.last() {
-            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
-            metadata.add(key::CLOCK_FREQUENCY, last.ended.frequency);
+        if let Some(reach) = &reach {
+            reach.note(&mut metadata);
+            metadata.add(key::CLOCK_FREQUENCY, reach.last.ended.frequency);
         }
         metadata.add(key::REASON, crate::redact::scrubbed_string(reason.to_owned()).as_str());
         metadata.add(key::TRIGGER, trigger);
@@ -328,15 +376,17 @@ impl OutsideArena {
         metadata.add(key::WINDOW, header.window.0);
         metadata.add(key::MAX_BYTES, self.capacity + offset::DATA as u64);
         metadata.add(key::CLOCK, self.clock.name());
-        window.note_shortness(&mut metadata);
+        if let Some(reach) = &reach {
+            reach.note_shortness(&mut metadata);
+        }
         let mut after = self.header()?;
-        if told(&after) != told(&header) {
+        if told(&after) != told(header) {
             // What nobody had told of before has been told by now, in the copy or behind it.
             after.lost_untold.clear();
         }
         after.add_losses_to(&mut metadata);
         metadata.add(key::EVENT_TABLE, encode_event_table());
-        Ok(Snapshot::new(Arc::new(window), metadata))
+        Ok(metadata)
     }
 
     /// All of its bytes, header included, as they are at this moment: for an arena that nobody writes to.

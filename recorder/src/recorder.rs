@@ -265,8 +265,13 @@ impl Recorder {
 
     /// Takes a snapshot and saves it in the [`snapshot_dir`](Builder::snapshot_dir), under a name
     /// that says which process it is of and when it was taken (UTC). Returns the path. One thread of
-    /// the recorder does the work, and this one waits for it. All who call this before the copy begins
+    /// the recorder does the work, and this one waits for it. All who call this before that begins
     /// share one file, which says the reasons of all (16; more are counted).
+    ///
+    /// The window is not copied but passed on to the file a generation at a time: that takes a quarter of
+    /// [`max_bytes`](Builder::max_bytes) and some 2 MiB, and gives them back. What is overwritten before it is
+    /// written is missing: at more than some 20 million events a second, or where the file system is slow,
+    /// a part of the oldest. The newest is always there.
     ///
     /// # Errors
     /// As for [`snapshot`](Self::snapshot) and [`Snapshot::save`].

@@ -127,7 +127,8 @@ impl Builder {
 
     /// A hard bound on the bytes of trace data: 32 MiB unless set, 256 KiB at least. All of it is
     /// allocated at once; the start fails where a memory group (`cgroup`) of the process, or the machine,
-    /// has not as much left.
+    /// has not as much left. A save takes a quarter of it and some 2 MiB more for as long as it lasts, a
+    /// [`Snapshot`](crate::Snapshot) that is kept up to as much again.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

@@ -9,7 +9,8 @@
 use crate::own_thread;
 use crate::arena::Arena;
 use crate::control::Mode;
-use crate::window::{Wanted, Window};
+use crate::cut::Wanted;
+use crate::stream::Stream;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use lookback_snapshot::file::{FileWriter, GenerationFrame};
 use lookback_snapshot::wire::{Generation, Metadata};
@@ -206,11 +207,9 @@ impl Consumer {
                 self.next = Generation(oldest);
                 continue;
             }
-            match Window::copy(&*self.arena, self.mode, Wanted::Only(self.next))? {
-                Some(window) => {
-                    for mut frame in window.frames() {
-                        self.sink.generation(&self.metadata, &mut frame)?;
-                    }
+            match Stream::begin(&*self.arena, self.mode, Wanted::Only(self.next))? {
+                Some(generation) => {
+                    generation.each(|error| error, |frame| self.sink.generation(&self.metadata, frame))?;
                 }
                 None => {
                     self.status.lost.fetch_add(1, Ordering::Relaxed);

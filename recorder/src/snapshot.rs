@@ -4,9 +4,11 @@
 
 use crate::error::Error;
 use crate::{file, own_work};
+use crate::source::Source;
+use crate::stream::Stream;
 use crate::window::Window;
 use lookback_snapshot::file::FileWriter;
-use lookback_snapshot::wire::{Metadata, Value, key};
+use lookback_snapshot::wire::{Metadata, key};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,27 +34,19 @@ impl Snapshot {
         Self { window, metadata }
     }
 
-    /// Says more of it.
-    pub(crate) fn add(&mut self, name: &str, value: impl Into<Value>) {
-        self.metadata.add(name, value);
-    }
-
     /// Writes the snapshot, compressed, and says how many bytes that took. Needs some 2 MiB of memory beyond
-    /// the copy itself, which is no larger than `max_bytes`; both are given back to the system.
+    /// the copy itself, which is no larger than `max_bytes`; both are given back to the system. (Who only wants
+    /// a file does without the copy: [`Recorder::save`](crate::Recorder::save).)
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write_to<W: Write>(&self, out: W) -> Result<u64, Error> {
-        let written = (|| {
-            let mut writer = FileWriter::new(Counting { out, bytes: 0 }, &self.metadata)?;
+        write(out, &self.metadata, |writer| {
             for mut frame in self.window.frames() {
-                writer.generation(&mut frame)?;
+                writer.generation(&mut frame).map_err(Error::Write)?;
             }
-            let mut out = writer.finish()?;
-            out.out.flush()?;
-            Ok(out.bytes)
-        })();
-        written.map_err(Error::Write)
+            Ok(())
+        })
     }
 
     /// Saves the snapshot to a file, which is there whole or not at all: it is written under
@@ -71,7 +65,7 @@ impl Snapshot {
     /// How far back the snapshot really goes.
     #[must_use]
     pub fn covered(&self) -> Duration {
-        Duration::from_nanos(self.window.covered().0)
+        Duration::from_nanos(self.window.reach().map_or(0, |reach| reach.covered().0))
     }
 
     /// How large `max_bytes` would have to be for the whole window, at the rate at which was recorded.
@@ -106,6 +100,42 @@ impl Snapshot {
     pub fn reason(&self) -> &str {
         self.metadata.text(key::REASON).unwrap_or_default()
     }
+}
+
+/// A snapshot that is written straight out of the arena: it was taken when this was made, but for what is
+/// overwritten before it is written.
+pub(crate) struct Passing<'a, S> {
+    pub(crate) stream: Stream<'a, S>,
+    pub(crate) metadata: Metadata,
+}
+
+impl<S: Source> Passing<'_, S> {
+    /// Writes it, compressed. How many bytes that took, and how long it took to read the arena.
+    pub(crate) fn write_to<W: Write>(
+        self,
+        out: W,
+        unreadable: impl Fn(io::Error) -> Error,
+    ) -> Result<(u64, Duration), Error> {
+        let mut reading = Duration::ZERO;
+        let written = write(out, &self.metadata, |writer| {
+            reading = self.stream.each(unreadable, |frame| writer.generation(frame).map_err(Error::Write))?;
+            Ok(())
+        });
+        Ok((written?, reading))
+    }
+}
+
+/// Writes a file with these generations. How many bytes that took.
+fn write<W: Write>(
+    out: W,
+    metadata: &Metadata,
+    generations: impl FnOnce(&mut FileWriter<Counting<W>>) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let mut writer = FileWriter::new(Counting { out, bytes: 0 }, metadata).map_err(Error::Write)?;
+    generations(&mut writer)?;
+    let mut out = writer.finish().map_err(Error::Write)?;
+    out.flush().map_err(Error::Write)?;
+    Ok(out.bytes)
 }
 
 /// Counts what is written.

@@ -18,14 +18,26 @@ pub(crate) trait Source {
     /// [`Ring::tail_after_copy`](crate::ring::Ring::tail_after_copy).
     fn tail_after_copy(&self) -> io::Result<u64>;
 
+    /// Where the head stands.
+    fn head(&self) -> io::Result<u64> {
+        let mut word = [0; 8];
+        self.read(offset::HEAD as u64, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
     /// Copies `length` bytes from position `from` on, in place of what `into` holds.
     fn copy(&self, from: u64, length: u64, into: &mut Pages) -> io::Result<()> {
+        self.copy_to(from, into.room(length as usize)?)
+    }
+
+    /// Copies what lies from position `from` on, no more than all of it.
+    fn copy_to(&self, from: u64, into: &mut [u8]) -> io::Result<()> {
         let capacity = self.capacity();
         let at = from % capacity;
-        let first = length.min(capacity - at);
-        let (first, second) = into.room(length as usize)?.split_at_mut(first as usize);
+        let first = (into.len() as u64).min(capacity - at);
+        let (first, second) = into.split_at_mut(first as usize);
         self.read(offset::DATA as u64 + at, first)?;
-        self.read(offset::DATA as u64, second)
+        if second.is_empty() { Ok(()) } else { self.read(offset::DATA as u64, second) }
     }
 
     /// A copy of the header.

@@ -53,7 +53,7 @@ pub struct Stats {
     pub advances: Summary,
     /// How long advances waited for writers to leave the generation that ended.
     pub waits: Summary,
-    /// How long copies out of the arena took.
+    /// How long reading the arena took, for each snapshot.
     pub snapshots: Summary,
     /// Whole generations that the sink was too slow for.
     pub sink_lost: u64,

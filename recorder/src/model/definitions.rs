@@ -59,7 +59,7 @@ fn refer(scene: &Scene) {
     }
 }
 
-/// `Window::attempt`: whether the event counts, and the definition as it is found.
+/// `Cut::make` and what is read after it: whether the event counts, and the definition as it is found.
 fn two_readings(scene: &Scene) -> (bool, Option<u64>) {
     let ends = scene.blocks.each_ref().map(Block::first_reading);
     let found = scene.blocks.each_ref().map(Block::second_reading);

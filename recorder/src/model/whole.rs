@@ -111,7 +111,7 @@ impl Scene {
         })
     }
 
-    /// `Window::attempt`, from generation 2 on.
+    /// `Window::copy`, from generation 2 on.
     fn read(&self) {
         let complete = self.ring.complete.load(Ordering::Acquire);
         let head = self.ring.head.load(Ordering::Acquire);

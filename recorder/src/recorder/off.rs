@@ -64,7 +64,8 @@ impl Off {
         let (path, bounds) = (self.settings.snapshot_dir.clone(), self.settings.snapshot_bounds);
         let directory = Directory::new(path, bounds, name);
         // Within the directory's bounds, and through no link, as snapshots are that have something in them.
-        directory.save(&directory.name("request"), &self.snapshot(reason, "request"))
+        let snapshot = self.snapshot(reason, "request");
+        directory.save(&directory.name("request"), |out| snapshot.write_to(out).map(drop))
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -3,21 +3,26 @@
 #![forbid(unsafe_code)]
 
 use super::{PATIENCE, Shared};
+use crate::arena::Arena;
+use crate::cut::Wanted;
 use crate::error::Error;
 use crate::filter;
+use crate::part::Reach;
 use crate::places;
 use crate::redact;
 use crate::sink::SinkThread;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Passing, Snapshot};
 use crate::stats::Stats;
+use crate::stream::Stream;
 use crate::trigger::saver::Saver;
 use crate::trigger::ticket::Why;
-use crate::window::{Wanted, Window};
+use crate::window::Window;
 use lookback_snapshot::wire::{Loss, Metadata, Nanos, encode_event_table, key};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Shared {
     pub(crate) fn snapshot(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
@@ -35,17 +40,18 @@ impl Shared {
             self.notify_sink();
             self.copy_window().map(Arc::new)
         })?;
-        Ok(self.describe(window, reason, trigger))
+        let metadata = self.describe(window.reach(), reason, trigger);
+        Ok(Snapshot::new(window, metadata))
     }
 
-    /// Takes a snapshot for triggers, and waits for nobody who may be waiting for it: whatever lock
-    /// cannot be had, it does without. `more` reasons were not kept.
+    /// Takes a snapshot for triggers or for who asks, and waits for nobody who may be waiting for it: whatever
+    /// lock cannot be had, it does without. `more` reasons were not kept. It goes straight to its file.
     pub(crate) fn snapshot_for(
         &self,
         whys: &[&Why],
         more: u64,
         advance: bool,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<Passing<'_, Arena>, Error> {
         if advance
             && let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
             && advancer.running().1 * 4 > self.settings.generation_period
@@ -57,50 +63,75 @@ impl Shared {
         {
             sink.notify();
         }
-        let window = Arc::new(self.copy_window()?);
+        let stream = Stream::begin(&*self.arena, self.mode, self.wanted())
+            .map_err(|error| self.unreadable(error))?
+            .ok_or(Error::Overtaken)?;
         let first = whys.first().map_or(("", ""), |why| (&why.reason, &why.trigger));
-        let mut snapshot = self.describe(window, first.0, first.1);
+        let mut metadata = self.describe(stream.reach(), first.0, first.1);
         for why in whys.iter().skip(1) {
-            snapshot.add(key::REASON, why.reason.as_str());
-            snapshot.add(key::TRIGGER, why.trigger.as_str());
+            metadata.add(key::REASON, why.reason.as_str());
+            metadata.add(key::TRIGGER, why.trigger.as_str());
         }
         if more > 0 {
-            snapshot.add(key::MORE_REASONS, more);
+            metadata.add(key::MORE_REASONS, more);
         }
         for (name, value) in whys.iter().flat_map(|why| &why.details) {
-            snapshot.add(name, value.clone());
+            metadata.add(name, value.clone());
         }
-        Ok(snapshot)
+        Ok(Passing { stream, metadata })
+    }
+
+    /// Writes it into the snapshot directory, under this name.
+    pub(crate) fn pass_on(&self, name: &str, snapshot: Passing<'_, Arena>) -> Result<PathBuf, Error> {
+        self.saver.directory.save(name, |out| {
+            let (_, reading) = snapshot.write_to(out, |error| self.unreadable(error))?;
+            self.note_reading(reading);
+            Ok(())
+        })
     }
 
     pub(super) fn copy(&self, reason: &str, trigger: &str) -> Result<Snapshot, Error> {
-        Ok(self.describe(Arc::new(self.copy_window()?), reason, trigger))
+        let window = self.copy_window()?;
+        let metadata = self.describe(window.reach(), reason, trigger);
+        Ok(Snapshot::new(Arc::new(window), metadata))
     }
 
     fn copy_window(&self) -> Result<Window, Error> {
         let began = Instant::now();
-        let wanted = Wanted::Last(Nanos(self.settings.window.as_nanos() as u64));
-        let window = Window::copy(&*self.arena, self.mode, wanted)
-            .map_err(|error| Error::Read { path: self.settings.black_box.clone(), error })?
+        let window = Window::copy(&*self.arena, self.mode, self.wanted())
+            .map_err(|error| self.unreadable(error))?
             .ok_or(Error::Overtaken)?;
-        if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
-            timings.snapshots.record(began.elapsed());
-        }
+        self.note_reading(began.elapsed());
         Ok(window)
     }
 
-    fn describe(&self, window: Arc<Window>, reason: &str, trigger: &str) -> Snapshot {
+    fn wanted(&self) -> Wanted {
+        Wanted::Last(Nanos(self.settings.window.as_nanos() as u64))
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        Error::Read { path: self.settings.black_box.clone(), error }
+    }
+
+    fn note_reading(&self, time: Duration) {
+        if let Some(mut timings) = self.timings.try_lock_for(PATIENCE) {
+            timings.snapshots.record(time);
+        }
+    }
+
+    fn describe(&self, reach: Option<Reach>, reason: &str, trigger: &str) -> Metadata {
         let mut metadata = self.metadata.clone();
-        metadata.add(key::COVERED, window.covered().0);
-        if let Some(last) = window.generations.last() {
-            metadata.add(key::TAKEN_WALL, last.ended.wall.0);
+        if let Some(reach) = &reach {
+            reach.note(&mut metadata);
         }
         for (cause, count) in self.lost() {
             metadata.add(&format!("{}{cause}", key::LOST), count);
         }
         self.add_settings(&mut metadata, reason, trigger);
-        window.note_shortness(&mut metadata);
-        Snapshot::new(window, metadata)
+        if let Some(reach) = &reach {
+            reach.note_shortness(&mut metadata);
+        }
+        metadata
     }
 
     pub(super) fn add_settings(&self, metadata: &mut Metadata, reason: &str, trigger: &str) {

@@ -13,7 +13,6 @@
 use crate::error::Error;
 use crate::file;
 use crate::process;
-use crate::snapshot::Snapshot;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -65,7 +64,11 @@ impl Directory {
     /// Saves a snapshot under this name, or the next one if something has that (a process of the same name and
     /// number in another container has made it in the same millisecond), and makes room for it: before its file is
     /// begun, and as it grows.
-    pub(crate) fn save(&self, name: &str, snapshot: &Snapshot) -> Result<PathBuf, Error> {
+    pub(crate) fn save(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    ) -> Result<PathBuf, Error> {
         self.make()?;
         let path = file::save_own(&self.path, name, |out| {
             let inode = out.get_ref().inode();
@@ -73,7 +76,7 @@ impl Directory {
             let files = self.bounds.files.max(2);
             let mut room = Room { directory: self, inode, files, bytes: 0 };
             room.make(0);
-            snapshot.write_to(Growing { out, room, written: 0 }).map(drop)
+            write(&mut Growing { out, room, written: 0 })
         })?;
         let inode = fs::symlink_metadata(&path).ok().map(|metadata| metadata.ino());
         Room { directory: self, inode, files: self.bounds.files, bytes: 0 }

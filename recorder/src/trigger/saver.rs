@@ -199,8 +199,7 @@ impl Saver {
             // There is no thread to be had; or this is it, in a hook for panics, say, and must not wait
             // for itself.
             let snapshot = shared.snapshot_for(&[&why], 0, false)?;
-            let directory = &shared.saver.directory;
-            return directory.save(&directory.name(REQUEST), &snapshot);
+            return shared.pass_on(&shared.saver.directory.name(REQUEST), snapshot);
         }
         let _own = own_work::begin();
         let ticket = Self::ask(shared, Slot::Requests, why, Due::Urgent, 0, |_, _| {});
@@ -323,7 +322,7 @@ impl Saver {
         }
         let (whys, more) = ticket.whys();
         let snapshot = shared.snapshot_for(&whys, more, advance)?;
-        self.directory.save(ticket.file_name(), &snapshot)
+        shared.pass_on(ticket.file_name(), snapshot)
     }
 
     /// Saves what is open at once, whatever delays it has: the process ends.

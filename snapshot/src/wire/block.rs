@@ -155,6 +155,15 @@ impl<'a> Block<'a> {
         Some((block, length))
     }
 
+    /// As [`find`](Self::find), from the front of a block alone: its header, and how many bytes of records were
+    /// committed; none of padding, or where it says more than can be.
+    #[must_use]
+    pub fn front(bytes: &[u8], at: Position) -> Option<(BlockHeader, Option<u32>)> {
+        let (header, committed, padding) = BlockHeader::parse(bytes, at)?;
+        let (records, room) = (committed as u32, header.length - BLOCK_HEADER as u32);
+        Some((header, (!padding && records <= room).then_some(records)))
+    }
+
     /// The position that the front of `bytes` claims to be at, if that is a block's.
     #[must_use]
     pub fn claimed_position(bytes: &[u8]) -> Option<Position> {

@@ -1,0 +1,254 @@
+//! The cut: which generations are copied out of the arena, and what of them counts.
+//!
+//! A generation that is still being written is cut where it makes sense: first every block's
+//! `committed` is read, then everything is copied. Events count up to the first reading, definitions
+//! and statuses wherever they stand: a definition is committed before its id is published, so every
+//! event of the first reading finds its definition in the second.
+//!
+//! The first reading takes a while, so it alone could hold an event and not the one that caused it.
+//! That is why the copy has an end in time, from before the first reading, and later events do not
+//! count. If an event that counts was caused by another, that one was earlier, too, and was committed
+//! when its call returned, before the first reading began.
+//!
+//! So the second reading may come as late as it likes, and go generation by generation: what counts of it
+//! is the same, as long as it is not overwritten.
+
+#![forbid(unsafe_code)]
+
+use crate::clock;
+use crate::control::Mode;
+use crate::part::Part;
+use crate::source::Source;
+use lookback_snapshot::file::FileBlock;
+use lookback_snapshot::wire::{
+    ArenaHeader, BLOCK_GRANULE, Block, BlockHeader, ClockRecord, Generation, GenerationEntry, Nanos,
+    Position,
+};
+use std::collections::HashMap;
+use std::io;
+use std::ops::RangeInclusive;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// Oldest first; at least one.
+    pub(crate) extents: Vec<Extent>,
+    /// Where the last one ends.
+    pub(crate) end: Position,
+    /// Where events end in the blocks of what is not complete, by position.
+    cuts: Vec<(Position, u32)>,
+}
+
+/// Where a generation lies.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    pub(crate) part: Part,
+    /// From where on, up to where the next one begins.
+    pub(crate) start: Position,
+    pub(crate) next: Position,
+    /// Stragglers have written blocks of it beyond that.
+    pub(crate) beyond: Beyond,
+}
+
+/// See [`Extent::beyond`].
+#[derive(Debug)]
+pub(crate) enum Beyond {
+    /// All of them lie before this.
+    Until(Position),
+    /// These, and their lengths.
+    Blocks(Vec<(Position, u32)>),
+}
+
+/// What comes of an attempt at reading what others may overwrite.
+pub(crate) enum Attempt<T> {
+    /// Read; or there is nothing to read.
+    Done(Option<T>),
+    /// Writers were faster: what is left is to be chosen anew.
+    Overtaken,
+}
+
+impl<T> Attempt<T> {
+    /// What is wanted is not in the table: one generation may be gone for good, but of the window
+    /// there is always something.
+    fn none(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Last(_) => Self::Overtaken,
+            Wanted::Only(_) => Self::Done(None),
+        }
+    }
+}
+
+/// Which generations to copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    /// So much of the past, and all that is running.
+    Last(Nanos),
+    /// This one, which is over.
+    Only(Generation),
+}
+
+impl Cut {
+    /// Makes the cut: does the first reading.
+    pub(crate) fn make(arena: &impl Source, mode: Mode, wanted: Wanted) -> io::Result<Attempt<Self>> {
+        // Before anything is read: what is recorded later than this does not count.
+        let ended = clock::instant(mode, 0);
+        let header = read_header(arena)?;
+        let Some(numbers) = choose(&header, wanted, &ended) else { return Ok(Attempt::none(wanted)) };
+        let each = || (numbers.start().0..=numbers.end().0).map(Generation);
+        let is_complete = |number| header.entry(number).is_some_and(GenerationEntry::is_complete);
+        // The first reading: where events end in what is not complete.
+        let mut cuts = Vec::new();
+        let mut stray: HashMap<Generation, Vec<(Position, u32)>> = HashMap::new();
+        if let Some(entry) = each().find(|number| !is_complete(*number)).and_then(|n| header.entry(n)) {
+            if !is_range(&header, entry.start, header.head) {
+                return Ok(Attempt::Overtaken);
+            }
+            walk(arena, entry.start, header.head, |block, records| {
+                cuts.push((block.position, records));
+                let next = header.entry(block.generation.next());
+                if next.is_some_and(|next| block.position >= next.start) {
+                    stray.entry(block.generation).or_default().push((block.position, block.length));
+                }
+            })?;
+        }
+        // What was given up since then is left out now, what is given up from now on afterwards.
+        let now = read_header(arena)?;
+        // An entry that was read twice alike was not overwritten while it was read.
+        let entry = |number: Generation| {
+            let (before, after) = (header.entry(number)?, now.entry(number)?);
+            let is_same = before.start == after.start && before.began == after.began;
+            (is_same && before.start >= now.tail).then_some(before)
+        };
+        let mut extents: Vec<Extent> = Vec::new();
+        for entry in each().filter_map(entry) {
+            let (number, complete) = (entry.number, entry.is_complete());
+            let behind = header.entry(number.next());
+            let ended = match behind {
+                Some(next) if complete => next.began,
+                _ => ClockRecord { frequency: entry.began.frequency, ..ended },
+            };
+            let part = Part { number, complete, began: entry.began, ended };
+            let next = behind.map_or(now.head, |next| next.start);
+            let beyond = match complete {
+                true => Beyond::Until(entry.end),
+                false => Beyond::Blocks(stray.remove(&number).unwrap_or_default()),
+            };
+            extents.push(Extent { part, start: entry.start, next, beyond });
+        }
+        let Some(first) = extents.first() else { return Ok(Attempt::none(wanted)) };
+        let end = match (wanted, extents.last()) {
+            (Wanted::Only(_), Some(Extent { beyond: Beyond::Until(end), .. })) => *end,
+            _ => now.head,
+        };
+        let in_order = extents.windows(2).all(|pair| pair[0].next <= pair[1].start);
+        let in_range = |e: &Extent| e.start <= e.next && e.next <= end && e.until().is_none_or(|until| until <= end);
+        if !in_order || !is_range(&now, first.start, end) || !extents.iter().all(in_range) {
+            return Ok(Attempt::Overtaken);
+        }
+        Ok(Attempt::Done(Some(Self { extents, end, cuts })))
+    }
+
+    /// This block of a generation, as a file holds it; `None` if there is nothing in it.
+    pub(crate) fn counted<'a>(&self, block: Block<'a>, complete: bool) -> Option<FileBlock<'a>> {
+        let whole = block.records.len() as u32;
+        let cut = if complete { whole } else { whole.min(self.first_reading(block.header.position)) };
+        (whole > 0).then_some(FileBlock { block, cut })
+    }
+
+    /// How many bytes of records the first reading found in the block at this position.
+    fn first_reading(&self, position: Position) -> u32 {
+        let found = self.cuts.binary_search_by_key(&position, |(position, _)| *position);
+        found.map_or(0, |index| self.cuts[index].1)
+    }
+}
+
+impl Extent {
+    fn until(&self) -> Option<Position> {
+        match self.beyond {
+            Beyond::Until(end) => Some(end),
+            Beyond::Blocks(_) => None,
+        }
+    }
+
+    /// How many bytes lie between its start and that of the next one.
+    pub(crate) fn length(&self) -> u64 {
+        self.next - self.start
+    }
+}
+
+/// So much is read at a time to find the fronts of blocks.
+const LOOK: u64 = 4096;
+
+/// Goes through the blocks that lie in this range, without reading what is in them: each header, and how many
+/// bytes of records were committed.
+pub(crate) fn walk(
+    arena: &impl Source,
+    from: Position,
+    to: Position,
+    mut each: impl FnMut(&BlockHeader, u32),
+) -> io::Result<()> {
+    let mut bytes = [0; LOOK as usize];
+    let mut at = from;
+    while at < to && to - at >= BLOCK_GRANULE as u64 {
+        let read = &mut bytes[..LOOK.min(to - at) as usize];
+        arena.copy_to(at.0, read)?;
+        let end = at + read.len() as u64;
+        while at < end && end - at >= BLOCK_GRANULE as u64 {
+            let front = Block::front(&read[read.len() - (end - at) as usize..], at);
+            let length = front.as_ref().map_or(BLOCK_GRANULE as u64, |(header, _)| u64::from(header.length));
+            if length > to - at {
+                return Ok(());
+            }
+            if let Some((header, Some(records))) = front {
+                each(&header, records);
+            }
+            at = at + length;
+        }
+    }
+    Ok(())
+}
+
+fn read_header(arena: &impl Source) -> io::Result<ArenaHeader> {
+    let header = ArenaHeader::parse(&arena.copy_header()?).map_err(io::Error::other)?;
+    if header.capacity != arena.capacity() {
+        return Err(io::Error::other("the arena's capacity changes"));
+    }
+    Ok(header)
+}
+
+/// Whether these positions can be a piece of the arena: a header is not read at one instant.
+fn is_range(header: &ArenaHeader, start: Position, end: Position) -> bool {
+    start <= end && end - start <= header.capacity
+}
+
+fn choose(
+    header: &ArenaHeader,
+    wanted: Wanted,
+    now: &ClockRecord,
+) -> Option<RangeInclusive<Generation>> {
+    let window = match wanted {
+        Wanted::Only(number) => {
+            let there = number >= header.oldest && number < header.running.max(header.complete.next());
+            return there.then_some(number..=number);
+        }
+        Wanted::Last(window) => window,
+    };
+    let begin = now.monotonic.0.saturating_sub(window.0);
+    // A generation that is registered and not over is being written, or nearly was.
+    let mut last = header.complete;
+    if header.running.0 != 0 {
+        last = header.running.max(header.complete);
+    }
+    // One that began meanwhile has nothing in it yet that counts.
+    while header.entry(last)?.began.ticks > now.ticks && last > header.oldest {
+        last = Generation(last.0 - 1);
+    }
+    let mut first = last;
+    while first > header.oldest
+        && header.entry(first).is_some_and(|e| e.began.monotonic.0 > begin)
+        && header.entry(Generation(first.0 - 1)).is_some_and(|entry| entry.start >= header.tail)
+    {
+        first = Generation(first.0 - 1);
+    }
+    Some(first..=last)
+}
