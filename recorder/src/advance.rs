@@ -28,10 +28,11 @@ use crate::block::{committed, note_lost, write_headers};
 use crate::clock::Calibration;
 use crate::control::Control;
 use crate::error::Error;
+use crate::growth;
 use crate::fault::{self, Point};
 use crate::carver::Carver;
 use crate::publish;
-use crate::ring::{Began, Full};
+use crate::ring::{Began, Carved, Full};
 use crate::slot::Slot;
 use crate::silent::{REGION_SIZE, Silent, Statuses, THREAD_SIZE};
 use crate::tally::{self, Tally};
@@ -49,6 +50,9 @@ use std::time::{Duration, Instant};
 /// The slot number of the collector's own blocks. Those of threads count from 1.
 pub(crate) const COLLECTOR_SLOT: u32 = 0;
 
+/// A generation is ended early when it is as large as this, though it is less than its share of the arena: who
+/// reads one, or passes it on, has all of it in memory.
+const MOST_GENERATION: u64 = 64 << 20;
 /// How long the wait for writers spins before it sleeps. Spinning on pre-empts the very writer that
 /// is waited for: with two busy writers on two cores an advance took milliseconds that way.
 const SPIN: Duration = Duration::from_micros(1);
@@ -164,7 +168,7 @@ impl Advancer {
         control.arena.store(advancer.arena.base(), Ordering::Relaxed);
         control.capacity.store(capacity, Ordering::Relaxed);
         control.max_block.store((capacity / 256).clamp(4096, 65536) / 256 * 256, Ordering::Relaxed);
-        control.early_advance.store(capacity / 16, Ordering::Relaxed);
+        control.early_advance.store((capacity / 16).min(MOST_GENERATION), Ordering::Relaxed);
         control.running_start.store(0, Ordering::Relaxed);
         control.pinned_until.store(0, Ordering::Relaxed);
         control.barred.store(first - 1, Ordering::Relaxed);
@@ -438,7 +442,9 @@ impl Advancer {
         let length = (BLOCK_HEADER + end.bytes.len()).next_multiple_of(BLOCK_GRANULE);
         let carver = self.carver(generation);
         let carved = self.arena.ring().carve(length as u64, capacity, capacity, &carver);
-        if let Ok(carved) = carved {
+        let reaches = |carved: &Carved| growth::reaches(control, carved.position + length as u64);
+        let carved = carved.ok().filter(reaches);
+        if let Some(carved) = carved {
             fault::point(Point::Listed);
             let header = BlockHeader {
                 length: length as u32,
@@ -461,7 +467,7 @@ impl Advancer {
             }
         }
         control.collector_pin.clear();
-        carved.is_ok()
+        carved.is_some()
     }
 
     fn put_end(

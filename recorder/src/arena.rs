@@ -73,7 +73,7 @@ impl Arena {
         let length = length_of(max_bytes);
         check_file_size_limit(length).map_err(at)?;
         let new = crate::black_box::NewBox::create(path, length, kept)?;
-        let made = new.file.try_clone().and_then(|file| Self::map(file, length));
+        let made = new.file.try_clone().and_then(|file| Self::map(file, length, length));
         let arena = match made {
             Ok(arena) => arena,
             Err(error) => {
@@ -110,10 +110,10 @@ impl Arena {
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let file = unsafe { std::fs::File::from_raw_fd(descriptor) };
-        // This sizes the file and allocates its pages: memory that is not there is an error now, and no
-        // fault later.
-        crate::room::allocate(&file, length)?;
-        let arena = Self::map(file, length)?;
+        // This sizes the file and allocates its pages, or the first of them: memory that is not there is an
+        // error now, and no fault later.
+        let there = crate::room::allocate_front(&file, length)?;
+        let arena = Self::map(file, length, there)?;
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
         for seal in [seals | libc::F_SEAL_FUTURE_WRITE, seals] {
             // A kernel before 5.1 has no seal against new writable mappings; it gets the others.
@@ -125,9 +125,9 @@ impl Arena {
         Ok(arena)
     }
 
-    /// Maps a file of this length, all of whose space is allocated.
+    /// Maps a file of this length, so much of whose space is allocated.
     #[cfg(target_os = "linux")]
-    fn map(file: std::fs::File, length: usize) -> io::Result<Self> {
+    fn map(file: std::fs::File, length: usize, there: usize) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
         use std::os::linux::fs::MetadataExt;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
@@ -138,15 +138,19 @@ impl Arena {
         if base == libc::MAP_FAILED {
             return Err(crate::mapping::without_room());
         }
-        // SAFETY: the range is the mapping.
-        unsafe { crate::room::populate(base.cast(), length) };
+        // What lies further back is touched later: see `growth`. It does no harm where it cannot be done.
+        // SAFETY: the range is in the mapping.
+        let _ = unsafe { crate::room::populate(base.cast(), length.min(crate::room::AT_ONCE)) };
         let metadata = file.metadata().inspect_err(|_| {
             // SAFETY: the mapping was just made, and nobody knows it.
             unsafe { libc::munmap(base, length) };
         })?;
         let identity = (metadata.st_dev(), metadata.st_ino());
         let file = std::mem::ManuallyDrop::new(file);
-        Ok(Self { base: base.cast(), length, file, identity, leaked: false.into() })
+        let arena = Self { base: base.cast(), length, file, identity, leaked: false.into() };
+        let growing = if there < length { there - offset::DATA } else { 0 };
+        arena.growing().store(growing as u64, Ordering::Relaxed);
+        Ok(arena)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -227,6 +231,17 @@ impl Arena {
     fn descriptor_is_ours(&self) -> bool {
         use std::os::linux::fs::MetadataExt;
         self.file.metadata().is_ok_and(|m| (m.st_dev(), m.st_ino()) == self.identity)
+    }
+
+    /// How many bytes of data have memory behind them by now; 0 once all have.
+    pub(crate) fn growing(&self) -> &AtomicU64 {
+        // SAFETY: the header holds a word at this offset.
+        unsafe { &*self.base.add(offset::GROWING).cast::<AtomicU64>() }
+    }
+
+    /// How long it is, with its header.
+    pub(crate) fn length(&self) -> usize {
+        self.length
     }
 
     /// Notes that the recording was ended in order: what is there is nobody's last words.

@@ -209,7 +209,9 @@ pub(crate) fn walk(
 }
 
 fn read_header(arena: &impl Source) -> io::Result<ArenaHeader> {
-    let header = ArenaHeader::parse(&arena.copy_header()?).map_err(io::Error::other)?;
+    let mut header = ArenaHeader::parse(&arena.copy_header()?).map_err(io::Error::other)?;
+    // What has been carved beyond that is not written yet.
+    header.head = header.head.min(header.growing.map_or(header.head, Position));
     if header.capacity != arena.capacity() {
         return Err(io::Error::other("the arena's capacity changes"));
     }

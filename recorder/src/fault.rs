@@ -23,6 +23,8 @@ pub enum Point {
     Publish,
     /// A writer that has just done so.
     Helped,
+    /// Who gets the rest of a large arena, before each piece.
+    Grow,
 }
 
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
@@ -31,7 +33,7 @@ mod real {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
-    const POINTS: usize = Point::Helped as usize + 1;
+    const POINTS: usize = Point::Grow as usize + 1;
 
     /// For how many nanoseconds, and how rarely: one pass in so many.
     static HOLDS: [[AtomicU64; 3]; POINTS] = [const { [const { AtomicU64::new(0) }; 3] }; POINTS];

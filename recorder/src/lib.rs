@@ -44,6 +44,11 @@ real! {
     mod filter;
     mod given;
     mod groups;
+    #[cfg(target_os = "linux")]
+    mod growth;
+    #[cfg(not(target_os = "linux"))]
+    #[path = "grown.rs"]
+    mod growth;
     mod holder;
     mod ids;
     mod life;

@@ -257,16 +257,10 @@ impl OutsideArena {
             return Ok(None);
         }
         let header = arena.header()?;
-        let (length, there) = match &arena.way {
-            Way::File(file) => {
-                let metadata = file.metadata().map_err(|error| arena.io(error))?;
-                (metadata.len(), metadata.st_blocks().saturating_mul(512))
-            }
-            Way::Memory(_, _, length) => (*length, *length),
-        };
+        let (length, there) = arena.size().map_err(|error| arena.io(error))?;
         let whole = header.capacity.checked_add(offset::DATA as u64);
-        // A recorder allocates all of it. A file system may compress it; but it makes no gigabytes out of nothing.
-        if whole.is_some_and(|whole| whole > there.saturating_mul(MOST_COMPRESSED).max(SMALL)) {
+        // A recorder allocates all of it; while it does, the header says how far it is.
+        if length_now(&header) > most(there) {
             let (capacity, name) = (header.capacity, arena.name);
             let what = format!("its header says {capacity} bytes, and only {there} of the file are allocated");
             return Err(OutsideError::Damaged { name, what });
@@ -395,13 +389,26 @@ impl OutsideArena {
     /// It cannot be read any more.
     pub fn bytes(&self) -> Result<Vec<u8>, OutsideError> {
         let mut bytes = Vec::new();
-        let length = self.capacity as usize + offset::DATA;
+        let length = length_now(&self.header()?).min(self.capacity + offset::DATA as u64);
+        self.check_room(length).map_err(|error| self.io(error))?;
+        let length = length as usize;
         bytes
             .try_reserve_exact(length)
             .map_err(|_| self.io(io::ErrorKind::OutOfMemory.into()))?;
         bytes.resize(length, 0);
         self.read(0, &mut bytes).map_err(|error| self.io(error))?;
         Ok(bytes)
+    }
+
+    /// How long it is, and how many bytes of that are allocated.
+    fn size(&self) -> io::Result<(u64, u64)> {
+        match &self.way {
+            Way::File(file) => {
+                let metadata = file.metadata()?;
+                Ok((metadata.len(), metadata.st_blocks().saturating_mul(512)))
+            }
+            Way::Memory(_, _, length) => Ok((*length, *length)),
+        }
     }
 
     fn read_exact(&self, into: &mut [u8], from: u64) -> io::Result<()> {
@@ -426,7 +433,26 @@ const MOST_BYTES: u64 = crate::settings::MOST_BYTES as u64 + offset::DATA as u64
 const MOST_COMPRESSED: u64 = 8;
 const SMALL: u64 = 64 << 20;
 
+/// How much of an arena there is by now, its header included, as that says.
+fn length_now(header: &ArenaHeader) -> u64 {
+    header.growing.unwrap_or(u64::MAX).min(header.capacity).saturating_add(offset::DATA as u64)
+}
+
+/// How many bytes of a file can be believed, so many of which are allocated. A file system may compress it; but it
+/// makes no gigabytes out of nothing.
+fn most(allocated: u64) -> u64 {
+    allocated.saturating_mul(MOST_COMPRESSED).max(SMALL)
+}
+
 impl Source for OutsideArena {
+    fn check_room(&self, length: u64) -> io::Result<()> {
+        let (_, there) = self.size()?;
+        if length <= most(there) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("of {length} bytes only {there} are allocated")))
+    }
+
     fn capacity(&self) -> u64 {
         self.capacity
     }

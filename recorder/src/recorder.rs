@@ -17,6 +17,7 @@ use crate::crash;
 use crate::emit::is_recording;
 use crate::error::Error;
 use crate::filter::{self, Filter};
+use crate::growth;
 use crate::holder;
 use crate::process;
 use crate::redact;
@@ -40,7 +41,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,9 @@ pub(crate) struct Shared {
     pub(crate) active: Active,
     /// The operating system's number of the collector's thread.
     pub(crate) collector_thread: AtomicU64,
+    /// Gets what is missing of the arena.
+    growth: Mutex<Option<JoinHandle<()>>>,
+    ending: AtomicBool,
     /// Losses from before this recording began.
     lost_before: Vec<(Loss, u64)>,
     /// Where the black box of a predecessor that died was moved to.
@@ -210,9 +214,12 @@ impl Recorder {
             saver: Saver::new(directory),
             active,
             collector_thread: AtomicU64::new(0),
+            growth: Mutex::new(None),
+            ending: AtomicBool::new(false),
             lost_before,
             predecessor,
         });
+        *shared.growth.lock() = growth::start(&shared);
         let is_held = holder::hand_over(&shared.arena);
         if shared.settings.fatal_signals && (is_held || shared.settings.black_box.is_some()) {
             crash::watch(&shared.arena);
@@ -589,8 +596,26 @@ impl Shared {
         }
     }
 
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Whether recording ends, so that nothing more is needed for it.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Recording cannot go on.
+    pub(crate) fn give_up(&self, reason: String) {
+        self.advancer.lock().give_up(reason, PATIENCE);
+    }
+
     /// The end: tracing off, the last generation complete, the sink served.
     fn end(&self) -> Result<(), Error> {
+        self.ending.store(true, Ordering::Relaxed);
+        if let Some(growth) = self.growth.lock().take() {
+            let _ = growth.join();
+        }
         crash::forget(&self.arena);
         let stopped = self.advancer.lock().stop(LAST_PATIENCE);
         if stopped.is_err() {
@@ -607,6 +632,8 @@ impl Shared {
         if let Some(sink) = sink {
             sink.finish(LAST_PATIENCE);
         }
-        stopped
+        stopped?;
+        let broken = self.advancer.lock().broken().map(str::to_owned);
+        broken.map_or(Ok(()), |reason| Err(Error::Broken(reason)))
     }
 }

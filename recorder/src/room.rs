@@ -1,5 +1,5 @@
-//! Room for an arena in a file: all of it allocated and touched when recording starts, so that nothing of
-//! it can be missing later.
+//! Room for an arena in a file: all of it allocated and touched when recording starts, or right afterwards
+//! (see `growth`), so that nothing of it can be missing when it is written to.
 //!
 //! It is done in pieces, because a signal interrupts the calls, and the kernel then gives up what the call
 //! has done: a profiler that sends a thousand signals a second must not keep a large arena from ever being
@@ -12,6 +12,8 @@ use std::os::fd::AsRawFd;
 
 /// How much is done at a time, unless signals come faster.
 const PIECE: usize = 16 << 20;
+/// How much of an arena there is before recording starts: that takes some ten milliseconds.
+pub(crate) const AT_ONCE: usize = 32 << 20;
 /// The least that is.
 const LEAST: usize = 64 << 10;
 /// How often in a row one piece may be interrupted: signals then come faster than a page can be had.
@@ -32,18 +34,37 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     })
 }
 
-/// Touches all of a mapping of such a file. A kernel before 5.14 has no such advice: then each page costs
-/// its first writer a fault.
+/// As [`allocate`] for a file in memory, but of a large one only its front, so that it takes no time: the rest
+/// must be [populated](populate) before it is used. It is made sure that there is memory for all of it. How much
+/// was allocated.
+pub(crate) fn allocate_front(file: &File, length: usize) -> io::Result<usize> {
+    if length <= AT_ONCE || !can_populate() {
+        return allocate(file, length).map(|()| length);
+    }
+    memory_left::check(length as u64)?;
+    file.set_len(length as u64)?;
+    allocate(file, AT_ONCE).map(|()| AT_ONCE)
+}
+
+/// Touches all of a mapping of such a file; what is not allocated is. A kernel before 5.14 has no such advice:
+/// then each page costs its first writer a fault.
 ///
 /// # Safety
 /// All of it must be a mapping.
-pub(crate) unsafe fn populate(base: *mut u8, length: usize) {
-    let _ = in_pieces(length, |from, piece| {
+pub(crate) unsafe fn populate(base: *mut u8, length: usize) -> io::Result<()> {
+    in_pieces(length, |from, piece| {
         let place = base.wrapping_add(from).cast();
         // SAFETY: within the mapping, as the caller promises.
         let result = unsafe { libc::madvise(place, piece, libc::MADV_POPULATE_WRITE) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    });
+    })
+}
+
+/// Whether the kernel knows that advice: of nothing it can be had.
+fn can_populate() -> bool {
+    let page = [0_u8; 1].as_ptr().map_addr(|address| address & !0xffff);
+    // SAFETY: nothing is asked for.
+    unsafe { libc::madvise(page.cast_mut().cast(), 0, libc::MADV_POPULATE_WRITE) == 0 }
 }
 
 fn in_pieces(

@@ -126,8 +126,12 @@ impl Builder {
     }
 
     /// A hard bound on the bytes of trace data: 32 MiB unless set, 256 KiB at least. All of it is
-    /// allocated at once; the start fails where a memory group (`cgroup`) of the process, or the machine,
-    /// has not as much left. A save takes a quarter of it and some 2 MiB more for as long as it lasts, a
+    /// allocated at the start, which fails where a memory group (`cgroup`) of the process, or the machine, has
+    /// not as much left. The start takes the time of 32 MiB; what is more is had in the background, by a thread
+    /// that ends with it. If it is gone by then, recording ends, and [`Stats::broken`](crate::Stats::broken)
+    /// says so.
+    ///
+    /// A save takes a quarter of it and some 2 MiB more for as long as it lasts, a
     /// [`Snapshot`](crate::Snapshot) that is kept up to as much again.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;

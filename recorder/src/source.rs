@@ -25,8 +25,14 @@ pub(crate) trait Source {
         Ok(u64::from_le_bytes(word))
     }
 
+    /// Whether it can be believed that there are so many bytes, before memory is taken for them.
+    fn check_room(&self, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Copies `length` bytes from position `from` on, in place of what `into` holds.
     fn copy(&self, from: u64, length: u64, into: &mut Pages) -> io::Result<()> {
+        self.check_room(length)?;
         self.copy_to(from, into.room(length as usize)?)
     }
 

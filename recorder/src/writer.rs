@@ -21,7 +21,7 @@ use crate::site::Site;
 use crate::carver::Carver;
 use crate::slot::Slot;
 use crate::value::Values;
-use crate::{abandoned, clock, crash, fault, frame, publish, thread};
+use crate::{abandoned, clock, crash, fault, frame, growth, publish, thread};
 use lookback_snapshot::wire::{
     BLOCK_GRANULE, BLOCK_HEADER, BlockHeader, Generation, Kind, Loss, MAX_VARINT, Position,
     ThreadNumber, Ticks, offset,
@@ -420,6 +420,10 @@ impl Inside {
             if used > 2 * share {
                 publish::next(&carver);
             }
+        }
+        // What was carved is a hole otherwise.
+        if !growth::reaches(control, end) {
+            return false;
         }
         fault::point(fault::Point::Carved);
         let now = clock::now(self.control.mode());

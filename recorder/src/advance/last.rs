@@ -56,6 +56,18 @@ impl Advancer {
         stopped
     }
 
+    /// Recording cannot go on: ends it as far as that goes in that time, for this reason.
+    pub(crate) fn give_up(&mut self, reason: String, patience: Duration) {
+        if self.over || self.broken.is_some() {
+            return;
+        }
+        if self.stop(patience).is_err() {
+            self.control.generation.store(0, Ordering::Release);
+            self.arena.leak();
+        }
+        self.broken.get_or_insert(reason);
+    }
+
     fn end_last(&mut self, patience: Duration) -> Result<(), Error> {
         if let Some(reason) = &self.broken {
             return Err(Error::Broken(reason.clone()));

@@ -31,6 +31,12 @@ impl Recorder {
         work();
     }
 
+    /// Ends the recording as where the rest of its arena cannot be had; for tests.
+    #[doc(hidden)]
+    pub fn give_up(&self, reason: &str) {
+        self.on().expect("it is on").give_up(reason.to_owned());
+    }
+
     /// Makes the saver panic with its next snapshot; for tests.
     #[doc(hidden)]
     pub fn panic_in_saver(&self) {

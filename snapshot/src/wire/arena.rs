@@ -38,6 +38,8 @@ pub mod offset {
     pub const WINDOW: usize = 56;
     /// u64, the identity of the process's namespace of process numbers, 0 where there is none.
     pub const PID_NAMESPACE: usize = 64;
+    /// u64, how many bytes of data have memory behind them by now, while the arena is being made; 0 once all have.
+    pub const GROWING: usize = 72;
     /// u64, the head: where the next block is carved.
     pub const HEAD: usize = 128;
     /// u64, the tail: what lies before may be overwritten at any time.
@@ -132,6 +134,8 @@ pub struct ArenaHeader {
     pub unshared_texts: u64,
     /// What is recorded of `tracing` and of the `log` crate.
     pub filters: Vec<String>,
+    /// How many bytes of data have memory behind them by now; none said once all have.
+    pub growing: Option<u64>,
     /// Where the next block is carved.
     pub head: Position,
     /// What lies before may be overwritten at any time.
@@ -237,6 +241,7 @@ impl ArenaHeader {
             nameless: u64_at(offset::NAMELESS),
             unshared_texts: u64_at(offset::UNSHARED_TEXTS),
             filters: FilterNote::read(&bytes[offset::FILTER..offset::GENERATIONS]),
+            growing: Some(u64_at(offset::GROWING)).filter(|there| *there != 0),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
             oldest: Generation(u64_at(offset::OLDEST)),
