@@ -132,7 +132,7 @@ fn starts_or_says_why_not(room: &str) {
         Err(error) => {
             let words = error.to_string();
             println!("::with {} MiB: {words}", room >> 20);
-            assert!(room < 24 * MIB && words.contains("memory"), "{room}: {words}");
+            assert!(room < 8 * MIB && words.contains("memory"), "{room}: {words}");
         }
     }
     // Without the limit it starts, whatever became of it before.
@@ -141,4 +141,69 @@ fn starts_or_says_why_not(room: &str) {
     record(1000, 100);
     assert_eq!(recorder.stats().lost_in_all(), 0);
     common::stop(recorder);
+}
+
+/// A service that locks what it maps, and is not allowed to lock as much as it likes.
+#[test]
+fn of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_start() {
+    let name = "of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_start";
+    if let Ok(given) = std::env::var(ROOM) {
+        return alone(name, || leaves_most_of_what_may_be_locked(&given));
+    }
+    for room in [2, 4, 8, 64, 300] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+        let output = child.env(ROOM, room.to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said.lines().filter(|line| line.contains("::")).for_each(|line| println!("{line}"));
+    }
+}
+
+fn leaves_most_of_what_may_be_locked(room: &str) {
+    let room = room.parse::<u64>().unwrap() * MIB;
+    // Root may lock as much as it likes; nobody may not.
+    // SAFETY: the calls have no preconditions.
+    let can_lock = unsafe {
+        let limit = libc::rlimit { rlim_cur: room, rlim_max: room };
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) == 0
+            && (libc::geteuid() != 0 || libc::setuid(65534) == 0)
+            && libc::mlockall(libc::MCL_FUTURE) == 0
+    };
+    if !can_lock {
+        println!("::skipped: so much cannot be locked here");
+        return;
+    }
+    let can_map = |bytes: u64| {
+        let (rights, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let bytes = bytes as usize;
+        // SAFETY: a new mapping, which is taken away again.
+        unsafe {
+            let at = libc::mmap(std::ptr::null_mut(), bytes, rights, flags, -1, 0);
+            at != libc::MAP_FAILED && libc::munmap(at, bytes) == 0
+        }
+    };
+    // A small arena: most machines let nobody lock more than 8 MiB. And the stack of a thread, with what the
+    // C library makes for it.
+    let fixed = MIB / 4 + 4 * MIB;
+    let recorder = builder().max_bytes(MIB as usize / 4).start();
+    let taken = status("VmLck");
+    match &recorder {
+        Ok(recorder) => {
+            println!("::of {} MiB {} KiB are locked", room >> 20, taken >> 10);
+            record(1000, 100);
+            assert_eq!(recorder.stats().lost_in_all(), 0);
+        }
+        Err(error) => {
+            let words = error.to_string();
+            println!("::with {} MiB: {words}", room >> 20);
+            assert!(room < 8 * MIB && words.contains("RLIMIT_MEMLOCK"), "{room}: {words}");
+            // Once there are tables, the next start finds them.
+            let has_tables = !words.contains("no memory for the tables");
+            assert!(has_tables || can_map(MIB), "{taken} bytes of {room} are kept for nothing");
+        }
+    }
+    if room > fixed {
+        assert!(can_map((room - fixed) / 2), "{taken} bytes of {room} are locked");
+    }
 }

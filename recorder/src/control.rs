@@ -169,11 +169,26 @@ impl Control {
         if !std::ptr::eq(current, &raw const OFF) {
             return Ok(current);
         }
-        // Before anything is taken from it that would have to be given back.
-        crate::task::TASKS.establish(crate::task::MAX_TASKS)?;
-        crate::span::SPANS.establish(crate::span::MAX_OPEN)?;
-        crate::deep::establish()?;
-        let most = crate::mapping::address_space_left().map_or(usize::MAX, |left| left / SHARE);
+        let room = crate::mapping::room_left();
+        Self::make_tables(room).and_then(|()| Self::make(room)).inspect_err(|_| {
+            // Else a program that is short of room would have even less of it.
+            // SAFETY: nothing was ever recorded, so no place was taken; and nothing is, under this lock.
+            unsafe {
+                crate::task::TASKS.abandon();
+                crate::span::SPANS.abandon();
+                crate::deep::abandon();
+            }
+        })
+    }
+
+    fn make_tables(room: Option<usize>) -> std::io::Result<()> {
+        crate::task::TASKS.establish(crate::task::MAX_TASKS, room)?;
+        crate::span::SPANS.establish(crate::span::MAX_OPEN, room)?;
+        crate::deep::establish(room)
+    }
+
+    fn make(room: Option<usize>) -> std::io::Result<&'static Self> {
+        let most = room.map_or(usize::MAX, |left| left / SHARE);
         let slots = (most / size_of::<Slot>()).clamp(FEWEST_SLOTS, MAX_SLOTS);
         let front = size_of::<Self>().next_multiple_of(4096);
         let strings = size_of::<StringTable>().next_multiple_of(4096);

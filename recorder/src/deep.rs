@@ -70,9 +70,21 @@ pub(crate) struct Stack<'a, E: 'static, const N: usize> {
 }
 
 /// Reserves the pools.
-pub(crate) fn establish() -> io::Result<()> {
-    REGIONS.establish(CHUNKS)?;
-    SPANS.establish(CHUNKS)
+pub(crate) fn establish(room: Option<usize>) -> io::Result<()> {
+    REGIONS.establish(CHUNKS, room)?;
+    SPANS.establish(CHUNKS, room)
+}
+
+/// Gives them back.
+///
+/// # Safety
+/// As for [`Groups::abandon`].
+pub(crate) unsafe fn abandon() {
+    // SAFETY: as the caller promises.
+    unsafe {
+        REGIONS.abandon();
+        SPANS.abandon();
+    }
 }
 
 /// Gives the memory of past peaks back.
@@ -223,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_is_open_is_what_a_list_of_it_would_hold() {
-        establish().unwrap();
+        establish(None).unwrap();
         let near: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
         let (depth, deep) = (AtomicU32::new(0), Deep { top: Cell::new(0), free: Cache::new() });
         let stack = Stack { depth: &depth, near: &near, deep: &deep, pool: &SPANS };

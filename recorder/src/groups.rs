@@ -85,20 +85,18 @@ impl<T: 'static> Groups<T> {
         }
     }
 
-    /// Reserves address space for `places` places, or for fewer where there is a limit on it. Does
-    /// nothing if that was done before. Called under the lock of `start`.
-    pub(crate) fn establish(&self, places: u32) -> io::Result<()> {
+    /// Reserves address space for `places` places, or for fewer where there is a limit: so much `room` is left
+    /// for all that there is in the process. Does nothing if that was done before. Called under the lock of `start`.
+    pub(crate) fn establish(&self, places: u32, room: Option<usize>) -> io::Result<()> {
         const { assert!(Self::GROUP_BYTES.is_multiple_of(4096)) };
         if !self.places.load(Ordering::Acquire).is_null() {
             return Ok(());
         }
         let mut groups = places / GROUP;
-        let most = crate::mapping::address_space_left().map_or(usize::MAX, |left| left / SHARE);
+        let mut most = room.map_or(usize::MAX, |left| left / SHARE);
         let fewest = FEWEST.min(groups);
         loop {
-            let count = groups as usize;
-            let bytes = [count * Self::GROUP_BYTES, count * 8, count]
-                .map(|length| length.next_multiple_of(4096));
+            let bytes = Self::bytes(groups);
             let length = bytes.iter().sum();
             let is_last = groups <= fewest;
             if length <= most || is_last {
@@ -112,11 +110,35 @@ impl<T: 'static> Groups<T> {
                         return Ok(());
                     }
                     Err(error) if is_last => return Err(error),
+                    Err(error) if crate::mapping::is_of_locked_memory(&error) => {
+                        // There is a limit that was not seen. Not what just fits it: others need some.
+                        let left = crate::mapping::locked_memory_left();
+                        most = most.min(left.map_or(usize::MAX, |left| left / SHARE));
+                    }
                     Err(_) => {}
                 }
             }
             groups = (groups / 2).max(fewest);
         }
+    }
+
+    /// Gives the address space back: recording cannot begin.
+    ///
+    /// # Safety
+    /// No place may ever have been taken, and nobody may be about to take one.
+    pub(crate) unsafe fn abandon(&self) {
+        assert_eq!(self.used.load(Ordering::Relaxed), 0);
+        let places = self.places.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        if !places.is_null() {
+            let length = Self::bytes(self.capacity.swap(0, Ordering::Relaxed)).iter().sum();
+            crate::mapping::unreserve(places.cast(), length);
+        }
+    }
+
+    /// How many bytes places take, and the two tables, of so many groups.
+    fn bytes(groups: u32) -> [usize; 3] {
+        let count = groups as usize;
+        [count * Self::GROUP_BYTES, count * 8, count].map(|length| length.next_multiple_of(4096))
     }
 
     const GROUP_BYTES: usize = size_of::<T>() * GROUP as usize;
@@ -364,7 +386,7 @@ mod tests {
 
     fn groups(places: u32) -> Groups<Place> {
         let groups = Groups::new();
-        groups.establish(places).unwrap();
+        groups.establish(places, None).unwrap();
         groups
     }
 

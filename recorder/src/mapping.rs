@@ -3,8 +3,9 @@
 //!
 //! What is only reserved can be neither read nor written (`PROT_NONE`). So nothing counts it as memory:
 //! not a program that locks all of its own (`mlockall`), nor a kernel that promises no more than it has
-//! (`vm.overcommit_memory=2`), nor the limit on data (`RLIMIT_DATA`). A limit on address space does; under
-//! one less is reserved.
+//! (`vm.overcommit_memory=2`), nor the limit on data (`RLIMIT_DATA`). Two limits do, and under them less is
+//! reserved: that on address space (`RLIMIT_AS`), and, in a program that locks all that it will map
+//! (`MCL_FUTURE`), that on locked memory (`RLIMIT_MEMLOCK`), where what is only reserved counts as locked.
 
 use crate::sigaction::Errno;
 use std::io;
@@ -94,31 +95,95 @@ fn page() -> usize {
     }
 }
 
-/// How much address space the process may still take, if there is a limit on that.
-pub(crate) fn address_space_left() -> Option<usize> {
-    let limit = address_space_limit()?;
+/// How much the process may still reserve, if there is a limit on that: on its address space, or on what
+/// it locks.
+pub(crate) fn room_left() -> Option<usize> {
+    let of_locked = if locks_what_it_maps() { locked_memory_left() } else { None };
+    [address_space_left(), of_locked].into_iter().flatten().min()
+}
+
+fn address_space_left() -> Option<usize> {
+    let limit = limit_on(libc::RLIMIT_AS)?;
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|statm| statm.split(' ').next()?.parse::<usize>().ok());
     Some(limit.saturating_sub(pages.unwrap_or(0).saturating_mul(page())))
 }
 
-fn address_space_limit() -> Option<usize> {
+/// How much more the process may lock, if there is a limit on that. It may be one that it is allowed to
+/// exceed.
+pub(crate) fn locked_memory_left() -> Option<usize> {
+    Some(limit_on(libc::RLIMIT_MEMLOCK)?.saturating_sub(locked_memory()))
+}
+
+/// How much the process has locked.
+fn locked_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let number = kibibytes.and_then(|words| words.split_whitespace().next()?.parse::<usize>().ok());
+    number.unwrap_or(0) << 10
+}
+
+/// Whether the process locks all that it maps, within a limit: what is mapped now tells.
+fn locks_what_it_maps() -> bool {
+    if limit_on(libc::RLIMIT_MEMLOCK).is_none() || may_exceed_it() {
+        return false;
+    }
+    let before = locked_memory();
+    let Ok(probe) = reserved(page()) else { return true };
+    let is_locked = locked_memory() > before;
+    unreserve(probe, page());
+    is_locked
+}
+
+/// Whether the limit on locked memory does not count for this process (`CAP_IPC_LOCK`).
+fn may_exceed_it() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    rights.is_some_and(|rights| rights & 1 << 14 != 0)
+}
+
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn limit_on(resource: Resource) -> Option<usize> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
     // SAFETY: `limit` is a valid place.
-    unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    unsafe { libc::getrlimit(resource, &mut limit) };
     let limited = limit.rlim_cur != libc::RLIM_INFINITY;
     limited.then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
+/// Whether that is how the system refuses what would have to be locked beyond the limit.
+pub(crate) fn is_of_locked_memory(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Why there is no thread, for which its stack must be mapped: that is told as where there are too many.
+pub(crate) fn without_thread(error: io::Error) -> io::Error {
+    let is_it = is_of_locked_memory(&error) && locks_what_it_maps();
+    if is_it { with_limit(error) } else { error }
+}
+
 /// Why the system has just refused address space.
 pub(crate) fn without_room() -> io::Error {
-    let error = io::Error::last_os_error();
-    match address_space_limit() {
-        Some(limit) if error.kind() == io::ErrorKind::OutOfMemory => {
-            let limit = format!("the limit on address space (RLIMIT_AS) is {limit} bytes");
-            io::Error::new(error.kind(), format!("{error}; {limit}"))
-        }
-        _ => error,
+    with_limit(io::Error::last_os_error())
+}
+
+fn with_limit(error: io::Error) -> io::Error {
+    let (what, limit) = if is_of_locked_memory(&error) {
+        let what = "the process locks all that it maps, and the limit on that (RLIMIT_MEMLOCK)";
+        (what, limit_on(libc::RLIMIT_MEMLOCK))
+    } else if error.kind() == io::ErrorKind::OutOfMemory {
+        ("the limit on address space (RLIMIT_AS)", limit_on(libc::RLIMIT_AS))
+    } else {
+        return error;
+    };
+    match limit {
+        Some(limit) => io::Error::new(error.kind(), format!("{error}; {what} is {limit} bytes")),
+        None => error,
     }
 }
 

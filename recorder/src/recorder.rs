@@ -232,7 +232,7 @@ impl Recorder {
             Ok(started) => started,
             Err(error) => {
                 let _ = shared.end();
-                return Err(system("no thread")(error));
+                return Err(system("no thread")(crate::mapping::without_thread(error)));
             }
         };
         if shared.settings.notes_panics {
