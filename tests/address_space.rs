@@ -143,6 +143,46 @@ fn starts_or_says_why_not(room: &str) {
     common::stop(recorder);
 }
 
+/// The collector notes who is silent, and lists what is open: for that it needs memory, too.
+#[test]
+fn without_memory_for_what_is_noted_and_listed_the_service_goes_on() {
+    alone("without_memory_for_what_is_noted_and_listed_the_service_goes_on", || {
+        let recorder = builder().start().unwrap();
+        const THREADS: usize = 300;
+        let over = std::sync::Barrier::new(THREADS + 1);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                let body = || {
+                    let open: Vec<_> = (0..60).map(|_| lookback::region!("nested")).collect();
+                    over.wait();
+                    over.wait();
+                    open.into_iter().rev().for_each(drop);
+                };
+                std::thread::Builder::new()
+                    .stack_size(128 << 10)
+                    .spawn_scoped(scope, body)
+                    .unwrap();
+            }
+            over.wait();
+            let tasks: Vec<_> =
+                (0..3000).map(|_| std::future::pending::<()>().recorded("waits")).collect();
+            // The threads that wait are silent from the second generation on.
+            recorder.advance();
+            limit(libc::RLIMIT_DATA, status("VmData"));
+            for _ in 0..3 {
+                lookback::event!("written", tasks = tasks.len());
+                recorder.advance();
+            }
+            limit(libc::RLIMIT_DATA, libc::RLIM_INFINITY);
+            lookback::event!("written", tasks = tasks.len());
+            common::advance(&recorder);
+            drop(tasks);
+            over.wait();
+        });
+        common::stop(recorder);
+    });
+}
+
 /// A service that locks what it maps, and is not allowed to lock as much as it likes.
 #[test]
 fn of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_start() {

@@ -279,7 +279,8 @@ impl Advancer {
                 self.began = since;
                 return Ok(Advanced::Extended);
             }
-            let silent = self.note_silent(generation);
+            // Without memory for the notes it goes on; a writer may end it.
+            let Some(silent) = self.note_silent(generation) else { return Ok(Advanced::Outrun) };
             let runs = self.control.generation.load(Ordering::Acquire) == generation;
             match runs {
                 // The notes may lack somebody who was silent and is not any more.
@@ -293,8 +294,8 @@ impl Advancer {
         Ok(Advanced::Outrun)
     }
 
-    /// Step 1.
-    fn note_silent(&self, generation: u64) -> Vec<Silent> {
+    /// Step 1. `None` if there is no memory for it.
+    fn note_silent(&self, generation: u64) -> Option<Vec<Silent>> {
         crate::thread::reap(self.control, generation);
         crate::crash::look_after();
         let silent = Silent::note_all(self.control, generation);

@@ -10,7 +10,7 @@ use crate::task::TASKS;
 use lookback_snapshot::wire::{
     Kind, MAX_SPAN_LIST_ITEM, MAX_TASK_LIST_ITEM, SpanListWriter, TaskListItem, put_varint,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// What [`Kind::OmittedOf`] calls tasks, spans, and fields of spans.
 const TASKS_OMITTED: u64 = 2;
@@ -39,7 +39,7 @@ impl Statuses<'_> {
             let bare = self.is_cut && used > self.room / 2;
             let has_room = !(bare && used > self.room / 4 * 3)
                 && self.has_room(size)
-                && list.try_reserve(size);
+                && list.try_reserve(size, restated.field_count() as usize);
             let Some(id) = id.filter(|_| has_room) else {
                 omitted.count(SPANS_OMITTED, site);
                 continue;
@@ -106,26 +106,34 @@ impl Statuses<'_> {
 
     /// Says what was left out, by name as far as there is room.
     fn omitted_of(&mut self, omitted: Omitted) {
-        let mut rest: BTreeMap<u64, u64> = BTreeMap::new();
-        for ((what, _), (site, count)) in omitted.0 {
+        let mut rest = omitted.nameless;
+        for ((what, _), (site, count)) in omitted.of {
             match self.id(site).filter(|_| self.has_room(32)) {
                 Some(id) => self.numbers(Kind::OmittedOf, &[what, u64::from(id), count]),
-                None => *rest.entry(what).or_default() += count,
+                None => rest[what as usize] += count,
             }
         }
-        for (what, count) in rest {
-            self.numbers(Kind::Omitted, &[what, count]);
+        for (what, count) in (0..).zip(rest).filter(|(_, count)| *count > 0) {
+            self.count_omitted(what, count);
         }
     }
 }
 
 /// What was left out, by what it is and by name.
 #[derive(Default)]
-struct Omitted(HashMap<(u64, usize), (&'static Site, u64)>);
+struct Omitted {
+    of: HashMap<(u64, usize), (&'static Site, u64)>,
+    /// For whose names there is no memory, by what they are.
+    nameless: [u64; FIELDS_OMITTED as usize + 1],
+}
 
 impl Omitted {
     fn count(&mut self, what: u64, site: &'static Site) {
-        self.0.entry((what, std::ptr::from_ref(site) as usize)).or_insert((site, 0)).1 += 1;
+        if self.of.try_reserve(1).is_err() {
+            self.nameless[what as usize] += 1;
+            return;
+        }
+        self.of.entry((what, std::ptr::from_ref(site) as usize)).or_insert((site, 0)).1 += 1;
     }
 }
 

@@ -3,6 +3,10 @@
 //!
 //! A note is true if its owner had not entered the generation when all of it was read: see
 //! `advance`.
+//!
+//! A service that has no memory left must not die of it. So all that grows with threads, tasks and spans asks
+//! first. Without memory for the notes the generation goes on; without memory for statuses they are left
+//! out, and counted. What little an end record takes is not asked for.
 
 use crate::control::Control;
 use crate::cursor::Cursor;
@@ -13,7 +17,7 @@ use crate::task::TASKS;
 use crate::words::Status;
 use crate::worker::{Held, NAME_SIZE};
 use lookback_snapshot::wire::{Kind, MAX_VARINT, TaskState, put_varint};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, TryReserveError};
 use std::sync::atomic::{Ordering, fence};
 
 /// What the status of a thread takes at most, without its regions.
@@ -25,6 +29,8 @@ pub(crate) const REGION_SIZE: usize = 1 + 2 * MAX_VARINT;
 const POLL_SIZE: usize = 1 + 5 * MAX_VARINT;
 const SPAN_SIZE: usize = 1 + 10;
 const WORKER_SIZE: usize = 2 + 5 * MAX_VARINT;
+/// What [`Kind::Omitted`] calls threads.
+const THREADS_OMITTED: u64 = 1;
 /// What a count of those left out takes at most.
 const COUNT_SIZE: usize = 1 + 2 * MAX_VARINT;
 
@@ -53,57 +59,76 @@ struct Poll {
 }
 
 impl Silent {
-    /// Notes every thread that has not entered `generation`, which is still published.
-    pub(crate) fn note_all(control: &Control, generation: u64) -> Vec<Self> {
-        let note = |(index, slot): (usize, &Slot)| {
+    /// Notes every thread that has not entered `generation`, which is still published. `None` if there is no
+    /// memory for all of it.
+    pub(crate) fn note_all(control: &Control, generation: u64) -> Option<Vec<Self>> {
+        let mut notes = Vec::new();
+        for (index, slot) in control.slots().enumerate() {
+            match Self::note(index as u32, slot, generation) {
+                Ok(None) => {}
+                Ok(Some(note)) => {
+                    notes.try_reserve(1).ok()?;
+                    notes.push(note);
+                }
+                Err(_) => return None,
+            }
+        }
+        Some(notes)
+    }
+
+    fn note(slot_index: u32, slot: &Slot, generation: u64) -> Result<Option<Self>, TryReserveError> {
             if slot.gate.entered() >= generation {
-                return None;
+                return Ok(None);
             }
             let thread = slot.thread.load(Ordering::Relaxed);
             let depth = slot.depth.load(Ordering::Relaxed);
             let open = &slot.regions[..(depth as usize).min(MAX_REGIONS)];
-            let noted: Vec<_> = open
-                .iter()
-                .map(|region| {
-                    let site = region.site.load(Ordering::Relaxed);
-                    (site, region.began.load(Ordering::Relaxed))
-                })
-                .collect();
+            let noted = gathered(open.len(), open.iter().map(|region| {
+                let site = region.site.load(Ordering::Relaxed);
+                (site, region.began.load(Ordering::Relaxed))
+            }))?;
             let (os_thread, name) = (slot.os_thread.load(Ordering::Relaxed), slot.name());
             let worker = slot.worker.held();
-            let polls = Poll::note(slot);
+            let polls = Poll::note(slot)?;
             let span_depth = slot.span_depth.load(Ordering::Relaxed);
             let spans = &slot.spans[..(span_depth as usize).min(MAX_SPANS)];
-            let spans = spans.iter().map(|span| span.load(Ordering::Relaxed)).collect();
+            let names = spans.iter().map(|span| span.load(Ordering::Relaxed));
+            let spans = gathered(spans.len(), names)?;
             fence(Ordering::Acquire);
             if thread == 0 || slot.gate.entered() >= generation {
-                return None;
+                return Ok(None);
             }
-            let regions = noted.into_iter().filter_map(|(site, began)| {
+            let regions = noted.iter().filter_map(|(site, began)| {
                 // SAFETY: the stack holds pointers to statics, or null.
-                Some((unsafe { site.as_ref() }?, began))
+                Some((unsafe { site.as_ref() }?, *began))
             });
-            Some(Self {
-                slot: index as u32,
+            Ok(Some(Self {
+                slot: slot_index,
                 thread,
                 os_thread,
                 name,
-                regions: regions.collect(),
+                regions: gathered(noted.len(), regions)?,
                 deeper: depth.saturating_sub(MAX_REGIONS as u32),
                 worker,
                 polls,
                 spans,
                 deeper_spans: span_depth.saturating_sub(MAX_SPANS as u32),
-            })
-        };
-        control.slots().enumerate().filter_map(note).collect()
+            }))
     }
 }
 
+/// These, of which there are so many at most, if there is memory for them.
+fn gathered<T>(most: usize, of: impl Iterator<Item = T>) -> Result<Vec<T>, TryReserveError> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(most)?;
+    all.extend(of.take(most));
+    Ok(all)
+}
+
 impl Poll {
-    fn note(slot: &Slot) -> Vec<Self> {
-        let depth = slot.poll_depth.load(Ordering::Relaxed) as usize;
-        let polls = slot.polls[..depth.min(MAX_POLLS)].iter().filter_map(|poll| {
+    fn note(slot: &Slot) -> Result<Vec<Self>, TryReserveError> {
+        let depth = (slot.poll_depth.load(Ordering::Relaxed) as usize).min(MAX_POLLS);
+        let polls = slot.polls[..depth].iter().filter_map(|poll| {
             // SAFETY: the stack holds places, which are never unmapped, or null.
             let place = unsafe { poll.load(Ordering::Relaxed).as_ref() }?;
             let (site, incarnation) = place.named()?;
@@ -115,7 +140,7 @@ impl Poll {
                 site,
             })
         });
-        polls.collect()
+        gathered(depth, polls)
     }
 }
 
@@ -179,7 +204,14 @@ impl<'a> Statuses<'a> {
             }
         }
         if omitted > 0 {
-            self.numbers(Kind::Omitted, &[1, omitted]);
+            self.count_omitted(THREADS_OMITTED, omitted);
+        }
+    }
+
+    /// Says how many were left out of what this stands for, if there is memory for that.
+    pub(crate) fn count_omitted(&mut self, what: u64, count: u64) {
+        if self.out.try_reserve(COUNT_SIZE).is_ok() {
+            self.numbers(Kind::Omitted, &[what, count]);
         }
     }
 
@@ -214,6 +246,7 @@ impl<'a> Statuses<'a> {
         for poll in &note.polls {
             if let Some(id) = self.id(poll.site)
                 && self.has_room(POLL_SIZE)
+                && polled.try_reserve(1).is_ok()
             {
                 // Whether it was woken meanwhile, its place says when the generation is over.
                 let place = TASKS.get(poll.task);

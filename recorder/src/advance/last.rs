@@ -37,7 +37,8 @@ use std::time::{Duration, Instant};
 /// How often the last generation is noted anew because writers ended it first.
 const ATTEMPTS: usize = 20;
 
-/// The last generation, and who was silent in it, if that could be noted while it was running.
+/// The last generation, and who was silent in it, if that could be noted while it was running, and there was
+/// memory for it.
 struct Last {
     generation: u64,
     silent: Option<Vec<Silent>>,
@@ -127,6 +128,6 @@ impl Advancer {
         };
         self.running = generation;
         self.control.next_generation.fetch_max(generation + 1, Ordering::Relaxed);
-        Last { generation, silent: (generation == noted).then_some(silent) }
+        Last { generation, silent: silent.filter(|_| generation == noted) }
     }
 }

@@ -189,10 +189,15 @@ pub struct SpanListWriter {
 }
 
 impl SpanListWriter {
-    /// Makes room for a span that takes so many bytes at most. Whether there is memory for it.
+    /// Makes room for a span that takes so many bytes at most, with so many fields. Whether there is memory for
+    /// it: then [`push`](Self::push) takes no more.
     #[must_use]
-    pub fn try_reserve(&mut self, size: usize) -> bool {
-        self.out.try_reserve(size).is_ok() && self.last.try_reserve(1).is_ok()
+    pub fn try_reserve(&mut self, size: usize, fields: usize) -> bool {
+        self.values.begin(false);
+        self.out.try_reserve(size).is_ok()
+            && self.last.try_reserve(1).is_ok()
+            && self.values.bytes.try_reserve(size).is_ok()
+            && self.values.ends.try_reserve(fields).is_ok()
     }
 
     /// Appends a span, whose `fields` are given values, one behind the other. `part` says that these are
