@@ -5,6 +5,11 @@
 //! for somebody may be about to call it. So the object stays mapped from the first start on, as C
 //! libraries do that register such things (`-z nodelete`). It can still be closed, and loaded again: it
 //! then is the same one.
+//!
+//! That is the object of the recorder. One that only uses it, as a plugin that records by way of the
+//! program's recorder does, holds the statics (`Site`) of its own macros, which threads and tables point to as
+//! long as the process lives. It must not be unloaded: link it with `-z nodelete`, or open it with
+//! `RTLD_NODELETE`, or never close it.
 
 /// Keeps the object that this code is in mapped. A program's own code always is: nothing happens there.
 pub(crate) fn pin() {

@@ -435,7 +435,9 @@ pub(crate) fn was_given(name: Name) -> bool {
 /// Enters the gate, with room for `size` bytes more than what [`Inside::begin`] takes, and with
 /// `named` stated, each of which must be open. A span that is ahead of this thread's generation means
 /// to begin again.
-#[inline]
+// The flag of the gate tells where on its stack who has entered is, and that is the caller, who keeps the
+// writer: from a frame of its own, further down, a handler that interrupts the caller might seem to be beside it.
+#[inline(always)]
 pub(crate) fn enter_gate(size: usize, named: [Option<&'static SpanPlace>; 2]) -> Option<Writer> {
     for _ in 0..4 {
         let writer = Writer::enter()?;
