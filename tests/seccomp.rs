@@ -16,6 +16,11 @@ use std::time::Duration;
 /// From now on `membarrier` fails with EPERM on every thread of this process. `false` if the kernel
 /// does not let us say so.
 fn forbid_membarrier() -> bool {
+    forbid(libc::SECCOMP_FILTER_FLAG_TSYNC)
+}
+
+/// With these flags; without any, on this thread alone.
+fn forbid(flags: libc::c_ulong) -> bool {
     let code = |code: u32| code as u16;
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -36,7 +41,7 @@ fn forbid_membarrier() -> bool {
             && libc::syscall(
                 libc::SYS_seccomp,
                 libc::SECCOMP_SET_MODE_FILTER,
-                libc::SECCOMP_FILTER_FLAG_TSYNC,
+                flags,
                 &raw const program,
             ) == 0
     }
@@ -158,5 +163,35 @@ fn under_a_filter_from_the_beginning_writers_have_a_fence() {
         let trace = common::read(&recorder.stop().expect("it stops"));
         common::assert_sound(&trace);
         assert_eq!(numbers(&trace, "written").len(), 2000);
+    });
+}
+
+/// The collector gets no core. A thread that may not issue the barrier cannot make room in its place.
+#[test]
+#[cfg(any(debug_assertions, feature = "fault_injection"))]
+fn a_writer_to_which_it_is_refused_loses_events_and_that_is_told() {
+    use lookback::fault_injection::{Point, hold};
+    common::alone("a_writer_to_which_it_is_refused_loses_events_and_that_is_told", || {
+        hold(Point::Advance, Duration::MAX, 1);
+        let recorder = Recorder::builder().max_bytes(256 << 10).start().unwrap();
+        let writer = || {
+            if recorder.stats().barrier != Barrier::Membarrier || !forbid(0) {
+                return false;
+            }
+            write(0..20_000);
+            true
+        };
+        let is_refused = std::thread::scope(|scope| scope.spawn(writer).join().unwrap());
+        hold(Point::Advance, Duration::ZERO, 1);
+        if !is_refused {
+            println!("::nothing to refuse here");
+            return;
+        }
+        let stats = recorder.stats();
+        assert!(stats.refused_barriers > 0 && stats.lost_in_all() > 0, "{stats:?}");
+        assert_eq!(stats.broken, None, "others may issue it");
+        let trace = common::stop(recorder);
+        let told = trace.metadata().number(lookback::read::wire::key::REFUSED_BARRIERS);
+        assert_eq!(told, Some(stats.refused_barriers));
     });
 }

@@ -95,6 +95,8 @@ impl Keeper for Carver {
             // This is the host's thread, in the middle of whatever it does.
             let _errno = Errno::keep();
             if Barrier::of(control.mode()).issue().is_err() {
+                // By a filter of this thread's own, or of all: then the collector finds that out.
+                control.refused_barriers.fetch_add(1, Ordering::Relaxed);
                 return false;
             }
             control.barred.fetch_max(published, Ordering::Release);

@@ -111,6 +111,8 @@ pub(crate) struct Control {
     pub(crate) barred: AtomicU64,
     /// Up to this generation space was given up while writers may still have been inside; 0 for none.
     pub(crate) pinned_until: AtomicU64,
+    /// How often the kernel refused it to a writer.
+    pub(crate) refused_barriers: AtomicU64,
     /// The block that the collector fills.
     pub(crate) collector_pin: Pin,
     /// Losses that belong to no slot.
@@ -158,6 +160,7 @@ impl Control {
             complete: AtomicU64::new(0),
             barred: AtomicU64::new(0),
             pinned_until: AtomicU64::new(0),
+            refused_barriers: AtomicU64::new(0),
             collector_pin: Pin::new(),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len() + 1],
         }

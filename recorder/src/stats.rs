@@ -23,6 +23,10 @@ pub struct Stats {
     /// Texts that were written out, since the process began, though the generation may have had them
     /// before: the table of its texts was full. At least so many.
     pub unshared_texts: u64,
+    /// How often the kernel refused `membarrier` to a thread that writes, since the process began: a filter of that
+    /// thread's own (`seccomp`) forbids it. A thread needs it where the collector is late, to make room;
+    /// without it the event is lost. See [`Barrier::Fence`].
+    pub refused_barriers: u64,
     /// Events that were recorded, reclaimed ones included.
     pub recorded: u64,
     /// Of those, how many were in generations that were given up for new ones.
@@ -81,6 +85,7 @@ impl Stats {
             filters: Vec::new(),
             nameless: 0,
             unshared_texts: 0,
+            refused_barriers: 0,
             recorded: 0,
             reclaimed: 0,
             lost: Vec::new(),

@@ -226,6 +226,12 @@ fn left_out(report: &Report, findings: &mut Findings) {
     if !others.is_nothing() {
         findings.ok("left out", others.words().join(", "));
     }
+    if report.losses.table.refused_barriers > 0 {
+        let what = "the kernel refuses `membarrier` to a thread that records (a filter of its own, as of seccomp): where \
+             the collector is late it loses events";
+        let advice = "let the filter allow it, or set `Barrier::Fence`";
+        findings.warning("barrier", what.to_owned(), advice);
+    }
     let unshared = report.losses.table.unshared_texts;
     if unshared > 0 {
         // Nothing is missing for it.

@@ -151,6 +151,10 @@ impl Shared {
         if unshared > 0 {
             metadata.add(key::UNSHARED_TEXTS, unshared);
         }
+        let refused = self.control.refused_barriers.load(Ordering::Relaxed);
+        if refused > 0 {
+            metadata.add(key::REFUSED_BARRIERS, refused);
+        }
         if let Some(advancer) = self.advancer.try_lock_for(PATIENCE) {
             metadata.add(key::CLOCK_FREQUENCY, advancer.frequency());
             metadata.add(key::RECORDED, advancer.recorded());
@@ -186,6 +190,7 @@ impl Shared {
             filters: filter::in_words(),
             nameless: places::without(),
             unshared_texts: self.control.strings().unshared(),
+            refused_barriers: self.control.refused_barriers.load(Ordering::Relaxed),
             recorded,
             reclaimed: recorded.saturating_sub(kept),
             lost: self.lost(),

@@ -30,6 +30,8 @@ pub struct Losses {
     /// Texts that were written out since the process began, at least so many, because the table of a
     /// generation's texts was full: nothing is missing, but they took more room.
     pub unshared_texts: u64,
+    /// How often the kernel refused `membarrier` to a thread that needed it to make room for an event.
+    pub refused_barriers: u64,
     /// Generations of which the file is damaged.
     pub damaged: Vec<Generation>,
 }

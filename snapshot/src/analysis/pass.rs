@@ -314,6 +314,7 @@ impl Pass {
         let mut report = self.conclude(trace.generations(), end);
         let number = |name| trace.metadata().number(name).unwrap_or_default();
         report.losses.table.nameless = number(crate::wire::key::NAMELESS);
+        report.losses.table.refused_barriers = number(crate::wire::key::REFUSED_BARRIERS);
         report.losses.table.unshared_texts = number(crate::wire::key::UNSHARED_TEXTS);
         report.damage = damage;
         report

@@ -89,6 +89,9 @@ pub mod key {
     /// Number: texts that were written out, since the process began, because the table of the generation's
     /// texts was full; at least so many.
     pub const UNSHARED_TEXTS: &str = "unshared_texts";
+    /// Number: how often the kernel refused `membarrier` to a thread that writes, in the place of a collector
+    /// that was late. It lost the event for which it needed room.
+    pub const REFUSED_BARRIERS: &str = "refused_barriers";
     /// Number: how large `max_bytes` would have to be for the whole window, at the rate of the snapshot. It is
     /// there if less than half of the window is covered although recording had begun before.
     pub const NEEDED_BYTES: &str = "needed_bytes";
