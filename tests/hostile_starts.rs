@@ -120,6 +120,29 @@ fn a_memory_group_with_too_little_room_is_an_error_and_not_the_end() {
     });
 }
 
+#[test]
+fn a_copy_that_a_memory_group_has_no_room_for_is_an_error_and_not_the_end() {
+    alone("a_copy_that_a_memory_group_has_no_room_for_is_an_error_and_not_the_end", || {
+        let Some(_group) = Group::join(96 << 20) else {
+            println!("::skipped: this user cannot make a memory group");
+            return;
+        };
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let builder = Recorder::builder().max_bytes(64 << 20).snapshot_dir(directory.path());
+        let recorder = builder.start().unwrap();
+        for number in 0..3_000_000_u64 {
+            let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            lookback::event!("recorded", first = hash, second = !hash);
+        }
+        let error = recorder.snapshot().unwrap_err().to_string();
+        println!("::{error}");
+        assert!(error.contains("not enough memory") && error.contains("lookback-test"), "{error}");
+        // What is saved is passed on to its file, and needs no copy of all.
+        let path = recorder.save("a test").unwrap();
+        common::assert_sound(&lookback::Trace::open(path).unwrap());
+    });
+}
+
 /// Where the counter was read that must not be: not by the C library's part of the kernel.
 static READ_AT: AtomicUsize = AtomicUsize::new(0);
 

@@ -2,8 +2,14 @@
 //! would keep them: many megabytes, from then on, for what is needed for a moment.
 
 use crate::mapping;
+#[cfg(target_os = "linux")]
+use crate::memory_left;
 use std::io;
 use std::ops::Deref;
+
+/// From so many bytes on it is asked whether there is memory: less is not what a process dies of.
+#[cfg(target_os = "linux")]
+const ASKED_FROM: usize = 4 << 20;
 
 /// See the module. Empty at first.
 #[derive(Debug)]
@@ -33,6 +39,11 @@ impl Pages {
             let whole = length
                 .checked_next_multiple_of(64 << 10)
                 .ok_or(io::ErrorKind::OutOfMemory)?;
+            // To touch pages that a memory group has no room for is no error, but the end.
+            #[cfg(target_os = "linux")]
+            if whole >= ASKED_FROM {
+                memory_left::check(whole as u64)?;
+            }
             (self.address, self.mapped) = (mapping::fresh(whole)?, whole);
         }
         self.used = length;
