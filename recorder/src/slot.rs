@@ -80,7 +80,7 @@ pub(crate) struct Slot {
 
     /// The number of the next block's first event.
     pub(crate) next_event: Cell<u64>,
-    /// How many blocks were opened in this generation.
+    /// How many blocks were opened in this generation, without those that were given up empty.
     pub(crate) sequence: Cell<u32>,
     /// How large the next block is to be.
     pub(crate) next_block: Cell<u32>,
@@ -169,6 +169,20 @@ impl Slot {
 
     pub(crate) fn lost(&self, cause: Loss) -> u64 {
         self.lost[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The block that it fills, if there is one, gets no more. What was committed of it.
+    pub(crate) fn end_block(&self) -> Option<u64> {
+        if self.room.replace(0) == 0 {
+            return None;
+        }
+        let committed = self.give_up_block();
+        if committed == 0 {
+            // One that holds nothing does not count for who reads: its number is the next one's.
+            self.sequence.set(self.sequence.get().saturating_sub(1));
+        }
+        self.next_event.set(self.next_event.get() + (committed >> 32));
+        Some(committed)
     }
 
     /// The owner gives up its block. What was committed of it.

@@ -139,9 +139,7 @@ fn take_leave(control: &'static Control, slot: &'static Slot) {
     if slot.gate.is_inside() {
         // The thread ended in a signal handler that had interrupted an event: that one never goes
         // on.
-        if slot.room.replace(0) != 0 {
-            slot.next_event.set(slot.next_event.get() + (slot.give_up_block() >> 32));
-        }
+        slot.end_block();
         slot.gate.leave();
     }
     if let Some(writer) = Writer::enter_slot(control, slot) {

@@ -394,9 +394,7 @@ impl Inside {
     /// Gives up the block being filled. Nothing is written to it: it may be somebody else's by now.
     pub(crate) fn retire_block(self) {
         let slot = self.slot;
-        if slot.room.replace(0) != 0 {
-            let committed = slot.give_up_block();
-            slot.next_event.set(slot.next_event.get() + (committed >> 32));
+        if let Some(committed) = slot.end_block() {
             let used = committed as u32 + BLOCK_HEADER as u32;
             slot.used.set(slot.used.get().saturating_add(used));
         }

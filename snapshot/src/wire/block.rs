@@ -11,7 +11,7 @@
 //! | 24 | 8 | base time in ticks: the first event's delta counts from it |
 //! | 32 | 8 | number of the block's first event among those of its slot |
 //! | 40 | 4 | slot |
-//! | 44 | 4 | sequence: how many blocks the slot had in this generation before |
+//! | 44 | 4 | sequence: how many blocks with records the slot had in this generation before |
 //! | 48 | 8 | the thread that the slot belonged to when the block was opened, 0 for none |
 //! | 56 | 8 | committed: bytes of records in the low half, events among them in the high half |
 //!
@@ -49,7 +49,7 @@ pub struct BlockHeader {
     pub first_event: u64,
     /// The slot that fills it.
     pub slot: u32,
-    /// How many blocks the slot had in this generation before this one.
+    /// How many blocks with records the slot had in this generation before this one.
     pub sequence: u32,
     /// Whose events come first.
     pub thread: ThreadNumber,
