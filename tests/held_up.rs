@@ -7,17 +7,18 @@
 #![cfg(any(debug_assertions, feature = "fault_injection"))]
 
 mod common;
+#[path = "common/held.rs"]
+mod held;
 
 use common::Emitted;
+use held::{FOREVER, LetGo, arena, in_use, laps, numbers};
+use lookback::Recorder;
 use lookback::fault_injection::{Point, hold};
 use lookback::read::Trace;
-use lookback::{OutsideArena, Recorder};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const FOREVER: Duration = Duration::MAX;
 const WRITERS: u64 = 2;
 
 /// Writers that write numbered events as fast as they can, and remember what they wrote last.
@@ -78,49 +79,14 @@ impl Drop for Writers {
     }
 }
 
-/// Whoever is held up at this point goes on when this is dropped: a recorder whose collector is held up
-/// for ever would never stop, so a test that fails would hang.
-struct LetGo(Point);
-
-impl Drop for LetGo {
-    fn drop(&mut self) {
-        hold(self.0, Duration::ZERO, 1);
-    }
-}
-
-/// Of each writer, the first and the last number; and that there is no gap between them.
-fn numbers(trace: &Trace) -> HashMap<u64, (u64, u64)> {
-    let mut found: HashMap<u64, (u64, u64)> = HashMap::new();
-    for event in common::events(trace).filter(|event| event.name() == "numbered") {
-        let number = |name| common::number(&event, name).expect("it has one");
-        let (writer, number) = (number("writer"), number("number"));
-        let (_, last) = found.entry(writer).or_insert((number, number - 1));
-        assert_eq!(number, *last + 1, "writer {writer}: a gap");
-        *last = number;
-    }
-    found
-}
-
 /// As an outside reader sees it, who advances nothing.
 fn seen() -> Trace {
-    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
-    let snapshot = arena.snapshot("test", "test").expect("it can be read");
+    let snapshot = arena().snapshot("test", "test").expect("it can be read");
     common::read(&snapshot)
 }
 
 fn start(max_bytes: usize) -> Recorder {
     common::start_with(max_bytes, Duration::from_millis(100))
-}
-
-/// How much of the arena is in use.
-fn in_use(arena: &OutsideArena) -> f64 {
-    let header = arena.header().expect("it can be read");
-    header.head.0.saturating_sub(header.tail.0) as f64 / header.capacity as f64
-}
-
-fn laps(arena: &OutsideArena) -> u64 {
-    let header = arena.header().expect("it can be read");
-    header.head.0 / header.capacity
 }
 
 /// The collector gets no core: for ever, as far as the writers can tell.
@@ -130,11 +96,11 @@ fn the_newest_is_kept(max_bytes: usize) {
     let held = LetGo(Point::Advance);
     let emitted = Arc::new(Emitted::new());
     let writers = Writers::start(&emitted);
-    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+    let arena = arena();
     assert!(common::wait_for(|| laps(&arena) >= 2), "the arena is filled");
     let mut least = 1.0_f64;
     while laps(&arena) < 5 {
-        least = least.min(in_use(&arena));
+        least = least.min(in_use(&arena).unwrap_or(1.0));
         std::thread::sleep(Duration::from_micros(100));
     }
     // Two writers fill a mebibyte in 2 ms. One that gets no core for as long has nothing left in the arena,
@@ -185,7 +151,7 @@ fn all_is_accounted_for(holds: &[(Point, u64, u64)]) {
     for (point, millis, one_in) in holds {
         hold(*point, Duration::from_millis(*millis), *one_in);
     }
-    let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+    let arena = arena();
     let began = Instant::now();
     let (laps_wanted, mut looks) = (if common::long() { 100 } else { 6 }, 0);
     while laps(&arena) < laps_wanted && began.elapsed() < Duration::from_secs(60) {
@@ -273,7 +239,7 @@ fn what_is_silent_is_known_again_when_the_collector_comes_back() {
         hold(Point::Advance, FOREVER, 1);
         let emitted = Arc::new(Emitted::new());
         let writers = Writers::start(&emitted);
-        let arena = OutsideArena::of_process(std::process::id()).expect("there is an arena");
+        let arena = arena();
         assert!(common::wait_for(|| laps(&arena) >= 3), "the arena is filled");
         writers.end();
         hold(Point::Advance, Duration::ZERO, 1);

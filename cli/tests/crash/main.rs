@@ -7,7 +7,9 @@
 //! filled the arena since, its event is no more; how often that was is printed.
 //!
 //! `LOOKBACK_TEST_KILLS=N` says how many are ended (200 in an optimised build, 9 in another); the seed of
-//! a run is printed, and `LOOKBACK_TEST_SEED=N` repeats one.
+//! a run is printed, and `LOOKBACK_TEST_SEED=N` repeats one. `LOOKBACK_TEST_BUSY=N` has N threads beside each
+//! service that do nothing but take cores away, as on a machine that is overcommitted, where the collector seldom
+//! gets one.
 
 #[path = "../command/mod.rs"]
 mod command;
@@ -19,6 +21,8 @@ use ends::End;
 use recovered::Recovered;
 use service::Child;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where the service's last seconds are to be found.
@@ -54,6 +58,30 @@ impl Random {
     }
 }
 
+/// Threads of this process that do nothing but take cores away, until this is dropped.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn start(threads: u64) -> Self {
+        let go_on = Arc::new(AtomicBool::new(true));
+        for _ in 0..threads {
+            let go_on = Arc::clone(&go_on);
+            std::thread::spawn(move || {
+                while go_on.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(go_on)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -66,7 +94,8 @@ fn the_last_event_of_every_writer_outlives_every_end() {
     let usual = if cfg!(debug_assertions) { 9 } else { 200 };
     let kills = number_of("LOOKBACK_TEST_KILLS").unwrap_or(usual);
     let seed = number_of("LOOKBACK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("LOOKBACK_TEST_SEED={seed} LOOKBACK_TEST_KILLS={kills}");
+    let busy = number_of("LOOKBACK_TEST_BUSY").unwrap_or(0);
+    println!("LOOKBACK_TEST_SEED={seed} LOOKBACK_TEST_KILLS={kills} LOOKBACK_TEST_BUSY={busy}");
     let mut random = Random(seed);
     let (mut told, mut reclaimed, mut events, mut by_kernel) = (0, 0, 0, 0);
     for kill in 0..kills {
@@ -74,13 +103,17 @@ fn the_last_event_of_every_writer_outlives_every_end() {
         // Each end meets each keeper in turn, and few ends meet all of them.
         let turn = kill as usize / End::ALL.len();
         let keeper = Keeper::ALL[(kill as usize + turn) % Keeper::ALL.len()];
-        let moment = Duration::from_micros(random.below(60_000));
+        // Who is one of many gets a core now and then.
+        let moment = Duration::from_micros(random.below(60_000) * if busy > 0 { 10 } else { 1 });
         let what = format!("kill {kill} (seed {seed}): {end:?}, {keeper:?}, after {moment:?}");
         let directory = service::directory();
+        let busy = Busy::start(busy);
         let child = Child::start(directory.path(), keeper.has_box(), keeper.has_run(), end);
         std::thread::sleep(moment);
         end.bring_about(&child);
-        let (last, ran_out) = child.wait(&what);
+        let last = child.last(&what);
+        drop(busy);
+        let ran_out = child.wait();
         by_kernel += u32::from(ran_out);
         assert!(
             last.iter().all(|last| last.number > 0),

@@ -120,11 +120,14 @@ impl Child {
         let _ = (&self.orders).write_all(&[order]);
     }
 
-    /// Waits until it has ended: each writer's last event, and whether the kernel ended it
-    /// because the memory of its group had run out.
-    pub fn wait(mut self, what: &str) -> ([Last; WRITERS], bool) {
+    /// Waits until the service has ended: each writer's last event.
+    pub fn last(&self, what: &str) -> [Last; WRITERS] {
         let last = self.told.recv_timeout(Duration::from_secs(120));
-        let last = last.unwrap_or_else(|_| panic!("{what}: it does not end"));
+        last.unwrap_or_else(|_| panic!("{what}: it does not end"))
+    }
+
+    /// Waits for who ran it, too. Whether the kernel ended it because the memory of its group had run out.
+    pub fn wait(mut self) -> bool {
         self.process.wait().unwrap();
         let ran_out = self.cgroup.as_deref().is_some_and(ran_out);
         if let Some(cgroup) = &self.cgroup {
@@ -136,7 +139,7 @@ impl Child {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        (last, ran_out)
+        ran_out
     }
 }
 
