@@ -79,9 +79,10 @@ impl Drop for Writers {
     }
 }
 
-/// As an outside reader sees it, who advances nothing.
+/// As an outside reader sees it, who advances nothing. One that gets no core for long is outrun.
 fn seen() -> Trace {
-    let snapshot = arena().snapshot("test", "test").expect("it can be read");
+    let look = || arena().snapshot("test", "test").ok();
+    let snapshot = (0..100).find_map(|_| look()).expect("it can be read");
     common::read(&snapshot)
 }
 
@@ -215,6 +216,87 @@ fn anybody_may_stop_anywhere() {
             (Point::Publish, 60, 11),
             (Point::Helped, 30, 13),
         ]);
+    });
+}
+
+/// One that is still inside of a generation when the next one is published, and ends a region then, is noted as it
+/// leaves.
+#[test]
+fn who_lags_behind_is_noted_as_it_leaves() {
+    common::alone("who_lags_behind_is_noted_as_it_leaves", || {
+        hold(Point::Advance, FOREVER, 1);
+        let recorder = common::start_with(1 << 20, Duration::from_millis(1));
+        let held = LetGo(Point::Advance);
+        let generation = || recorder.stats().generation;
+        // Writers end generations: this one does, and is not held up.
+        let publish = || {
+            let before = generation();
+            while generation() == before {
+                (0..100).for_each(|number| lookback::event!("filler", number));
+            }
+        };
+        let (order, ordered) = std::sync::mpsc::channel();
+        let (say, said) = std::sync::mpsc::channel();
+        let lagging = std::thread::spawn(move || {
+            let region = lookback::region!("burst");
+            say.send(()).expect("somebody listens");
+            ordered.recv().expect("it is told to");
+            drop(region);
+            say.send(()).expect("somebody listens");
+            ordered.recv().expect("it is told to");
+        });
+        said.recv().expect("it has begun");
+        publish();
+        // The first that needs room in the new generation: that thread, inside, before it adopts it.
+        lookback::event!("filler", number = 0);
+        hold(Point::Inside, FOREVER, u64::MAX);
+        order.send(()).expect("it is there");
+        // Whoever is held up there is let go.
+        let let_go = std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(400));
+            hold(Point::Inside, Duration::ZERO, 1);
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        publish();
+        for _ in 0..3 {
+            lookback::event!("filler", number = 1);
+            std::thread::sleep(Duration::from_millis(2));
+            common::assert_sound(&common::read(&recorder.snapshot().expect("one is taken")));
+        }
+        let_go.join().expect("it ends");
+        said.recv().expect("it goes on");
+        order.send(()).expect("it is there");
+        lagging.join().expect("it ends");
+        drop(held);
+        common::stop(recorder);
+    });
+}
+
+/// Who looks may be held up for longer than the arena takes to be filled: then all there is began after that.
+#[test]
+fn who_looks_may_be_held_up_until_all_is_new() {
+    common::alone("who_looks_may_be_held_up_until_all_is_new", || {
+        let recorder = start(1 << 20);
+        let emitted = Arc::new(Emitted::new());
+        let writers = Writers::start(&emitted);
+        let arena = arena();
+        hold(Point::Advance, FOREVER, 1);
+        let held = LetGo(Point::Advance);
+        assert!(common::wait_for(|| laps(&arena) >= 2), "the arena is filled");
+        hold(Point::Look, Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 20 }), 2);
+        for _ in 0..5 {
+            // All attempts of one may be outrun.
+            if let Ok(snapshot) = arena.snapshot("test", "test") {
+                common::assert_sound(&common::read(&snapshot));
+            }
+            if let Ok(snapshot) = lookback::snapshot() {
+                common::assert_sound(&common::read(&snapshot));
+            }
+        }
+        hold(Point::Look, Duration::ZERO, 1);
+        writers.end();
+        drop(held);
+        drop(recorder);
     });
 }
 

@@ -2,7 +2,8 @@
 //!
 //! One thread at a time, under the advancer's lock:
 //!
-//! 1. note the threads that were silent in generation *g*: whose they are, which regions are open;
+//! 1. where writers have published *g*: wait until none is left in what was before it;
+//!    note the threads that were silent in generation *g*: whose they are, which regions are open;
 //! 2. publish *g + 1* and issue the barrier, unless a writer was faster (see `publish`);
 //! 3. wait until no writer is left in *g* (see `gate`);
 //! 4. make the statuses and the end record, carve a block for them, and mark *g* complete.
@@ -18,7 +19,8 @@
 //! there. The note of a slot is kept only if its owner had not entered *g* when all of it was read
 //! (see [`Gate::entered`](crate::gate::Gate::entered)). What the owner did until then it did before
 //! *g*; if it enters *g* after the note, it states itself there, and the note is dropped in step 4. If
-//! *g* still runs when all is noted, nobody was taken for one that was not silent.
+//! *g* still runs when all is noted, nobody was taken for one that was not silent. Who is still inside of
+//! an older generation may yet change what is noted of it; so notes are taken when nobody is.
 
 mod last;
 
@@ -279,6 +281,11 @@ impl Advancer {
                 self.began = since;
                 return Ok(Advanced::Extended);
             }
+            match self.settle_before(generation, patience)? {
+                Left::None | Left::Some => {}
+                Left::Outrun if attempt < ATTEMPTS => continue,
+                Left::Outrun => return Ok(Advanced::Outrun),
+            }
             // Without memory for the notes it goes on; a writer may end it.
             let Some(silent) = self.note_silent(generation) else { return Ok(Advanced::Outrun) };
             let runs = self.control.generation.load(Ordering::Acquire) == generation;
@@ -377,6 +384,25 @@ impl Advancer {
         // All of it: the listing takes most of the time where much is alive.
         self.timings.lock().advances.record(pending.since.elapsed());
         Advanced::Completed(Generation(generation))
+    }
+
+    /// Waits until no writer is left in the generations before this one, which runs: where writers have published
+    /// it, nobody has waited for that.
+    fn settle_before(&mut self, generation: u64, patience: Duration) -> Result<Left, Error> {
+        let before = generation - 1;
+        if self.control.settled.load(Ordering::Acquire) >= before {
+            return Ok(Left::None);
+        }
+        if self.control.barred.load(Ordering::Acquire) < generation {
+            self.bar(generation)?;
+        }
+        let left = self.wait_for_writers(generation, patience);
+        match left {
+            Left::None => _ = self.control.settled.fetch_max(before, Ordering::Release),
+            Left::Some => return Err(Error::Stuck(patience)),
+            Left::Outrun => {}
+        }
+        Ok(left)
     }
 
     /// Waits until every writer has left the generations before `next`: all of them, if that is 0.

@@ -17,6 +17,7 @@
 
 use crate::clock;
 use crate::control::Mode;
+use crate::fault::{self, Point};
 use crate::part::Part;
 use crate::source::Source;
 use lookback_snapshot::file::FileBlock;
@@ -92,6 +93,7 @@ impl Cut {
     pub(crate) fn make(arena: &impl Source, mode: Mode, wanted: Wanted) -> io::Result<Attempt<Self>> {
         // Before anything is read: what is recorded later than this does not count.
         let ended = clock::instant(mode, 0);
+        fault::point(Point::Look);
         let header = read_header(arena)?;
         let Some(numbers) = choose(&header, wanted, &ended) else { return Ok(Attempt::none(wanted)) };
         let each = || (numbers.start().0..=numbers.end().0).map(Generation);
@@ -125,7 +127,7 @@ impl Cut {
             let behind = header.entry(number.next());
             let ended = match behind {
                 Some(next) if complete => next.began,
-                _ => ClockRecord { frequency: entry.began.frequency, ..ended },
+                _ => end_of(&entry.began, ended),
             };
             let part = Part { number, complete, began: entry.began, ended };
             let next = behind.map_or(now.head, |next| next.start);
@@ -208,6 +210,13 @@ pub(crate) fn walk(
     Ok(())
 }
 
+/// When what is being written ends: it is cut there. Clocks that were read by two threads differ by what passed
+/// between two readings of one of them.
+fn end_of(began: &ClockRecord, ended: ClockRecord) -> ClockRecord {
+    let monotonic = ended.monotonic.max(began.monotonic);
+    ClockRecord { monotonic, frequency: began.frequency, ..ended }
+}
+
 fn read_header(arena: &impl Source) -> io::Result<ArenaHeader> {
     let mut header = ArenaHeader::parse(&arena.copy_header()?).map_err(io::Error::other)?;
     // What has been carved beyond that is not written yet.
@@ -244,6 +253,10 @@ fn choose(
     // One that began meanwhile has nothing in it yet that counts.
     while header.entry(last)?.began.ticks > now.ticks && last > header.oldest {
         last = Generation(last.0 - 1);
+    }
+    // All that there is began since: who looks was held up for that long.
+    if header.entry(last)?.began.ticks > now.ticks {
+        return None;
     }
     let mut first = last;
     while first > header.oldest

@@ -298,7 +298,8 @@ impl Ring {
     }
 
     /// Enters `generation` into the table, unless that was done already. It starts at the head as it is
-    /// now, and when `began` says; without `monotonic` its other clocks go on from the generation before.
+    /// now, and when `began` says; without `monotonic` its other clocks go on from the generation before, and
+    /// so does a `frequency` of 0.
     /// `Err` if there is no room in the table, or it is over already.
     pub(crate) fn enter(
         &self,
@@ -345,7 +346,11 @@ impl Ring {
         let ticks = raise(&entry.ticks, last.ticks, began.ticks.max(last.ticks + 1));
         // Another one's ticks are another instant than this one's other clocks.
         let is_own = began.monotonic != 0 && began.ticks == ticks;
-        let began = if is_own { began } else { last.at(ticks) };
+        let began = match began.frequency {
+            _ if !is_own => last.at(ticks),
+            0 => Began { frequency: last.frequency, ..began },
+            _ => began,
+        };
         raise(&entry.monotonic, last.monotonic, began.monotonic.max(last.monotonic + 1));
         // These may go back. Who comes late finds another value than it has read before, or sets what
         // differs by less than the clocks do. But for `events`: who has slept for a whole lap of the table may

@@ -23,8 +23,9 @@ pub(crate) struct Window {
     cut: Option<Cut>,
 }
 
-/// How often a copy is tried that is overtaken by writers every time.
-pub(crate) const ATTEMPTS: usize = 8;
+/// How often a copy is tried that is overtaken by writers every time. Two of them fill a mebibyte in 2 ms, and a
+/// machine that has more to do than it can takes a core away for longer than that, often.
+pub(crate) const ATTEMPTS: usize = 32;
 
 impl Window {
     /// Nothing.

@@ -113,7 +113,10 @@ impl Advancer {
             attempt += 1;
             self.catch_up();
             let generation = self.running;
+            let left = self.settle_before(generation, patience.saturating_sub(began.elapsed()));
             let silent = self.note_silent(generation);
+            // Notes of somebody who is still inside of an older one may not be true.
+            let silent = silent.filter(|_| matches!(left, Ok(Left::None)));
             // The next one is entered for what it says of the end of this one.
             let runs = self.control.generation.load(Ordering::Acquire) == generation;
             if runs
