@@ -33,8 +33,9 @@ use crate::error::Error;
 use crate::growth;
 use crate::fault::{self, Point};
 use crate::carver::Carver;
+use crate::pace::{Listing, Rest, Share};
 use crate::publish;
-use crate::ring::{Began, Carved, Full};
+use crate::ring::{Began, Carved, Entry, Full};
 use crate::slot::Slot;
 use crate::silent::{REGION_SIZE, Silent, Statuses, THREAD_SIZE};
 use crate::tally::{self, Tally};
@@ -46,15 +47,12 @@ use lookback_snapshot::wire::{
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// The slot number of the collector's own blocks. Those of threads count from 1.
 pub(crate) const COLLECTOR_SLOT: u32 = 0;
 
-/// A generation is ended early when it is as large as this, though it is less than its share of the arena: who
-/// reads one, or passes it on, has all of it in memory.
-const MOST_GENERATION: u64 = 64 << 20;
 /// How long the wait for writers spins before it sleeps. Spinning on pre-empts the very writer that
 /// is waited for: with two busy writers on two cores an advance took milliseconds that way.
 const SPIN: Duration = Duration::from_micros(1);
@@ -94,6 +92,9 @@ pub(crate) struct Advancer {
     before: u64,
     after: Option<u64>,
     broken: Option<String>,
+    /// What the last end of a generation took, and for how long the collector rests after it.
+    listing: Listing,
+    rest: Option<Rest>,
     /// `stop` was called: the control block is another recording's, or soon will be.
     over: bool,
 }
@@ -164,13 +165,14 @@ impl Advancer {
             before: recorded(control),
             after: None,
             broken: None,
+            listing: Listing::default(),
+            rest: None,
             over: false,
         };
         let capacity = advancer.arena.capacity();
         control.arena.store(advancer.arena.base(), Ordering::Relaxed);
         control.capacity.store(capacity, Ordering::Relaxed);
         control.max_block.store((capacity / 256).clamp(4096, 65536) / 256 * 256, Ordering::Relaxed);
-        control.early_advance.store((capacity / 16).min(MOST_GENERATION), Ordering::Relaxed);
         control.running_start.store(0, Ordering::Relaxed);
         control.pinned_until.store(0, Ordering::Relaxed);
         control.barred.store(first - 1, Ordering::Relaxed);
@@ -367,13 +369,14 @@ impl Advancer {
     /// Step 4, when no writer is left in it.
     fn complete(&mut self, pending: Pending) -> Advanced {
         let generation = pending.generation;
+        let worked = crate::clock::of_this_thread();
         let tally = tally::of(&self.arena, generation);
-        let Some(out) = self.end_of(generation, &pending.silent, &tally) else {
-            return Advanced::Outrun;
-        };
-        if !self.write_end(generation, &out) {
-            return Advanced::Outrun;
-        }
+        let out = self.end_of(generation, &pending.silent, &tally);
+        let out = out.filter(|out| self.write_end(generation, out));
+        let worked = crate::clock::of_this_thread().saturating_sub(worked);
+        self.take_rest(worked, out.is_some());
+        let Some(out) = out else { return Advanced::Outrun };
+        self.listing = self.listing_of(generation, worked, out.bytes.len());
         self.keep_reserve(pending.silent.len(), out.bytes.len());
         if self.arena.ring().mark_complete(generation, tally.events) {
             self.told = out.told;
@@ -429,8 +432,31 @@ impl Advancer {
         Left::None
     }
 
+    /// What the end of `generation` took, and how fast it was filled.
+    fn listing_of(&self, generation: u64, time: Duration, bytes: usize) -> Listing {
+        let ring = self.arena.ring();
+        let between = |word: fn(&Entry) -> &AtomicU64| {
+            let of = |generation: u64| word(ring.entry(generation)).load(Ordering::Relaxed);
+            of(generation + 1).saturating_sub(of(generation))
+        };
+        let filled_in = Duration::from_nanos(between(|entry| &entry.monotonic));
+        Listing { bytes: bytes as u64, time, filled: between(|entry| &entry.start), filled_in }
+    }
+
+    fn take_rest(&mut self, worked: Duration, is_done: bool) {
+        let head = is_done.then(|| self.arena.ring().head.load(Ordering::Relaxed));
+        self.rest = Some(Rest::after(Instant::now(), worked, self.arena.capacity(), head));
+    }
+
+    /// Until when writers end generations early, and not the collector.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        let head = self.arena.ring().head.load(Ordering::Relaxed);
+        self.rest?.left(Instant::now(), head)
+    }
+
     /// Keeps as much of the arena from writers as the end of the next generation may take, twice,
-    /// because a block at the arena's end may need padding of its own length.
+    /// because a block at the arena's end may need padding of its own length. And says how large a generation
+    /// may become.
     fn keep_reserve(&self, silent: usize, stated: usize) {
         let capacity = self.arena.capacity();
         let threads = self.control.slots_used.load(Ordering::Relaxed) as usize;
@@ -438,6 +464,9 @@ impl Advancer {
         let wanted = (of_threads.max(stated) + stated / 4 + 2 * END_SIZE) * 2;
         let reserve = (wanted as u64).min(capacity / 8).max(8192);
         self.control.limit.store(capacity.saturating_sub(reserve), Ordering::Relaxed);
+        let share = Share::of(capacity, reserve, &self.listing);
+        self.control.early_advance.store(share.early, Ordering::Relaxed);
+        self.control.late_advance.store(share.late, Ordering::Relaxed);
     }
 
     /// The statuses and the end record of `generation`, which nobody is in any more. `None` if it is

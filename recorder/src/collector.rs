@@ -49,7 +49,10 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
             }
         }
         let now = Instant::now();
-        let early = shared.control.advance_requested.load(Ordering::Relaxed);
+        let requested = shared.control.advance_requested.load(Ordering::Relaxed);
+        // While it is so, nobody wakes the collector for it again, but whoever publishes a generation.
+        let rest = if requested { shared.advancer.lock().rests_until() } else { None };
+        let early = requested && rest.is_none();
         if early || now >= due || !asked.is_empty() {
             fault::point(Point::Advance);
             let advanced = shared.advance(PATIENCE);
@@ -72,6 +75,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
             watchdog.run(shared, false);
             wake = watchdog.due().map_or(due, |watch| watch.min(due));
         }
+        wake = rest.map_or(wake, |rest| rest.min(wake));
         std::thread::park_timeout(wake.saturating_duration_since(now));
     }
 }

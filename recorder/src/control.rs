@@ -85,9 +85,11 @@ pub(crate) struct Control {
     pub(crate) limit: AtomicU64,
     /// The largest block.
     pub(crate) max_block: AtomicU64,
-    /// Where the running generation starts, and how much it may grow before it is ended early.
+    /// Where the running generation starts, how much it may grow before the collector is asked to end it
+    /// early, and before a writer does: see `pace`.
     pub(crate) running_start: AtomicU64,
     pub(crate) early_advance: AtomicU64,
+    pub(crate) late_advance: AtomicU64,
     /// Whether the collector was asked to advance early.
     pub(crate) advance_requested: AtomicBool,
     /// Who is to be woken for it.
@@ -149,6 +151,7 @@ impl Control {
             max_block: AtomicU64::new(0),
             running_start: AtomicU64::new(0),
             early_advance: AtomicU64::new(0),
+            late_advance: AtomicU64::new(0),
             advance_requested: AtomicBool::new(false),
             collector: AtomicPtr::new(std::ptr::null_mut()),
             ids: Ids::new(),

@@ -66,6 +66,7 @@ real! {
     mod outside;
     mod own_thread;
     mod own_work;
+    mod pace;
     mod pages;
     mod part;
     mod passing;

@@ -45,7 +45,10 @@ pub(crate) fn next(carver: &Carver) {
     let now = clock::instant(control.mode(), 0);
     let began = Began { ticks: now.ticks.0, monotonic: now.monotonic.0, wall: now.wall.0, frequency: 0 };
     if enter(ring(control), running, began, carver).is_ok() {
-        publish(control, running, running + 1);
+        if publish(control, running, running + 1) {
+            // The collector may have left this one to us, and is to be asked about the next one.
+            control.advance_requested.store(false, Ordering::Relaxed);
+        }
         fault::point(Point::Helped);
         if running.is_multiple_of(UNSEEN) && is_unseen(control, running) {
             crate::task::rejuvenate(running);

@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     barrier: Barrier,
     clock: ClockKind,
     mode: Mode,
-    advancer: Mutex<Advancer>,
+    pub(crate) advancer: Mutex<Advancer>,
     timings: Arc<Mutex<Timings>>,
     sink: Mutex<Option<SinkThread>>,
     metadata: Metadata,

@@ -14,7 +14,7 @@
 //! writers are slower than the compressor and the file; at full speed some part of the oldest.
 //!
 //! **Memory**: 3/16 of the arena are held at most, or the newest generation and one more. A generation is ended
-//! when it takes a sixteenth, two if the collector is late.
+//! when it takes a sixteenth, two if the collector is late; up to a quarter where much is alive (see `pace`).
 
 #![forbid(unsafe_code)]
 

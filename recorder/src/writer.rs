@@ -411,11 +411,10 @@ impl Inside {
         };
         let end = carved.position + u64::from(length);
         let used = end.saturating_sub(control.running_start.load(Ordering::Relaxed));
-        let share = control.early_advance.load(Ordering::Relaxed);
-        if used > share {
+        if used > control.early_advance.load(Ordering::Relaxed) {
             control.request_advance();
             // The collector is late: it has no core, perhaps.
-            if used > 2 * share {
+            if used > control.late_advance.load(Ordering::Relaxed) {
                 publish::next(&carver);
             }
         }
