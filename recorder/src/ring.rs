@@ -249,7 +249,9 @@ impl Ring {
             };
             let next = carved.position + length;
             if next.saturating_sub(tail) > limit {
-                match self.reclaim_oldest(keeper) {
+                // Others find no room at the same time: one generation is given up for all of them.
+                let is_missing = || self.tail.load(Ordering::Acquire) == tail;
+                match self.reclaim_if(is_missing, keeper) {
                     Ok(()) => {}
                     // Nothing is left to give up, but perhaps because another thread just did.
                     Err(Full) if self.tail.load(Ordering::Acquire) != tail => {}
@@ -271,7 +273,15 @@ impl Ring {
 
     /// Gives up the oldest generation, if it is over; or somebody else has done it.
     pub(crate) fn reclaim_oldest(&self, keeper: &impl Keeper) -> Result<(), Full> {
+        self.reclaim_if(|| true, keeper)
+    }
+
+    /// As well, if it `is_wanted` once it is known which one is the oldest.
+    fn reclaim_if(&self, is_wanted: impl Fn() -> bool, keeper: &impl Keeper) -> Result<(), Full> {
         let oldest = self.oldest.load(Ordering::Acquire);
+        if !is_wanted() {
+            return Ok(());
+        }
         if let Some(start) = self.start_of(oldest)
             && self.tail.load(Ordering::Acquire) < start
         {
