@@ -70,8 +70,13 @@ impl Statuses<'_> {
             if index.is_multiple_of(1024) && self.control.is_outrun(self.generation) {
                 break;
             }
-            let Some(state) = place.words.listed(self.generation) else { continue };
+            let state = place.words.listed(self.generation);
+            let is_unknown = state.is_none() && place.words.is_unknown_in(self.generation);
             let Some((site, incarnation)) = place.named() else { continue };
+            if is_unknown {
+                omitted.count(TASKS_OMITTED, site);
+            }
+            let Some(state) = state else { continue };
             if !stated.is_empty() && stated.contains(&index) {
                 continue;
             }

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::ordinary::Ready;
 use crate::site::Site;
 use crate::deep::Entry;
+use crate::emit::is_recording;
 use crate::slot::{MAX_SPANS, Slot};
 use crate::span::{Name, Parent, SPANS, SpanPlace, UNKNOWN, enter_gate, find, put_name, was_given};
 use crate::text::{StackText, cut};
@@ -429,6 +430,10 @@ fn close_slowly(place: &'static SpanPlace, name: Name) {
     }
     // Not before the last one that may have stated it, or that is being listed now.
     closed = closed.max(place.told.newest()) + 1;
+    if !is_recording() {
+        // Nor before the last one ends, whose listing may still be to come.
+        closed = closed.max(control().next_generation.load(Ordering::Relaxed));
+    }
     release(place, closed, None);
 }
 

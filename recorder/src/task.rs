@@ -380,7 +380,7 @@ fn end_poll_slowly(place: &'static Place, outcome: Outcome) {
     if inside.is_recording() {
         transition(inside, place, kind, status);
     } else {
-        place.words.unrecorded(status, place.words.own().sequence() + 1);
+        unrecorded(place, status);
     }
     slot.reasons.forget_from(depth);
     pop(slot);
@@ -390,15 +390,26 @@ fn end_poll_slowly(place: &'static Place, outcome: Outcome) {
 #[cold]
 #[inline(never)]
 fn end_unpolled(place: &'static Place) {
-    let word = place.words.own();
-    // A poll that is not recorded may have begun while it was; the place must not look alive.
-    if is_recording()
-        && let Some(writer) = Writer::enter()
-        && word.status() == Status::Idle
-    {
-        return transition(writer.inside(), place, Kind::TaskDrop, Status::Dead);
+    // Also with tracing off inside the gate, if that can be: then it is over before anything is recorded again.
+    let enter_unrecorded = || {
+        let slot = thread::present_slot().filter(|slot| !slot.gate.is_inside())?;
+        Writer::enter_slot(control(), slot)
+    };
+    let recording = if is_recording() { Writer::enter() } else { None };
+    let writer = recording.or_else(enter_unrecorded);
+    match writer.as_ref().map(Writer::inside) {
+        // A poll that is not recorded may have begun while it was; the place must not look alive.
+        Some(inside) if inside.is_recording() && place.words.own().status() == Status::Idle => {
+            transition(inside, place, Kind::TaskDrop, Status::Dead);
+        }
+        _ => unrecorded(place, Status::Dead),
     }
-    place.words.unrecorded(Status::Dead, word.sequence() + 1);
+}
+
+/// The owner's transition happens while tracing is off, or cannot be recorded.
+fn unrecorded(place: &'static Place, status: Status) {
+    let next = control().next_generation.load(Ordering::Relaxed);
+    place.words.unrecorded(next, status, place.words.own().sequence() + 1);
 }
 
 /// Writes the owner's transition to `status`, and what has to be stated before it; or loses it.

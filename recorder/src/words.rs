@@ -28,6 +28,8 @@
 //!   task which is being polled, and was woken meanwhile.
 //! * **Lost.** A transition that found no room changes the word all the same, and marks it if the
 //!   generation has no status of the task; then the next mention, or the listing, states it.
+//! * **Off.** What changes while tracing is off changes the word as if it were lost in the generation that comes
+//!   next. The last one may not be listed yet, and finds the word from before.
 //! * **Tombstones.** A place whose task ended in generation *d* may be used again once *d − 1* is
 //!   complete: until then the listing of *d − 1* needs it.
 //!
@@ -96,6 +98,11 @@ impl Word {
     /// By how many generations it is older than this one; negative if it is newer.
     fn age(self, generation: u64) -> i16 {
         (generation as u16).wrapping_sub((self.0 >> GENERATION_SHIFT) as u16).cast_signed()
+    }
+
+    /// Whether it is of the generation after this one, or of what comes after the last one.
+    fn is_just_after(self, generation: u64) -> bool {
+        (-4..0).contains(&self.age(generation))
     }
 
     fn is_lost(self) -> bool {
@@ -183,11 +190,10 @@ impl Words {
         if !first && !word.is_lost() {
             return None;
         }
-        let mut woken = false;
+        let claim = Claim(self.wake.load(Ordering::Acquire));
+        let pending = claim.target() == word.target();
+        let woken = pending && claim.age(generation) >= 1;
         if first {
-            let claim = Claim(self.wake.load(Ordering::Acquire));
-            let pending = claim.target() == word.target();
-            woken = pending && claim.age(generation) >= 1;
             let earlier = pending && claim.age(generation) >= 2;
             let before = word.0 & !WOKEN_BEFORE | if earlier { WOKEN_BEFORE } else { 0 };
             self.before.store(before, Ordering::Relaxed);
@@ -220,11 +226,13 @@ impl Words {
         self.owner.store(word, Ordering::Release);
     }
 
-    /// The owner's transition happened while tracing is off: the next generation that mentions the
-    /// task states it as it is then.
-    pub(crate) fn unrecorded(&self, status: Status, sequence: u64) {
-        let generation = self.own().0 >> GENERATION_SHIFT;
-        self.owner.store(Word::new(generation, status, sequence).0, Ordering::Release);
+    /// The owner's transition happened while tracing is off, or could not be recorded: it belongs to what
+    /// comes after the last generation, whose listing may still be to come. `next` is the number of the next
+    /// generation; the next one that mentions the task states it as it is then.
+    pub(crate) fn unrecorded(&self, next: u64, status: Status, sequence: u64) {
+        // For what it keeps of the word.
+        let _ = self.mention(next);
+        self.owner.store(Word::new(next, status, sequence).0 | LOST, Ordering::Release);
     }
 
     /// The sequence number of a task that takes this place now, and idles.
@@ -280,9 +288,9 @@ impl Words {
     pub(crate) fn listed(&self, generation: u64) -> Option<Stated> {
         loop {
             let word = self.look();
-            if word.is_of(generation.wrapping_add(1)) {
+            if word.is_just_after(generation) {
                 let before = Word(self.before.load(Ordering::Relaxed));
-                let told = before.is_stated_in(generation);
+                let told = before.is_stated_in(generation) || before.is_just_after(generation);
                 return (before.is_alive() && !told).then_some(Stated {
                     sequence: before.sequence(),
                     running: before.status() == Status::Running,
@@ -307,6 +315,13 @@ impl Words {
                 woken: pending && claim.age(generation) >= 1,
             });
         }
+    }
+
+    /// Whether nobody knows any more what the task was at the end of `generation`: it has changed in a later
+    /// one, and again while tracing was off.
+    pub(crate) fn is_unknown_in(&self, generation: u64) -> bool {
+        self.look().is_just_after(generation)
+            && Word(self.before.load(Ordering::Relaxed)).is_just_after(generation)
     }
 
     /// Keeps the word apart from newer ones, if nobody lists for long.
@@ -407,6 +422,34 @@ mod tests {
         words.mention(6);
         words.lost(6, Status::Running, 5);
         assert_eq!(words.listed(6), None, "the loss is told where it happened");
+    }
+
+    #[test]
+    fn what_changes_while_tracing_is_off_does_not_change_the_last_generation() {
+        let words = Words::new();
+        words.take_place();
+        words.written(5, Status::Idle, 2);
+        assert!(matches!(words.claim(5), Seen::Claimed(_)));
+        let idle = Stated { sequence: 2, running: false, woken: true };
+        for next in [8, 9] {
+            // Whoever was about to publish another one has used up its number.
+            words.unrecorded(next, Status::Running, 3);
+            words.unrecorded(next, Status::Idle, 4);
+            assert_eq!((words.listed(7), words.is_unknown_in(7)), (Some(idle), false));
+            words.before.store(0, Ordering::Relaxed);
+            words.written(5, Status::Idle, 2);
+        }
+        words.mention(7);
+        words.written(7, Status::Running, 3);
+        assert!(matches!(words.claim(7), Seen::Claimed(_)));
+        words.unrecorded(8, Status::Idle, 4);
+        assert_eq!((words.listed(6), words.is_unknown_in(6)), (None, true), "two steps ago");
+        assert_eq!(words.listed(7), None, "it was mentioned");
+        let woken = Stated { sequence: 4, running: false, woken: true };
+        assert_eq!((words.listed(8), words.mention(8)), (Some(woken), Some(woken)));
+        words.unrecorded(9, Status::Dead, 5);
+        assert_eq!((words.listed(8), words.listed(9)), (Some(woken), None));
+        assert!(!words.is_free_for(7) && words.is_free_for(8));
     }
 
     #[test]

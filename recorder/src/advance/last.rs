@@ -90,7 +90,6 @@ impl Advancer {
         // written its number, but nothing was written in it.
         let ring = self.arena.ring();
         ring.running.store(generation, Ordering::Release);
-        self.control.next_generation.store(generation + 1, Ordering::Relaxed);
         self.control.advance_requested.store(false, Ordering::Relaxed);
         self.control.settled.fetch_max(generation, Ordering::Release);
         // Slots and places know what they were in the generation before, but not in older ones.
