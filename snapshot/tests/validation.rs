@@ -118,6 +118,23 @@ fn nothing_happens_behind_a_cut() {
 }
 
 #[test]
+fn a_block_of_which_nothing_counts_may_come_later_than_what_was_copied_before() {
+    let files = |cut: Option<u32>| {
+        let mut first = small();
+        *first.numbers.get_mut(&1).unwrap() += 1;
+        let mut second = first.next();
+        second.block(1, 1, 0).thread_exit(1, 10);
+        second.last(1).cut = cut;
+        [first.incomplete(), second.incomplete()]
+    };
+    assert_found(&files(Some(0)), &[]);
+    assert_found(
+        &files(None),
+        &["its first event has number 2; 1 was to come, and 0 are said to be lost"],
+    );
+}
+
+#[test]
 fn times_lie_near_their_generation() {
     let mut g = small();
     g.thread_exit(1, 1 << 50).end(&[]);
