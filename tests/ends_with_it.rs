@@ -99,3 +99,15 @@ fn what_ends_while_the_recorder_does_was_there_until_then() {
         }
     });
 }
+
+#[test]
+fn a_task_that_is_older_than_the_recording_is_polled_late() {
+    common::alone("a_task_that_is_older_than_the_recording_is_polled_late", || {
+        let mut task = task(mpsc::channel().1);
+        let recorder = start();
+        pass(&recorder);
+        poll(&mut task);
+        pass(&recorder);
+        common::stop(recorder);
+    });
+}
