@@ -23,13 +23,18 @@ mod as_before {
         set.spawn(async { 4 });
         set.spawn_blocking(|| 8);
         set.spawn_on(async { 16 }, &tokio::runtime::Handle::current());
-        assert_eq!(set.len(), 3, "Tokio's own methods are there");
+        set.spawn_blocking_on(|| 64, &tokio::runtime::Handle::current());
+        assert_eq!(set.len(), 4, "Tokio's own methods are there");
         let mut all = sum + blocking;
         while let Some(number) = set.join_next().await {
             all += number.unwrap();
         }
         let local = tokio::task::LocalSet::new();
-        all + local.run_until(async { tokio::task::spawn_local(async { 32 }).await.unwrap() }).await
+        set.spawn_local_on(async { 128 }, &local);
+        let spawned = tokio::task::spawn_local;
+        let local_sum = local.run_until(async { spawned(async { 32 }).await.unwrap() }).await;
+        let on_local = local.run_until(set.join_next()).await.unwrap().unwrap();
+        all + local_sum + on_local
     }
 }
 
@@ -104,13 +109,13 @@ fn tasks(trace: &Trace) -> BTreeMap<String, usize> {
 fn what_the_attribute_runs_and_the_module_spawns_is_recorded() {
     alone("what_the_attribute_runs_and_the_module_spawns_is_recorded", || {
         let (recorder, sum) = on_two_workers(64).expect("it starts");
-        assert_eq!(sum, 127);
+        assert_eq!(sum, 1 + 2 + 4 + 8 + 16 + 32 + 64 + 128 + 64);
         let trace = common::stop(recorder);
         let inside = |event: &Event| event.name() == "inside";
         let event = events(&trace).find(inside).expect("it is recorded");
         assert!(event.task().is_some(), "inside of a task");
-        // Spawned, blocking, three of the set, local.
+        // Spawned, blocking, five of the set, local.
         let found = tasks(&trace);
-        assert_eq!(found.values().sum::<usize>(), 6, "{found:?}");
+        assert_eq!(found.values().sum::<usize>(), 8, "{found:?}");
     });
 }

@@ -13,7 +13,7 @@
 //! So what it costs in window is what is overwritten between the call and when all was read. Nothing, where
 //! writers are slower than the compressor and the file; at full speed some part of the oldest.
 //!
-//! **Memory**: 3/16 of the arena are held at most, or the newest generation and one more. A generation is ended
+//! **Memory**: 3/16 of the arena are held at most, but 3 MiB in any case, or the newest generation and one more. A generation is ended
 //! when it takes a sixteenth, two if the collector is late; up to a quarter where much is alive (see `pace`).
 
 #![forbid(unsafe_code)]
@@ -65,6 +65,18 @@ struct Piece {
     strays: Vec<(Position, usize)>,
 }
 
+/// What became of the newest generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Newest {
+    Read,
+    /// The last one was read, and the one before it was overwritten.
+    Torn,
+    Gone,
+}
+
+/// So much may always be held: a small arena is filled in the time that a thread may have to wait for a core.
+const LEAST_HELD: u64 = 3 << 20;
+
 /// How fast generations are passed on, in bytes a nanosecond, as long as nobody knows: a compressor on one core
 /// does half as much again, a build for debugging a quarter.
 const PASSING: f64 = if cfg!(debug_assertions) { 0.05 } else { 0.2 };
@@ -73,7 +85,7 @@ impl<'a, S: Source> Stream<'a, S> {
     /// Reads the newest, and some of the oldest. `None` if there is nothing of what is wanted (any more), or
     /// writers were faster every time.
     pub(crate) fn begin(arena: &'a S, mode: Mode, wanted: Wanted) -> io::Result<Option<Self>> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             let began = Instant::now();
             let cut = match Cut::make(arena, mode, wanted)? {
                 Attempt::Done(Some(cut)) => cut,
@@ -89,7 +101,7 @@ impl<'a, S: Source> Stream<'a, S> {
                 ahead: VecDeque::new(),
                 newest: VecDeque::new(),
                 held: 0,
-                most: arena.capacity() / 16 * 3,
+                most: (arena.capacity() / 16 * 3).max(LEAST_HELD),
                 spare: None,
                 began,
                 writing: 0.0,
@@ -97,7 +109,12 @@ impl<'a, S: Source> Stream<'a, S> {
                 passed: 0,
                 reading: Duration::ZERO,
             };
-            if stream.read_newest()? {
+            let found = stream.read_newest()?;
+            // Held up for so long that all but what began last is gone: there is newer by now.
+            if found == Newest::Torn && attempt < ATTEMPTS {
+                continue;
+            }
+            if found != Newest::Gone {
                 let written = arena.head()?.saturating_sub(stream.cut.end.0);
                 stream.writing = written as f64 / cut_at.elapsed().as_nanos().max(1) as f64;
                 stream.leap(0);
@@ -135,19 +152,26 @@ impl<'a, S: Source> Stream<'a, S> {
     }
 
     /// Reads the last generation, and those before it that it is one with as a part of the arena: two
-    /// sixteenths in all. `false` if the last one is gone.
-    fn read_newest(&mut self) -> io::Result<bool> {
+    /// sixteenths in all.
+    fn read_newest(&mut self) -> io::Result<Newest> {
         while let Some(index) = self.newest_from.checked_sub(1) {
             let length = self.cut.extents.get(index).map_or(0, Extent::length);
             if !self.newest.is_empty() && self.held + length > self.most / 3 * 2 {
                 break;
             }
-            let Some(piece) = self.read(index)? else { break };
+            let Some(piece) = self.read(index)? else {
+                return Ok(if self.newest.len() > 1 { Newest::Read } else { self.left_over() });
+            };
             self.held += piece.length();
             self.newest.push_front(piece);
             self.newest_from = index;
         }
-        Ok(!self.newest.is_empty())
+        Ok(Newest::Read)
+    }
+
+    /// What there is where the generation before the last one is gone.
+    fn left_over(&self) -> Newest {
+        if self.newest.is_empty() { Newest::Gone } else { Newest::Torn }
     }
 
     /// Reads as many of the oldest as there is room for.

@@ -6,11 +6,15 @@ pub use ::tokio::task::*;
 pub use super::spawn::{spawn, spawn_blocking, spawn_local};
 
 use super::JoinSetExt;
+use super::spawn::{recorded, wrapped};
 use ::tokio::runtime::Handle;
 use ::tokio::task::JoinSet as TokioSet;
+use lookback_recorder::integration::Errand;
+use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 
 /// Tokio's [`JoinSet`](TokioSet), whose tasks are recorded. All that it does not have itself it has from
 /// that one, by [`Deref`].
@@ -91,6 +95,27 @@ impl<T: 'static> JoinSet<T> {
         self.0.spawn_blocking_recorded(work)
     }
 
+    /// [`spawn_blocking_on`](TokioSet::spawn_blocking_on), recorded.
+    #[track_caller]
+    pub fn spawn_blocking_on<F>(&mut self, work: F, handle: &Handle) -> AbortHandle
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send,
+    {
+        let errand = Errand::new(type_name::<F>(), Location::caller());
+        wrapped(|| self.0.spawn_blocking_on(move || errand.run(work), handle))
+    }
+
+    /// [`spawn_local_on`](TokioSet::spawn_local_on), recorded.
+    #[track_caller]
+    pub fn spawn_local_on<F>(&mut self, future: F, local: &LocalSet) -> AbortHandle
+    where
+        F: Future<Output = T> + 'static,
+    {
+        let future = recorded(future, Location::caller());
+        wrapped(|| self.0.spawn_local_on(future, local))
+    }
+
     /// [`join_all`](TokioSet::join_all): waits for all of them.
     ///
     /// # Panics
@@ -131,17 +156,20 @@ impl<T> From<TokioSet<T>> for JoinSet<T> {
     }
 }
 
-/// Spawns each of the futures, as Tokio's does.
+/// Spawns each of the futures, as Tokio's does. What [`Iterator::collect`] collects is told with a place in the
+/// standard library: it does not say where it was called.
 impl<T, F> FromIterator<F> for JoinSet<T>
 where
     F: Future<Output = T> + Send + 'static,
     T: Send + 'static,
 {
+    #[track_caller]
     fn from_iter<I: IntoIterator<Item = F>>(futures: I) -> Self {
-        let mut set = Self::new();
-        futures.into_iter().for_each(|future| {
-            set.spawn(future);
-        });
-        set
+        let (mut set, caller) = (TokioSet::new(), Location::caller());
+        for future in futures {
+            let future = recorded(future, caller);
+            wrapped(|| set.spawn(future));
+        }
+        Self(set)
     }
 }
