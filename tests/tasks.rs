@@ -531,6 +531,34 @@ fn tasks_that_began_before_the_recording_are_recorded_from_then_on() {
     });
 }
 
+/// As the main task of a program does that starts its recorder itself: it is polled again when generations
+/// have gone by, of which none has listed it.
+#[test]
+fn a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation() {
+    alone("a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation", || {
+        let recorder = runtime(1).block_on(async {
+            let main = async {
+                let recorder = start(4 << 20, Duration::from_secs(3600));
+                for _ in 0..3 {
+                    lookback::event!("something");
+                    common::advance(&recorder);
+                }
+                tokio::task::yield_now().await;
+                for _ in 0..3 {
+                    common::advance(&recorder);
+                    tokio::task::yield_now().await;
+                }
+                recorder
+            };
+            lookback::spawn(main.recorded("main")).await.unwrap()
+        });
+        let trace = assert_sound(&recorder.stop().unwrap());
+        assert_go_accepts(&trace);
+        let polls = only(&trace, "main").iter().filter(|step| **step == "poll").count();
+        assert_eq!(polls, 4, "all since the start but the one in which it was started");
+    });
+}
+
 /// A million tasks that wait, with memory that is given back when they are gone.
 #[test]
 fn a_million_tasks_can_be_alive() {

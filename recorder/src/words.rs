@@ -245,10 +245,10 @@ impl Words {
         self.before.store(self.own().0, Ordering::Relaxed);
     }
 
-    /// A task takes this place which was not seen to begin: as if it had been there, unmentioned, for
-    /// long.
+    /// A task takes this place which was not seen to begin: as if it had last been mentioned in the generation
+    /// before, whose listing may still be to come and must not have it: those before that do not know it.
     pub(crate) fn adopt(&self, generation: u64, sequence: u64) {
-        let word = Word::new(generation.wrapping_sub(2), Status::Idle, sequence);
+        let word = Word::new(generation.wrapping_sub(1), Status::Idle, sequence);
         self.before.store(word.0, Ordering::Relaxed);
         self.owner.store(word.0, Ordering::Release);
     }
