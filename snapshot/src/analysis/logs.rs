@@ -33,7 +33,7 @@ pub struct LogLine {
     pub level: Level,
     /// Its category.
     pub category: String,
-    /// What it says.
+    /// What it says; with `…` where it was cut off when it was recorded.
     pub message: String,
     /// Its fields, as `name=value name=value`.
     pub fields: String,
@@ -76,7 +76,7 @@ impl LogWatch {
             at: step.at,
             level,
             category: step.name.to_owned(),
-            message: message.text.to_owned(),
+            message: format!("{}{}", message.text, if message.cut { "…" } else { "" }),
             fields: fields.map_or_else(String::new, |fields| shown(&fields)),
             thread: step.thread,
             task: step.task.map(|task| (task, name(task))),

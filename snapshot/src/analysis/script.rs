@@ -289,7 +289,19 @@ impl Script {
     }
 
     pub(super) fn log(&mut self, time: f64, thread: u64, level: Level, text: &str) -> &mut Self {
-        let message = Text { text, cut: false };
+        self.log_cut(time, thread, level, text, false)
+    }
+
+    /// One whose message may have been cut off when it was recorded.
+    pub(super) fn log_cut(
+        &mut self,
+        time: f64,
+        thread: u64,
+        level: Level,
+        text: &str,
+        cut: bool,
+    ) -> &mut Self {
+        let message = Text { text, cut };
         let kind = EventKind::Log { level, site: site("shop"), message };
         self.put(time, thread, kind, "shop", None)
     }

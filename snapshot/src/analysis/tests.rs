@@ -30,6 +30,16 @@ fn healthy(script: &mut Script, seconds: u64) {
 }
 
 #[test]
+fn a_message_that_was_cut_says_so() {
+    let mut script = Script::new(1, &[]);
+    script.log_cut(1.0, 1, Level::Info, "a long sto", true);
+    script.log(1.1, 1, Level::Info, "a story");
+    let report = script.report();
+    let said: Vec<_> = report.logs.table.last.iter().map(|log| log.message.as_str()).collect();
+    assert_eq!(said, ["a long sto…", "a story"]);
+}
+
+#[test]
 fn a_healthy_service_has_nothing_to_find() {
     let mut script = Script::new(3, &[]);
     healthy(&mut script, 3);
