@@ -50,7 +50,7 @@ impl Share {
     pub(crate) fn of(capacity: u64, reserve: u64, last: &Listing) -> Self {
         let part = (capacity / PARTS).min(MOST_GENERATION);
         let most = (capacity / 4).saturating_sub(reserve + part).clamp(part, MOST_GENERATION);
-        let per_time = u128::from(last.filled) * last.time.as_nanos()
+        let per_time = u128::from(last.filled).saturating_mul(last.time.as_nanos())
             / last.filled_in.as_nanos().max(1);
         let by_time = u64::try_from(per_time).unwrap_or(u64::MAX);
         let early = last.bytes.max(by_time).saturating_mul(PART).clamp(part, most);
