@@ -86,7 +86,8 @@ fn what_nobody_overwrites_is_what_a_copy_holds() {
             let each = |g: &lookback::read::GenerationInfo| (g.number, g.complete, g.events);
             trace.generations().iter().map(each).collect::<Vec<_>>()
         };
-        assert!(about(&copied).len() > 8);
+        // Where the collector gets no core, writers end them at two sixteenths of the arena.
+        assert!(about(&copied).len() > 4);
         assert_eq!(about(&passed_on), about(&copied));
         assert_eq!(numbers(&passed_on), numbers(&copied));
     });
