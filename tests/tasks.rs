@@ -180,8 +180,10 @@ fn assert_go_accepts(trace: &Trace) {
 fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
     alone("a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before", || {
         use lookback_recorder::integration::Runtime;
-        let recorder = start(1 << 20, Duration::ZERO);
-        let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
+        let recorder = start(1 << 20, Duration::from_secs(3600));
+        let advance = || {
+            common::advance(&recorder);
+        };
         let runtime = Runtime::new(|| Some(0), || 1);
         let say_after = |what: fn(Runtime)| {
             std::thread::scope(|scope| {
@@ -211,8 +213,10 @@ fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
     alone("a_worker_that_becomes_another_one_in_a_new_generation_slept_before", || {
         use lookback_recorder::integration::Runtime;
         static WORKER: AtomicUsize = AtomicUsize::new(0);
-        let recorder = start(1 << 20, Duration::ZERO);
-        let advance = || drop(recorder.snapshot().expect("a snapshot is taken"));
+        let recorder = start(1 << 20, Duration::from_secs(3600));
+        let advance = || {
+            common::advance(&recorder);
+        };
         let runtime = Runtime::new(|| Some(WORKER.load(Ordering::Relaxed)), || 1);
         std::thread::scope(|scope| {
             scope.spawn(|| {
