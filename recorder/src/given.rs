@@ -84,23 +84,46 @@ pub(crate) struct Packed {
 
 /// Puts the last value of each field of `parts` into `limit` bytes of `out`, those of the first part
 /// first. Where they do not fit, long texts are cut, and if that is not enough, the last ones are
-/// omitted, and said to be.
-pub(crate) fn pack(parts: [&[u8]; 2], limit: usize, out: &mut [u8; KEPT]) -> Packed {
+/// omitted, and said to be. The field `name` says what the span is called: room is kept for it before all
+/// others, half of what there is at most, so that it stays as it is.
+pub(crate) fn pack(
+    parts: [&[u8]; 2],
+    name: Option<usize>,
+    limit: usize,
+    out: &mut [u8; KEPT],
+) -> Packed {
     /// How long texts may be: as they are, and then less and less.
     const TEXTS: [usize; 6] = [usize::MAX, 128, 64, 32, 16, 8];
     let limit = limit.min(out.len());
-    let fits = |text: &usize| sizes(parts, *text) <= limit;
+    let is_name = |given: &Given<'_>| name.is_some_and(|name| given.index == name as u64);
+    let longest = |given: &Given<'_>, text: usize| match is_name(given) {
+        true => text.max(limit / 2),
+        false => text,
+    };
+    let sized = |given: &Given<'_>, text| size(given, longest(given, text));
+    let fits = |text: &usize| {
+        last_of_each(parts).map(|given| sized(&given, *text)).sum::<usize>() <= limit
+    };
     let text = TEXTS.into_iter().find(fits).unwrap_or(TEXTS[TEXTS.len() - 1]);
-    let mut into = Into { out, packed: Packed::default(), limit };
+    // Nothing else may take what the name needs, not even what says that something is omitted.
+    let of_name: usize =
+        last_of_each(parts).filter(is_name).map(|given| sized(&given, text)).sum();
+    let mut into = Into { out, packed: Packed::default(), limit: limit.saturating_sub(of_name) };
     // Each that is still to come may have to be omitted.
-    let mut marks: usize = last_of_each(parts).map(|given| mark(given.index)).sum();
+    let others = || last_of_each(parts).filter(|given| !is_name(given));
+    let mut marks: usize = others().map(|given| mark(given.index)).sum();
     for given in last_of_each(parts) {
-        marks -= mark(given.index);
-        let room = into.limit.saturating_sub(into.packed.length + marks);
-        if size(&given, text) > room || given.kind == ValueType::Omitted {
+        let room = if is_name(&given) {
+            into.limit = limit;
+            limit.saturating_sub(into.packed.length)
+        } else {
+            marks -= mark(given.index);
+            into.limit.saturating_sub(into.packed.length + marks)
+        };
+        if sized(&given, text) > room || given.kind == ValueType::Omitted {
             into.omit(given.index);
         } else {
-            into.put(&given, text);
+            into.put(&given, longest(&given, text));
         }
     }
     into.packed
@@ -129,10 +152,6 @@ fn last_of_each<'a>(parts: [&'a [u8]; 2]) -> impl Iterator<Item = Given<'a>> {
             }
         }
     }))
-}
-
-fn sizes(parts: [&[u8]; 2], text: usize) -> usize {
-    last_of_each(parts).map(|given| size(&given, text)).sum()
 }
 
 /// How many bytes a value takes, with its text cut at this length.
@@ -211,8 +230,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn packed(parts: [&[u8]; 2], limit: usize) -> (Packed, Vec<(u64, String)>) {
+        packed_with(parts, None, limit)
+    }
+
+    fn packed_with(
+        parts: [&[u8]; 2],
+        name: Option<usize>,
+        limit: usize,
+    ) -> (Packed, Vec<(u64, String)>) {
         let mut out = [0; KEPT];
-        let packed = pack(parts, limit, &mut out);
+        let packed = pack(parts, name, limit, &mut out);
         let told: Vec<_> = Values(&out[..packed.length])
             .map(|given| match given.text() {
                 Some((text, is_cut)) => (given.index, format!("{text}{}", if is_cut { "…" } else { "" })),
@@ -262,31 +289,52 @@ mod tests {
         assert!(packed.part && packed.length <= 60);
     }
 
+    #[test]
+    fn the_name_of_a_span_is_kept_before_all_else() {
+        let mut room = Room::new();
+        let mut fields = Fields::new(&mut room);
+        (0..28).for_each(|index| fields.unsigned(index, u64::MAX / 3));
+        let name = "GET /api/v1/users/create";
+        fields.text(28, name);
+        let mut out = [0; KEPT];
+        for limit in [KEPT, 128, 64] {
+            let packed = pack([fields.bytes(), &[]], Some(28), limit, &mut out);
+            let last = Values(&out[..packed.length]).last().unwrap();
+            assert_eq!((last.index, last.text()), (28, Some((name, false))));
+            assert!(packed.length <= limit && packed.part);
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_overruns_and_every_field_is_there_or_omitted(
             sizes in prop::collection::vec((0_usize..20, 0_usize..300), 0..30),
             limit in 64..=KEPT,
+            name in prop::option::of(0_usize..20),
         ) {
             let mut room = Room::new();
             let mut fields = Fields::new(&mut room);
             for (index, size) in &sizes {
                 fields.text(*index, &"ü".repeat(size / 2));
             }
-            let (packed, told) = packed([fields.bytes(), &[]], limit);
+            let (packed, told) = packed_with([fields.bytes(), &[]], name, limit);
             prop_assert!(packed.length <= limit);
             let mut given: Vec<_> = sizes.iter().map(|(index, _)| *index as u64).collect();
             given.sort_unstable();
             given.dedup();
             let mut kept: Vec<_> = told.iter().map(|(index, _)| *index).collect();
             kept.sort_unstable();
-            prop_assert_eq!(kept, given);
+            // The name goes before what says that others are omitted.
+            match name.filter(|name| given.contains(&(*name as u64))) {
+                Some(name) => prop_assert!(kept.contains(&(name as u64))),
+                None => prop_assert_eq!(kept, given),
+            }
         }
 
         #[test]
         fn any_bytes_are_survived(bytes: Vec<u8>) {
             let mut out = [0; KEPT];
-            prop_assert!(pack([&bytes, &bytes], KEPT, &mut out).length <= KEPT);
+            prop_assert!(pack([&bytes, &bytes], Some(0), KEPT, &mut out).length <= KEPT);
         }
     }
 }

@@ -222,7 +222,9 @@ impl SpanPlace {
     #[cold]
     fn keep_some(&self, fields: &Fields<'_>) {
         let mut out = [0; KEPT];
-        let Packed { count, length, part } = pack([fields.bytes(), &[]], Limits::now().kept, &mut out);
+        let name = self.site().and_then(Site::names_spans);
+        let Packed { count, length, part } =
+            pack([fields.bytes(), &[]], name, Limits::now().kept, &mut out);
         // SAFETY: the place is this thread's, and nothing is kept.
         unsafe { self.put_fields(0, &out[..length]) };
         self.kept.store(Word::new(0, count, length, part).0, Ordering::Release);
@@ -271,7 +273,8 @@ impl SpanPlace {
             return;
         }
         let (kept, mut out) = (self.kept(), [0; KEPT]);
-        let packed = pack([kept.bytes(), bytes], limit, &mut out);
+        let name = self.site().and_then(Site::names_spans);
+        let packed = pack([kept.bytes(), bytes], name, limit, &mut out);
         // Who copies them meanwhile sees that the version is odd, or that it has changed.
         let none = Word::new(version.wrapping_add(1), 0, 0, true);
         self.kept.store(none.0 | 1 << 16, Ordering::Relaxed);
