@@ -10,6 +10,7 @@ use lookback::read::Trace;
 use lookback::read::wire::key;
 use lookback::{Level, Recorder, SnapshotOnErr, Trigger};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -117,6 +118,43 @@ fn slow_regions_and_spans_trigger_and_quick_ones_do_not() {
         assert!(reason.starts_with("span GET /cart took "), "{reason}");
         request("GET /?", Some("GET /cart"));
         saved(&recorder, place.path(), 2);
+        // Its name is kept before all else, however much there is.
+        let n = u64::MAX / 3;
+        let span = tracing::info_span!(
+            "request",
+            f0 = n,
+            f1 = n,
+            f2 = n,
+            f3 = n,
+            f4 = n,
+            f5 = n,
+            f6 = n,
+            f7 = n,
+            f8 = n,
+            f9 = n,
+            f10 = n,
+            f11 = n,
+            f12 = n,
+            f13 = n,
+            f14 = n,
+            f15 = n,
+            f16 = n,
+            f17 = n,
+            f18 = n,
+            f19 = n,
+            f20 = n,
+            f21 = n,
+            f22 = n,
+            f23 = n,
+            f24 = n,
+            f25 = n,
+            f26 = n,
+            f27 = n,
+            otel.name = "GET /cart"
+        );
+        std::thread::sleep(MOMENT * 2);
+        drop(span);
+        saved(&recorder, place.path(), 3);
         recorder.stop().unwrap();
         let recorder = start(place.path(), at_once(Trigger::slow_span("request", MOMENT)));
         request("POST /pay", None);
@@ -357,6 +395,28 @@ fn a_directory_that_cannot_be_written_is_told_and_tried_again() {
         let error = stats.last_error.expect("it is told");
         assert!(error.contains("RLIMIT_FSIZE"), "{error}");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing is left behind");
+    });
+}
+
+#[test]
+fn what_cannot_be_saved_is_said_on_stderr() {
+    common::alone("what_cannot_be_saved_is_said_on_stderr", || {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, said) = (place.path().join("snapshots"), place.path().join("said"));
+        let recorder = builder(&directory).start().unwrap();
+        fs::write(&directory, "a file stands there").unwrap();
+        let trigger = Trigger::named("t").cool_down(Duration::ZERO).arm();
+        let file = fs::File::create(&said).unwrap();
+        // SAFETY: both are open.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 2) }, 2);
+        assert!(trigger.fire(|| "once".to_owned()).unwrap().wait(EVER).unwrap().is_err());
+        let text = || fs::read_to_string(&said).unwrap();
+        assert!(common::wait_for(|| text().ends_with('\n')));
+        assert!(text().starts_with("lookback: a trigger fired, and no snapshot could be saved: "));
+        assert!(text().contains("snapshots") && text().lines().count() == 1, "{}", text());
+        // The caller of `save` gets the error; nobody else says it.
+        assert!(recorder.save("asked for").is_err());
+        assert_eq!(text().lines().count(), 1);
     });
 }
 

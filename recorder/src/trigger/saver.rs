@@ -33,7 +33,7 @@ use crate::recorder::Shared;
 use crate::redact;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -310,8 +310,15 @@ impl Saver {
                 }
             }
         }
+        let failed = outcome.as_ref().err().filter(|_| !is_asked).map(ToString::to_string);
         ticket.resolve(outcome.map_err(Arc::new));
         PENDING.fetch_sub(1, Ordering::SeqCst);
+        if let Some(error) = failed {
+            // The service's operators have to know before they look for the snapshot. Triggers have limits, so this
+            // is not said often; and nobody waits for it any more.
+            let text = format_args!("lookback: a trigger fired, and no snapshot could be saved: {error}\n");
+            let _ = std::io::stderr().write_fmt(text);
+        }
     }
 
     /// Takes the snapshot and writes its file, on this thread. `advance` says whether it may end the
