@@ -100,6 +100,8 @@ real! {
     mod strings;
     mod tally;
     mod task;
+    #[cfg(test)]
+    mod testing;
     mod text;
     mod thread;
     mod timing;

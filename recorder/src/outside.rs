@@ -321,7 +321,7 @@ impl OutsideArena {
     }
 
     /// Writes such a snapshot straight to `out`, and says how many bytes that took. No more than a fourth of
-    /// the arena is in memory at a time, and some 2 MiB. What the process overwrites while this waits for `out`
+    /// the arena is in memory at a time, and 4 MiB. What the process overwrites while this waits for `out`
     /// is not in it; the newest is.
     ///
     /// # Errors

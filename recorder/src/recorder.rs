@@ -276,7 +276,7 @@ impl Recorder {
     /// share one file, which says the reasons of all (16; more are counted).
     ///
     /// The window is not copied but passed on to the file a generation at a time: that takes a quarter of
-    /// [`max_bytes`](Builder::max_bytes) and some 2 MiB, and gives them back. What is overwritten before it is
+    /// [`max_bytes`](Builder::max_bytes) and 4 MiB at most, and gives them back. What is overwritten before it is
     /// written is missing: at more than some 20 million events a second, or where the file system is slow,
     /// a part of the oldest. The newest is always there.
     ///

@@ -131,7 +131,7 @@ impl Builder {
     /// that ends with it. If it is gone by then, recording ends, and [`Stats::broken`](crate::Stats::broken)
     /// says so.
     ///
-    /// A save takes a quarter of it and some 2 MiB more for as long as it lasts, a
+    /// A save takes a quarter of it and 4 MiB more at most for as long as it lasts, a
     /// [`Snapshot`](crate::Snapshot) that is kept up to as much again.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;

@@ -13,7 +13,7 @@
 //! So what it costs in window is what is overwritten between the call and when all was read. Nothing, where
 //! writers are slower than the compressor and the file; at full speed some part of the oldest.
 //!
-//! **Memory**: 3/16 of the arena are held at most, but 3 MiB in any case, or the newest generation and one more. A generation is ended
+//! **Memory**: 3/16 of the arena are held at most, but a mebibyte in any case, or the newest generation and one more. A generation is ended
 //! when it takes a sixteenth, two if the collector is late; up to a quarter where much is alive (see `pace`).
 
 #![forbid(unsafe_code)]
@@ -75,7 +75,7 @@ enum Newest {
 }
 
 /// So much may always be held: a small arena is filled in the time that a thread may have to wait for a core.
-const LEAST_HELD: u64 = 3 << 20;
+const LEAST_HELD: u64 = 1 << 20;
 
 /// How fast generations are passed on, in bytes a nanosecond, as long as nobody knows: a compressor on one core
 /// does half as much again, a build for debugging a quarter.
@@ -275,5 +275,67 @@ impl Piece {
         let mut blocks: Vec<FileBlock<'_>> = Vec::with_capacity(self.blocks().filter_map(counted).count());
         blocks.extend(self.blocks().filter_map(counted));
         GenerationFrame { blocks, ..self.part.frame() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use crate::control::control;
+    use crate::emit::counter;
+    use crate::recorder::{Recorder, current};
+    use crate::site::Site;
+    use lookback_snapshot::wire::Nanos;
+    use std::cell::Cell;
+
+    static SITE: Site = Site::new("counted", &[], file!(), line!());
+    const ARENA: u64 = 256 << 10;
+
+    /// Its reader is held up for a lap before the second generation was looked at.
+    struct HeldUp<'a> {
+        arena: &'a Arena,
+        looks: Cell<u32>,
+    }
+
+    impl Source for HeldUp<'_> {
+        fn capacity(&self) -> u64 {
+            self.arena.capacity()
+        }
+
+        fn read(&self, from: u64, into: &mut [u8]) -> io::Result<()> {
+            self.arena.read(from, into)
+        }
+
+        fn tail_after_copy(&self) -> io::Result<u64> {
+            self.looks.set(self.looks.get() + 1);
+            // After the cut, after the newest, after the one before that.
+            if self.looks.get() == 3 {
+                fill();
+            }
+            self.arena.tail_after_copy()
+        }
+    }
+
+    /// More than once.
+    fn fill() {
+        (0..ARENA / 2).for_each(|number| counter(&SITE, &number));
+    }
+
+    #[test]
+    fn a_reading_that_was_held_up_for_a_lap_begins_again() {
+        let name = "stream::tests::a_reading_that_was_held_up_for_a_lap_begins_again";
+        crate::testing::alone(name, || {
+            let recorder = Recorder::builder().max_bytes(ARENA as usize).start().unwrap();
+            fill();
+            let shared = current().unwrap();
+            let source = HeldUp { arena: shared.arena(), looks: Cell::new(0) };
+            let wanted = Wanted::Last(Nanos(u64::MAX / 2));
+            let stream = Stream::begin(&source, control().mode(), wanted).unwrap().unwrap();
+            assert!(source.looks.get() > 3);
+            let held = stream.newest.len() + stream.ahead.len();
+            assert!(held > 4, "{held} generations");
+            drop(recorder);
+        });
     }
 }

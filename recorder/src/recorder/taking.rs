@@ -223,22 +223,9 @@ mod tests {
     use crate::emit::counter;
     use crate::recorder::{Recorder, current};
     use crate::site::Site;
+    use crate::testing::alone;
 
     static SITE: Site = Site::new("counted", &[], file!(), line!());
-
-    /// Runs a test in a process of its own: there is one recorder a process.
-    fn alone(name: &str, body: impl FnOnce()) {
-        const ALONE: &str = "LOOKBACK_TEST_ALONE";
-        if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
-            return body();
-        }
-        let executable = std::env::current_exe().unwrap();
-        let mut own = std::process::Command::new(executable);
-        own.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, name);
-        let output = own.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
-    }
 
     #[test]
     fn who_still_asks_a_recorder_that_is_over_is_told_of_that_one_and_of_no_later_one() {
