@@ -7,45 +7,12 @@
 
 mod common;
 
+use common::seccomp::{forbid, forbid_membarrier};
 use lookback::read::Trace;
 use lookback::{Barrier, Error, Recorder};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// From now on `membarrier` fails with EPERM on every thread of this process. `false` if the kernel
-/// does not let us say so.
-fn forbid_membarrier() -> bool {
-    forbid(libc::SECCOMP_FILTER_FLAG_TSYNC)
-}
-
-/// With these flags; without any, on this thread alone.
-fn forbid(flags: libc::c_ulong) -> bool {
-    let code = |code: u32| code as u16;
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let answer = libc::BPF_RET | libc::BPF_K;
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let number = libc::SYS_membarrier as u32;
-    let mut filter = [
-        // The number of the call is the first field of what the filter sees.
-        libc::sock_filter { code: code(load), jt: 0, jf: 0, k: 0 },
-        libc::sock_filter { code: code(equal), jt: 0, jf: 1, k: number },
-        libc::sock_filter { code: code(answer), jt: 0, jf: 0, k: refuse },
-        libc::sock_filter { code: code(answer), jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` and its filter are valid for the calls.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                flags,
-                &raw const program,
-            ) == 0
-    }
-}
 
 fn start() -> Result<Recorder, Error> {
     Recorder::builder()
@@ -175,7 +142,9 @@ fn a_writer_to_which_it_is_refused_loses_events_and_that_is_told() {
         hold(Point::Advance, Duration::MAX, 1);
         let recorder = Recorder::builder().max_bytes(256 << 10).start().unwrap();
         let writer = || {
-            if recorder.stats().barrier != Barrier::Membarrier || !forbid(0) {
+            if recorder.stats().barrier != Barrier::Membarrier
+                || !forbid(&[libc::SYS_membarrier], false, 0)
+            {
                 return false;
             }
             write(0..20_000);

@@ -235,25 +235,6 @@ fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
     });
 }
 
-/// No event tells that the place of a task is another one's, if that was not seen to begin.
-#[test]
-fn a_task_that_is_taken_up_gets_no_place_that_another_has_just_left() {
-    alone("a_task_that_is_taken_up_gets_no_place_that_another_has_just_left", || {
-        use futures::FutureExt;
-        let unseen = || Box::pin(async { tokio::task::yield_now().await }.recorded("unseen"));
-        let mut all: Vec<_> = (0..3).map(|_| unseen()).collect();
-        let recorder = start(1 << 20, Duration::from_secs(3600));
-        for unseen in &mut all {
-            assert!(async {}.recorded("seen").now_or_never().is_some());
-            let _ = unseen.now_or_never();
-            let trace = common::read(&recorder.snapshot().expect("a snapshot is taken"));
-            common::assert_sound(&trace);
-        }
-        drop(all);
-        common::assert_sound(&common::stop(recorder));
-    });
-}
-
 #[test]
 fn a_storm_of_tasks_is_recorded_soundly() {
     alone("a_storm_of_tasks_is_recorded_soundly", || {
@@ -499,67 +480,6 @@ fn what_is_idle_is_in_each_generation() {
         drop(span);
         drop(runtime);
         assert_sound(&recorder.stop().unwrap());
-    });
-}
-
-#[test]
-fn tasks_that_began_before_the_recording_are_recorded_from_then_on() {
-    alone("tasks_that_began_before_the_recording_are_recorded_from_then_on", || {
-        let runtime = runtime(2);
-        let (send, mut receive) = mpsc::channel::<u64>(1);
-        let task = async move {
-            let mut sum = 0;
-            while let Some(number) = receive.recv().await {
-                sum += number;
-            }
-            sum
-        };
-        let task = runtime.spawn(task.recorded("long-lived"));
-        for _ in 0..2 {
-            let recorder = start(4 << 20, Duration::from_secs(3600));
-            for number in 0..10 {
-                runtime.block_on(send.send(number)).unwrap();
-            }
-            let busy = || runtime.block_on(async { send.capacity() == 0 });
-            while busy() {}
-            let trace = assert_sound(&recorder.stop().unwrap());
-            let history = only(&trace, "long-lived");
-            assert!(history.contains(&"poll"), "{history:?}");
-            // Also while nothing is recorded it goes on.
-            for number in 0..10 {
-                runtime.block_on(send.send(number)).unwrap();
-            }
-        }
-        drop(send);
-        assert_eq!(runtime.block_on(task).unwrap(), 180);
-    });
-}
-
-/// As the main task of a program does that starts its recorder itself: it is polled again when generations
-/// have gone by, of which none has listed it.
-#[test]
-fn a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation() {
-    alone("a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation", || {
-        let recorder = runtime(1).block_on(async {
-            let main = async {
-                let recorder = start(4 << 20, Duration::from_secs(3600));
-                for _ in 0..3 {
-                    lookback::event!("something");
-                    common::advance(&recorder);
-                }
-                tokio::task::yield_now().await;
-                for _ in 0..3 {
-                    common::advance(&recorder);
-                    tokio::task::yield_now().await;
-                }
-                recorder
-            };
-            lookback::spawn(main.recorded("main")).await.unwrap()
-        });
-        let trace = assert_sound(&recorder.stop().unwrap());
-        assert_go_accepts(&trace);
-        let polls = only(&trace, "main").iter().filter(|step| **step == "poll").count();
-        assert_eq!(polls, 4, "all since the start but the one in which it was started");
     });
 }
 

@@ -5,6 +5,8 @@
 
 pub mod plugin;
 pub mod saved;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
 
 use lookback::read::wire::{ArenaHeader, Blocks, Generation, offset};
 use lookback::read::{DecodedGeneration, Event, EventKind, Trace, Value, validate};

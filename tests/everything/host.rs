@@ -2,7 +2,8 @@
 //! it computed before anything was recorded.
 
 use crate::common::plugin::Library;
-use crate::{filter, signals};
+use crate::common::seccomp;
+use crate::signals;
 use lookback::{Recorder, Snapshot, Trigger};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -341,7 +342,7 @@ impl Host {
         let recorder = recorder.expect("there is memory now and then");
         let membarrier = recorder.stats().barrier == lookback::Barrier::Membarrier;
         self.refused.store(true, Ordering::Relaxed);
-        if !filter::forbid_what_a_recorder_needs() {
+        if !seccomp::forbid_what_a_recorder_needs() {
             return println!("::no filter may be set here");
         }
         while self.left() > self.time / 4 {
@@ -352,7 +353,7 @@ impl Host {
             assert_one_line(&recorder.save("under a filter").expect_err("no file can be made"));
         }
         self.barred.store(membarrier, Ordering::Relaxed);
-        assert!(filter::forbid_membarrier());
+        assert!(seccomp::forbid_membarrier());
         crate::common::wait_for(|| self.is_over() || recorder.stats().broken.is_some());
         if membarrier && !self.is_over() {
             assert!(!lookback::is_recording());

@@ -9,7 +9,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod filter;
 mod host;
 mod signals;
 

@@ -17,9 +17,11 @@ const OF_A_RECORDER: [libc::c_long; 12] = [
     libc::SYS_sysinfo,
 ];
 
-/// From now on these fail with EPERM on every thread of this process. `false` if the kernel does not let us say
-/// so.
-pub fn forbid(calls: &[libc::c_long], files_too: bool) -> bool {
+/// Every thread of this process; without it, the calling one alone.
+pub const EVERY_THREAD: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_TSYNC;
+
+/// From now on these fail with EPERM. `false` if the kernel does not let us say so.
+pub fn forbid(calls: &[libc::c_long], files_too: bool, flags: libc::c_ulong) -> bool {
     let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -47,7 +49,7 @@ pub fn forbid(calls: &[libc::c_long], files_too: bool) -> bool {
             && libc::syscall(
                 libc::SYS_seccomp,
                 libc::SECCOMP_SET_MODE_FILTER,
-                libc::SECCOMP_FILTER_FLAG_TSYNC,
+                flags,
                 &raw const program,
             ) == 0
     }
@@ -55,10 +57,10 @@ pub fn forbid(calls: &[libc::c_long], files_too: bool) -> bool {
 
 /// No recorder can start any more, nor save into files; the one that runs goes on.
 pub fn forbid_what_a_recorder_needs() -> bool {
-    forbid(&OF_A_RECORDER, true)
+    forbid(&OF_A_RECORDER, true, EVERY_THREAD)
 }
 
 /// The one that runs cannot know any more who has left a generation.
 pub fn forbid_membarrier() -> bool {
-    forbid(&[libc::SYS_membarrier], false)
+    forbid(&[libc::SYS_membarrier], false, EVERY_THREAD)
 }
