@@ -19,8 +19,8 @@
 //! there. The note of a slot is kept only if its owner had not entered *g* when all of it was read
 //! (see [`Gate::entered`](crate::gate::Gate::entered)). What the owner did until then it did before
 //! *g*; if it enters *g* after the note, it states itself there, and the note is dropped in step 4. If
-//! *g* still runs when all is noted, nobody was taken for one that was not silent. Who is still inside of
-//! an older generation may yet change what is noted of it; so notes are taken when nobody is.
+//! *g* still runs when all is noted, nobody was taken for one that was not silent. A thread that is still inside
+//! an older generation may yet change what is noted of it; so notes are taken when none is.
 
 mod last;
 
@@ -276,26 +276,24 @@ impl Advancer {
     }
 
     fn end(&mut self, patience: Duration) -> Result<Advanced, Error> {
-        for attempt in 1.. {
+        for _ in 0..ATTEMPTS {
             self.catch_up();
             let (since, generation) = (Instant::now(), self.running);
             if self.is_empty(generation) {
                 self.began = since;
                 return Ok(Advanced::Extended);
             }
-            match self.settle_before(generation, patience)? {
-                Left::None | Left::Some => {}
-                Left::Outrun if attempt < ATTEMPTS => continue,
-                Left::Outrun => return Ok(Advanced::Outrun),
+            if self.settle_before(generation, patience)? == Left::Outrun {
+                continue;
             }
             // Without memory for the notes it goes on; a writer may end it.
             let Some(silent) = self.note_silent(generation) else { return Ok(Advanced::Outrun) };
-            let runs = self.control.generation.load(Ordering::Acquire) == generation;
-            match runs {
+            if self.control.generation.load(Ordering::Acquire) != generation {
                 // The notes may lack somebody who was silent and is not any more.
-                false if attempt < ATTEMPTS => continue,
-                true if self.publish_next(generation)? => {}
-                _ => return Ok(Advanced::Outrun),
+                continue;
+            }
+            if !self.publish_next(generation)? {
+                return Ok(Advanced::Outrun);
             }
             fault::point(Point::Published);
             return self.settle(Pending { generation, silent, since }, patience);

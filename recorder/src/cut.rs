@@ -254,7 +254,7 @@ fn choose(
     while header.entry(last)?.began.ticks > now.ticks && last > header.oldest {
         last = Generation(last.0 - 1);
     }
-    // All that there is began since: who looks was held up for that long.
+    // All that there is began since: the reader was held up for that long.
     if header.entry(last)?.began.ticks > now.ticks {
         return None;
     }

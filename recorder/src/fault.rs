@@ -25,7 +25,7 @@ pub enum Point {
     Helped,
     /// Who gets the rest of a large arena, before each piece.
     Grow,
-    /// Who copies the window, between noting the time and reading what there is.
+    /// A reader, between noting the time and reading what there is.
     Look,
 }
 

@@ -5,10 +5,10 @@
 //!
 //! # Nothing that is not there is touched
 //!
-//! A page that cannot be had would be a fatal signal for who writes to it. So the arena's header says
-//! how much there is ([`offset::GROWING`]), and who has carved a block beyond that gets the memory for it first, by
+//! A page that cannot be had would be a fatal signal for its first writer. So the arena's header says
+//! how much there is ([`offset::GROWING`]), and a writer whose block lies beyond that gets the memory for it first, by
 //! a call that fails instead (`MADV_POPULATE_WRITE`). If it fails the event is lost, and counted. That happens
-//! on the first lap only, and only to who overtakes the thread, which gets a gigabyte or more in a second.
+//! on the first lap only, and only to writers that overtake the thread, which gets a gigabyte or more in a second.
 //!
 //! If the memory is gone meanwhile (the thread asks before each piece, as the start does), recording stops,
 //! and says why. What was recorded can still be read.

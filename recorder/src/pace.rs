@@ -114,6 +114,12 @@ mod tests {
     }
 
     #[test]
+    fn a_measure_that_makes_no_sense_is_survived() {
+        let absurd = Share::of(1 << 16, 0, &listing(0, u64::MAX, u64::MAX, 0));
+        assert_eq!(absurd, Share { early: 3 << 12, late: 4 << 12 });
+    }
+
+    #[test]
     fn after_a_listing_the_collector_rests_but_keeps_complete_generations_in_the_window() {
         let (now, listed) = (Instant::now(), Duration::from_millis(10));
         let rest = Rest::after(now, listed, 16 * MIB, Some(100 * MIB));

@@ -92,7 +92,7 @@ pub(crate) fn publish(control: &Control, running: u64, next: u64) -> bool {
     swap.is_ok()
 }
 
-/// From now on none runs, if until now `running` did. Whether that was so. Who was about to publish the next
+/// From now on none runs, if until now `running` did. Whether that was so. A thread that was about to publish the next
 /// one may have written its number into the arena's header, and may be about to do so.
 pub(crate) fn end(control: &Control, running: u64) -> bool {
     control.generation.compare_exchange(running, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()

@@ -363,7 +363,7 @@ impl Ring {
         };
         raise(&entry.monotonic, last.monotonic, began.monotonic.max(last.monotonic + 1));
         // These may go back. Who comes late finds another value than it has read before, or sets what
-        // differs by less than the clocks do. But for `events`: who has slept for a whole lap of the table may
+        // differs by less than the clocks do. But for `events`: a thread that has slept for a whole lap of the table may
         // find the very number that it has read, now of another generation that is complete, and set it to 0.
         // That number is for `Stats::reclaimed` and `lookback ps` alone; what an end record says stays.
         for (word, value) in [

@@ -178,7 +178,7 @@ impl Slot {
         }
         let committed = self.give_up_block();
         if committed == 0 {
-            // One that holds nothing does not count for who reads: its number is the next one's.
+            // A block that holds nothing does not count for readers: its number is the next one's.
             self.sequence.set(self.sequence.get().saturating_sub(1));
         }
         self.next_event.set(self.next_event.get() + (committed >> 32));

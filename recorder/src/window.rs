@@ -1,5 +1,5 @@
-//! Copying the window out of the arena, as any reader would, inside the process or outside, for who keeps
-//! it: all of it at once. (`stream` is for who only writes it to a file.)
+//! Copying the window out of the arena, as any reader would, inside the process or outside: all of it at once, for
+//! callers that keep it. (`stream` only writes it to a file.)
 //!
 //! The copy is sound from wherever the tail stands when it is done: see `ring`.
 

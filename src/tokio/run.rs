@@ -17,7 +17,7 @@ use std::future::Future;
 /// ```
 #[track_caller]
 pub fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
-    // A hook that is set already stays, and costs a part of the recording: `instrument` says so to who asks.
+    // A hook that is set already stays, and costs a part of the recording: what `instrument` returns says so.
     let _ = super::instrument(builder.enable_all());
     let runtime = match builder.build() {
         Ok(runtime) => runtime,

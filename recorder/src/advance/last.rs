@@ -6,7 +6,7 @@
 //! is inside of the arena, and none will be. Whatever becomes of the last generation, the steps are these:
 //!
 //! 1. The published generation becomes 0, by a compare-and-swap or by a swap: it was *some* number until
-//!    then. Who publishes does so by a compare-and-swap from a number that is not 0, so from now on nobody
+//!    then. Publishers use a compare-and-swap from a number that is not 0, so from now on nobody
 //!    publishes one, and it stays 0.
 //! 2. The barrier is issued. As in [`gate`](crate::gate), a writer either had set its flag before it,
 //!    and this thread sees the flag; or it loads the published generation after it, finds 0, and leaves the
@@ -86,7 +86,7 @@ impl Advancer {
         unsafe { self.control.release_collector() };
         self.timings.lock().waits.record(waiting.elapsed());
         fault::point(Point::Settled);
-        // What is left to do is this thread's alone. Who was about to publish a later generation may have
+        // What is left to do is this thread's alone. A thread that was about to publish a later generation may have
         // written its number, but nothing was written in it.
         let ring = self.arena.ring();
         ring.running.store(generation, Ordering::Release);
@@ -114,7 +114,7 @@ impl Advancer {
             let generation = self.running;
             let left = self.settle_before(generation, patience.saturating_sub(began.elapsed()));
             let silent = self.note_silent(generation);
-            // Notes of somebody who is still inside of an older one may not be true.
+            // Notes of a thread that is still inside an older one may not be true.
             let silent = silent.filter(|_| matches!(left, Ok(Left::None)));
             // The next one is entered for what it says of the end of this one.
             let runs = self.control.generation.load(Ordering::Acquire) == generation;

@@ -50,7 +50,7 @@ pub(super) enum Access {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     token: OnceLock<String>,
-    /// When it was last looked for in vain. Who asks may be anybody, so one at a time looks.
+    /// When it was last looked for in vain. Anybody may ask, so one request at a time looks.
     failed: Mutex<Option<Instant>>,
 }
 
