@@ -1,5 +1,5 @@
-//! How long an advance takes, and how long it waits for writers, against the number of threads, and
-//! with every core busy writing. `cargo bench --bench advance`.
+//! How long an advance takes, and how long it waits for writers, depending on the number of threads, and with
+//! every core busy writing. `cargo bench --bench advance`.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn recorder() -> Recorder {
-    // So long that the collector advances only when it is asked to.
+    // So long that the collector advances only on request.
     let long = Duration::from_secs(3600);
     let builder = Recorder::builder().max_bytes(64 << 20).window(long).generation_period(long);
     builder.start().expect("a recorder starts")
@@ -69,8 +69,7 @@ fn silent(threads: usize) {
     sleepers.into_iter().for_each(|thread| drop(thread.join()));
 }
 
-/// Advances with tasks that are alive and that nothing happens to: each is in the list of every
-/// generation.
+/// Advances with live tasks to which nothing happens: each is in the list of every generation.
 fn idle_tasks(counts: &[usize]) {
     println!(
         "{:<44} {:>10} {:>10} {:>10} {:>10} {:>10}",
@@ -111,7 +110,7 @@ fn idle_tasks(counts: &[usize]) {
     }
 }
 
-/// Memory of this process, without what it shares: the arena.
+/// This process's memory, without what it shares (the arena).
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap_or_default();

@@ -1,9 +1,9 @@
-//! What a black box costs against the anonymous arena, event for event, and how often write-back holds
-//! an event up when the box lies on a disk. `cargo bench --bench black_box`; `LOOKBACK_BENCH_DISK=DIR` names
-//! a directory on a disk, this one unless set.
+//! What a black box costs compared with the anonymous arena, event for event, and how often write-back holds
+//! an event up when the box is on a disk. `cargo bench --bench black_box`; `LOOKBACK_BENCH_DISK=DIR` names a
+//! directory on a disk, by default this one.
 //!
-//! There is one recorder a process, so arenas take turns, a tenth of a second each. A second anonymous
-//! one shows the noise.
+//! A process has one recorder, so arenas take turns, a tenth of a second each. A second anonymous one shows
+//! the noise.
 
 mod common;
 
@@ -20,7 +20,7 @@ const TURNS: usize = 15;
 const ROUNDS: usize = 60;
 const ROUND: u32 = 10_000;
 const BYTES: usize = 32 << 20;
-/// How long events are watched for being held up.
+/// How long to watch for events that are held up.
 const WATCH: Duration = Duration::from_secs(6);
 
 fn main() {
@@ -36,7 +36,7 @@ fn main() {
     ];
     let mut times: [Vec<f64>; 4] = Default::default();
     for turn in 0..TURNS {
-        // Each is first, and each is last, as often.
+        // Each is first, and last, equally often.
         for index in 0..places.len() {
             let index = (index + turn) % places.len();
             times[index].extend(turn_of(places[index].1.as_deref()));
@@ -66,7 +66,7 @@ fn main() {
     }
 }
 
-/// A directory of this benchmark's own, as long as this is about.
+/// A directory for this benchmark, which this deletes when it is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -91,7 +91,7 @@ fn start(place: Option<&Path>) -> Recorder {
     builder.start().expect("a recorder starts")
 }
 
-/// How long an event takes, in nanoseconds, by many short rounds.
+/// How long an event takes, in nanoseconds, from many short rounds.
 fn turn_of(place: Option<&Path>) -> Vec<f64> {
     let recorder = start(place);
     let mut times = Vec::new();
@@ -108,7 +108,7 @@ fn turn_of(place: Option<&Path>) -> Vec<f64> {
     times
 }
 
-/// How long the events took that took long, in milliseconds.
+/// The durations of slow events, in milliseconds.
 fn watch(place: Option<&Path>, busy: Option<&Path>) -> Vec<f64> {
     let recorder = start(place);
     let over = AtomicBool::new(false);

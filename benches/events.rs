@@ -44,8 +44,8 @@ fn two_integers() {
     }
 }
 
-/// What services record is not of one width: a latency spans seven decades, an id grows with time, a
-/// hash is all of 64 bits. Drawn beforehand, so many that no branch predictor learns them.
+/// Real values vary in width: a latency spans seven decades, an id grows with time, a hash has all of 64
+/// bits. Drawn in advance, and so many that no branch predictor learns them.
 struct Mixed {
     latency: u64,
     id: u64,

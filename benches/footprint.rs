@@ -19,7 +19,7 @@ fn main() {
     FIELDS.iter().for_each(|field| print!(" {field:>10}"));
     println!();
     for (how, told) in [("", ""), ("lock ", ", locked"), ("save ", ", after a save")] {
-        for what in ["bare", "defaults", "1", "8", "32"] {
+        for what in ["bare", "defaults", "stackless", "1", "8", "32"] {
             if how == "save " && what == "bare" {
                 continue;
             }
@@ -62,8 +62,12 @@ fn be(case: &str) {
         if let Some(directory) = &directory {
             builder = builder.snapshot_dir(directory.path());
         }
-        builder.start().expect("a recorder starts")
+        builder.stacks(what != "stackless").start().expect("a recorder starts")
     });
+    let has_tables = |recorder: &Recorder| recorder.stats().unwind_tables.modules > 0;
+    while what != "stackless" && recorder.as_ref().is_some_and(|recorder| !has_tables(recorder)) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     lookback::event!("alive");
     if let (Some(recorder), Some(_)) = (&recorder, &directory) {
         // The arena is full once: what is saved is as large as it gets.

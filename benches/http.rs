@@ -1,8 +1,8 @@
-//! What the HTTP layer costs a request, as a span alone and as a task, too.
+//! What the HTTP layer costs per request, as a span alone and also as a task.
 //!
-//! `cargo bench --bench http --features axum`. First the service alone, called without a server: that is
-//! the layer's own cost. Then a real server, asked over one connection that is kept open, one request
-//! after the other: what of it is left in a request's time.
+//! `cargo bench --bench http --features axum`. First the service alone, called without a server: that is the
+//! layer's own cost. Then a real server with one kept-open connection, one request after the other: how much
+//! of that cost shows in a request's time.
 
 mod common;
 
@@ -25,7 +25,7 @@ const REQUESTS: u32 = 200;
 fn main() {
     println!("a request to a service, which waits once; every ratio is to the bare service");
     header();
-    // Before there is a recorder, the layer does nothing.
+    // Without a recorder, the layer does nothing.
     let mut layered = service(app().layer(lookback::axum::layer()));
     let (mut bare, mut again) = (service(app()), service(app()));
     let mut candidates: [(&str, &mut dyn FnMut()); 3] = [
@@ -73,7 +73,7 @@ fn app() -> Router {
     Router::new().route("/items/{id}", get(handler))
 }
 
-/// Calls it so many times, in place.
+/// Calls it this many times, in place.
 fn service(app: Router) -> impl FnMut() {
     move || {
         for _ in 0..CALLS {
@@ -100,7 +100,7 @@ fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// Asks a server of this so many times, over one connection.
+/// Sends a server this many requests, over one connection.
 fn client(app: Router) -> impl FnMut() {
     let mut stream = TcpStream::connect(serve(app)).expect("the server listens");
     stream.set_nodelay(true).expect("a socket can be told that");

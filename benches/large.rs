@@ -1,6 +1,6 @@
-//! Large arenas: how long the start takes, until all of the memory is there, and the stop; how long a save takes
-//! and how much memory beyond the arena; how soon the file's first event can be read.
-//! `cargo bench --bench large`; `-- --large` adds 4 GiB, `-- --keep DIRECTORY` keeps the files.
+//! Large arenas: how long the start takes, until all of the memory is there, and the stop; how long a save
+//! takes and how much memory beyond the arena; how soon the file's first event can be read. `cargo bench
+//! --bench large`; `-- --large` adds 4 GiB, `-- --keep DIRECTORY` keeps the files.
 
 use lookback::read::Trace;
 use lookback::{OutsideArena, Recorder, event};
@@ -50,7 +50,7 @@ fn measure(mebibytes: usize, keep: Option<&PathBuf>) {
     }
     let all = began.elapsed();
     let mut number = 0_u64;
-    // An event takes nine bytes or so; once round and a half.
+    // An event takes about nine bytes; fill it one and a half times.
     while number < (mebibytes * MIB / 6) as u64 {
         event!("load", number = number);
         number += 1;
@@ -86,7 +86,7 @@ fn measure(mebibytes: usize, keep: Option<&PathBuf>) {
     }
 }
 
-/// For how many nanoseconds this process has run.
+/// How many nanoseconds this process has run.
 fn processor() -> u64 {
     let schedstat =
         |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();
@@ -94,7 +94,7 @@ fn processor() -> u64 {
     tasks.filter_map(schedstat).filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// Bytes of this process, as the kernel has it; 0 where it does not say.
+/// This process's bytes according to the kernel; 0 if it does not say.
 fn status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(name));

@@ -1,10 +1,10 @@
-//! How long single events take at full speed, in arenas of 1 to 256 MiB, while the collector comes, while it is
-//! held up for 5 s at a time, and while it never comes, so that writers end generations themselves.
-//! `cargo bench --bench latency --features fault_injection`; `-- --quick` takes a tenth of the time.
+//! How long single events take at full speed, in arenas of 1 to 256 MiB, while the collector runs, while it
+//! is held up for 5 s at a time, and while it never runs, so that writers end generations themselves. `cargo
+//! bench --bench latency --features fault_injection`; `-- --quick` takes a tenth of the time.
 //!
-//! Two threads write, one of which looks at the clock between its events. The same two without a recorder, twice,
-//! say what the machine alone does. Of a writer that is alone it prints what an event takes that ends a generation:
-//! of the slowest, as many as generations were ended, the one in the middle.
+//! Two threads write, one of which reads the clock between its events. The same two without a recorder,
+//! twice, show what the machine alone does. For a single writer, the benchmark prints the time of an event
+//! that ends a generation: the median of the slowest events, as many as there were generations.
 
 use lookback::fault_injection::{Point, hold};
 use lookback::{Recorder, event};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
-/// Times below this are told apart by the nanosecond.
+/// Shorter times are distinguished by the nanosecond.
 const FINE: usize = 100_000;
 
 /// How long events took.
@@ -38,7 +38,7 @@ impl Times {
         self.fine.iter().sum::<u64>() + self.longer.len() as u64
     }
 
-    /// The time that all but `slower` events took at most.
+    /// The time that all but `slower` events did not exceed.
     fn but(&mut self, slower: u64) -> u64 {
         self.longer.sort_unstable_by(|a, b| b.cmp(a));
         if let Some(time) = self.longer.get(slower as usize) {
@@ -78,7 +78,7 @@ fn main() {
             hold(Point::Advance, Duration::ZERO, 1);
         }
     }
-    // In the smallest one they are so many that what the machine does to a few of them does not matter.
+    // In the smallest arena there are so many of them that what the machine does to a few does not matter.
     let (recorder, before) = start(1, Duration::MAX);
     let mut times = measure(time, false);
     let generations = recorder.stats().generation - before;
@@ -97,7 +97,7 @@ fn start(mebibytes: usize, held: Duration) -> (Recorder, u64) {
     (recorder, before)
 }
 
-/// The times of one thread's events, beside another one's or alone.
+/// The times of one thread's events, with another thread's beside it or alone.
 fn measure(time: Duration, beside: bool) -> Times {
     let over = AtomicBool::new(false);
     let mut times = Times::new();

@@ -1,8 +1,8 @@
-//! The longest pause of a writer while snapshots are taken 20 times a second, beside the same
-//! without any, twice, to show the noise. `cargo bench --bench pause`.
+//! The longest pause of a writer while snapshots are taken 20 times a second, and without any, twice, to show
+//! the noise. `cargo bench --bench pause`.
 //!
-//! A pause is the time between two events of a thread that does nothing else. What the scheduler
-//! takes away shows in every phase alike; what recording adds shows in the difference.
+//! A pause is the time between two events of a thread that does nothing else. What the scheduler takes away
+//! shows equally in every phase; what recording adds shows in the difference.
 
 mod common;
 
@@ -49,7 +49,7 @@ fn main() {
     );
 }
 
-/// Runs a writer for a while, and `meanwhile` 20 times a second beside it.
+/// Runs a writer for a while, and `meanwhile` 20 times a second.
 fn phase(work: impl Fn() + Sync, meanwhile: impl Fn()) -> [f64; 3] {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

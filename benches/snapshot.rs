@@ -1,6 +1,6 @@
-//! How long a snapshot takes against the size of the window: the copy, and the compression on one
-//! core; and how much memory a save takes beyond the arena, and how much of it stays.
-//! `cargo bench --bench snapshot`.
+//! How long a snapshot takes, depending on the size of the window: the copy, and the compression on one core;
+//! and how much memory a save takes beyond the arena, and how much of it stays. `cargo bench --bench
+//! snapshot`.
 
 mod common;
 
@@ -54,7 +54,7 @@ fn window(mebibytes: usize) {
         .window(Duration::from_secs(3600))
         .start()
         .expect("a recorder starts");
-    // Twice round, so that the window is as full as it gets.
+    // Twice around, so that the window is as full as it gets.
     let (capacity, mut written) = ((mebibytes as u64) << 20, 0);
     while written < 2 * capacity {
         let before = recorder.stats().recorded;
@@ -76,7 +76,7 @@ fn window(mebibytes: usize) {
         compressions.push(began.elapsed().as_secs_f64());
     }
     let before = status("VmRSS:");
-    // From here on the peak is measured anew, where the kernel can do that.
+    // Reset the peak here, if the kernel can do that.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let saved = recorder.snapshot().and_then(|snapshot| snapshot.write_to(std::io::sink()));
     saved.expect("a sink takes everything");
@@ -97,7 +97,7 @@ fn window(mebibytes: usize) {
     );
 }
 
-/// Bytes of this process, as the kernel has it; 0 where it does not say.
+/// This process's bytes according to the kernel; 0 if it does not say.
 fn status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(name));

@@ -1,32 +1,34 @@
-//! Whether anything creeps: a service under a steady load, recorded, for as long as one likes.
-//! `cargo bench --bench soak -- --seconds 3600`; a minute if nothing is said. `--bare` is the same service with
-//! nothing recorded, `--without saves`, `outside`, `threads`, `blocking` leaves a part of the load away, to find
-//! what a slope comes from. Exits with 1 if the heap grows.
+//! Whether memory creeps: a service under a steady load, recorded, for as long as you like. `cargo bench
+//! --bench soak -- --seconds 3600`; a minute by default. `--bare` runs the same service with nothing
+//! recorded; `--without saves`, `outside`, `threads` or `blocking` leaves out a part of the load, to find the
+//! cause of a slope. Exits with 1 if the heap grows.
 //!
-//! The load: requests as Tokio tasks with spans, fields, logs and texts that never recur, tasks of their own,
-//! blocking work; threads that start and end; a snapshot saved now and then, and one read from outside. Every
-//! minute a line: memory that is resident, of it the anonymous one, what `malloc` has given out
-//! (`mallinfo2`), what Rust code has of that, events, losses. Then the slope of each over the time, least
-//! squares, of what is least in each ten seconds, without the first fifth; and what of the heap grew, by size.
+//! The load: requests as Tokio tasks with spans, fields, logs and texts that never recur; tasks without a
+//! request; blocking work; threads that start and end; a snapshot saved now and then, and one read from
+//! outside. Every minute it prints a line: resident memory, the anonymous part of it, what `malloc` has
+//! handed out (`mallinfo2`), what Rust code holds of that, events, losses. At the end it prints the slope of
+//! each over time (least squares of the minimum of each ten seconds, without the first fifth), and what grew
+//! in the heap, by size.
 
 use lookback::tracing::subscriber;
 use lookback::{OutsideArena, Recorder};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// By so many bytes the heap may grow in the second half: `malloc` keeps some of what each thread gives back to it,
-/// and says of those pieces that they are given out (`GLIBC_TUNABLES=glibc.malloc.tcache_count=0` ends that).
+/// How many bytes the heap may grow in the second half: requests in flight come and go.
 const CREEP: f64 = 256.0 * 1024.0;
-/// The least of so many samples in a row counts: what requests in flight hold comes and goes.
+/// The least of this many samples in a row counts: what requests in flight hold comes and goes.
 const ROW: usize = 10;
 const CLIENTS: u64 = 100;
 
-/// Counts what is alive by size, so that what grows has a size at least.
+/// Counts live allocations by size, so that at least the size of what grows is known.
 struct Counting;
 
-/// Allocations of up to 2^n bytes that are alive, and their bytes.
+/// Live allocations of up to 2^n bytes, and their bytes.
 static ALIVE: [(AtomicI64, AtomicI64); 40] = [const { (AtomicI64::new(0), AtomicI64::new(0)) }; 40];
 
 fn count(bytes: usize, sign: i64) {
@@ -44,7 +46,7 @@ fn alive() -> Vec<(i64, i64)> {
     ALIVE.iter().map(get).collect()
 }
 
-// SAFETY: the system's allocator does it all.
+// SAFETY: the system's allocator does all of it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
@@ -69,7 +71,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Whether a part of the load is there.
+/// Whether this part of the load runs.
 fn with(part: &str) -> bool {
     let arguments: Vec<_> = std::env::args().collect();
     !arguments.windows(2).any(|pair| pair[0] == "--without" && pair[1] == part)
@@ -89,10 +91,14 @@ async fn request(number: u64) {
         number % 7
     };
     let stock = match *BLOCKING {
-        true => lookback::spawn_blocking(look).await.expect("no panic"),
+        // At the end of the load, the runtime cancels what is in flight.
+        true => match lookback::spawn_blocking(look).await {
+            Ok(stock) => stock,
+            Err(_) => return,
+        },
         false => look(),
     };
-    let price = price.await.expect("no panic");
+    let Ok(price) = price.await else { return };
     lookback::counter!("price", price);
     if stock == 0 {
         tracing::warn!(article = number % 5003, "out of stock");
@@ -106,13 +112,13 @@ async fn price(number: u64) -> u64 {
     number % 100
 }
 
-/// What there is of memory, in bytes.
+/// Memory use, in bytes.
 #[derive(Clone, Copy)]
 struct Sample {
     at: f64,
     resident: f64,
     anonymous: f64,
-    /// Given out by `malloc`, large pieces included.
+    /// Handed out by `malloc`, large pieces included.
     heap: f64,
     /// Of that, what Rust code holds.
     rust: f64,
@@ -148,6 +154,7 @@ fn slope(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
 }
 
 fn main() {
+    without_thread_caches();
     let arguments: Vec<_> = std::env::args().collect();
     let seconds = arguments.iter().position(|argument| argument == "--seconds");
     let seconds = seconds.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(60_u64);
@@ -183,7 +190,18 @@ fn main() {
     verdict(&samples);
 }
 
-/// Lets it run for so long, and looks every second.
+/// Starts this program again without the C library's caches for each thread: it counts what lies in them as
+/// handed out, which looks like growth.
+fn without_thread_caches() {
+    const TUNABLES: &str = "GLIBC_TUNABLES";
+    if std::env::var_os(TUNABLES).is_none() {
+        let mut again = Command::new(std::env::current_exe().expect("this program has a path"));
+        again.args(std::env::args().skip(1)).env(TUNABLES, "glibc.malloc.tcache_count=0");
+        panic!("this program does not start again: {}", again.exec());
+    }
+}
+
+/// Lets it run for this long, and takes a sample every second.
 fn watch(time: Duration, recorder: Option<&Recorder>) -> Vec<Sample> {
     println!(
         "{:>7} {:>12} {:>13} {:>9} {:>9} {:>9} {:>12} {:>6} {:>6}",
@@ -197,12 +215,14 @@ fn watch(time: Duration, recorder: Option<&Recorder>) -> Vec<Sample> {
         "lost",
         "saved"
     );
-    let (began, mut samples, mut saved) = (Instant::now(), Vec::new(), 0);
+    // Reserved, so that what this program itself keeps does not look like growth.
+    let mut samples = Vec::with_capacity(time.as_secs() as usize + 2);
+    let (began, mut saved) = (Instant::now(), 0);
     let mut settled = None;
     for second in 1_u64.. {
         std::thread::sleep(Duration::from_secs(second).saturating_sub(began.elapsed()));
         let short = || {
-            lookback::thread_name("short-lived");
+            lookback::set_thread_name("short-lived");
             lookback::event!("here", text = "a thread that ends at once");
         };
         (0..5)
@@ -215,7 +235,7 @@ fn watch(time: Duration, recorder: Option<&Recorder>) -> Vec<Sample> {
             }
             if with("outside") {
                 let arena = OutsideArena::of_process(std::process::id());
-                // Who is overtaken has tried all the same.
+                // A reader that the ring overtakes has done its part of the load, too.
                 let _ = arena.expect("there is an arena").snapshot("now and then", "soak");
             }
         }

@@ -1,8 +1,8 @@
 //! What triggers cost when they do not fire, and how long it takes from the trigger to the file.
 //!
-//! `cargo bench --bench triggers`. Without and with triggers is compared in one run: there is one
-//! recorder a process, so it is started anew for each round, in turn, and twice without, so that the
-//! A/A pair shows what the machine itself changes.
+//! `cargo bench --bench triggers`. Compares recorders with and without triggers in one run: a process has one
+//! recorder, so it is started again for each round, in turn, and twice without triggers, so that the A/A pair
+//! shows what the machine itself changes.
 
 mod common;
 
@@ -58,7 +58,7 @@ fn start(place: &Path, with: With) -> Recorder {
     builder.start().expect("nothing is recorded yet")
 }
 
-/// Measures all of `work` under each way in turn; the costs, by work and by way.
+/// Measures all of `work` in each configuration in turn; returns the costs, by work and by configuration.
 fn in_turn(
     place: &Path,
     ways: [With; 3],
@@ -68,7 +68,7 @@ fn in_turn(
     let mut times = vec![[const { Vec::new() }; 3]; work.len()];
     for round in 0..ROUNDS + 2 {
         for turn in 0..3 {
-            // The order changes, so that none of them is always the first.
+            // The order changes, so that none is always first.
             let way = (turn + round) % 3;
             let recorder = start(place, ways[way]);
             for (work, times) in work.iter_mut().zip(&mut times) {
@@ -136,7 +136,7 @@ fn sites(place: &Path) {
 }
 
 fn polls(place: &Path) {
-    // By hand, on one thread: what an executor adds differs from round to round.
+    // By hand, on one thread: an executor's overhead differs from round to round.
     let mut polls = || {
         let mut left = ROUND;
         let yields = std::future::poll_fn(move |_| {
@@ -154,7 +154,7 @@ fn polls(place: &Path) {
     row("poll, with the watchdog", with, base);
 }
 
-/// Fills the arena with what a service would record, until it has gone round.
+/// Fills the arena with what a service would record, until it has wrapped around.
 fn fill(recorder: &Recorder) {
     let mut random = 1_u64;
     while recorder.stats().reclaimed == 0 {
@@ -198,11 +198,11 @@ fn to_file(place: &Path) {
         println!("{name:<44} {median:>9.2} {worst:>9.2}");
     };
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    show("what who fires waits", all.iter().map(|times| ms(times[0])).collect());
+    show("the firing thread's wait", all.iter().map(|times| ms(times[0])).collect());
     show("trigger to file, quiet", all.iter().map(|times| ms(times[1])).collect());
     parts(&recorder, place, show);
 
-    // And what two writers' events cost meanwhile: in short rounds, with and without a save going on.
+    // The cost of two writers' events meanwhile: in short rounds, with and without a save in progress.
     let (stop, saving) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let writer = |stop: Arc<AtomicBool>, saving: Arc<AtomicBool>| {
         move || {

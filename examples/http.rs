@@ -1,4 +1,4 @@
-//! A small shop whose requests are recorded, with a page of its own for who looks after it.
+//! A small shop whose requests are recorded, with a page for its operators.
 //!
 //! ```text
 //! $ LOOKBACK_SNAPSHOT_DIR=/tmp/shop cargo run --example http --features axum
@@ -14,7 +14,7 @@ use axum::routing::get;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// An item; but the first one is always out of stock, and that is held to be the server's fault.
+/// An item; the first one is always out of stock, and that counts as the server's fault.
 async fn item(Path(number): Path<u64>) -> Result<String, StatusCode> {
     let _region = lookback::region!("look up");
     tracing::info!(number, "looking for it");
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _recorder = lookback::Recorder::from_env()?;
     tracing::subscriber::set_global_default(lookback::tracing::subscriber())?;
     let debug: SocketAddr = "127.0.0.1:9100".parse()?;
-    // Where its address is taken, the shop goes on.
+    // If the address is in use, the shop opens all the same.
     if let Err(error) = lookback::axum::Debug::new().start(debug).await {
         eprintln!("nothing below /debug/lookback: {error}");
     }

@@ -1,5 +1,5 @@
-//! Panics on several threads at once. Built with `panic = "abort"`, the process is gone with the first
-//! one; its snapshot is there all the same: `panic_abort DIRECTORY [THREADS]`.
+//! Panics on several threads at once. Built with `panic = "abort"`, the first one ends the process; its
+//! snapshot is there all the same: `panic_abort DIRECTORY [THREADS]`.
 
 use lookback::Recorder;
 use std::sync::{Arc, Barrier};

@@ -1,5 +1,5 @@
-//! A recorder in a shared object, as a plugin of a program in another language has it. The program loads
-//! it, calls these functions, and may unload it: what the system still calls stays mapped.
+//! A recorder in a shared object, as in a plugin of a program in another language. The program loads it,
+//! calls these functions, and may unload it: the code that the system still calls stays mapped.
 //!
 //! ```text
 //! cargo build --example shared_object    # target/debug/examples/libshared_object.so
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 
-/// Starts recording, into a black box at `LOOKBACK_EXAMPLE_BOX` if that is set. Says whether it could.
+/// Starts recording, into a black box at `LOOKBACK_EXAMPLE_BOX` if that is set. Returns whether it succeeded.
 #[unsafe(no_mangle)]
 pub extern "C" fn example_start() -> bool {
     let builder = Recorder::builder().max_bytes(1 << 20);

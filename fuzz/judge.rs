@@ -2,9 +2,9 @@
 // Included by both.
 
 use lookback_snapshot::analysis::Report;
-use lookback_snapshot::export::go;
+use lookback_snapshot::export::{go, perfetto};
 use lookback_snapshot::file::{FileBlock, FileWriter, GenerationFrame};
-use lookback_snapshot::read::text;
+use lookback_snapshot::text;
 use lookback_snapshot::wire::{
     Block, BlockHeader, ClockRecord, Generation, Metadata, Nanos, Position, ThreadNumber, Ticks,
 };
@@ -120,9 +120,11 @@ pub fn summary(bytes: Vec<u8>) {
     assert!(findings.len() < 1000 && told as u64 <= budget(&trace), "{told} bytes of titles");
 }
 
-/// The trace for Go.
+/// The traces for Go and for Perfetto.
 pub fn export_go(bytes: Vec<u8>) {
     let Ok(trace) = Trace::from_bytes(bytes) else { return };
+    let report = perfetto::export(&trace, std::io::sink()).expect("a sink takes all");
+    assert!(report.bytes <= budget(&trace), "{} bytes of a trace for Perfetto", report.bytes);
     let report = go::export(&trace, std::io::sink()).expect("a sink takes all");
     assert_eq!(report.refused, 0, "{report:?}");
     assert!(report.bytes <= budget(&trace), "{} bytes of a trace", report.bytes);

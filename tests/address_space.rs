@@ -1,4 +1,4 @@
-//! What the recorder reserves is not memory: it takes what it uses, under every way to count it.
+//! What the recorder reserves is not memory: it takes only what it uses, however memory is counted.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
 }
 
-/// Regions, tasks and spans, so many at once.
+/// Keeps this many regions, tasks and spans open at once.
 fn record(tasks: usize, depth: usize) {
     let pending = || std::future::pending::<()>().recorded("waits");
     let alive: Vec<_> = (0..tasks).map(|_| Box::pin(pending())).collect();
@@ -48,7 +48,7 @@ fn of_locked_memory_it_takes_little_beyond_the_arena() {
         record(2000, 200);
         let grown = status("VmRSS") - before;
         println!("::{} KiB are resident of an arena of {} KiB", grown >> 10, BYTES >> 10);
-        // The collector's stack, whose 2 MiB are locked as well, is a part of it.
+        // This includes the collector's stack, whose 2 MiB are locked as well.
         assert!(grown <= BYTES + 6 * MIB, "{grown} bytes");
         common::stop(recorder);
     });
@@ -73,7 +73,8 @@ fn without_memory_for_more_tasks_they_are_counted_as_lost_and_nothing_else_happe
     alone(name, || {
         let recorder = builder().start().unwrap();
         record(100, 10);
-        // What the test needs is there before, and what the collector needs to list a few tasks.
+        // What the test itself needs is allocated first, and so is what the collector needs to list a few
+        // tasks.
         let few: Vec<_> =
             (0..5000).map(|_| std::future::pending::<()>().recorded("waits")).collect();
         common::advance(&recorder);
@@ -104,7 +105,8 @@ fn under_a_limit_on_address_space_it_starts_with_smaller_tables_or_says_why_not(
     if let Ok(given) = std::env::var(ROOM) {
         return alone(name, || starts_or_says_why_not(&given));
     }
-    for room in [1, 4, 12, 24, 64, 512] {
+    // With 12 MiB little more than the service's own is left: what the recorder allocates then must not end it.
+    for room in [1, 4, 12, 12, 12, 12, 24, 64, 512] {
         // SAFETY: only children of this test look at the variable.
         unsafe { std::env::set_var(ROOM, room.to_string()) };
         alone(name, || ());
@@ -113,7 +115,7 @@ fn under_a_limit_on_address_space_it_starts_with_smaller_tables_or_says_why_not(
 
 const ROOM: &str = "LOOKBACK_TEST_ROOM";
 
-/// With so many mebibytes of address space left.
+/// Runs with this many mebibytes of address space left.
 fn starts_or_says_why_not(room: &str) {
     let room = room.parse::<u64>().unwrap() * MIB;
     let before = status("VmSize");
@@ -124,7 +126,8 @@ fn starts_or_says_why_not(room: &str) {
             println!("::of {} MiB it has taken {}", room >> 20, taken >> 20);
             record(1000, 100);
             assert_eq!(recorder.stats().lost_in_all(), 0);
-            // Of what the arena, the collector's stack and the smallest tables leave, most is the service's.
+            // Most of what the arena, the collector's stack and the smallest tables leave belongs to the
+            // service.
             let fixed = BYTES + 6 * MIB;
             assert!(taken <= fixed + room.saturating_sub(fixed) / 2, "{taken} of {room} bytes");
             common::stop(recorder);
@@ -135,7 +138,7 @@ fn starts_or_says_why_not(room: &str) {
             assert!(room < 8 * MIB && words.contains("memory"), "{room}: {words}");
         }
     }
-    // Without the limit it starts, whatever became of it before.
+    // Without the limit it starts, whatever happened before.
     limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
     let recorder = builder().start().unwrap();
     record(1000, 100);
@@ -143,7 +146,7 @@ fn starts_or_says_why_not(room: &str) {
     common::stop(recorder);
 }
 
-/// The collector notes who is silent, and lists what is open: for that it needs memory, too.
+/// The collector notes silent threads, and lists what is open: that needs memory, too.
 #[test]
 fn without_memory_for_what_is_noted_and_listed_the_service_goes_on() {
     alone("without_memory_for_what_is_noted_and_listed_the_service_goes_on", || {
@@ -166,7 +169,7 @@ fn without_memory_for_what_is_noted_and_listed_the_service_goes_on() {
             over.wait();
             let tasks: Vec<_> =
                 (0..3000).map(|_| std::future::pending::<()>().recorded("waits")).collect();
-            // The threads that wait are silent from the second generation on.
+            // The waiting threads are silent from the second generation on.
             recorder.advance();
             limit(libc::RLIMIT_DATA, status("VmData"));
             for _ in 0..3 {
@@ -183,7 +186,7 @@ fn without_memory_for_what_is_noted_and_listed_the_service_goes_on() {
     });
 }
 
-/// A service that locks what it maps, and is not allowed to lock as much as it likes.
+/// A service that locks what it maps, under a limit on locked memory.
 #[test]
 fn of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_start() {
     let name = "of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_start";
@@ -202,7 +205,7 @@ fn of_what_may_be_locked_it_leaves_most_to_the_service_or_says_why_it_cannot_sta
 
 fn leaves_most_of_what_may_be_locked(room: &str) {
     let room = room.parse::<u64>().unwrap() * MIB;
-    // Root may lock as much as it likes; nobody may not.
+    // Root may lock without limit; the user `nobody` may not.
     // SAFETY: the calls have no preconditions.
     let can_lock = unsafe {
         let limit = libc::rlimit { rlim_cur: room, rlim_max: room };
@@ -217,14 +220,14 @@ fn leaves_most_of_what_may_be_locked(room: &str) {
     let can_map = |bytes: u64| {
         let (rights, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let bytes = bytes as usize;
-        // SAFETY: a new mapping, which is taken away again.
+        // SAFETY: a new mapping, which is unmapped again.
         unsafe {
             let at = libc::mmap(std::ptr::null_mut(), bytes, rights, flags, -1, 0);
             at != libc::MAP_FAILED && libc::munmap(at, bytes) == 0
         }
     };
-    // A small arena: most machines let nobody lock more than 8 MiB. And the stack of a thread, with what the
-    // C library makes for it.
+    // A small arena: most machines allow unprivileged users to lock no more than 8 MiB. There is also the
+    // stack of a thread, with what the C library allocates for it.
     let fixed = MIB / 4 + 4 * MIB;
     let recorder = builder().max_bytes(MIB as usize / 4).start();
     let taken = status("VmLck");
@@ -239,7 +242,7 @@ fn leaves_most_of_what_may_be_locked(room: &str) {
             println!("::with {} MiB: {words}", room >> 20);
             assert!(room < 8 * MIB && words.contains("RLIMIT_MEMLOCK"), "{room}: {words}");
             // Once there are tables, the next start finds them.
-            let has_tables = !words.contains("no memory for the tables");
+            let has_tables = !words.contains("cannot allocate the recorder's tables");
             assert!(has_tables || can_map(MIB), "{taken} bytes of {room} are kept for nothing");
         }
     }

@@ -1,4 +1,4 @@
-//! The black box: an arena in a file that outlives its process, never at the price of another's.
+//! The black box: an arena in a file that outlives its process, and never destroys another's.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const BYTES: usize = 1 << 20;
-/// What a child is to do, and with which box.
+/// What a child should do, and with which box.
 const CHILD: &str = "LOOKBACK_TEST_BOX_CHILD";
 const PATH: &str = "LOOKBACK_TEST_BOX_PATH";
 
@@ -20,7 +20,7 @@ fn builder(path: &Path) -> Builder {
     Recorder::builder().max_bytes(BYTES).black_box(path)
 }
 
-/// A place for boxes: in memory where that can be had, and written to.
+/// A directory for boxes: in memory if possible, and writable.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -33,7 +33,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Runs this test again, as a child that has something to do.
+/// Runs this test again, as a child with a task.
 fn child(test: &str, task: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -51,7 +51,7 @@ fn task() -> Option<(String, PathBuf)> {
     Some((std::env::var(CHILD).ok()?, std::env::var_os(PATH)?.into()))
 }
 
-/// Records `text` and dies without a word.
+/// Records `text`, and is killed.
 fn record_and_die(path: &Path, text: &str) -> ! {
     let recorder = builder(path).start().unwrap();
     lookback::event!("word", text = text);
@@ -89,13 +89,13 @@ fn a_box_that_died_is_kept_and_never_overwritten() {
         for text in ["first", "second", "third"] {
             assert!(!child(NAME, text, &path).output().unwrap().status.success());
         }
-        // The two before the last were moved aside by those that came after them.
+        // Later ones moved aside the two before the last.
         let aside = names(directory.path());
         assert_eq!(aside.len(), 3, "{aside:?}");
         let recorder = builder(&path).black_boxes_kept(2).start().unwrap();
         let predecessor = recorder.predecessor().expect("the last one died").to_owned();
         assert_eq!(words_in(&predecessor), ["third"]);
-        // Three were moved aside, and two are kept: the newest.
+        // Three were moved aside, and the newest two are kept.
         let kept: Vec<_> =
             names(directory.path()).into_iter().filter(|name| name != "service.box").collect();
         assert_eq!(kept.len(), 2, "{kept:?}");
@@ -159,7 +159,7 @@ fn what_is_no_box_is_left_alone_and_named() {
         // SAFETY: a string that ends with a zero.
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
         for (name, why) in [
-            ("text", "this is no black box, and is not overwritten"),
+            ("text", "this is not a black box, and is not overwritten"),
             ("link", "a symbolic link"),
             ("dangling", "a symbolic link"),
             ("folder", "directory"),
@@ -176,7 +176,7 @@ fn what_is_no_box_is_left_alone_and_named() {
         assert_eq!(fs::read(at("text")).unwrap(), b"somebody's diary");
         assert!(fs::symlink_metadata(at("fifo")).unwrap().file_type().is_fifo());
         assert_eq!(names(directory.path()), ["dangling", "fifo", "folder", "link", "text"]);
-        // An empty file is nobody's.
+        // An empty file belongs to nobody.
         fs::write(at("empty"), "").unwrap();
         builder(&at("empty")).start().unwrap().stop().unwrap();
     });
@@ -233,7 +233,7 @@ fn a_forked_child_that_keeps_the_lock_does_not_keep_the_next_process_from_record
         let directory = directory();
         let path = directory.path().join("service.box");
         let mut first = child(NAME, "fork", &path).stdout(Stdio::piped()).spawn().unwrap();
-        // The forked child has the output, too, so it does not end: lines are read as they come.
+        // The forked child has the output, too, so it never ends: read lines as they come.
         let output = std::io::BufReader::new(first.stdout.take().unwrap());
         let forked = std::io::BufRead::lines(output)
             .map_while(Result::ok)
@@ -280,7 +280,7 @@ fn a_forked_child_does_not_keep_its_parent_from_recording_again() {
 fn many_that_start_at_once_never_share_a_box() {
     const NAME: &str = "many_that_start_at_once_never_share_a_box";
     if let Some((text, path)) = task() {
-        // Who cannot have it says so; who has it dies in it.
+        // A process that cannot get the box says so; one that can dies in it.
         match builder(&path).black_boxes_kept(100).start() {
             Ok(recorder) => {
                 lookback::event!("word", text = text.as_str());
@@ -331,12 +331,12 @@ fn a_file_system_without_room_is_an_error_in_words() {
         let error = builder(&path).max_bytes(16 << 20).start().unwrap_err().to_string();
         assert!(error.contains("no room for 16384 KiB there"), "{error}");
         assert!(names(directory.path()).is_empty(), "nothing is left behind");
-        // What fits is recorded, and what was left behind is kept as long as there is room.
+        // What fits is recorded, and old boxes are kept as long as there is room.
         builder(&path).start().unwrap().stop().unwrap();
     });
 }
 
-/// A file system of 4 MiB, as long as this is about.
+/// A file system of 4 MiB, while this exists.
 struct Mounted(std::ffi::CString);
 
 impl Mounted {

@@ -1,9 +1,9 @@
-//! Invariant 2: a complete generation can be read with no other: every id in it is defined in it,
-//! every live thread has a status in it, every open region is restated in it.
+//! Invariant 2: a complete generation can be read without any other: every id in it is defined in it, every
+//! live thread has a status in it, every open region is restated in it.
 //!
-//! Each complete generation is taken out of its snapshot, and read from a file that holds nothing
-//! else. Regions are open across boundaries, on threads that write and on threads that were blocked
-//! for ten generations; one has more of them than the recorder restates; others exit meanwhile.
+//! Each complete generation is taken out of its snapshot and read from a file that holds nothing else.
+//! Regions stay open across boundaries, on threads that write and on threads that are blocked for ten
+//! generations; one thread has more of them than the recorder restates; others exit meanwhile.
 
 mod common;
 
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Files by the number of the one generation in them.
+/// Files, by the number of the one generation in each.
 type Files = Arc<Mutex<BTreeMap<u64, Vec<u8>>>>;
 
-/// Makes a file of its own of each generation.
+/// Makes a file for each generation.
 struct Apart(Files);
 
 impl Sink for Apart {
@@ -38,10 +38,10 @@ impl Sink for Apart {
     }
 }
 
-/// What a puppet does, with the regions that it holds open.
+/// What a puppet does next, with the regions that it holds open.
 type Step = Box<dyn FnOnce(&mut Vec<lookback::Region>) + Send>;
 
-/// A thread that does what it is told, a step at a time, and is blocked in between.
+/// A thread that acts on command, a step at a time, and is blocked in between.
 struct Puppet {
     steps: Sender<Step>,
     done: Receiver<()>,
@@ -76,7 +76,7 @@ impl Puppet {
     }
 }
 
-/// A thread with a status: its name, its open regions with the times of their begins, how many more.
+/// A thread's status: its name, its open regions with their start times, and how many more there are.
 type Status = (String, Vec<(String, u64)>, u64);
 
 fn statuses(generation: &DecodedGeneration) -> BTreeMap<String, Status> {
@@ -90,7 +90,7 @@ fn statuses(generation: &DecodedGeneration) -> BTreeMap<String, Status> {
     found
 }
 
-/// The events of a generation, as text: what they are, whose, when.
+/// The events of a generation, as text: what happened, on which thread, when.
 fn listing(generation: &DecodedGeneration) -> Vec<String> {
     let line = |event: Result<lookback::read::Event, _>| {
         let event = event.expect("no event is damaged");
@@ -102,7 +102,7 @@ fn listing(generation: &DecodedGeneration) -> Vec<String> {
     generation.events().map(line).collect()
 }
 
-/// The file with all frames removed but that of one generation (and the metadata).
+/// The file without all frames but that of one generation (and the metadata).
 fn only(file: &[u8], trace: &Trace, number: Generation) -> Vec<u8> {
     let generations = trace.generations();
     let front = generations[0].offset as usize;
@@ -138,7 +138,7 @@ fn every_complete_generation_decodes_with_all_others_removed() {
         worker.step(|open| open.push(lookback::region!("at work")));
         const BOUNDARIES: u64 = 12;
         for round in 0..BOUNDARIES {
-            // Each time the same text, the same site, another schema; and threads come and go.
+            // The same text and the same site each time, but another schema; and threads come and go.
             worker.step(move |open| {
                 open.push(lookback::region!("for two generations"));
                 if round > 0 {
@@ -158,7 +158,7 @@ fn every_complete_generation_decodes_with_all_others_removed() {
             // It exits, with a region open, in the generation after the one in which it wrote.
             guest.end();
         }
-        // The blocked ones go on, after more than ten generations.
+        // The blocked threads continue, after more than ten generations.
         sleeper.step(|open| {
             lookback::event!("awake");
             while open.pop().is_some() {}
@@ -182,7 +182,7 @@ fn every_complete_generation_decodes_with_all_others_removed() {
         for info in complete {
             let number = info.number;
             let among_others = trace.generation(number).expect("it can be read");
-            // Taken out of the file, all that stands there is the same; the sink had the same, too.
+            // Alone in a file, the generation says the same; and the sink got the same, too.
             let alone = Trace::from_bytes(only(&file, &trace, number)).expect("it can be read");
             let handed = Trace::from_bytes(files[&number.0].clone()).expect("it can be read");
             common::assert_sound(&handed);
@@ -200,13 +200,13 @@ fn every_complete_generation_decodes_with_all_others_removed() {
     });
 }
 
-/// Who was there when generation `number` began, and what was open on whom.
+/// The threads that existed when generation `number` began, and what each had open.
 fn check_statuses(
     number: u64,
     stated: &BTreeMap<String, Status>,
     began: &mut BTreeMap<String, Vec<u64>>,
 ) {
-    // In the first one they all start; what comes after the last boundary is their end.
+    // In the first generation they all start; after the last boundary they end.
     if !(2..=13).contains(&number) {
         return;
     }
@@ -220,8 +220,8 @@ fn check_statuses(
     assert_eq!(names("idle"), [""; 0], "generation {number}");
     assert_eq!(names("worker"), ["at work", "for two generations"], "generation {number}");
     assert_eq!(names("guest"), ["visiting"], "generation {number}");
-    // The begins are the same in each generation, up to the precision with which a generation of a
-    // few milliseconds converts what was long before it.
+    // The start times are the same in each generation, to the precision with which a generation of a few
+    // milliseconds converts a time long before it.
     for thread in ["sleeper", "deep"] {
         let times: Vec<_> = stated[thread].1.iter().map(|(_, began)| *began).collect();
         assert!(times.is_sorted(), "{thread}: an inner region begins later: {times:?}");

@@ -1,8 +1,8 @@
-//! What changes between the end of a recording and the listing of its last generation changes nothing of that:
-//! tracing is off, so nobody records it, and the generation says what was when it ended.
+//! Changes between the end of a recording and the listing of its last generation do not affect that
+//! generation: tracing is off, so they are not recorded, and the generation shows the state at its end.
 //!
-//! The stopping thread is held up there on purpose (`fault_injection`), in builds with debug assertions or with that
-//! feature.
+//! The stopping thread is held up there on purpose (`fault_injection`), in builds with debug assertions or
+//! with that feature.
 #![cfg(any(debug_assertions, feature = "fault_injection"))]
 
 mod common;
@@ -19,7 +19,7 @@ fn start() -> Recorder {
     common::start_with(4 << 20, Duration::from_secs(3600))
 }
 
-/// Stops, and calls `meanwhile` when tracing is off and nothing of the last generation is listed yet.
+/// Stops, and calls `meanwhile` when tracing is off and the last generation has not been listed yet.
 fn stop_while(recorder: Recorder, meanwhile: impl FnOnce()) -> Trace {
     hold(Point::Published, Duration::MAX, 1);
     let trace = std::thread::scope(|scope| {
@@ -51,7 +51,7 @@ fn poll(task: &mut Pin<Box<dyn Future<Output = ()> + Send>>) {
     assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
-/// Generations in which nothing of what is open is mentioned.
+/// Ends generations in which nothing open is mentioned.
 fn pass(recorder: &Recorder) {
     for _ in 0..2 {
         lookback::event!("passes");
@@ -87,7 +87,7 @@ fn what_ends_while_the_recorder_does_was_there_until_then() {
             let last = trace.generations().last().expect("there is one").number;
             let begin = trace.generation(last).expect("it can be read");
             assert_eq!((begin.tasks().count(), begin.spans().count()), (2, 1));
-            // What is still there goes on in the next recording; what is gone is not in it.
+            // What still exists continues in the next recording; what is gone is not in it.
             let recorder = start();
             pass(&recorder);
             drop(kept);

@@ -1,13 +1,13 @@
-//! A process that is started with `LOOKBACK_*` variables records as they say, or says what is wrong.
+//! A process that is started with `LOOKBACK_*` variables records accordingly, or says what is wrong.
 
 use lookback::{Error, Recorder, stats};
 use std::process::Command;
 use std::time::Duration;
 
-/// Says to the test that it is the process with the variables.
+/// Marks the process with the variables, for the test.
 const CHILD: &str = "LOOKBACK_TEST_ENVIRONMENT";
 
-/// Runs `test` again, in a process with these variables: what it printed, and whether it passed.
+/// Runs `test` again, in a process with these variables. Returns its output, and whether it passed.
 fn run(test: &str, variables: &[(&str, &str)]) -> (String, bool) {
     let executable = std::env::current_exe().expect("a test has an executable");
     let mut command = Command::new(executable);
@@ -39,7 +39,7 @@ fn the_environment_sets_up_a_recorder() {
         let path = recorder.save("by hand").expect("it is saved");
         println!("saved {}", path.display());
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("my-shop-"));
-        // What is saved beyond the number is at the expense of the oldest.
+        // Beyond the limit, the oldest snapshot is deleted.
         for _ in 0..4 {
             recorder.save("by hand").expect("it is saved");
         }
@@ -70,7 +70,7 @@ fn what_code_has_set_stays_unless_the_environment_says_otherwise() {
     const TEST: &str = "what_code_has_set_stays_unless_the_environment_says_otherwise";
     if is_child(TEST) {
         let builder = Recorder::builder().window(Duration::from_secs(3)).max_bytes(2 << 20);
-        let builder = builder.snapshot_dir("/nowhere").trigger(lookback::Trigger::signal());
+        let builder = builder.snapshot_dir("/proc/nowhere").trigger(lookback::Trigger::signal());
         let recorder = builder.from_env().expect("it is understood").start().expect("it starts");
         let said = recorder.stats();
         assert_eq!((said.window, said.max_bytes), (Duration::from_secs(7), 2 << 20));
@@ -93,20 +93,16 @@ fn nothing_starts_with_what_is_not_understood() {
             error.to_string(),
             "as a service prints it that ends with it"
         );
-        // On a line of its own: with one processor the test's name stands before it, unended.
+        // On a line of its own: with one processor the test's name comes before it, without a line end.
         return println!("\nerror: {error}");
     }
     let expected = [
         (
             "LOOKBACK_WINDOW",
             "10",
-            "`10` has no unit of time; a time like 10s, 500ms or 2m is expected",
+            "`10` has no unit of time; expected a time like 10s, 500ms or 2m",
         ),
-        (
-            "LOOKBACK_WINDWO",
-            "10s",
-            "there is no such variable; LOOKBACK_WINDOW is the nearest that there is",
-        ),
+        ("LOOKBACK_WINDWO", "10s", "no such variable; did you mean LOOKBACK_WINDOW?"),
     ];
     for (name, value, reason) in expected {
         let (text, passed) = run(TEST, &[(name, value)]);

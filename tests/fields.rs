@@ -1,5 +1,5 @@
-//! Fields of spans and messages: what there is no room for is said by name, in the event and in what is
-//! restated; the last value of each is what is restated.
+//! Fields of spans and messages: fields without room are listed by name, in the event and in restatements;
+//! restatements have the last value of each field.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn start() -> Recorder {
     common::start_with(8 << 20, Duration::from_secs(3600))
 }
 
-/// Both ways, one after the other: what each records.
+/// Through the subscriber, then through the layer: what each records.
 fn both_ways(start: impl Fn() -> Recorder, work: impl Fn(&Recorder), check: impl Fn(&Trace)) {
     let ways: [Arc<dyn Subscriber + Send + Sync>; 2] = [
         Arc::new(lookback::tracing::subscriber()),
@@ -42,13 +42,13 @@ fn message(trace: &Trace, wanted: &str) -> Event {
     common::events(trace).find(is_it).expect("the message is there")
 }
 
-/// What is given: the fields behind the level and the message.
+/// The given fields, after the level and the message.
 fn given(event: &Event) -> Vec<(String, String)> {
     let fields = event.fields().skip(2);
     fields.map(|(name, value)| (name.to_owned(), format!("{value:?}"))).collect()
 }
 
-/// How the last generation that has it restates a span.
+/// How the last generation that has the span restates it.
 fn restated<T>(trace: &Trace, name: &str, told: impl Fn(&SpanStatus<'_>) -> T) -> T {
     let generations = trace.generations().iter().rev();
     let decoded = generations.map(|info| trace.generation(info.number).expect("it is whole"));
@@ -160,14 +160,14 @@ fn fields_whose_names_have_no_room_are_counted() {
     });
 }
 
-/// A definition has 1,856 bytes for the names of fields, 58 of them for a long one, 9 for `message`. Of
-/// fields beyond those nobody could tell which they are.
+/// A definition has 1,856 bytes for the names of fields, of which a long name takes 58 and `message` 9.
+/// Fields beyond that could not be identified.
 #[test]
 fn fields_that_a_definition_cannot_name_are_counted() {
     alone("fields_that_a_definition_cannot_name_are_counted", || {
         let work = |recorder: &Recorder| {
-            // The first event of the thread: the block that is opened for it has no room for the definition, and
-            // stays empty. That is no missing block.
+            // The thread's first event: the block that is opened for it has no room for the definition, and
+            // stays empty. It does not count as missing.
             let before = recorder.stats().omitted_fields;
             info!(
                 a_name_that_is_as_long_as_a_definition_has_room_for_and_more_00 = 0,
@@ -448,7 +448,7 @@ fn a_span_is_called_as_its_otel_name_says() {
                 assert_eq!(event.callsite_name().is_none(), event.name() == "request");
                 told.push(format!("{} {}", &event.kind_name()[5..], event.name()));
             }
-            // The order in which they close is not what this is about.
+            // The order in which they close does not matter here.
             let last = told.len() - 3;
             told[last..].sort_unstable();
             let expected = [

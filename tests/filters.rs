@@ -1,5 +1,6 @@
-//! What is recorded of `tracing` and of the `log` crate is what was asked for: INFO and above unless more
-//! was, by level and by target, in code, by the environment, and while it runs. Snapshots tell.
+//! Exactly what was requested of `tracing` and the `log` crate is recorded: INFO and above unless configured
+//! otherwise, by level and by target, in code, by the environment, and at run time. Snapshots show the
+//! filter.
 
 mod common;
 
@@ -84,12 +85,12 @@ fn info_and_above_is_recorded_unless_more_is_asked_for() {
         let layer = lookback::tracing::layer().with_targets(filter());
         let registry = tracing_subscriber::registry().with(layer);
         assert_eq!(said(&record(builder(), Arc::new(registry))), OF_CHOSEN);
-        // A filter of `tracing-subscriber`'s, for a layer that lets everything through.
+        // A filter of `tracing-subscriber`, for a layer that accepts everything.
         let all = lookback::tracing::layer().with_max_level(tracing::Level::TRACE);
         let filtered = all.with_filter(CHOSEN.parse::<Targets>().unwrap());
         let registry = tracing_subscriber::registry().with(filtered);
         assert_eq!(said(&record(builder(), Arc::new(registry))), OF_CHOSEN);
-        // The recorder's filter counts before those of both.
+        // The recorder's filter takes precedence over both.
         for subscriber in ways() {
             let trace = record(builder().filter(filter()), subscriber);
             assert_eq!(said(&trace), OF_CHOSEN);
@@ -109,7 +110,7 @@ fn the_filter_changes_while_it_runs() {
             let recorder = builder().start().unwrap();
             let step = |filter: Option<&str>| {
                 lookback::set_filter(filter.map(|text| text.parse::<Filter>().unwrap())).unwrap();
-                // The same callsites every time: what they remember is to be forgotten.
+                // The same callsites every time: they must forget their cached interest.
                 tracing::info!("info");
                 tracing::debug!("debug");
                 tracing::trace!(target: "shop", "shop");
@@ -183,7 +184,7 @@ fn the_environment_chooses_level_and_targets_over_code() {
         assert_eq!(said(&record(from_env(), ways()[1].clone())), OF_CHOSEN);
         set("LOOKBACK_LEVEL", "wran");
         let error = builder().from_env().unwrap_err().to_string();
-        assert!(error.starts_with("LOOKBACK_LEVEL = \"wran\": there is no level in it"), "{error}");
+        assert!(error.starts_with("LOOKBACK_LEVEL = \"wran\": `wran` is not a level"), "{error}");
     });
 }
 
@@ -208,14 +209,14 @@ fn a_recorder_that_is_turned_off_records_nothing_and_answers_all_the_same() {
         let trace = common::read(&recorder.snapshot().unwrap());
         assert_eq!(trace.metadata().number(key::ENABLED), Some(0));
         assert!(recorder.save("asked").unwrap().starts_with(directory.path()));
-        // From anywhere it is the same: nobody's `?` ends a service that was only told not to record.
+        // From anywhere it is the same: no `?` ends a service whose recording is turned off.
         assert!(lookback::save("asked").unwrap().starts_with(directory.path()));
         let trace = common::read(&lookback::snapshot().unwrap());
         assert_eq!(trace.metadata().number(key::ENABLED), Some(0));
         lookback::set_filter(None).unwrap();
         assert_eq!(common::events(&common::read(&recorder.stop().unwrap())).count(), 0);
         assert!(lookback::save("asked").is_err(), "it was stopped");
-        // It is nobody's recorder: one that is on can be started.
+        // It is not the process's recorder: another one can be started.
         drop(self::builder().start().unwrap());
     });
 }
@@ -239,7 +240,7 @@ fn whoever_reads_from_outside_sees_the_filter_of_the_moment() {
 #[test]
 fn records_of_log_come_through_whoever_forwards_them() {
     alone("records_of_log_come_through_whoever_forwards_them", || {
-        // As the `init()` of `tracing-subscriber` does.
+        // Like the `init()` of `tracing-subscriber`.
         tracing_log::LogTracer::init().unwrap();
         let recorder = builder().start().unwrap();
         with_default(ways()[0].clone(), || {
@@ -295,7 +296,7 @@ fn a_logger_that_forwards_nothing_is_told_with_what_to_do() {
     alone("a_logger_that_forwards_nothing_is_told_with_what_to_do", || {
         log::set_boxed_logger(Box::new(Silent)).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
-        // Callsites that are registered when the probe comes do not count as asked.
+        // Callsites that are registered while the probe runs do not count.
         with_default(ways()[0].clone(), || tracing::info!("there is a callsite"));
         let error = lookback::tracing::record_log().unwrap_err().to_string();
         assert!(error.contains("LogTracer::new().log(record)"), "{error}");

@@ -1,9 +1,9 @@
-//! Invariant 12: a forked child never writes to its parent's arena, and the API says in a child
-//! that it is one.
+//! Invariant 12: a forked child never writes to its parent's arena, and in a child the API says that it is
+//! one.
 //!
-//! While the parent records, with advances back to back and another thread writing, children are
-//! forked off that emit like mad, ask for snapshots and stats, start, and drop the recorder. The
-//! parent's trace must hold the parent's events and no others.
+//! While the parent records, with advances back to back and another thread writing, it forks children that
+//! emit as fast as they can, request snapshots and statistics, and start and drop recorders. The parent's
+//! trace must hold the parent's events and no others.
 
 mod common;
 
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// So many seconds after which a child that hangs is killed.
+/// A child that hangs is killed after this many seconds.
 const HANGS: u32 = 60;
 
-/// What a child found wrong, as its exit code; 0 if nothing.
+/// What a child found wrong, as its exit code; 0 for nothing.
 fn act_as_child(recorder: Recorder, open: lookback::Region) -> i32 {
     let mut wrong = 0;
     if lookback::is_recording() {
@@ -43,9 +43,9 @@ fn act_as_child(recorder: Recorder, open: lookback::Region) -> i32 {
     if !matches!(Recorder::builder().start(), Err(Error::Forked)) {
         wrong |= 16;
     }
-    // Whatever it says, it must say something, and not wait for a lock that was held at the fork.
+    // It must answer, whatever the answer, and not wait for a lock that was held at the fork.
     let _ = recorder.stats();
-    // Threads of the child's own come and go.
+    // The child starts and ends threads of its own.
     let thread = std::thread::spawn(|| lookback::event!("of the child", number = 0));
     if thread.join().is_err() {
         wrong |= 32;
@@ -56,7 +56,7 @@ fn act_as_child(recorder: Recorder, open: lookback::Region) -> i32 {
     wrong
 }
 
-/// Forks a child off that does `act`, and says how it ended.
+/// Forks a child that does `act`, and returns how it ended.
 fn fork(act: impl FnOnce() -> i32) -> libc::pid_t {
     // SAFETY: the child does what a forked child of a process with threads may do, and more: that
     // it works all the same is what is tested. It never returns from here.
@@ -114,7 +114,7 @@ fn a_child_never_writes_to_its_parents_arena() {
             let open = lookback::region!("open at the fork");
             lookback::event!("before the fork", child = child);
             // The child gets a handle and a guard of its own: the memory is copied.
-            // SAFETY: only one of the two copies lives in each process.
+            // SAFETY: each process has only one of the two copies.
             let (handle, guard) = unsafe { (std::ptr::read(&recorder), std::ptr::read(&open)) };
             let mut both = Some((handle, guard));
             let pid = fork(|| {

@@ -1,5 +1,5 @@
-//! A large arena is there piece by piece, while it is recorded into: nobody waits for it, nothing is lost for
-//! it, and where the rest cannot be had recording ends in words.
+//! A large arena is allocated piece by piece while threads record into it: nobody waits for it, nothing is
+//! lost because of it, and if the rest cannot be allocated, recording ends with an error.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -16,7 +16,7 @@ fn start() -> Recorder {
     builder.start().expect("a recorder starts")
 }
 
-/// Records so many bytes, and more; the next number.
+/// Records at least this many bytes, and returns the next number.
 fn write(mut next: u64, bytes: usize) -> u64 {
     for _ in 0..bytes / 64 {
         let random = |n: u64| next.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63;
@@ -47,7 +47,7 @@ fn newest(trace: &Trace) -> Option<u64> {
     numbered.last().and_then(|event| number(&event, "number"))
 }
 
-/// A writer that overtakes the thread which gets the rest gets it itself, to the end and round it.
+/// A writer that overtakes the growing thread allocates the memory itself, to the end and around it.
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
 #[test]
 fn who_is_faster_than_the_arena_grows_loses_nothing() {
@@ -86,19 +86,36 @@ fn a_large_arena_is_there_in_the_end_and_can_be_stopped_at_once() {
 }
 
 #[test]
+fn where_memory_cannot_be_populated_a_large_arena_is_allocated_at_the_start() {
+    alone("where_memory_cannot_be_populated_a_large_arena_is_allocated_at_the_start", || {
+        if !common::seccomp::forget_to_populate() {
+            println!("::no seccomp here");
+            return;
+        }
+        let recorder = start();
+        let arena = OutsideArena::of_process(std::process::id()).expect("it is recorded");
+        assert_eq!(arena.header().expect("it can be read").growing, None);
+        let next = write(0, ARENA / 2);
+        assert_eq!(recorder.stats().broken, None);
+        let trace = common::read(&recorder.stop().expect("nobody is stuck"));
+        assert_eq!(newest(&trace), Some(next - 1));
+    });
+}
+
+#[test]
 fn where_the_rest_cannot_be_had_recording_ends_and_what_there_is_can_be_read() {
     alone("where_the_rest_cannot_be_had_recording_ends_and_what_there_is_can_be_read", || {
         let recorder = start();
         let next = write(0, 1000);
-        recorder.give_up("the rest of the arena cannot be had: a test");
+        recorder.give_up("the rest of the arena could not be allocated: a test");
         lookback::event!("too late");
         let trace = common::read(&recorder.snapshot().expect("it can be read"));
         assert_eq!(newest(&trace), Some(next - 1));
         assert!(events(&trace).all(|event| event.name() != "too late"));
         let broken = recorder.stats().broken.expect("it says why");
-        assert_eq!(broken, "the rest of the arena cannot be had: a test");
+        assert_eq!(broken, "the rest of the arena could not be allocated: a test");
         assert!(matches!(recorder.stop(), Err(Error::Broken(reason)) if reason == broken));
-        // The next one is none the worse for it.
+        // The next recording is not affected.
         let recorder = start();
         let next = write(0, 1000);
         let trace = common::read(&recorder.stop().expect("nobody is stuck"));

@@ -1,5 +1,5 @@
-//! gRPC: the outcome of a call stands behind its body, so its span goes on until there; deadlines and
-//! calls that were given up are named.
+//! gRPC: the outcome of a call follows its body, so its span lasts until then; deadlines and abandoned calls
+//! are named.
 
 mod common;
 
@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// A body of these frames, which logs when one is made.
+/// A body of these frames, which logs the creation of each.
 struct Frames(VecDeque<Result<Frame<Bytes>, String>>);
 
 impl Body for Frames {
@@ -67,7 +67,7 @@ impl Service<Request<()>> for Server {
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc+proto");
 
-/// Calls it, and reads so many frames of the body before that is dropped. Says how many there were.
+/// Calls the service, and reads this many frames of the body before dropping it. Returns how many there were.
 fn call(server: Server, frames: usize) -> usize {
     let mut service = tower_layer::Layer::layer(&lookback::axum::layer().no_task(), server);
     let request = Request::builder().method("POST").uri("http://there/shop.Cart/Add");
@@ -85,7 +85,7 @@ fn start(directory: &Path) -> Recorder {
     builder.snapshot_dir(directory).start().expect("a recorder starts")
 }
 
-/// What is said of the request after its begin, and whether logs are inside of it.
+/// What is recorded about the request after its beginning, and whether logs are inside it.
 fn said(trace: &Trace) -> Vec<String> {
     let mut said = Vec::new();
     for event in common::events(trace) {
@@ -103,7 +103,7 @@ fn said(trace: &Trace) -> Vec<String> {
     said
 }
 
-/// What the trace of one call says behind the begin of the span and its status.
+/// What the trace of one call has after the beginning of the span and its status.
 fn told(
     name: &str,
     server: impl FnOnce() -> Server,

@@ -1,5 +1,5 @@
-//! The end of a recording while writers publish one generation after another, and one of them is held up
-//! in the middle of an event: the arena stays where it is until that one has left.
+//! The end of a recording while writers publish one generation after another and one of them is held up
+//! inside an event: the arena stays mapped until that one has left.
 #![cfg(any(debug_assertions, feature = "fault_injection"))]
 
 mod common;
@@ -15,7 +15,7 @@ const FOREVER: Duration = Duration::MAX;
 static GO_ON: AtomicBool = AtomicBool::new(true);
 static LET_GO: AtomicBool = AtomicBool::new(false);
 
-/// Whoever is held up goes on when this is dropped, so that a test that fails does not hang.
+/// Releases held-up threads when it is dropped, so that a failing test does not hang.
 struct LetGo;
 
 impl Drop for LetGo {
@@ -34,8 +34,8 @@ fn write() {
     }
 }
 
-/// Writers, one of which is held up where it is about to write the header of a block that it has carved;
-/// and who ends the recording is so slow that what it notes is never of the running generation.
+/// Writers, one of which is held up just before it writes the header of a block that it has carved. The
+/// stopping thread is so slow that what it notes is never of the running generation.
 fn with_one_held(stop: impl FnOnce(Recorder)) {
     let window = Duration::from_secs(1);
     let recorder = Recorder::builder().max_bytes(256 << 10).window(window).start().unwrap();
@@ -48,7 +48,7 @@ fn with_one_held(stop: impl FnOnce(Recorder)) {
             header.head.0 / header.capacity
         };
         assert!(common::wait_for(|| laps() >= 1), "the arena is filled");
-        // The first who comes there, and no other one.
+        // The first thread that comes there, and no other one.
         hold(Point::Carved, FOREVER, u64::MAX);
         let before = laps();
         assert!(common::wait_for(|| laps() >= before + 2), "the others go on");
@@ -66,7 +66,7 @@ fn the_end_waits_for_a_writer_that_is_held_up_whoever_publishes_meanwhile() {
                 let stopped = recorder.stop();
                 (LET_GO.load(Ordering::SeqCst), stopped)
             });
-            // What ends without waiting has ended by then; and patience is longer.
+            // An end that does not wait is over by then; and the patience is longer.
             let begun = std::time::Instant::now();
             while !stop.is_finished() && begun.elapsed() < Duration::from_millis(1500) {
                 std::thread::sleep(Duration::from_millis(10));
@@ -79,7 +79,7 @@ fn the_end_waits_for_a_writer_that_is_held_up_whoever_publishes_meanwhile() {
                     common::assert_sound(&trace);
                     assert!(common::count(&trace) > 0, "the newest events are not there");
                 }
-                // On a machine that is very slow.
+                // On a very slow machine.
                 (_, Err(error)) => assert!(matches!(error, Error::Stuck(_)), "{error}"),
             }
         });

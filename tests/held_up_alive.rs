@@ -1,8 +1,11 @@
-//! The newest is kept while a great deal is alive, the collector is held up and writers go at full speed: by
-//! whoever looks at it from outside, by the process itself, and after it was killed in the midst of it.
+//! The newest data is kept while much is alive, the collector is held up and writers run at full speed,
+//! whether it is read from outside, by the process itself, or after the process was killed in the middle of
+//! it.
 //!
-//! With `LOOKBACK_LONG=1`, in an optimised build with `fault_injection`: arenas of 1 to 256 MiB, the collector held
-//! up for 5 s at a time and for ever, 0 and 100,000 tasks and as many spans alive; a line is printed of each.
+//! With `LOOKBACK_LONG=1`, in an optimised build with `fault_injection`: arenas of 1 to 256 MiB, the
+//! collector held up for 5 s at a time and forever, 0 and 100,000 tasks and as many spans alive. Each case
+//! prints a line.
+//! `LOOKBACK_TEST_MEBIBYTES=N` tries arenas of that size alone.
 #![cfg(any(debug_assertions, feature = "fault_injection"))]
 
 mod common;
@@ -25,7 +28,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 const TEST: &str = "the_newest_is_kept_while_much_is_alive";
-/// The environment of the process that is killed.
+/// The environment variable of the process that is killed.
 const CASE: &str = "LOOKBACK_TEST_CASE";
 const DIRECTORY: &str = "LOOKBACK_TEST_DIRECTORY";
 /// The files in its directory.
@@ -33,16 +36,18 @@ const BOX: &str = "box";
 const TOLD: &str = "told";
 
 const WRITERS: usize = 2;
+/// A writer that gets no core for long may lose the event that it was writing; the process that looks cannot know.
+const FEW: u64 = 8;
 
-/// What is tried.
+/// One case.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     mebibytes: usize,
-    /// For how long the collector is held up at a time; for ever if not at all.
+    /// How long the collector is held up at a time; `None` for forever.
     held_millis: Option<u64>,
-    /// So many tasks, and so many spans.
+    /// This many tasks, and as many spans.
     alive: usize,
-    /// For how long writers write before anybody looks.
+    /// How long writers write before the first look.
     millis: u64,
 }
 
@@ -67,6 +72,8 @@ impl Case {
         let is_long = common::long() && !cfg!(debug_assertions);
         let (sizes, alive, held): (&[_], _, _) =
             if is_long { (&[1, 8, 32, 256], 100_000, 5000) } else { (&[1, 8], 3000, 200) };
+        let only = std::env::var("LOOKBACK_TEST_MEBIBYTES").ok().and_then(|size| size.parse().ok());
+        let sizes = only.as_ref().map_or(sizes, std::slice::from_ref);
         let mut cases = Vec::new();
         for &mebibytes in sizes {
             for held_millis in [Some(held), None] {
@@ -76,12 +83,12 @@ impl Case {
                 }
             }
         }
-        // One small and one large will do where there is little time.
-        if is_long { cases } else { vec![cases[1], cases[7]] }
+        // If time is short, one small and one large case suffice.
+        if is_long || only.is_some() { cases } else { vec![cases[1], cases[7]] }
     }
 }
 
-/// The number of the last event that each writer has written, where it outlives the process.
+/// The number of each writer's last event, where it outlives the process.
 fn told(directory: &Path) -> &'static [AtomicU64; WRITERS] {
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false);
@@ -101,10 +108,10 @@ fn loaded(told: &[AtomicU64; WRITERS]) -> [u64; WRITERS] {
     std::array::from_fn(|writer| told[writer].load(Ordering::Acquire))
 }
 
-/// Whether each writer's last event is there. One of which there is anything has all of it; of one that the machine
-/// has held up while the other filled the arena there is nothing.
+/// Whether each writer's last event is there. A writer with anything left has all of it; nothing is left of a
+/// writer that the machine has held up while the other one filled the arena.
 fn has_newest(trace: &Trace, told: [u64; WRITERS], what: &str) -> bool {
-    let found = numbers(trace);
+    let found = numbers(trace, FEW);
     let mut is_all = true;
     for (writer, told) in (0..).zip(told) {
         match found.get(&writer) {
@@ -133,7 +140,7 @@ fn spans(count: usize) -> Vec<tracing::Span> {
     (0..count).map(|number| tracing::info_span!("request", method = "GET", number)).collect()
 }
 
-/// The process that is killed. It looks at itself, says what it saw, and goes on until it is.
+/// The process that is killed. It looks at itself, prints what it saw, and continues until it is killed.
 fn service(case: Case, directory: &Path) {
     // SAFETY: neither call has preconditions.
     unsafe {
@@ -167,7 +174,7 @@ fn service(case: Case, directory: &Path) {
     let (least, mean) = in_use_for_long(&arena, case);
     let (took, stats) = (began.elapsed(), recorder.stats());
     let (written, lost) = (loaded(told).iter().sum::<u64>(), stats.lost_in_all());
-    // One that is held up between coming in and carving for a whole lap may lose an event.
+    // A writer that is held up for a whole lap between entering and carving may lose an event.
     assert!(lost * 1000 <= written, "{lost} of {written} events were lost: {stats:?}");
     let looks = seen_outside(&arena, told);
     let snapshots = seen_inside(&recorder, told);
@@ -185,7 +192,7 @@ fn completed(before: &Stats, after: &Stats) -> u64 {
     after.advances.count.saturating_sub(before.advances.count)
 }
 
-/// The least that is in use of the arena once it was filled, and the mean.
+/// The least and the mean part of the arena in use, once it was filled.
 fn in_use_for_long(arena: &OutsideArena, case: Case) -> (f64, f64) {
     assert!(common::wait_for(|| laps(arena) >= 2), "the arena is filled");
     let (began, mut least, mut sum, mut looks) = (Instant::now(), 1.0_f64, 0.0, 0.0);
@@ -196,16 +203,12 @@ fn in_use_for_long(arena: &OutsideArena, case: Case) -> (f64, f64) {
         std::thread::sleep(Duration::from_micros(100));
     }
     let mean = sum / looks;
-    assert!(mean >= 0.75, "{mean:.3} of the arena were in use, {least:.3} at least");
-    // The statuses of all that is alive take up to a sixteenth, in one piece, with as much before it that is
-    // too short for it; as much is kept free. They are given up with the generation that they lie in.
-    let bound = if case.alive == 0 { 0.7 } else { 0.6 };
-    assert!(least >= bound, "{least:.3} of the arena were in use, {mean:.3} on average");
+    assert!(least >= 0.75, "{least:.3} of the arena were in use at least, {mean:.3} on average");
     (least, mean)
 }
 
-/// Which look from outside was the first that has the newest event of each writer. One may be outrun: two
-/// writers fill a mebibyte in 2 ms.
+/// The first look from outside that has each writer's newest event. A look may be outrun: two writers fill a
+/// mebibyte in 2 ms.
 fn seen_outside(arena: &OutsideArena, told: &[AtomicU64; WRITERS]) -> usize {
     let has_all = |_: &usize| {
         let before = loaded(told);
@@ -217,7 +220,7 @@ fn seen_outside(arena: &OutsideArena, told: &[AtomicU64; WRITERS]) -> usize {
     (1..=100).find(has_all).expect("a look has the newest event of each writer")
 }
 
-/// As well, of the process's own snapshots.
+/// The same for the process's own snapshots.
 fn seen_inside(recorder: &Recorder, told: &[AtomicU64; WRITERS]) -> usize {
     let has_all = |_: &usize| {
         let before = loaded(told);
@@ -229,7 +232,8 @@ fn seen_inside(recorder: &Recorder, told: &[AtomicU64; WRITERS]) -> usize {
     (1..=100).find(has_all).expect("a snapshot has the newest event of each writer")
 }
 
-/// Runs such a process, kills it, and looks into its box. What it said, and whether each writer's last event is there.
+/// Runs such a process, kills it, and reads its box. Returns its output, and whether each writer's last event
+/// is there.
 fn killed(case: Case) -> (String, bool) {
     let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let mut process = Command::new(std::env::current_exe().unwrap())
@@ -244,7 +248,7 @@ fn killed(case: Case) -> (String, bool) {
         .lines()
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("ready ").map(ToOwned::to_owned));
-    // It ends here, wherever it is.
+    // The process ends here, wherever it is.
     process.kill().unwrap();
     process.wait().unwrap();
     let Some(ready) = ready else { panic!("{case:?}: it failed") };
@@ -266,7 +270,7 @@ fn the_newest_is_kept_while_much_is_alive() {
     }
     for case in Case::all() {
         let mut kills = 0;
-        // A kill may be outrun as a look may: see there.
+        // A kill may be outrun like a look: see there.
         let ready = loop {
             kills += 1;
             let (ready, has_all) = killed(case);

@@ -1,5 +1,5 @@
-//! Whatever an arena holds, and whatever becomes of it while it is read: a reader survives it, with an
-//! error in words or with what is left.
+//! Whatever an arena holds, and whatever happens to it while it is read: a reader survives it, with an error
+//! or with the intact rest.
 
 mod common;
 
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static BASE: LazyLock<Vec<u8>> =
     LazyLock::new(|| zstd::decode_all(damage::BASE).expect("the base is sound"));
 
-/// Every field of the header: where it is, and how many bytes it has.
+/// Every field of the header: its offset and its length.
 const FIELDS: [(usize, usize); 24] = [
     (offset::MAGIC, 8),
     (offset::VERSION, 4),
@@ -51,7 +51,7 @@ const FIELDS: [(usize, usize); 24] = [
     (offset::GENERATIONS, 8),
 ];
 
-/// Recovers an arena and reads all that comes of it: how many events, if there is anything.
+/// Recovers an arena and reads the result. Returns how many events it has, if there is any.
 fn survive(arena: &[u8]) -> Result<u64, String> {
     let mut recovered = recover(arena).map_err(|error| error.to_string())?;
     let mut file = Vec::new();
@@ -67,7 +67,7 @@ fn read(file: Vec<u8>) -> u64 {
     trace.events().flatten().map(|event| event.fields().count().min(1) as u64).sum()
 }
 
-/// The same from outside, as from a process that is about.
+/// The same from outside, as if the process were running.
 fn survive_outside(arena: &[u8]) -> Result<u64, String> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(arena).unwrap();
@@ -94,8 +94,8 @@ fn the_base_is_sound() {
     assert!(survive(&BASE).unwrap() > 100);
 }
 
-/// A header tells of losses as long as it is believed, and as long as it is known what of them the end
-/// records tell.
+/// A header reports losses as long as it is valid, and as long as it is known which of them the end records
+/// report.
 #[test]
 fn losses_that_may_be_wrong_are_not_told() {
     let base = recover(&BASE).unwrap();
@@ -114,12 +114,12 @@ fn losses_that_may_be_wrong_are_not_told() {
     let losses = [(offset::LOST + 8, 7), (offset::LOST_AND_TOLD + 8, 3)];
     let and = |field| [losses[0], losses[1], field];
     assert_eq!(with(&and((offset::COMPLETE, newest.0))), (Some(7), Some(4)));
-    // It died when the end record was there, and the note of it perhaps not.
+    // The process died after the end record, and perhaps before the note of it.
     assert_eq!(with(&and((offset::COMPLETE, newest.0 - 1))), (Some(7), None));
     assert_eq!(with(&and((offset::HEAD, 0))), (None, None));
 }
 
-/// A bit of everything, in an arena that was gone round. `LOOKBACK_WRITE_GOLDEN=base` makes it the base.
+/// A bit of everything, in an arena that has wrapped around. `LOOKBACK_WRITE_GOLDEN=base` makes it the base.
 #[test]
 fn an_arena_with_everything_in_it_is_recovered_whole() {
     common::alone("an_arena_with_everything_in_it_is_recovered_whole", || {
@@ -176,7 +176,7 @@ fn every_field_of_the_header_may_be_anything() {
     }
 }
 
-/// Damage to the header costs nothing of what the blocks hold, as long as it can be seen.
+/// Damage to the header costs none of the blocks' content, as long as it can be detected.
 #[test]
 fn a_header_that_makes_no_sense_is_not_needed() {
     let whole = survive(&BASE).unwrap();
@@ -260,7 +260,7 @@ fn what_was_found_by_fuzzing_is_survived() {
     assert!(inputs > 0, "there is no corpus");
 }
 
-/// Calls `read` again and again while `disturb` does something to the file.
+/// Calls `read` again and again while `disturb` changes the file.
 fn while_disturbed(disturb: impl Fn(&File, u64) + Sync, read: impl Fn(&File)) {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&BASE).unwrap();
@@ -321,7 +321,7 @@ fn a_process_may_write_anything_into_its_arena_while_it_is_read() {
     );
 }
 
-/// That there is a way to say nothing else of a box than what it is.
+/// Nothing but a box is accepted as a box.
 #[test]
 fn a_box_that_is_no_regular_file_is_refused_without_waiting() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,16 +1,17 @@
-//! A start under what programs and their surroundings do to themselves: it goes well, or is an error in words.
+//! Starts in hostile surroundings: each succeeds, or fails with a readable error.
 
 mod common;
 
 use common::alone;
 use lookback::Recorder;
+#[cfg(target_arch = "x86_64")]
 use lookback::read::wire::ClockKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn install(signal: libc::c_int, handler: usize) {
-    // SAFETY: a valid structure. Calls are not restarted: those that are interrupted say so.
+    // SAFETY: a valid structure. Interrupted calls are not restarted, but fail.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;
@@ -25,7 +26,7 @@ extern "C" fn interrupts(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::
     INTERRUPTED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Does the work while this thread is interrupted all the time.
+/// Does the work while signals keep interrupting this thread.
 fn interrupted<T>(work: impl FnOnce() -> T) -> T {
     install(libc::SIGPROF, interrupts as *const () as usize);
     // SAFETY: the call has no preconditions.
@@ -60,11 +61,11 @@ fn signals_of_a_profiler_do_not_keep_a_large_arena_from_being_there() {
     });
 }
 
-/// A group of processes that this one has made.
+/// A memory group that this process has made.
 struct Group(PathBuf);
 
 impl Group {
-    /// A group with this limit on memory, which this process joins; `None` if it cannot be made.
+    /// A group with this memory limit, which this process joins; `None` if it cannot be made.
     fn join(limit: u64) -> Option<Self> {
         let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let path_of = |controllers: &str| {
@@ -106,7 +107,7 @@ fn a_memory_group_with_too_little_room_is_an_error_and_not_the_end() {
         let words = error.to_string();
         println!("::{words}");
         assert!(words.contains("not enough memory") && words.contains("lookback-test"), "{words}");
-        // A box in memory is memory; one on a disk is not.
+        // A box in memory counts as memory; one on a disk does not.
         let in_memory = tempfile::Builder::new().prefix("lookback").tempdir_in("/dev/shm");
         if let Ok(directory) = in_memory {
             let path = directory.path().join("service.box");
@@ -137,16 +138,17 @@ fn a_copy_that_a_memory_group_has_no_room_for_is_an_error_and_not_the_end() {
         let error = recorder.snapshot().unwrap_err().to_string();
         println!("::{error}");
         assert!(error.contains("not enough memory") && error.contains("lookback-test"), "{error}");
-        // What is saved is passed on to its file, and needs no copy of all.
+        // A save streams to its file, and needs no copy of everything.
         let path = recorder.save("a test").unwrap();
         common::assert_sound(&lookback::Trace::open(path).unwrap());
     });
 }
 
-/// Where the counter was read that must not be: not by the C library's part of the kernel.
+/// Where the forbidden counter was read: not in the C library's kernel page.
+#[cfg(target_arch = "x86_64")]
 static READ_AT: AtomicUsize = AtomicUsize::new(0);
 
-/// Does what the instruction would have done.
+/// Emulates the instruction.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn emulates(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel's; what failed is an instruction in memory.
@@ -163,7 +165,7 @@ extern "C" fn emulates(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut li
         if !(of_kernel..of_kernel + (16 << 12)).contains(&at) {
             READ_AT.store(at, Ordering::Relaxed);
         }
-        // A clock that stands still is one.
+        // A clock that stands still is a clock.
         registers[libc::REG_RAX as usize] = 0;
         registers[libc::REG_RDX as usize] = 0;
         registers[libc::REG_RCX as usize] = 0;
@@ -176,7 +178,7 @@ extern "C" fn emulates(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut li
 fn a_counter_that_the_process_may_not_read_is_not_read() {
     alone("a_counter_that_the_process_may_not_read_is_not_read", || {
         install(libc::SIGSEGV, emulates as *const () as usize);
-        // SAFETY: the handler above deals with it.
+        // SAFETY: the handler above resolves it.
         unsafe { libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV) };
         let recorder = Recorder::builder().max_bytes(1 << 20).start().unwrap();
         let clock = recorder.stats().clock;

@@ -1,5 +1,5 @@
-//! What a process does to itself, and what its surroundings do to it: the recorder goes on, or says in
-//! words why not; the service goes on in any case.
+//! What a process does to itself, and what its surroundings do to it: the recorder continues, or says why
+//! not; the service continues in any case.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn c_string(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
 
-/// Whether this user may do what only root may.
+/// Whether this user has the rights of root.
 fn is_root() -> bool {
     // SAFETY: the call has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
@@ -59,7 +59,7 @@ fn a_process_that_executes_another_program_leaves_its_box_behind() {
     const NAME: &str = "a_process_that_executes_another_program_leaves_its_box_behind";
     alone(NAME, || {
         if let Some(path) = std::env::var_os(EXECUTED) {
-            // The same process, with the same start; but a program of its own.
+            // The same process, with the same start time, but its own program.
             let recorder = Recorder::builder().max_bytes(BYTES).black_box(&path).start().unwrap();
             let predecessor = recorder.predecessor().expect("it is kept").to_owned();
             assert!(words_in(&predecessor).contains("before"));
@@ -102,7 +102,7 @@ fn a_process_that_becomes_a_daemon_is_told_that_it_is_not_recorded() {
                 recorder.stats().broken.unwrap_or_default(),
             ];
             let good = !lookback::is_recording()
-                && told.iter().all(|words| words.starts_with("this process was forked from one"));
+                && told.iter().all(|words| words.starts_with("this process was forked from a"));
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(if good { 42 } else { 1 }) };
         }
@@ -123,16 +123,16 @@ fn a_program_that_closes_all_descriptors_is_recorded_and_can_be_read_from_outsid
         let recorder = Recorder::builder().max_bytes(BYTES).start().unwrap();
         say("before");
         for descriptor in 3..1024 {
-            // SAFETY: nobody in this process relies on what is closed.
+            // SAFETY: nothing in this process relies on what is closed.
             unsafe { libc::close(descriptor) };
         }
         say("after");
         let both: BTreeSet<_> = ["before", "after"].map(str::to_owned).into();
         assert_eq!(words(&recorder.snapshot().unwrap()), both);
-        // The descriptor is gone, and the mapping is not.
+        // The descriptor is gone; the mapping is not.
         let outside = OutsideArena::of_process(std::process::id()).unwrap();
         assert_eq!(words(&outside.snapshot("a test", "test").unwrap()), both);
-        // What gets the descriptor's number is not taken for the arena.
+        // A file that gets the descriptor's number is not mistaken for the arena.
         let files: Vec<_> = (0..64).map(|_| tempfile::tempfile().unwrap()).collect();
         assert_eq!(words(&recorder.snapshot().unwrap()), both);
         drop(files);
@@ -163,7 +163,7 @@ fn in_another_root_events_are_recorded_and_what_cannot_be_saved_is_said() {
         }
         say("jailed");
         assert!(words(&recorder.snapshot().unwrap()).contains("jailed"));
-        // The directory is made anew, in the new root, or that is refused; nothing is lost for it.
+        // The directory is created again in the new root, or that fails; nothing is lost because of it.
         match recorder.save("a test") {
             Ok(saved) => assert!(saved.exists()),
             Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
@@ -250,7 +250,7 @@ fn without_memory_a_snapshot_is_refused_in_words_and_recording_goes_on() {
             // SAFETY: a valid limit.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
         };
-        // A little is there, for what is small.
+        // A little memory is left, for small things.
         limit(used + (1 << 20));
         let refused = recorder.snapshot().map(drop);
         for number in 0..110_000_u64 {
@@ -264,11 +264,11 @@ fn without_memory_a_snapshot_is_refused_in_words_and_recording_goes_on() {
         assert!(advanced, "a generation ends without memory, too");
         let snapshot = recorder.snapshot().unwrap();
         assert!(words(&snapshot).contains("meanwhile"));
-        // The copy is there, and there is no memory to compress it.
+        // The copy exists, and there is no memory to compress it.
         limit(used + snapshot.bytes() as u64 + (1 << 20));
         let refused = snapshot.write_to(std::io::sink());
         limit(whole);
-        // What the allocator has kept may do for that.
+        // Memory that the allocator has kept may suffice for that.
         if let Err(error) = refused {
             assert!(error.to_string().contains("memory"), "{error}");
         }

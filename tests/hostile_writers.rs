@@ -1,7 +1,6 @@
-//! Invariants 3, 8 and 11 where what is written to does not cooperate: a snapshot is saved whole or
-//! not at all, with an error of one line that names the file; a sink that is slow, fails or panics
-//! harms nobody but itself, and it is said so; a stream has every generation in order, and cut off
-//! anywhere it yields its whole ones.
+//! Invariants 3, 8 and 11 where the output does not cooperate: a snapshot is saved whole or not at all, with
+//! an error of one line that names the file; a sink that is slow, fails or panics harms only itself, and that
+//! is reported; a stream has every generation in order, and a cut one yields all of its whole generations.
 
 mod common;
 
@@ -25,7 +24,7 @@ fn builder() -> lookback::Builder {
         .generation_period(Duration::from_secs(3600))
 }
 
-/// Something that does not compress to nothing.
+/// Data that does not compress to nothing.
 fn write_noise(events: u64) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..events {
@@ -41,7 +40,7 @@ fn names_in(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 
-/// Saving there fails, with one line that names the file, and leaves nothing behind.
+/// Saving there fails with one line that names the file, and leaves nothing behind.
 fn assert_refused(snapshot: &Snapshot, path: &Path, kinds: &[ErrorKind]) {
     let error = snapshot.save(path).expect_err("this cannot be written");
     let words = error.to_string();
@@ -78,7 +77,7 @@ fn what_cannot_be_saved_is_an_error_that_names_the_file() {
         let locked = root.join("locked");
         fs::create_dir(&locked).expect("it can be made");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).expect("it can be locked");
-        // Who is root may write there all the same.
+        // Root may write there all the same.
         if File::create(locked.join("probe")).is_err() {
             assert_refused(&snapshot, &locked.join("a.lbk"), &[ErrorKind::PermissionDenied]);
             assert!(names_in(&locked).is_empty(), "something was left behind");
@@ -90,7 +89,7 @@ fn what_cannot_be_saved_is_an_error_that_names_the_file() {
         assert_eq!(left, expected, "something was left behind");
         assert_eq!(fs::read(root.join("file")).expect("it is there"), b"what was there");
 
-        // A limit on file sizes is an error, too, and not the end of the process.
+        // A limit on file sizes is an error, too, and does not end the process.
         // SAFETY: the disposition is a valid one.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let limit = libc::rlimit { rlim_cur: 4096, rlim_max: libc::RLIM_INFINITY };
@@ -126,13 +125,13 @@ fn a_snapshot_directory_is_made_and_one_that_cannot_be_is_named() {
         drop(recorder);
         let file = directory.path().join("file");
         fs::write(&file, "").expect("it can be written");
-        let recorder = builder().snapshot_dir(file.join("x")).start().expect("a recorder starts");
-        let words = recorder.save("why").expect_err("it is a file").to_string();
+        let refused = builder().snapshot_dir(file.join("x")).start();
+        let words = refused.expect_err("it is a file").to_string();
         assert!(words.contains(&*file.to_string_lossy()) && !words.contains('\n'), "{words}");
     });
 }
 
-/// Mounts a tmpfs of so many bytes. `false` if that is not for us to do.
+/// Mounts a tmpfs of this many bytes. `false` if this process may not.
 fn mount(at: &Path, bytes: usize) -> bool {
     let place = CString::new(at.as_os_str().as_bytes()).expect("a path has no zero");
     let options = CString::new(format!("size={bytes}")).expect("there is no zero");
@@ -149,7 +148,7 @@ fn unmount(at: &Path) {
     unsafe { libc::umount2(place.as_ptr(), libc::MNT_DETACH) };
 }
 
-/// Takes so many bytes and no more, as a full disk does.
+/// Takes this many bytes and no more, like a full disk.
 struct Full(usize);
 
 impl Write for Full {
@@ -200,7 +199,7 @@ fn a_full_disk_is_an_error_and_nothing_is_left_behind() {
             assert_eq!(error.kind(), ErrorKind::StorageFull, "room for {room}");
         }
         snapshot.write_to(Full(whole.len())).expect("there is room");
-        // Nothing of that has harmed the recorder or the snapshot.
+        // None of this has harmed the recorder or the snapshot.
         assert!(recorder.stop().is_ok());
         let mut again = Vec::new();
         snapshot.write_to(&mut again).expect("memory takes it");
@@ -218,7 +217,7 @@ fn a_slow_sink_loses_whole_generations_and_holds_nobody_up() {
             let got = Arc::clone(&got);
             move |frame: &mut GenerationFrame<'_>| -> io::Result<()> {
                 got.lock().expect("no panic").push(frame.number.0);
-                // As slow as can be, until the test lets go.
+                // A sink that is stuck until the test releases it.
                 let _ = released.recv();
                 Ok(())
             }
@@ -230,7 +229,7 @@ fn a_slow_sink_loses_whole_generations_and_holds_nobody_up() {
             common::advance(&recorder);
         }
         let stats = recorder.stats();
-        // What was written is recorded, and snapshots are taken, while the sink is stuck.
+        // While the sink is stuck, writes are recorded and snapshots are taken.
         assert_eq!(stats.recorded, GENERATIONS * 500 + 1, "{stats:?}");
         assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
         common::assert_sound(&common::read(&recorder.snapshot().expect("a snapshot is taken")));
@@ -267,7 +266,7 @@ fn a_sink_that_never_returns_does_not_keep_the_recording_from_its_end() {
         write_noise(10);
         let last = recorder.stop().expect("it stops");
         assert_eq!(last.events(), 21, "everything is there");
-        // And another recording may begin.
+        // Another recording may begin.
         let recorder = builder().start().expect("a recorder starts");
         write_noise(10);
         assert_eq!(recorder.stop().expect("it stops").events(), 10);
@@ -328,7 +327,7 @@ fn a_sink_that_panics_is_given_up_and_it_is_said() {
     });
 }
 
-/// A writer whose bytes the test can look at.
+/// A writer whose bytes the test can read.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -384,7 +383,7 @@ fn a_stream_has_every_generation_in_order_and_is_good_up_to_any_cut() {
             .collect();
         assert_eq!(numbers, (0..GENERATIONS).collect::<Vec<_>>());
 
-        // Cut anywhere behind the metadata, the whole generations before the cut are there.
+        // Cut anywhere after the metadata, the file has the whole generations before the cut.
         let ends: Vec<_> = generations.iter().map(|info| info.offset + info.compressed).collect();
         let counts: Vec<_> = generations.iter().map(|info| info.events).collect();
         let front = generations[0].offset as usize;

@@ -1,4 +1,4 @@
-//! HTTP: requests of a real server are spans; those that go wrong take a snapshot.
+//! HTTP: requests of a real server are spans; failing ones take a snapshot.
 
 mod common;
 #[path = "common/http.rs"]
@@ -70,7 +70,7 @@ fn fields(event: &Event) -> String {
     fields.map(|(name, value)| format!(" {name}={value}")).collect()
 }
 
-/// Waits until the trace says this, and returns all that it says.
+/// Waits until the trace contains this, and returns everything it contains.
 fn said(recorder: &Recorder, line: &str) -> Vec<String> {
     let mut all = Vec::new();
     let found = wait_for(|| {
@@ -81,7 +81,7 @@ fn said(recorder: &Recorder, line: &str) -> Vec<String> {
     all
 }
 
-/// Waits until the snapshot that an answer names is there, and reads it.
+/// Waits for the snapshot that a response names, and reads it.
 fn snapshot_of(answer: &Answer, directory: &Path) -> Trace {
     let name = answer.header(lookback::axum::SNAPSHOT_HEADER).expect("a snapshot was taken");
     assert!(wait_for(|| directory.join(name).exists()), "{name}");
@@ -154,7 +154,7 @@ fn a_request_is_a_task_unless_that_is_not_wanted() {
     });
 }
 
-/// Inside of a recorded task, as a runtime has them that records all of its own; however a request ends.
+/// Inside a recorded task, as on a runtime that records all of its own, however a request ends.
 #[test]
 fn a_request_inside_of_a_recorded_task_is_exported_soundly() {
     alone("a_request_inside_of_a_recorded_task_is_exported_soundly", || {
@@ -186,7 +186,7 @@ fn a_request_inside_of_a_recorded_task_is_exported_soundly() {
         let all = || async { (ask("/done").await, ask("/never").await, ask("/panics").await) };
         let recorder = start(place.path());
         assert_eq!(runtime.block_on(all()), (true, false, true));
-        // The recording ends in the middle of one, and begins in the middle of another.
+        // The recording ends in the middle of one request, and begins in the middle of another.
         let unfinished = ask("/never");
         let mut unfinished = std::pin::pin!(unfinished);
         assert!(runtime.block_on(async { unfinished.as_mut().now_or_never() }).is_none());
@@ -361,7 +361,7 @@ fn a_server_error_takes_a_snapshot_and_names_it() {
         let recorder = start(place.path());
         let boom = || async { StatusCode::SERVICE_UNAVAILABLE };
         let other = || async { StatusCode::IM_A_TEAPOT };
-        // Put on two routers, it is still one layer.
+        // On two routers, it is still one layer.
         let layer = lookback::axum::layer();
         let one = Router::new().route("/boom/{id}", get(boom)).layer(layer.clone());
         let two = Router::new().route("/boom", get(boom)).route("/tea", get(other)).layer(layer);
@@ -377,6 +377,13 @@ fn a_server_error_takes_a_snapshot_and_names_it() {
         assert_eq!(told(&trace), ("server_error", "GET /boom/7: 503 Service Unavailable"));
         assert!(answer.header("x-lookback-snapshot").unwrap().ends_with("-server_error.lbk"));
         assert!(words(&trace).contains(&"trigger in request".to_owned()), "{:#?}", words(&trace));
+        let report = lookback::read::analysis::Report::of(&trace);
+        // A machine that is short of something is another finding.
+        let findings = report.findings();
+        assert_eq!(
+            findings.iter().find(|one| one.analysis != "system").unwrap().title,
+            "1 of 1 spans `request {method=GET route=/boom/{id}}` ended with status 503"
+        );
         assert_eq!(snapshot("/boom"), None, "it cools down");
         assert_eq!(recorder.stats().triggers.fired, 1);
         assert_eq!(recorder.stats().triggers.suppressed, 1);
@@ -458,7 +465,7 @@ fn a_slow_response_takes_a_snapshot() {
     });
 }
 
-/// A service that is no axum router, and fails.
+/// A service that is not an axum router, and fails.
 #[derive(Clone)]
 struct Failing;
 

@@ -1,5 +1,4 @@
-//! An idle process sees no wake-up of the recorder but one a generation, and none once it is
-//! stopped.
+//! An idle process sees one wake-up of the recorder per generation, and none after the recorder is stopped.
 
 #![cfg(target_os = "linux")]
 
@@ -7,7 +6,7 @@ use lookback::{Recorder, event};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How often the collector's thread has gone to sleep, if there is one.
+/// How often the collector's thread has gone to sleep, if it exists.
 fn sleeps() -> Option<u64> {
     for task in fs::read_dir("/proc/self/task").unwrap() {
         let task = task.unwrap().path();
@@ -33,7 +32,7 @@ fn an_idle_recorder_wakes_once_a_generation() {
     let (began, before) = (Instant::now(), sleeps().expect("there is a collector"));
     std::thread::sleep(period * 6);
     let after = sleeps().expect("there is a collector");
-    // Measured against the time that really passed: a slow machine wakes it less, never more.
+    // Measured against the time that actually passed: a slow machine wakes it less often, never more.
     let generations = began.elapsed().as_millis() / period.as_millis() + 1;
     assert!(u128::from(after - before) <= generations + 1, "{before}, then {after}");
 

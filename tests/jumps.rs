@@ -1,4 +1,4 @@
-//! A handler that leaves by a jump, as `siglongjmp` does, in the middle of events.
+//! Handlers that leave by a jump, like `siglongjmp`, in the middle of events.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
@@ -9,7 +9,7 @@ use lookback::Recorder;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-// `catch(work, place)`: calls `work`, having noted in `place` where the stack is. A handler that goes on at
+// `catch(work, place)`: notes the stack's position in `place`, and calls `work`. A handler that continues at
 // `landing`, with that stack, makes it return.
 std::arch::global_asm!(
     ".globl lookback_test_catch",
@@ -41,7 +41,7 @@ unsafe extern "C" {
 }
 
 static STACK: AtomicUsize = AtomicUsize::new(0);
-/// Where to jump to, 0 for nowhere: the handler returns.
+/// Where to jump; 0 for nowhere: the handler returns.
 static MAY_JUMP: AtomicBool = AtomicBool::new(false);
 static JUMPS: AtomicU64 = AtomicU64::new(0);
 
@@ -51,7 +51,7 @@ extern "C" fn jumps(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc:
         return;
     }
     JUMPS.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: the kernel's; what is jumped over has nothing to drop but the recorder's own.
+    // SAFETY: the kernel's; what is jumped over has nothing to drop except the recorder's own.
     unsafe {
         let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
         registers[libc::REG_RSP as usize] = STACK.load(Ordering::SeqCst) as i64;
@@ -67,16 +67,16 @@ extern "C" fn writes() {
     }
 }
 
-/// A jump, out of whatever that interrupts.
+/// A jump out of whatever it interrupts.
 fn write_until_a_jump() {
-    // SAFETY: the handler jumps to there alone while `work` runs.
+    // SAFETY: the handler jumps there only while `work` runs.
     unsafe { lookback_test_catch(writes, &STACK) };
 }
 
-/// That of the standard library has no room for an event without optimisation.
+/// The standard library's stack has no room for an event without optimisation.
 fn have_a_large_alternate_stack() {
     let room: &mut [u8] = Box::leak(vec![0; 256 << 10].into_boxed_slice());
-    // SAFETY: the stack is there for ever, and the thread is not on another one.
+    // SAFETY: the stack is never freed, and the thread is not on another one.
     unsafe {
         let mut stack: libc::stack_t = std::mem::zeroed();
         stack.ss_sp = room.as_mut_ptr().cast();
@@ -146,9 +146,9 @@ fn also_if_the_handler_was_on_the_alternate_stack() {
     });
 }
 
-/// Deals with a fault by leaving it: what `siglongjmp` does, but for the mask.
+/// Leaves a fault by a jump: what `siglongjmp` does, except for the mask.
 extern "C" fn leaves(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the stack is that of who catches, and nothing that is jumped over has anything to drop.
+    // SAFETY: the stack is the catching function's, and nothing that is jumped over has anything to drop.
     unsafe {
         std::arch::asm!(
             "mov rsp, {}",
@@ -160,12 +160,12 @@ extern "C" fn leaves(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
 }
 
 extern "C" fn faults() {
-    // SAFETY: none; the handler leaves it.
+    // SAFETY: none; the handler leaves the fault.
     unsafe { std::ptr::null_mut::<u8>().wrapping_add(16).write_volatile(1) };
 }
 
 fn fault_and_leave() {
-    // SAFETY: the handler jumps to there alone while `faults` runs; the mask is valid.
+    // SAFETY: the handler jumps there only while `faults` runs; the mask is valid.
     unsafe {
         lookback_test_catch(faults, &STACK);
         let mut mask: libc::sigset_t = std::mem::zeroed();
@@ -174,7 +174,7 @@ fn fault_and_leave() {
     }
 }
 
-/// What is installed for SIGABRT.
+/// The action that is installed for SIGABRT.
 fn for_aborts() -> usize {
     // SAFETY: a valid structure.
     unsafe {
@@ -184,8 +184,8 @@ fn for_aborts() -> usize {
     }
 }
 
-/// Small alternate stacks have no room for an abort that is noted, so it is not noted there while a handler
-/// deals with a fault; but afterwards it is, although the handler never came back.
+/// Small alternate stacks have no room for noting an abort, so it is not noted while a handler deals with a
+/// fault; but it is afterwards, although the handler never returned.
 #[test]
 fn aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it() {
     alone("aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it", || {
@@ -211,7 +211,7 @@ fn aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it() {
         common::advance(&recorder);
         lookback::event!("in another generation");
         again("the thread has gone on");
-        // By who advances, if the thread is gone.
+        // By the advancing thread, if the thread is gone.
         std::thread::spawn(fault_and_leave).join().unwrap();
         lookback::event!("a third one");
         assert!(common::wait_for(|| {
@@ -219,7 +219,7 @@ fn aborts_are_noted_again_after_the_handler_of_a_fault_has_jumped_out_of_it() {
             common::advance(&recorder);
             for_aborts() == ours
         }));
-        // Where there is room nothing was taken away.
+        // With enough room, nothing was taken away.
         let large = std::thread::spawn(|| {
             have_a_large_alternate_stack();
             fault_and_leave();

@@ -1,4 +1,4 @@
-//! The macros compile and record the same in any scope, and take what `tracing`'s take.
+//! The macros compile and record the same in any scope, and accept what `tracing`'s accept.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A scope in which nothing is called what it usually is.
+/// A scope in which no name has its usual meaning.
 #[no_implicit_prelude]
 #[allow(dead_code, unused_macros, reason = "all of it is there to be in the way")]
 mod hostile {
@@ -243,7 +243,7 @@ fn every_type_of_value_is_read_back_as_it_was() {
                 texts();
                 absent();
             }
-            // What recurs stands there by reference.
+            // Recurring texts are references.
             errors();
             errors();
         });
@@ -357,7 +357,7 @@ fn errors() {
     let outer = Failure("outer", Some(Box::new(Failure("middle", Some(Box::new(inner()))))));
     let boxed: Box<dyn Error + Send + Sync> =
         Box::new(Failure("outer", Some(Box::new(Failure("middle", Some(Box::new(inner())))))));
-    // Its own words end with those of its source.
+    // Its own message ends with those of its sources.
     let told = Failure("inner is said: said", Some(Box::new(Failure("said", None))));
     lookback::event!(
         "errors",

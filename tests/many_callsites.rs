@@ -1,5 +1,5 @@
-//! Programs with many callsites and many targets: each is told by its name, and no secret of one is recorded.
-//! Beyond what there is room for, level and target stay, values do not, and how many there were is told.
+//! Programs with many callsites and many targets: each appears under its own name, and no secret is recorded.
+//! Beyond the table's room, level and target stay, values do not, and their number is reported.
 
 mod common;
 
@@ -21,7 +21,7 @@ use tracing::subscriber::{Interest, Subscriber, with_default};
 use tracing::{Callsite, Metadata};
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Bytes that are allocated at this moment.
+/// The number of bytes allocated right now.
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
 struct Counting;
@@ -29,7 +29,7 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: everything is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
@@ -44,10 +44,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// As far as one has to look in a table that is a third full: lines of four entries.
+/// The longest search in a table that is a third full: lines of four entries.
 const FAR: usize = 10;
 
-/// A callsite as the macros of `tracing` make them: statics, one beside the other.
+/// A callsite like those of `tracing`'s macros: statics, side by side.
 struct Place {
     metadata: Metadata<'static>,
     _interest: AtomicPtr<()>,
@@ -64,7 +64,7 @@ impl Callsite for Place {
 const FIELDS: &[&str] = &["message", "password", "count"];
 
 impl Place {
-    /// Makes one of this number at this address, which is its for ever.
+    /// Makes the callsite with this number at this address, which it keeps.
     fn make(at: *mut Self, number: usize, kind: Kind, level: tracing::Level) -> &'static Self {
         // SAFETY: only its address is used before it is written.
         let identifier = Identifier(unsafe { &*at });
@@ -73,7 +73,7 @@ impl Place {
         let (file, line) = (Some("of/many.rs"), Some(number as u32));
         let fields = FieldSet::new(FIELDS, identifier);
         let metadata = Metadata::new(name, target, level, file, line, None, fields, kind);
-        // SAFETY: the caller's memory is aligned, large enough, and nobody else's.
+        // SAFETY: the caller's memory is aligned, large enough, and used by nothing else.
         unsafe {
             at.write(Self { metadata, _interest: AtomicPtr::default() });
             &*at
@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-/// Memory that is as large as so many callsites, in a shared object that is made and loaded for it.
+/// Memory for this many callsites, in a shared object that is built and loaded for it.
 fn shared_object(directory: &std::path::Path, number: usize, places: usize) -> *mut Place {
     let (source, library) = (directory.join("room.rs"), directory.join(format!("lib{number}.so")));
     let bytes = places * size_of::<Place>();
@@ -125,7 +125,7 @@ fn shared_object(directory: &std::path::Path, number: usize, places: usize) -> *
     room.cast()
 }
 
-/// Both ways, at the most detailed level.
+/// Through the subscriber and the layer, at the most detailed level.
 fn ways() -> [Arc<dyn Subscriber + Send + Sync>; 2] {
     let level = tracing::Level::TRACE;
     let layer = lookback::tracing::layer().with_max_level(level);
@@ -177,7 +177,7 @@ fn each_of_ten_thousand_callsites_of_two_shared_objects_is_known_and_keeps_its_s
                 // Every tenth one is a span's.
                 let kind = if number.is_multiple_of(10) { Kind::SPAN } else { Kind::EVENT };
                 let level = tracing::Level::TRACE;
-                // SAFETY: the room is as large as so many.
+                // SAFETY: the memory has room for this many.
                 places.push(Place::make(unsafe { room.add(index) }, number, kind, level));
             }
         }
@@ -216,7 +216,7 @@ fn each_of_ten_thousand_callsites_of_two_shared_objects_is_known_and_keeps_its_s
     });
 }
 
-/// Callsites by the hundreds: as the macros make them.
+/// Hundreds of callsites, made by the macros.
 macro_rules! many {
     () => { tracing::trace!(password = "hunter2", count = 7_u64, "said") };
     ($one:tt $($more:tt)*) => {{ many!($($more)*); many!($($more)*); }};
@@ -256,7 +256,7 @@ fn each_of_many_log_targets_is_told_with_its_place_and_takes_no_memory_for_ever(
         for subscriber in ways() {
             let recorder = start();
             with_default(subscriber, || {
-                // Twice, and more of them than have a place.
+                // Twice, and more of them than there are entries.
                 for number in (0..10_000).chain(0..10_000).chain(10_000..30_000_u32) {
                     log(&format!("library::{number}"), number);
                 }
@@ -289,7 +289,7 @@ fn each_of_many_log_targets_is_told_with_its_place_and_takes_no_memory_for_ever(
 fn a_callsite_without_a_place_keeps_level_and_target_and_no_value_and_is_counted() {
     let name = "a_callsite_without_a_place_keeps_level_and_target_and_no_value_and_is_counted";
     alone(name, || {
-        // More than the table holds, so that some have none, through both.
+        // More than the table holds, so that some have no entry, through both.
         const PLACES: usize = 70_000;
         let level = tracing::Level::WARN;
         let room = || Box::into_raw(Box::new(std::mem::MaybeUninit::<Place>::uninit())).cast();
@@ -303,12 +303,14 @@ fn a_callsite_without_a_place_keeps_level_and_target_and_no_value_and_is_counted
             let directory = tempfile::tempdir().unwrap();
             let recorder = Recorder::builder()
                 .max_bytes(128 << 20)
+                // However long it takes, all of it is within the window.
+                .window(Duration::from_secs(600))
                 .generation_period(Duration::from_secs(5))
                 .snapshot_dir(directory.path())
                 .trigger(trigger.target(last.as_str()))
                 .start()
                 .unwrap();
-            // That none has a name of its own is what `reveal_secrets` does not change.
+            // `reveal_secrets` does not change that they have no names of their own.
             with_default(subscriber, || {
                 places.iter().for_each(|place| place.log());
                 spans.iter().for_each(|place| place.span());

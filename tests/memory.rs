@@ -1,6 +1,6 @@
-//! What a snapshot takes of memory beyond the arena. One that goes to a file is passed on a generation at a
-//! time: a quarter of the arena at most, and what compressing and writing take. One that is kept is a copy of the
-//! window. Nothing of either stays.
+//! The memory of a snapshot beyond the arena. A save streams one generation at a time: at most a quarter of
+//! the arena, plus compressing and writing. A kept snapshot is a copy of the window. Neither leaves anything
+//! allocated.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
-/// What a save may take whatever the size of the arena: the compressor, the notes of blocks, the saver's stack.
+/// What a save may take at any size of the arena: the compressor, the notes of blocks, the saver's stack.
 const BESIDES: u64 = 4 * MIB;
-/// What may stay: what allocators keep of small pieces.
+/// What may stay: small pieces that allocators keep.
 const STAYS: u64 = 2 * MIB;
 
 fn status(name: &str) -> u64 {
@@ -23,7 +23,7 @@ fn status(name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Records some hundred bytes, most of which nobody can compress.
+/// Records some hundred bytes, most of which do not compress.
 fn write(random: &mut u64) {
     let mut next = || {
         *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -33,13 +33,13 @@ fn write(random: &mut u64) {
     lookback::event!("load", a = a, b = b, c = c, d = d, e = e, f = f);
 }
 
-/// Fills an arena of so many bytes, one and a half times.
+/// Fills an arena of this many bytes, one and a half times.
 fn fill(bytes: u64) {
     let mut random = 1;
     (0..bytes / 32).for_each(|_| write(&mut random));
 }
 
-/// Does it, and says how much memory that took beyond what there was, and how much of it stayed.
+/// Runs it, and returns how much additional memory it took, and how much of that stayed.
 fn taken_by(work: impl FnOnce()) -> Option<[u64; 2]> {
     let before = status("VmRSS:");
     if std::fs::write("/proc/self/clear_refs", "5").is_err() {
@@ -50,12 +50,12 @@ fn taken_by(work: impl FnOnce()) -> Option<[u64; 2]> {
     Some(["VmHWM:", "VmRSS:"].map(|name| status(name).saturating_sub(before)))
 }
 
-/// How a snapshot comes to its file.
+/// How a snapshot gets to its file.
 #[derive(Clone, Copy, Debug)]
 enum How {
     /// By the recorder.
     Saved,
-    /// As the outside command does it.
+    /// As the command does it, from outside.
     FromOutside,
     /// Copied first.
     Kept,
@@ -74,7 +74,7 @@ impl How {
         }
     }
 
-    /// What it may take for an arena of so many bytes.
+    /// What it may take for an arena of this many bytes.
     fn budget(self, bytes: u64) -> u64 {
         match self {
             Self::Saved | Self::FromOutside => bytes / 4 + BESIDES,
@@ -95,7 +95,7 @@ fn measured(how: How, mebibytes: u64, is_busy: bool) {
         .start()
         .unwrap();
     write(&mut 1);
-    // What is allocated once.
+    // Allocated once.
     how.save(&recorder, &path);
     fill(bytes);
     let over = AtomicBool::new(false);

@@ -1,6 +1,6 @@
-//! Threads and workers that say themselves how they are called: in each generation, whether the thread
-//! records anything in it or not. How long a worker slept and polled is what the program measured; of one
-//! that never says when it sleeps, nobody claims to know whether it was at work.
+//! Threads and workers that name themselves: the name is in each generation, whether the thread records
+//! anything in it or not. A worker slept and polled as long as the program measured; if it never says when it
+//! sleeps, nothing claims to know whether it was at work.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn start() -> Recorder {
     start_with(4 << 20, Duration::from_secs(3600))
 }
 
-/// Polls a recorded task that takes so long and is done.
+/// Polls a recorded task that takes this long and is then done.
 fn poll(name: &'static str, length: Duration) -> Duration {
     let began = Instant::now();
     let mut work = Box::pin(async { spin(length) }.recorded(name));
@@ -42,7 +42,7 @@ fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
     Builder::new().name(name.to_owned()).spawn(work).unwrap().join().unwrap()
 }
 
-/// The names of the workers that the threads were when they said this, by how they were called then.
+/// The names of the workers that the threads were when they logged this, by the threads' names then.
 fn workers_at(trace: &Trace, event_name: &str) -> Vec<Option<String>> {
     let at = events(trace).filter(|event| event.name() == event_name);
     at.map(|event| event.worker_name().map(str::to_owned)).collect()
@@ -85,7 +85,7 @@ fn a_worker_that_says_when_it_sleeps_is_at_work_for_the_rest() {
         };
         assert_eq!((worker.label().as_str(), worker.polls, worker.gone), ("arbiter-0", 3, true));
         assert_eq!(worker.thread.label(), "arbiter-0");
-        // What was measured here includes recording it, and, on a slow machine, what came in between.
+        // The measured time includes recording it and, on a slow machine, whatever came in between.
         let near = |found: u64, measured: Duration, least: Duration| {
             let most = measured + Duration::from_millis(1);
             assert!(
@@ -124,8 +124,8 @@ fn of_a_worker_that_never_parks_nobody_says_that_it_was_at_work() {
     });
 }
 
-/// The thread says nothing for generations, or something in each; and what was told while nothing was
-/// recorded is known when it is.
+/// The thread is silent for generations, or records something in each; names that were set while nothing was
+/// recorded are known afterwards.
 #[test]
 fn each_generation_knows_how_threads_and_workers_are_called() {
     alone("each_generation_knows_how_threads_and_workers_are_called", || {
@@ -135,11 +135,11 @@ fn each_generation_knows_how_threads_and_workers_are_called() {
         let expected = [cut(&early), cut(&late)];
         let ((go_on, wait), (said, done)) = (mpsc::channel::<bool>(), mpsc::channel());
         let thread = Builder::new().name("short".to_owned()).spawn(move || {
-            lookback::thread_name(&early);
+            lookback::set_thread_name(&early);
             said.send(()).unwrap();
             wait.recv().unwrap();
             lookback::event!("early");
-            lookback::thread_name(&late);
+            lookback::set_thread_name(&late);
             let worker = lookback::worker("w-7");
             said.send(()).unwrap();
             while wait.recv().unwrap() {
@@ -159,7 +159,7 @@ fn each_generation_knows_how_threads_and_workers_are_called() {
         };
         step(true);
         for round in 0..6 {
-            // A generation without an event is not ended.
+            // A generation without an event does not end.
             lookback::event!("tick");
             advance(&recorder);
             if round % 3 == 0 {

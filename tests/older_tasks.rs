@@ -31,7 +31,7 @@ fn polls(trace: &Trace, name: &str) -> usize {
     common::events(trace).filter(is_poll).count()
 }
 
-/// No event tells that the place of a task is another one's, if that was not seen to begin.
+/// No event says that a task's entry has changed hands, if the task's beginning was not recorded.
 #[test]
 fn a_task_that_is_taken_up_gets_no_place_that_another_has_just_left() {
     alone("a_task_that_is_taken_up_gets_no_place_that_another_has_just_left", || {
@@ -73,7 +73,7 @@ fn tasks_that_began_before_the_recording_are_recorded_from_then_on() {
             let trace = common::stop(recorder);
             common::assert_sound(&trace);
             assert!(polls(&trace, "long-lived") > 0);
-            // Also while nothing is recorded it goes on.
+            // It also continues while nothing is recorded.
             for number in 0..10 {
                 runtime.block_on(send.send(number)).unwrap();
             }
@@ -83,8 +83,8 @@ fn tasks_that_began_before_the_recording_are_recorded_from_then_on() {
     });
 }
 
-/// As the main task of a program does that starts its recorder itself: it is polled again when generations
-/// have gone by, of which none has listed it.
+/// Like the main task of a program that starts its recorder itself: it is polled again after generations,
+/// none of which has listed it.
 #[test]
 fn a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation() {
     alone("a_task_that_began_before_the_recording_may_be_taken_up_in_any_generation", || {

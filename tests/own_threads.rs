@@ -29,7 +29,7 @@ fn what_the_service_waits_for_is_not_delivered_to_a_thread_of_the_recorder() {
         let recorder =
             builder.trigger(Trigger::log(lookback::Level::Error)).sink(sink).start().unwrap();
         let service = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGPROF, libc::SIGCHLD];
-        // A thread has its name a moment after it began.
+        // A thread gets its name a moment after it starts.
         let all = ["lookback", "lookback-save", "lookback-sink"];
         assert!(common::wait_for(|| all.iter().all(|name| blocked().contains_key(*name))));
         for (name, blocked) in blocked() {

@@ -1,6 +1,6 @@
-//! What is saved straight out of the arena, a generation at a time, while it is written to: it holds what a
-//! copy of that instant would hold, but for what was overwritten before its turn came. That is the oldest, or
-//! what a gap stands for; the newest is there, and each generation is whole.
+//! Saves straight out of the arena, one generation at a time, while threads write: the file holds what a copy
+//! of that instant would hold, except what was overwritten before its turn. That is the oldest data, or a
+//! gap; the newest is there, and each generation is whole.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -20,7 +20,7 @@ fn start() -> Recorder {
     builder.generation_period(Duration::from_secs(3600)).start().expect("a recorder starts")
 }
 
-/// Numbered events, a hundred bytes each that nobody can compress much.
+/// Numbered events of a hundred bytes each that do not compress much.
 fn write(number: &mut u64) {
     let random = |n: u64| number.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (a, b, c, d) = (
@@ -37,7 +37,7 @@ fn fill(number: &mut u64, bytes: usize) {
     (0..bytes / 40).for_each(|_| write(number));
 }
 
-/// Takes what is written to it, and records so many bytes for each meanwhile.
+/// An output that records this many bytes for each byte written to it.
 struct Busy {
     file: Vec<u8>,
     number: u64,
@@ -86,14 +86,14 @@ fn what_nobody_overwrites_is_what_a_copy_holds() {
             let each = |g: &lookback::read::GenerationInfo| (g.number, g.complete, g.events);
             trace.generations().iter().map(each).collect::<Vec<_>>()
         };
-        // Where the collector gets no core, writers end them at two sixteenths of the arena.
+        // If the collector gets no core, writers end generations at two sixteenths of the arena.
         assert!(about(&copied).len() > 4);
         assert_eq!(about(&passed_on), about(&copied));
         assert_eq!(numbers(&passed_on), numbers(&copied));
     });
 }
 
-/// Whoever writes so much for each byte of the file: from nothing to more than the whole arena.
+/// However much writers record for each byte of the file: from nothing to more than the whole arena.
 #[test]
 fn the_newest_is_there_however_fast_it_is_overwritten() {
     alone("the_newest_is_there_however_fast_it_is_overwritten", || {
@@ -120,7 +120,7 @@ fn the_newest_is_there_however_fast_it_is_overwritten() {
     });
 }
 
-/// Tells writers that it is over, also where a test fails.
+/// Tells writers to stop, also when a test fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -164,8 +164,8 @@ fn saved_at_full_speed() {
                 let writer = number(&event, "writer").expect("it has one") as usize;
                 last[writer] = number(&event, "number").expect("it has one");
             }
-            // One that the machine has held up for a lap may have nothing in the window. Not so whoever has
-            // recorded the newest of it.
+            // A writer that the machine has held up for a lap may have nothing in the window, but not the one
+            // that recorded the newest events in it.
             let is_there = (0..2).any(|writer| last[writer] >= before[writer]);
             assert!(is_there, "{last:?}, and before it {before:?}");
         }
@@ -177,7 +177,7 @@ fn what_is_saved_at_full_speed_has_all_that_came_before() {
     alone("what_is_saved_at_full_speed_has_all_that_came_before", saved_at_full_speed);
 }
 
-/// Stragglers write blocks of a generation where later ones lie, and hardly any is complete.
+/// Stragglers write blocks of a generation among later ones' blocks, and hardly any is complete.
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
 #[test]
 fn so_it_has_where_writers_and_the_collector_are_held_up() {

@@ -1,5 +1,5 @@
-//! What is said of a poll is of that poll: when it began, what its task waits for when it is over.
-//! What is right is found out by the program itself, with its own clock.
+//! What is recorded about a poll is true of that poll: when it began, and what its task waits for afterwards.
+//! The program itself finds out what is right, with its own clock.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn spin(time: Duration) {
     }
 }
 
-/// How long the longest poll of each name took.
+/// The length of the longest poll of each name.
 fn longest(trace: &Trace) -> HashMap<String, Duration> {
     let mut begun: HashMap<TaskId, u64> = HashMap::new();
     let mut longest: HashMap<String, Duration> = HashMap::new();
@@ -51,7 +51,7 @@ fn longest(trace: &Trace) -> HashMap<String, Duration> {
     longest
 }
 
-/// A task that says by its own clock how long its longest poll took, and yields a few times.
+/// A task that measures its longest poll by its own clock, and yields a few times.
 async fn brief(took: &mut Duration) {
     for _ in 0..3 {
         let mut first = true;
@@ -68,84 +68,99 @@ async fn brief(took: &mut Duration) {
     }
 }
 
-/// Whatever takes long between two polls, and is not recorded, is no part of the next one: an
-/// unrecorded root future, an unrecorded task, one on a `LocalSet`, what is outside of `block_on`.
+/// Anything long and unrecorded between two polls is not part of the next one: an unrecorded root future, an
+/// unrecorded task, one on a `LocalSet`, work outside `block_on`. A poll that is blamed is blamed however long
+/// that takes; one that the machine held up is not held up ever longer.
 #[test]
 fn a_poll_takes_no_blame_for_what_ran_before_it() {
     alone("a_poll_takes_no_blame_for_what_ran_before_it", || {
-        let recorder = start();
-        let long = Duration::from_millis(60);
-        let runtime = current_thread();
-        let mut judged = Duration::ZERO;
-        // The root future is nobody's task.
-        runtime.block_on(async {
-            let task = tokio::spawn(
-                async {
-                    let mut took = Duration::ZERO;
-                    brief(&mut took).await;
-                    took
-                }
-                .recorded("behind the root"),
-            );
-            tokio::task::yield_now().await;
-            spin(long);
-            judged = judged.max(task.await.unwrap());
-        });
-        // A task that nobody recorded.
-        runtime.block_on(async {
-            let first = tokio::spawn(async {}.recorded("first"));
-            let long = tokio::spawn(async move { spin(long) });
-            let last = tokio::spawn(
-                async {
-                    let mut took = Duration::ZERO;
-                    brief(&mut took).await;
-                    took
-                }
-                .recorded("behind a task"),
-            );
-            first.await.unwrap();
-            long.await.unwrap();
-            judged = judged.max(last.await.unwrap());
-        });
-        // One on a `LocalSet`.
-        let set = tokio::task::LocalSet::new();
-        set.block_on(&runtime, async {
-            let first = tokio::task::spawn_local(async {}.recorded("first"));
-            let long = tokio::task::spawn_local(async move { spin(long) });
-            let last = tokio::task::spawn_local(
-                async {
-                    let mut took = Duration::ZERO;
-                    brief(&mut took).await;
-                    took
-                }
-                .recorded("on a set"),
-            );
-            first.await.unwrap();
-            long.await.unwrap();
-            judged = judged.max(last.await.unwrap());
-        });
-        // What is between two calls of `block_on`.
-        runtime.block_on(async {}.recorded("first"));
-        spin(long);
-        runtime.block_on(
-            async {
-                let mut took = Duration::ZERO;
-                brief(&mut took).await;
-                judged = judged.max(took);
-            }
-            .recorded("behind the outside"),
+        let tries = [60, 600, 6000].map(Duration::from_millis);
+        let mut blamed = Vec::new();
+        assert!(
+            tries
+                .iter()
+                .any(|long| long_work_before_polls(*long).map_err(|why| blamed.push(why)).is_ok()),
+            "{blamed:#?}"
         );
-        let trace = common::stop(recorder);
-        let longest = longest(&trace);
-        for name in ["behind the root", "behind a task", "on a set", "behind the outside"] {
-            // The machine may have taken the core away in a poll; then the judge has seen it too.
-            let took = longest[name];
-            assert!(took < long / 2 + judged, "{name}: {took:?}, judged {judged:?}");
-        }
     });
 }
 
-/// The reasons of the polls of the task of this name, `-` for none.
+/// Whether polls after unrecorded work of this length took much less.
+fn long_work_before_polls(long: Duration) -> Result<(), String> {
+    let recorder = start();
+    let runtime = current_thread();
+    let mut judged = Duration::ZERO;
+    // The root future belongs to no task.
+    runtime.block_on(async {
+        let task = tokio::spawn(
+            async {
+                let mut took = Duration::ZERO;
+                brief(&mut took).await;
+                took
+            }
+            .recorded("behind the root"),
+        );
+        tokio::task::yield_now().await;
+        spin(long);
+        judged = judged.max(task.await.unwrap());
+    });
+    // An unrecorded task.
+    runtime.block_on(async {
+        let first = tokio::spawn(async {}.recorded("first"));
+        let long = tokio::spawn(async move { spin(long) });
+        let last = tokio::spawn(
+            async {
+                let mut took = Duration::ZERO;
+                brief(&mut took).await;
+                took
+            }
+            .recorded("behind a task"),
+        );
+        first.await.unwrap();
+        long.await.unwrap();
+        judged = judged.max(last.await.unwrap());
+    });
+    // One on a `LocalSet`.
+    let set = tokio::task::LocalSet::new();
+    set.block_on(&runtime, async {
+        let first = tokio::task::spawn_local(async {}.recorded("first"));
+        let long = tokio::task::spawn_local(async move { spin(long) });
+        let last = tokio::task::spawn_local(
+            async {
+                let mut took = Duration::ZERO;
+                brief(&mut took).await;
+                took
+            }
+            .recorded("on a set"),
+        );
+        first.await.unwrap();
+        long.await.unwrap();
+        judged = judged.max(last.await.unwrap());
+    });
+    // Work between two calls of `block_on`.
+    runtime.block_on(async {}.recorded("first"));
+    spin(long);
+    runtime.block_on(
+        async {
+            let mut took = Duration::ZERO;
+            brief(&mut took).await;
+            judged = judged.max(took);
+        }
+        .recorded("behind the outside"),
+    );
+    let trace = common::stop(recorder);
+    let longest = longest(&trace);
+    for name in ["behind the root", "behind a task", "on a set", "behind the outside"] {
+        // The machine may have taken the core away during a poll; then the judge has seen it, too.
+        let took = longest[name];
+        if took >= long / 2 + judged {
+            return Err(format!("{name}: {took:?} behind {long:?}, judged {judged:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The reasons of the polls of the task with this name, `-` for none.
 fn reasons(trace: &Trace, name: &str) -> Vec<String> {
     let mut reasons = Vec::new();
     for event in common::events(trace).filter(|event| event.name() == name) {
@@ -156,7 +171,7 @@ fn reasons(trace: &Trace, name: &str) -> Vec<String> {
     reasons
 }
 
-/// Pending at the first poll, done at the second, which it asks for at once.
+/// Pending at the first poll, done at the second, which it requests at once.
 async fn once() {
     tokio::task::yield_now().await;
 }
@@ -169,7 +184,7 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
         let run = |name: &'static str, future: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
             runtime.block_on(future.recorded(name));
         };
-        // The time is up: what was waited for is dropped, and then something else is waited for.
+        // The time is up: this wait is dropped, and another one begins.
         run(
             "timeout",
             Box::pin(async {
@@ -194,7 +209,7 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
                 drop(send.take());
             }),
         );
-        // What is done is not waited for any more.
+        // A wait that is done is over.
         run(
             "join",
             Box::pin(async {
@@ -218,7 +233,7 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
                 .await;
             }),
         );
-        // A poll inside of a poll has reasons of its own, and leaves the others alone.
+        // A nested poll has reasons of its own, and leaves the others alone.
         run(
             "outer",
             Box::pin(async {
@@ -231,7 +246,7 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
                 }
             }),
         );
-        // The innermost of several around each other; the outer one when the inner one is over.
+        // The innermost of several nested ones; the outer one when the inner one is done.
         run(
             "nested",
             Box::pin(
@@ -252,7 +267,7 @@ fn the_reason_is_that_of_what_still_waits_when_the_poll_ends() {
     });
 }
 
-/// What one task waits for is no reason of another one that the same thread polls next.
+/// What one task waits for is not a reason of another one that the same thread polls next.
 #[test]
 fn a_reason_is_that_of_its_own_task_alone() {
     alone("a_reason_is_that_of_its_own_task_alone", || {
@@ -274,8 +289,8 @@ fn a_reason_is_that_of_its_own_task_alone() {
     });
 }
 
-/// Two runtimes take turns on one thread: each poll is of the runtime that it was of, or of none that
-/// is known, and between two turns the thread is nobody's worker.
+/// Two runtimes take turns on one thread: each poll belongs to its own runtime, or to none that is known, and
+/// between two turns the thread is no worker.
 #[test]
 fn a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it() {
     alone("a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it", || {
@@ -289,7 +304,7 @@ fn a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it() {
                 lookback::event!("outside");
             }
         }
-        // Tokio's own does not say when it is over, but contradicts nothing.
+        // Tokio's own does not say when it returns, but nothing contradicts it.
         for runtime in runtimes.iter().chain(&runtimes) {
             runtime.block_on(async { tokio::time::sleep(pause).await });
         }
@@ -309,7 +324,7 @@ fn a_thread_is_a_worker_of_the_runtime_that_it_drives_until_it_leaves_it() {
     });
 }
 
-/// A closure that runs where blocking is allowed says so.
+/// A closure that runs where blocking is allowed is marked as such.
 #[test]
 fn a_closure_that_may_block_is_told_apart() {
     alone("a_closure_that_may_block_is_told_apart", || {
@@ -330,8 +345,8 @@ fn a_closure_that_may_block_is_told_apart() {
     });
 }
 
-/// Tokio's own `block_on` does not say when it is over: then nobody knows whether the worker was at work;
-/// but each poll is of the runtime that it was of, or of none that is known.
+/// Tokio's own `block_on` does not say when it returns: then it is unknown whether the worker was at work;
+/// but each poll belongs to its own runtime, or to none that is known.
 #[test]
 fn where_the_end_of_block_on_is_not_told_nothing_is_guessed() {
     alone("where_the_end_of_block_on_is_not_told_nothing_is_guessed", || {

@@ -1,5 +1,5 @@
-//! Secrets are in no snapshot: whatever way they are recorded by, their bytes are nowhere in the file,
-//! decompressed. What surrounds them is there, and a mark in their place.
+//! No secret is in a snapshot: however it is recorded, its bytes are nowhere in the file, decompressed. The
+//! surrounding text is there, with a mark in the secret's place.
 
 mod common;
 
@@ -11,11 +11,11 @@ use std::path::Path;
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// No text of the program but a secret's value.
+/// The program contains this text only as a secret's value.
 const SECRET: &str = "hunter2Zq";
 const MARK: &str = "[redacted]";
 
-/// All bytes of the file, those of its compressed parts as they are decompressed.
+/// All bytes of the file, with its compressed parts decompressed.
 fn whole_file(path: &Path) -> Vec<u8> {
     const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
     let file = std::fs::read(path).expect("the file is there");
@@ -24,7 +24,7 @@ fn whole_file(path: &Path) -> Vec<u8> {
     for at in 0..file.len().saturating_sub(4) {
         if file[at..].starts_with(&MAGIC) {
             let decoder = zstd::stream::read::Decoder::new(&file[at..]).expect("a decoder");
-            // What is not a frame ends with an error, after what could be read.
+            // Anything that is not a frame ends with an error, after its readable part.
             let _ = std::io::Read::read_to_end(&mut decoder.single_frame(), &mut bytes);
             parts += 1;
         }
@@ -53,7 +53,7 @@ fn assert_hidden(record: impl FnOnce(&Recorder), shown: &[&str]) -> Trace {
     stop(recorder)
 }
 
-/// An error whose source tells a secret.
+/// An error whose source reveals a secret.
 #[derive(Debug)]
 struct Refused(Option<Box<Refused>>);
 
@@ -90,7 +90,7 @@ fn no_value_of_a_typed_event_that_is_named_like_a_secret_is_recorded() {
         let url = format!("postgres://ann:{SECRET}@db:5432/shop");
         let record = |recorder: &Recorder| {
             for _ in 0..2 {
-                // A text that recurs in a generation is written another way.
+                // A recurring text is written differently within a generation.
                 for _ in 0..4 {
                     event!("login", user = "ann-the-user", password = SECRET, attempts = 3_u8);
                     event!(
@@ -216,7 +216,7 @@ fn no_secret_of_a_panic_or_a_reason_is_recorded() {
             .start()
             .expect("a recorder starts");
         let panics = || panic!("cannot connect to postgres://ann:{SECRET}@db:5432/shop");
-        // One after the other: reasons that come at once share a snapshot.
+        // One after the other: concurrent reasons share a snapshot.
         let saved = |count| common::wait_for(|| recorder.stats().triggers.saved >= count);
         assert!(std::thread::spawn(panics).join().is_err());
         assert!(saved(1), "{:?}", recorder.stats());
@@ -257,7 +257,7 @@ fn no_secret_of_any_reason_is_recorded_where_many_share_a_snapshot() {
             recorder.while_saver_waits(|| {
                 for number in 0..8 {
                     threads.push(scope.spawn(move || ask(number)));
-                    // The saver stands still with the first one; the others gather behind it.
+                    // The first one holds the saver up; the others gather behind it.
                     std::thread::sleep(Duration::from_millis(20));
                 }
             });
@@ -329,7 +329,7 @@ fn no_secret_of_the_command_line_is_recorded() {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("arguments.lbk");
     let (option, url) = (format!("--token={SECRET}"), format!("redis://:{SECRET}@cache-host/0"));
-    // The harness takes what comes first for names of tests, of which this one is enough.
+    // The test harness takes the first arguments for names of tests, and this one's suffices.
     let status = std::process::Command::new(std::env::current_exe().expect("a test has one"))
         .args(["no_secret_of_the_command_line_is_recorded", "--exact", "--test-threads=1"])
         .args(["--skip", &url, "--skip", &format!("password={SECRET}"), "--skip", &option])
@@ -388,7 +388,7 @@ fn ones_own_rules_hide_and_reveal_in_names_and_in_texts() {
         record();
         event!("login", password = SECRET);
         log!("x", "password={SECRET}");
-        // What the other tests look for is found where it is.
+        // The search of the other tests finds what is there.
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("revealed.lbk");
         recorder.snapshot().expect("it works").save(&path).expect("it saves");
@@ -441,7 +441,7 @@ fn a_site_that_hides_a_number_defines_itself_once_a_generation() {
     });
 }
 
-/// What the documentation lists is what there is.
+/// The documentation lists exactly the names in the code.
 #[test]
 fn the_documentation_lists_the_names_as_they_are() {
     let text = include_str!("../docs/redaction.md");
@@ -461,6 +461,6 @@ fn the_documentation_lists_the_names_as_they_are() {
     };
     use lookback_recorder::integration::{ABOUT, ABOUT_FIRST, SECRETS};
     assert_eq!(listed("## Names of secrets"), sorted(SECRETS));
-    assert_eq!(listed("### Names that end so"), sorted(ABOUT));
-    assert_eq!(listed("### Names that begin so"), sorted(ABOUT_FIRST));
+    assert_eq!(listed("### Endings that make a name harmless"), sorted(ABOUT));
+    assert_eq!(listed("### Beginnings that make a name harmless"), sorted(ABOUT_FIRST));
 }

@@ -1,5 +1,5 @@
-//! A region lasts from its own begin to the drop of its own guard, in whatever order guards are
-//! dropped. The judge stamps each begin and end itself.
+//! A region lasts from its own beginning to the drop of its own guard, in whatever order guards are dropped.
+//! The judge stamps each beginning and end itself.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn start() -> Recorder {
     common::start_with(32 << 20, Duration::from_secs(3600))
 }
 
-/// Names of regions, as many as there are sites.
+/// Names of regions, one for each site.
 const NAMES: [&str; 6] = ["r0", "r1", "r2", "r3", "r4", "r5"];
 
 fn begin(name: usize) -> Region {
@@ -26,14 +26,14 @@ fn begin(name: usize) -> Region {
     }
 }
 
-/// A region that is open, as the judge knows it.
+/// An open region, as the judge knows it.
 struct Open {
     name: usize,
     began: [Instant; 2],
     guard: Region,
 }
 
-/// What the judge says of a region that is over: its name, and the least and the most that it took.
+/// The judge's record of a region that has ended: its name, and the bounds of its length.
 #[derive(Debug)]
 struct Said {
     name: &'static str,
@@ -76,7 +76,7 @@ fn ended(trace: &Trace) -> Vec<(Option<String>, Option<Duration>)> {
         .collect()
 }
 
-/// Compares what was recorded with what the judge says. How many names were not known.
+/// Compares the recording with the judge. Returns how many names were unknown.
 fn compare(trace: &Trace, said: &[Said]) -> usize {
     common::assert_sound(trace);
     assert_eq!(common::lost(trace), 0);
@@ -90,7 +90,7 @@ fn compare(trace: &Trace, said: &[Said]) -> usize {
         };
         assert_eq!(name, said.name, "{at}");
         let took = took.expect("of a region whose name is known the length is");
-        // Two clocks, each read by itself.
+        // Two clocks, each read separately.
         let slack = Duration::from_micros(2) + said.most / 500;
         assert!(
             took + slack >= said.least && took <= said.most + slack,
@@ -105,7 +105,7 @@ fn random(state: &mut u64) -> usize {
     (*state >> 33) as usize
 }
 
-/// Begins and ends regions in any order, `most` of them being open at most.
+/// Begins and ends regions in any order, with at most `most` open at once.
 fn disorder(
     judge: &mut Judge,
     seed: u64,
@@ -163,7 +163,7 @@ fn regions_deeper_than_are_restated_end_in_any_order_and_are_sound() {
             }
         });
         let unknown = compare(&common::stop(recorder), &judge.said);
-        // Of those that were open at the turn of a generation 64 are restated.
+        // Of the regions that were open between two generations, 64 are restated.
         assert!(unknown > 0 && unknown < judge.said.len() / 2, "{unknown} of {}", judge.said.len());
     });
 }
@@ -215,7 +215,7 @@ fn regions_beyond_what_a_thread_can_have_open_are_counted_and_end_nothing() {
         let mut inner: Vec<_> = (1..16_384).map(|_| region!("inner")).collect();
         let beyond: Vec<_> = (0..10).map(|_| region!("beyond")).collect();
         drop(beyond);
-        // Where there is room again, they are recorded again.
+        // Once there is room again, regions are recorded again.
         inner.pop();
         drop(region!("once more"));
         while let Some(guard) = inner.pop() {
@@ -243,7 +243,7 @@ fn a_guard_that_is_held_over_an_await_keeps_its_own_length() {
         let local = tokio::task::LocalSet::new();
         let stamp = |name, pause: u64| async move {
             let began = [Instant::now(), {
-                // The second stamp is taken behind the begin.
+                // The second stamp is taken after the beginning.
                 Instant::now()
             }];
             let guard = begin(name);
@@ -276,7 +276,7 @@ fn a_guard_that_outlives_a_recording_ends_no_region_of_the_next_one() {
         let recorder = start();
         let (old, older) = (region!("old"), region!("older"));
         common::stop(recorder);
-        // Begun while nothing is recorded: it is none.
+        // A region that begins while nothing is recorded never becomes one.
         let nothing = region!("nothing");
         let recorder = start();
         let new = region!("new");

@@ -1,5 +1,5 @@
-//! A snapshot is saved to where its user says, and nothing else changes there: a file is replaced whole
-//! and keeps its mode and owner, a link is followed, and what is no file stays what it is.
+//! A snapshot is saved where its user says, and nothing else changes there: a file is replaced as a whole and
+//! keeps its mode and owner, a link is followed, and anything but a file stays what it is.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn snapshot() -> Snapshot {
     recorder.stop().expect("nobody is stuck")
 }
 
-/// Whether a program ran and was content.
+/// Whether a program ran and succeeded.
 fn run(program: &str, arguments: &[&str]) -> bool {
     let ran = Command::new(program).args(arguments).stderr(Stdio::null()).status();
     ran.is_ok_and(|status| status.success())
@@ -52,7 +52,7 @@ fn what_is_no_file_is_written_to_and_stays_what_it_is() {
         let mut whole = Vec::new();
         snapshot.write_to(&mut whole).unwrap();
 
-        // Copies of `/dev/null` and `/dev/full`, where this process may make some and use them.
+        // Copies of `/dev/null` and `/dev/full`, if this process may create and use them.
         for (name, minor) in [("null", "3"), ("full", "7")] {
             let device = place.path().join(name);
             let made = is_root() && run("mknod", &[device.to_str().unwrap(), "c", "1", minor]);
@@ -84,7 +84,7 @@ fn what_is_no_file_is_written_to_and_stays_what_it_is() {
         assert_eq!(read.join().unwrap(), whole);
         assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
 
-        // A descriptor by its name: behind it is a file, whose content stays.
+        // The path of a descriptor leads to a file, whose content stays.
         let file = place.path().join("appended");
         fs::write(&file, "before").unwrap();
         let open = File::options().append(true).open(&file).unwrap();
@@ -176,7 +176,7 @@ fn what_cannot_be_saved_to_is_an_error_that_names_it_and_leaves_it_alone() {
         let sealed = place.path().join("sealed.lbk");
         fs::write(&sealed, "sealed").unwrap();
         fs::set_permissions(&sealed, fs::Permissions::from_mode(0o444)).unwrap();
-        // The superuser writes to whatever there is.
+        // The superuser may write to anything.
         if !is_root() {
             refused(&sealed, "ermission denied");
             assert_eq!(fs::read(&sealed).unwrap(), b"sealed");
@@ -185,15 +185,14 @@ fn what_cannot_be_saved_to_is_an_error_that_names_it_and_leaves_it_alone() {
     });
 }
 
-/// The files of a directory that were all there at one time, by inode, with what they were long at
-/// least then.
+/// The files of a directory that existed at one instant, by inode, with their least lengths then.
 fn at_one_time(directory: &Path) -> Vec<u64> {
     let look = || -> HashMap<u64, u64> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         let metadata = entries.filter_map(|entry| fs::symlink_metadata(entry.path()).ok());
         metadata.map(|metadata| (metadata.ino(), metadata.len())).collect()
     };
-    // What is in both was there in between, and files only grow.
+    // A file that is in both listings existed in between, and files only grow.
     let (first, second) = (look(), look());
     let both = first.into_iter().filter(|(inode, _)| second.contains_key(inode));
     both.map(|(_, length)| length).collect()
@@ -215,7 +214,7 @@ fn many_that_save_at_once_keep_the_limits_and_each_has_what_it_recorded_before()
                 .snapshot_limits(files, bytes)
                 .start()
                 .expect("a recorder starts");
-            // What cannot be compressed, so that a file is about as large as the arena.
+            // Incompressible data, so that a file is about as large as the arena.
             let mut random = 1_u64;
             for _ in 0..100_000 {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -235,7 +234,7 @@ fn many_that_save_at_once_keep_the_limits_and_each_has_what_it_recorded_before()
                 let save = |n: u64| {
                     lookback::event!("mine", n = n);
                     let path = recorder.save(&format!("thread {n}")).expect("there is room");
-                    // Whoever gets the last ones may lose them to the limits at once.
+                    // The limits may delete the last ones at once.
                     let looked_at =
                         if n.is_multiple_of(10) { Trace::open(&path).ok() } else { None };
                     let has_it = looked_at.map(|trace| {

@@ -1,7 +1,7 @@
-//! Invariant 6 where the kernel begins to refuse: `advance` returns only when no thread can still
-//! write to the generation before. Where that cannot be known any more, because a seccomp filter that
-//! was set later forbids `membarrier`, recording stops by itself and says why; it never goes on with
-//! an advance that is unsound. Where the filter is there from the beginning, writers have a fence.
+//! Invariant 6 where the kernel begins to refuse: `advance` returns only when no thread can still write to
+//! the previous generation. If that cannot be known any more, because a seccomp filter that was installed
+//! later forbids `membarrier`, recording stops by itself and says why; it never continues with an unsound
+//! advance. If the filter is there from the beginning, writers use a fence.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
@@ -68,7 +68,7 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
         assert_eq!(recorder.stats().broken, None, "nobody has asked the kernel yet");
         write(1000..1001);
         assert!(!recorder.advance(), "it cannot be known who is where");
-        // Nothing is recorded from now on, and nobody is harmed.
+        // Nothing is recorded from now on, and no harm is done.
         assert!(!lookback::is_recording(), "recording has stopped by itself");
         write(5000..6000);
         assert!(!recorder.advance(), "nor can it later");
@@ -76,7 +76,7 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
         assert!(reason.contains("membarrier"), "{reason}");
         assert!(!reason.contains('\n'), "{reason}");
 
-        // What was recorded until then is all there, again and again.
+        // Everything recorded until then is there, again and again.
         for snapshot in [recorder.snapshot(), lookback::snapshot(), recorder.snapshot()] {
             let snapshot = snapshot.expect("a snapshot can still be taken");
             let trace = common::read(&snapshot);
@@ -94,11 +94,11 @@ fn a_filter_that_is_set_later_ends_the_recording_in_words() {
         assert!(matches!(error, Error::Broken(_)), "{error}");
         assert!(error.to_string().contains("membarrier"), "{error}");
 
-        // Who still counts on the barrier could not be told apart in a new recording.
+        // In a new recording, threads that still count on the barrier could not be told apart.
         let words = start().expect_err("this process was promised the barrier").to_string();
         assert!(words.contains("membarrier") && !words.contains('\n'), "{words}");
         assert!(!lookback::is_recording());
-        // What did not begin leaves no black box that looks as if somebody had died.
+        // A recording that did not begin leaves no black box that looks like a dead process's.
         let path = directory.path().join("service.box");
         let started = Recorder::builder().max_bytes(1 << 20).black_box(&path).start();
         assert!(started.is_err() && !path.exists());

@@ -1,4 +1,4 @@
-//! A recorder in a shared object that is unloaded: what the system calls later is still there.
+//! A recorder in a shared object that is unloaded: the code that the system calls later is still there.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn it_may_be_unloaded_while_threads_live_that_have_recorded() {
             let (go_on, waits) = channel::<()>();
             let (tell, recorded) = channel();
             let lives = std::thread::scope(|scope| {
-                // Threads of their own: what they leave to be destroyed does not keep the library.
+                // In threads of their own: their destructors do not keep the library loaded.
                 assert!(scope.spawn(|| library.start()).join().unwrap());
                 let record = library.find(c"example_record") as usize;
                 let lives = std::thread::spawn(move || {
@@ -37,11 +37,11 @@ fn it_may_be_unloaded_while_threads_live_that_have_recorded() {
             assert!(events >= 2, "{events} events in round {round}");
             library.unload();
             drop(go_on);
-            // The end of the thread is seen by a destructor, which is still there.
+            // A destructor notices the end of the thread, and is still there.
             lives.join().unwrap();
         }
-        // So is the handler of fatal signals, and what the end of the process calls.
-        // SAFETY: a signal that this thread deals with below.
+        // So are the handler of fatal signals, and what the end of the process calls.
+        // SAFETY: a signal that this thread handles below.
         let child = unsafe { libc::fork() };
         if child == 0 {
             // SAFETY: sends a signal to this process.

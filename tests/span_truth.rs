@@ -1,5 +1,5 @@
-//! What is recorded of spans is what happened to them: when each began and ended, whose child it is,
-//! what is the current one. The judge is who makes the spans, with stamps of its own.
+//! What is recorded of spans is what happened to them: when each began and ended, its parent, the current
+//! span. The program that makes the spans is the judge, with stamps of its own.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn both_ways(check: impl Fn(Arc<dyn Subscriber + Send + Sync>)) {
     check(Arc::new(tracing_subscriber::registry().with(lookback::tracing::layer())));
 }
 
-/// A span as the trace has it, by the number in its field `n`.
+/// A span in the trace, by the number in its field `n`.
 #[derive(Debug)]
 struct Found {
     parent: Option<u64>,
@@ -34,7 +34,7 @@ struct Found {
     ended: Option<u64>,
 }
 
-/// The spans of a trace that is sound and whole.
+/// The spans of a trace, which must be sound and complete.
 fn found(trace: &Trace) -> HashMap<u64, Found> {
     common::assert_sound(trace);
     assert_eq!(common::lost(trace), 0);
@@ -57,7 +57,7 @@ fn found(trace: &Trace) -> HashMap<u64, Found> {
     spans
 }
 
-/// A span as the judge has it.
+/// A span as the judge knows it.
 struct Judged {
     parent: Option<u64>,
     began: [u64; 2],
@@ -69,7 +69,7 @@ fn is_registry(subscriber: &(dyn Subscriber + Send + Sync)) -> bool {
     subscriber.is::<tracing_subscriber::Registry>()
 }
 
-/// `nests` says that a span is over when its children are, as a registry has it.
+/// `nests` says that a span ends when its children have, as in a registry.
 fn compare(trace: &Trace, judged: &mut HashMap<u64, Judged>, nests: bool) {
     let mut numbers: Vec<_> = judged.keys().copied().collect();
     numbers.sort_unstable();
@@ -87,7 +87,7 @@ fn compare(trace: &Trace, judged: &mut HashMap<u64, Judged>, nests: bool) {
         let found = &found[n];
         assert_eq!(found.parent, judged.parent, "the parent of {n}");
         let ended = found.ended.expect("each has ended");
-        // Two clocks, each read by itself.
+        // Two clocks, each read separately.
         let slack = 2_000 + (judged.ended[1] - judged.began[0]) / 500;
         let is_in =
             |time: u64, [before, after]: [u64; 2]| time + slack >= before && time <= after + slack;
@@ -100,7 +100,7 @@ fn compare(trace: &Trace, judged: &mut HashMap<u64, Judged>, nests: bool) {
     }
 }
 
-/// Nanoseconds of the monotonic clock, as events have them.
+/// Nanoseconds of the monotonic clock, like the times of events.
 fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the place is valid.
@@ -166,11 +166,11 @@ fn random(state: &mut u64) -> usize {
     (*state >> 33) as usize
 }
 
-/// A program of one thread that makes, enters, leaves and drops spans in any order.
+/// A program of one thread that makes, enters, exits and drops spans in any order.
 struct Program {
     state: u64,
     live: Vec<(u64, Span, [u64; 2], Option<u64>)>,
-    /// What it is inside of, by number.
+    /// The spans that it has entered, by number.
     inside: Vec<u64>,
     judged: HashMap<u64, Judged>,
     made: u64,
@@ -228,7 +228,7 @@ impl Program {
 
     fn leave(&mut self, n: u64) {
         self.span(n).with_subscriber(|(id, dispatch)| dispatch.exit(id));
-        // Of a span that was entered twice, the last entry is left.
+        // If a span was entered twice, its last entry is exited.
         let at = self.inside.iter().rposition(|inside| *inside == n).expect("it is inside");
         self.inside.remove(at);
     }
@@ -274,7 +274,7 @@ fn random_programs_of_spans_are_recorded_as_they_ran() {
     alone("random_programs_of_spans_are_recorded_as_they_ran", || {
         let seeds = if common::long() { 200 } else { 3 };
         for seed in 0..seeds {
-            // A registry does not take a span that is entered again for the current one.
+            // A registry does not take a span that is entered again as the current one.
             both_ways(|subscriber| run(subscriber, seed, 1, 3000));
             run(Arc::new(lookback::tracing::subscriber()), seed, 3, 3000);
         }
@@ -287,7 +287,7 @@ fn ten_thousand_nested_spans_have_their_parents_and_each_is_the_current_one() {
         for advances in [false, true] {
             both_ways(|subscriber| {
                 let recorder = start();
-                // A registry looks at all that a thread is inside of each time that it enters a span.
+                // A registry looks at everything that a thread has entered each time that it enters a span.
                 let depth = if is_registry(&*subscriber) { 1000 } else { 10_000_u64 };
                 with_default(subscriber, || {
                     let mut inside = Vec::new();
@@ -385,7 +385,7 @@ fn spans_beyond_what_a_thread_can_be_inside_of_are_counted_and_the_others_are_ri
                 _ => None,
             });
             let parents: Vec<_> = parents.collect();
-            // Of the first one it is known; of the others the parent is one that is not recorded.
+            // The first one's parent is known; the others' parent is not recorded.
             assert_eq!(parents.len(), 10);
             assert!(
                 parents[0].is_some() && parents[1..].iter().all(Option::is_none),
@@ -430,7 +430,7 @@ fn hidden_parents(subscriber: impl Subscriber + Send + Sync) {
         tracing::info!(parent: &deeper, "said");
         let alone = tracing::debug_span!(parent: None, "alone");
         let root = tracing::info_span!(parent: &alone, "root", n = 3_u64);
-        // The thread is inside of the hidden one alone, and then inside of both.
+        // The thread has entered only the hidden one, and then both.
         let left = deeper.in_scope(|| tracing::info_span!("left", n = 4_u64));
         let entered =
             outer.in_scope(|| hidden.in_scope(|| tracing::info_span!("entered", n = 5_u64)));

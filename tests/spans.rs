@@ -1,5 +1,5 @@
-//! `tracing` in the trace: through the subscriber with nothing below it, and through the layer of a
-//! registry. What one says the other says, too.
+//! `tracing` in the trace: through the subscriber without a registry, and through the layer of a registry.
+//! Both record the same.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn start() -> Recorder {
     common::start_with(8 << 20, Duration::from_secs(3600))
 }
 
-/// Both ways, one after the other.
+/// Through the subscriber, then through the layer.
 fn both_ways(check: impl Fn(Arc<dyn Subscriber + Send + Sync>)) {
     let level = LevelFilter::TRACE;
     check(Arc::new(lookback::tracing::subscriber().with_max_level(level)));
@@ -69,7 +69,7 @@ fn words(trace: &Trace) -> Vec<String> {
     said
 }
 
-/// The fields of a span or a log, but for what a log says itself.
+/// The fields of a span or a log, without the log's own.
 fn fields(event: &Event) -> String {
     let own = ["level", "message"];
     let fields = event.fields().filter(|(name, _)| !own.contains(name));
@@ -216,7 +216,7 @@ fn levels_and_filters_choose_what_is_recorded() {
         let layer = lookback::tracing::layer().with_max_level(tracing::Level::INFO);
         let registry = tracing_subscriber::registry().with(layer);
         assert_eq!(words(&record(Arc::new(registry), work)), expected);
-        // A filter of the layer's own; another layer sees everything.
+        // The layer has its own filter; another layer sees everything.
         let filtered = lookback::tracing::layer().with_filter(LevelFilter::INFO);
         let registry = tracing_subscriber::registry().with(filtered).with(LevelFilter::TRACE);
         assert_eq!(words(&record(Arc::new(registry), work)), expected);
@@ -244,7 +244,7 @@ fn records_of_log_are_logs_of_their_target() {
             })
             .collect();
         assert_eq!(logs, ["warn old::library: number 17", "info spans: of this place"]);
-        // As they are written in this file, one below the other.
+        // In the order in which they are written in this file.
         let places: Vec<_> = common::events(&trace)
             .filter_map(|event| match event.kind() {
                 EventKind::Log { site, .. } => Some((site.file.to_owned(), site.line)),
@@ -276,7 +276,7 @@ fn spans_that_are_used_on_many_threads_do_no_harm() {
                                 if turn % 100 == 0 {
                                     shared.record("late", turn);
                                 }
-                                // Left in another order than entered.
+                                // Exited in another order than entered.
                                 drop(entered);
                                 drop(child);
                             }
@@ -298,7 +298,7 @@ fn spans_that_are_used_on_many_threads_do_no_harm() {
 fn a_span_can_be_moved_between_threads_and_outlive_the_recording() {
     alone("a_span_can_be_moved_between_threads_and_outlive_the_recording", || {
         tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
-        // Made while nothing is recorded: it never will be.
+        // Created while nothing is recorded: it is never recorded.
         let before = tracing::info_span!("before");
         assert!(before.is_none() || before.id().is_some());
         let recorder = start();
@@ -355,7 +355,7 @@ fn spans_with_long_fields_are_all_listed_where_the_arena_has_room() {
                 let spans = (0..SPANS)
                     .map(|n| tracing::info_span!("open for long", n, text = text.as_str()));
                 let spans = spans.collect();
-                // In the second generation something happens, but nobody mentions a span.
+                // Something happens in the second generation, but no record names a span.
                 for _ in 0..3 {
                     common::advance(&recorder);
                     lookback::event!("something");
@@ -386,8 +386,7 @@ fn spans_that_are_open_when_the_layer_is_replaced_end_when_they_end() {
         let trace = record(Arc::new(registry), |_| {
             let outer = tracing::info_span!("outer", late = tracing::field::Empty);
             let entered = tracing::info_span!("entered").entered();
-            // Its numbers of spans are the same, and it is another registry: nothing of it is in a span of
-            // this one.
+            // Another registry uses the same span ids: nothing of it is in a span of this one.
             let other = tracing_subscriber::registry().with(layer());
             with_default(other, || {
                 drop(tracing::info_span!("elsewhere").entered());
@@ -400,7 +399,7 @@ fn spans_that_are_open_when_the_layer_is_replaced_end_when_they_end() {
             drop(entered);
             outer.record("late", 1);
             outer.in_scope(|| drop(tracing::info_span!("inner").entered()));
-            // One that ends while there is no layer ends when there is one again.
+            // A span that ends while there is no layer ends when there is one again.
             let unseen = tracing::info_span!("unseen");
             handle.reload(None::<lookback::tracing::Layer>).unwrap();
             drop(unseen);

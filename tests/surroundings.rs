@@ -1,15 +1,14 @@
-//! Invariants 7 and 10 in hostile surroundings: nothing on the recording path panics, waits, or
-//! allocates without bound; what could not be recorded is counted, by cause; start, stop, start again
-//! works.
+//! Invariants 7 and 10 in hostile surroundings: nothing on the recording path panics, waits, or allocates
+//! without bound; what could not be recorded is counted, by cause; start, stop and start again works.
 //!
-//! Events are emitted from signal handlers, from the global allocator, from thread-local destructors
-//! and those of pthread keys, and from formatting code that itself records or panics. Regions
-//! outlive the recording, the limits of the process are too small.
+//! Events are emitted from signal handlers, from the global allocator, from destructors of thread-locals and
+//! of pthread keys, and from formatting code that itself records or panics. Regions outlive the recording,
+//! and the limits of the process are too small.
 
 mod common;
 
 use common::{Emitted, start_with, stop};
-use lookback::read::{EventKind, Trace};
+use lookback::read::{Event, EventKind, Trace};
 use lookback::{Error, Loss, Recorder};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
@@ -19,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// While it is set, every allocation and deallocation emits an event.
+/// While this is set, every allocation and deallocation emits an event.
 static ALLOCATOR_EMITS: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: Emitted = Emitted::new();
 
@@ -61,7 +60,7 @@ fn names(trace: &Trace) -> BTreeMap<String, u64> {
     names
 }
 
-/// Emitted by a signal handler, and how many of those there were.
+/// Events emitted by a signal handler.
 static SIGNALLED: Emitted = Emitted::new();
 
 extern "C" fn on_signal(_: libc::c_int) {
@@ -82,7 +81,7 @@ fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     }
 }
 
-/// Interrupts some thread of the process after each such time; never, if it is zero.
+/// Interrupts some thread of the process at this interval; zero for never.
 fn interrupt_every(micros: libc::suseconds_t) {
     let time = libc::timeval { tv_sec: 0, tv_usec: micros };
     let timer = libc::itimerval { it_interval: time, it_value: time };
@@ -130,10 +129,10 @@ fn signal_handlers_may_emit_at_any_instant() {
         }
         writers.into_iter().for_each(|writer| writer.join().expect("a writer does not panic"));
         interrupt_every(0);
-        // One that is still pending is none of ours.
+        // A signal that is still pending does not concern us.
         // SAFETY: the disposition is a valid one.
         unsafe { libc::signal(libc::SIGPROF, libc::SIG_IGN) };
-        // Which thread has taken the signals is not known, so nor is how many have begun.
+        // Which thread has taken the signals is unknown, and so is how many have begun.
         let threads = recorder.stats().threads;
         common::advance(&recorder);
         let stats = recorder.stats();
@@ -145,6 +144,49 @@ fn signal_handlers_may_emit_at_any_instant() {
         let trace = stop(recorder);
         assert!(names(&trace)["interrupted"] > 0);
     });
+}
+
+#[test]
+fn what_the_global_allocator_emits_while_a_wait_for_a_lock_is_recorded_is_recorded_too() {
+    common::alone(
+        "what_the_global_allocator_emits_while_a_wait_for_a_lock_is_recorded_is_recorded_too",
+        || {
+            let recorder =
+                Recorder::builder().lock_waits(Duration::ZERO).stacks(false).start().unwrap();
+            let mutex = lookback::sync::Mutex::new(0);
+            let thread = AtomicU64::new(0);
+            std::thread::scope(|scope| {
+                lookback::event!("holds");
+                let guard = mutex.lock().unwrap();
+                let waits = scope.spawn(|| {
+                    lookback::event!("waits");
+                    // SAFETY: no preconditions.
+                    let number = unsafe { libc::syscall(libc::SYS_gettid) } as u64;
+                    thread.store(number, Ordering::SeqCst);
+                    // The places are new to the recorder, which allocates something for each.
+                    ALLOCATOR_EMITS.store(true, Ordering::SeqCst);
+                    drop(mutex.lock().unwrap());
+                    ALLOCATOR_EMITS.store(false, Ordering::SeqCst);
+                });
+                let sleeps = || {
+                    let number = thread.load(Ordering::SeqCst);
+                    let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat"));
+                    stat.is_ok_and(|stat| stat[stat.rfind(')').unwrap()..].starts_with(") S"))
+                };
+                while !ALLOCATOR_EMITS.load(Ordering::SeqCst) || !sleeps() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                drop(guard);
+                waits.join().unwrap();
+            });
+            let lost = recorder.stats().lost;
+            let trace = stop(recorder);
+            let is_wait = |event: &Event| matches!(event.kind(), EventKind::Contention { .. });
+            assert_eq!(common::events(&trace).filter(is_wait).count(), 1);
+            assert!(names(&trace).contains_key("alloc"), "{:?}", names(&trace));
+            assert!(lost.iter().all(|(cause, _)| *cause != Loss::Reentrant), "{lost:?}");
+        },
+    );
 }
 
 #[test]
@@ -173,13 +215,13 @@ fn the_global_allocator_may_emit() {
         let taken = recorder.snapshot().expect("a snapshot is taken");
         ALLOCATOR_EMITS.store(false, Ordering::SeqCst);
         common::assert_sound(&common::read(&taken));
-        // The collector has left its last allocation behind when it answers.
+        // The collector has made its last allocation when it answers.
         common::advance(&recorder);
         common::advance(&recorder);
         let stats = recorder.stats();
         let lost: BTreeMap<_, _> = stats.lost.iter().copied().collect();
         println!("::{} from the allocator, lost {lost:?}", ALLOCATIONS.get());
-        // Threads that have a slot at the end: this one and the collector. All others have exited.
+        // Threads with a slot at the end: this one and the collector. All others have exited.
         let starts_and_exits = 2 * stats.threads - living_threads(&recorder);
         let in_all = emitted.get() + ALLOCATIONS.get() + starts_and_exits;
         assert_eq!(in_all, stats.recorded + stats.lost_in_all(), "{stats:?}");
@@ -256,7 +298,7 @@ fn destructors(key_before_the_recorder: bool) {
     common::advance(&recorder);
     let stats = recorder.stats();
     assert_eq!((stats.threads, stats.lost_in_all()), (THREADS, 0), "{stats:?}");
-    // Of each: start, exit, a region and an event in a thread-local, two events of the key.
+    // For each: start, exit, a region and an event in a thread-local, two events of the key.
     assert_eq!(stats.recorded, THREADS * 7 + THREADS / 2, "{stats:?}");
     let trace = stop(recorder);
     let mut ended = BTreeMap::new();
@@ -331,8 +373,8 @@ fn formatting_code_may_record_fail_and_panic() {
         common::advance(&recorder);
         let stats = recorder.stats();
         // A start; a hundred times two messages, three events in Display twice and one in Debug;
-        // the region of the panic, and the panic itself; the last message.
-        assert_eq!(stats.recorded, 1 + 100 * (2 + 2 * 3 + 1) + 3 + 1, "{stats:?}");
+        // the region of the panic, the panic itself and its stack; the last message.
+        assert_eq!(stats.recorded, 1 + 100 * (2 + 2 * 3 + 1) + 4 + 1, "{stats:?}");
         assert_eq!(stats.lost_in_all(), 0, "{stats:?}");
         let trace = stop(recorder);
         assert_eq!(common::events(&trace).filter(|event| event.name() == "panic").count(), 1);
@@ -351,7 +393,7 @@ fn formatting_code_may_record_fail_and_panic() {
 fn regions_may_outlive_the_recording_and_go_on_in_the_next() {
     common::alone("regions_may_outlive_the_recording_and_go_on_in_the_next", || {
         let before = lookback::region!("before any recording");
-        // Generations end when this test says so.
+        // Generations end on this test's command.
         let start = || start_with(4 << 20, Duration::from_secs(3600));
         let first = start();
         let (kept, dropped) =
@@ -412,7 +454,7 @@ fn a_limit_on_file_sizes_is_an_error_in_words() {
         assert!(words.contains("RLIMIT_FSIZE") && words.contains("8388608"), "{words}");
         assert!(!words.contains('\n'), "{words}");
         assert!(matches!(lookback::snapshot(), Err(Error::NotRecording)));
-        // What fits is fine, and so is everything once the limit is gone.
+        // What fits is fine, and so is everything once the limit is lifted.
         drop(stop(start_with(512 << 10, Duration::from_secs(1))));
         // SAFETY: `usual` is valid.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &usual) }, 0);
@@ -462,7 +504,7 @@ fn stop_and_start_again_records_again() {
             assert_eq!(stats.lost_in_all(), 0, "losses are those of this recording");
             assert!(stats.generation > last, "{} comes after {last}", stats.generation);
             last = stats.generation;
-            // A handle may move, and whoever has it may end the recording.
+            // A handle may move, and any thread that has it may end the recording.
             let trace = match round % 3 {
                 0 => stop(recorder),
                 1 => std::thread::spawn(|| stop(recorder)).join().expect("no panic"),

@@ -1,9 +1,8 @@
-//! Tasks, workers and spans on the real thing, all at once: thousands of tasks a second that are
-//! spawned, woken from foreign threads, cancelled in the middle of an await, that panic, move between
-//! workers, are dropped when their runtime is shut down, in two runtimes at once, while generations
-//! follow each other back to back. Every snapshot must be sound, each of its complete generations
-//! also alone, and what the service counted must be what the trace has.
-//! `LOOKBACK_LONG=1` does twenty times as much.
+//! Tasks, workers and spans on the real thing, all at once: thousands of tasks a second are spawned, woken
+//! from foreign threads, cancelled in the middle of an await, panic, move between workers, and are dropped
+//! when their runtime shuts down, in two runtimes at once, while generations follow each other back to back.
+//! Every snapshot must be sound, and so must each of its complete generations alone; and the trace must have
+//! what the service counted. `LOOKBACK_LONG=1` does twenty times as much.
 
 mod common;
 #[path = "../snapshot/tests/go_tool/mod.rs"]
@@ -14,6 +13,8 @@ use lookback::read::{EventKind, TaskId, Trace};
 use lookback::tokio::{JoinSetExt, instrument};
 use lookback::{RecordExt, Recorder, Snapshot};
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ fn start(max_bytes: usize, period: Duration) -> Recorder {
     common::start_with(max_bytes, period)
 }
 
-/// Wakes whoever registers, from threads that are no workers.
+/// Wakes every registered task, from threads that are not workers.
 struct Foreign {
     send: std::sync::mpsc::Sender<oneshot::Sender<()>>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -110,7 +111,7 @@ async fn one(number: u64, send: std::sync::mpsc::Sender<oneshot::Sender<()>>, no
     }
 }
 
-/// Spawns tasks of all kinds until it is told to stop. How many.
+/// Spawns tasks of all kinds until it is stopped. Returns how many.
 async fn storm(stop: Arc<AtomicBool>, send: std::sync::mpsc::Sender<oneshot::Sender<()>>) -> u64 {
     let notify = Arc::new(Notify::new());
     let mut number = 0;
@@ -120,7 +121,7 @@ async fn storm(stop: Arc<AtomicBool>, send: std::sync::mpsc::Sender<oneshot::Sen
             number += 1;
             set.spawn_recorded(one(number, send.clone(), Arc::clone(&notify)));
         }
-        // Some never get to their end.
+        // Some never finish.
         let patience = tokio::time::sleep(Duration::from_millis(3));
         tokio::pin!(patience);
         loop {
@@ -156,7 +157,7 @@ fn assert_go_accepts(trace: &Trace) {
     if let Some(go) = go_tool::go_tool() {
         go.parse(&exported).expect("Go accepts it").assert_equals(&report);
     }
-    // What the trace itself has: each creation and end of a task, once.
+    // The trace itself has each creation and end of a task once.
     let mut counts: HashMap<&str, u64> = HashMap::new();
     for event in common::events(trace) {
         let what = match event.kind() {
@@ -175,7 +176,7 @@ fn assert_go_accepts(trace: &Trace) {
     assert!(report.destroys.recorded() >= of("ends"));
 }
 
-/// A generation may end between any two things that a thread says of itself.
+/// A generation may end between any two things that a thread says about itself.
 #[test]
 fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
     alone("a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before", || {
@@ -207,7 +208,7 @@ fn a_thread_that_joins_a_pool_in_a_new_generation_was_of_none_before() {
     });
 }
 
-/// A worker that sleeps becomes another one, as a generation ends: it slept until then.
+/// A sleeping worker becomes another one, as a generation ends: it slept until then.
 #[test]
 fn a_worker_that_becomes_another_one_in_a_new_generation_slept_before() {
     alone("a_worker_that_becomes_another_one_in_a_new_generation_slept_before", || {
@@ -278,7 +279,7 @@ fn a_storm_of_tasks_is_recorded_soundly() {
             let mut tasks = 0;
             for (runtime, storm) in runtimes.into_iter().zip(storms) {
                 tasks += runtime.block_on(storm).expect("the storm ends");
-                // What still runs is dropped here, on this thread.
+                // Tasks that still run are dropped here, on this thread.
                 drop(runtime);
             }
             drop(foreign.send);
@@ -296,7 +297,7 @@ fn a_storm_of_tasks_is_recorded_soundly() {
     });
 }
 
-/// Every transition of the tasks of this name, by task, in words.
+/// Every transition of the tasks with this name, by task, in words.
 fn histories(trace: &Trace, name: &str) -> HashMap<TaskId, Vec<&'static str>> {
     let mut histories: HashMap<TaskId, Vec<&'static str>> = HashMap::new();
     for event in common::events(trace) {
@@ -355,7 +356,7 @@ fn the_life_of_a_task_is_told_step_by_step() {
         let trace = assert_sound(&recorder.stop().unwrap());
         assert_eq!(only(&trace, "short"), ["create", "poll", "ready"]);
         assert_eq!(only(&trace, "waits"), ["create", "poll", "pending", "wake", "poll", "ready"]);
-        // Tokio wakes who yields when its poll is over.
+        // Tokio wakes a task that yields when its poll is over.
         assert_eq!(only(&trace, "yields"), ["create", "poll", "pending", "wake", "poll", "ready"]);
         assert_eq!(only(&trace, "cancelled"), ["create", "poll", "pending", "drop"]);
         assert_eq!(only(&trace, "panics"), ["create", "poll", "panic"]);
@@ -381,7 +382,7 @@ fn the_life_of_a_task_is_told_step_by_step() {
     });
 }
 
-/// A task that is woken by a thread, by another task, by a timer: who it was stands there.
+/// A task is woken by a thread, by another task, by a timer: each time the trace has the waker.
 #[test]
 fn who_woke_a_task_is_known() {
     alone("who_woke_a_task_is_known", || {
@@ -391,8 +392,17 @@ fn who_woke_a_task_is_known() {
             for foreign in [true, false] {
                 let (send, receive) = oneshot::channel::<()>();
                 let name = if foreign { "woken by a thread" } else { "woken by a task" };
-                let waits = lookback::spawn(receive.recorded(name));
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                let is_waiting = Arc::new(AtomicBool::new(false));
+                let (mut receive, told) = (receive, Arc::clone(&is_waiting));
+                let waiting = std::future::poll_fn(move |context| {
+                    let polled = Pin::new(&mut receive).poll(context);
+                    told.store(polled.is_pending(), Ordering::Release);
+                    polled
+                });
+                let waits = lookback::spawn(waiting.recorded(name));
+                while !is_waiting.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 if foreign {
                     let thread = std::thread::Builder::new().name("foreign".to_owned());
                     let _ = thread.spawn(move || send.send(()).unwrap()).unwrap().join();
@@ -425,7 +435,7 @@ fn who_woke_a_task_is_known() {
     });
 }
 
-/// Tasks, spans and workers that nothing happens to are in each generation, as they were.
+/// Tasks, spans and workers to which nothing happens are in each generation, unchanged.
 #[test]
 fn what_is_idle_is_in_each_generation() {
     alone("what_is_idle_is_in_each_generation", || {
@@ -483,7 +493,7 @@ fn what_is_idle_is_in_each_generation() {
     });
 }
 
-/// A million tasks that wait, with memory that is given back when they are gone.
+/// A million waiting tasks, whose memory is returned when they are gone.
 #[test]
 fn a_million_tasks_can_be_alive() {
     alone("a_million_tasks_can_be_alive", || {
@@ -524,5 +534,3 @@ fn a_million_tasks_can_be_alive() {
         assert_sound(&recorder.stop().unwrap());
     });
 }
-
-use std::future::Future;

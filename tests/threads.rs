@@ -1,6 +1,6 @@
-//! Invariant 1 for threads, and the identity of threads: start, name and exit are recorded; slots
-//! and blocks are reused, so that ten thousand short-lived threads neither grow memory nor eat the
-//! window; and who finds no slot is counted.
+//! Invariant 1 for threads, and the identity of threads: start, name and exit are recorded; slots and blocks
+//! are reused, so that ten thousand short-lived threads neither grow memory nor use up the window; and a
+//! thread without a slot is counted.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// A recorder whose generations end when the test says so, however slow the machine is.
+/// A recorder whose generations end on the test's command, however slow the machine is.
 fn start(max_bytes: usize) -> Recorder {
     Recorder::builder()
         .window(Duration::from_secs(3600))
@@ -60,7 +60,7 @@ fn start_name_and_exit_are_recorded() {
                     // Linux keeps fifteen bytes of a name.
                     let mut kept = &name[..name.floor_char_boundary(15)];
                     if name.is_empty() {
-                        // An unnamed thread has its parent's.
+                        // An unnamed thread has its parent's name.
                         kept = &thread.name;
                     }
                     assert_eq!(&*thread.name, kept);
@@ -93,7 +93,7 @@ fn ten_thousand_short_lived_threads_reuse_a_few_slots_and_blocks() {
             let threads: Vec<_> = (0..AT_ONCE).map(spawn).collect();
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         };
-        // What the first threads need is there before the first look.
+        // Allocate what the first threads need before the first look.
         (0..20).for_each(|_| batch());
         common::advance(&recorder);
         let (memory, before) = (Memory::now(), recorder.stats());
@@ -144,7 +144,7 @@ fn who_finds_no_slot_is_counted_and_others_go_on() {
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    // The threads that wait end with the process.
+                    // The waiting threads end with the process.
                     println!("::only {} threads can be had: {error}", threads.len());
                     return;
                 }
@@ -159,14 +159,14 @@ fn who_finds_no_slot_is_counted_and_others_go_on() {
         let taken = recorder.snapshot().expect("a snapshot is taken");
         done.wait();
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-        // There are slots again.
+        // There are free slots again.
         let late = std::thread::spawn(|| lookback::event!("late"));
         late.join().expect("no panic");
         common::advance(&recorder);
         let stats = recorder.stats();
         assert_eq!(stats.lost_in_all(), 1, "{stats:?}");
         let crowd = SLOTS as u64 - 1;
-        // Of each: start, event, exit; of this thread a start and two events.
+        // For each: start, event, exit; for this thread, a start and two events.
         assert_eq!(stats.recorded, 3 * crowd + 3 + 3, "{stats:?}");
         common::assert_sound(&common::read(&taken));
         let trace = common::read(&recorder.stop().expect("it stops"));
@@ -181,7 +181,7 @@ fn who_finds_no_slot_is_counted_and_others_go_on() {
     });
 }
 
-/// Makes so many keys that the recorder's is not one of those that can be set without an allocation.
+/// Makes so many keys that setting the recorder's own needs an allocation.
 fn use_up_keys() {
     for _ in 0..40 {
         let mut key = 0;
@@ -204,7 +204,7 @@ fn where_the_end_of_a_thread_cannot_be_seen_the_collector_finds_it() {
                 .map(|_| std::thread::spawn(move || lookback::event!("work", batch = batch)))
                 .collect();
             threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
-            // They are silent in a generation only after the one that they wrote in.
+            // They are silent in a generation only after the one in which they wrote.
             for _ in 0..2 {
                 lookback::event!("tick");
                 common::advance(&recorder);

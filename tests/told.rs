@@ -1,4 +1,4 @@
-//! What has a bound and reaches it is told: a window that the arena is too small for, a table that is full.
+//! Reached limits are reported: a window that the arena is too small for, a table that is full.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Triggers fire by themselves, when they should and no oftener, and what they save says why.
+//! Triggers fire when they should and no more often, and what they save says why.
 
 #![cfg(target_os = "linux")]
 
@@ -41,7 +41,7 @@ fn messages_trigger_by_level_and_target_whoever_logs_them() {
         tracing::error!(target: "shop::db", host = "db1", tries = 4, "no connection");
         let trace = saved(&recorder, place.path(), 2);
         assert_eq!(told(&trace).1, "error of shop::db: no connection host=db1 tries=4");
-        // What fired stands before the firing, on the same thread.
+        // The cause comes before the firing, on the same thread.
         let names: Vec<_> = events(&trace).map(|event| event.name().to_owned()).collect();
         assert_eq!(names.last().map(String::as_str), Some("trigger"), "{names:?}");
         recorder.stop().unwrap();
@@ -104,7 +104,7 @@ fn slow_regions_and_spans_trigger_and_quick_ones_do_not() {
         assert!(reason.ends_with("cart=17 user=eve"), "{reason}");
         recorder.stop().unwrap();
 
-        // A span is called as its field says, or as its callsite is.
+        // A span goes by its field's name, or by its callsite's.
         let recorder = start(place.path(), at_once(Trigger::slow_span("GET /cart", MOMENT)));
         let request = |route: &str, late: Option<&str>| {
             let span = tracing::info_span!("request", otel.name = route);
@@ -118,7 +118,7 @@ fn slow_regions_and_spans_trigger_and_quick_ones_do_not() {
         assert!(reason.starts_with("span GET /cart took "), "{reason}");
         request("GET /?", Some("GET /cart"));
         saved(&recorder, place.path(), 2);
-        // Its name is kept before all else, however much there is.
+        // Its name is kept before everything else, however much there is.
         let n = u64::MAX / 3;
         let span = tracing::info_span!(
             "request",
@@ -379,13 +379,15 @@ fn a_directory_that_cannot_be_written_is_told_and_tried_again() {
         let recorder = builder(&directory).start().unwrap();
         let trigger = Trigger::named("t").cool_down(Duration::ZERO).arm();
         let fire = || trigger.fire(|| "again".to_owned()).unwrap().wait(EVER).unwrap();
+        // The start has made it.
+        fs::remove_dir(&directory).unwrap();
         fs::write(&directory, "a file stands there").unwrap();
-        assert!(fire().unwrap_err().contains("snapshots"));
+        assert!(fire().unwrap_err().to_string().contains("snapshots"));
         fs::remove_file(&directory).unwrap();
         assert!(fire().is_ok());
         fs::remove_dir_all(&directory).unwrap();
         assert!(fire().is_ok(), "one that vanished is made again");
-        // A disk that is full: no file may be longer than this.
+        // A full disk: no file may be longer than this.
         let limit = libc::rlimit { rlim_cur: 16, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: the limit is valid.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
@@ -404,6 +406,8 @@ fn what_cannot_be_saved_is_said_on_stderr() {
         let place = tempfile::tempdir().unwrap();
         let (directory, said) = (place.path().join("snapshots"), place.path().join("said"));
         let recorder = builder(&directory).start().unwrap();
+        // The start has made it.
+        fs::remove_dir(&directory).unwrap();
         fs::write(&directory, "a file stands there").unwrap();
         let trigger = Trigger::named("t").cool_down(Duration::ZERO).arm();
         let file = fs::File::create(&said).unwrap();
@@ -414,7 +418,7 @@ fn what_cannot_be_saved_is_said_on_stderr() {
         assert!(common::wait_for(|| text().ends_with('\n')));
         assert!(text().starts_with("lookback: a trigger fired, and no snapshot could be saved: "));
         assert!(text().contains("snapshots") && text().lines().count() == 1, "{}", text());
-        // The caller of `save` gets the error; nobody else says it.
+        // The caller of `save` gets the error; it is not printed.
         assert!(recorder.save("asked for").is_err());
         assert_eq!(text().lines().count(), 1);
     });
@@ -453,7 +457,7 @@ fn a_signal_takes_a_snapshot_and_what_handled_it_before_still_does() {
         assert_eq!(unsafe { *libc::__errno_location() }, 5, "errno is as it was");
         assert_eq!(BEFORE.load(Ordering::SeqCst), 1);
         assert!(told(&saved(&recorder, place.path(), 2)).1.starts_with("signal (10)"));
-        // In a forked child the signal does what it did before.
+        // In a forked child the signal has its previous effect.
         // SAFETY: the child sends itself a signal, and exits if it survives that.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -467,7 +471,7 @@ fn a_signal_takes_a_snapshot_and_what_handled_it_before_still_does() {
         assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGUSR2);
         recorder.stop().unwrap();
-        // What was there before is there again.
+        // The previous action is restored.
         send(libc::SIGUSR1);
         assert!(wait_for(|| BEFORE.load(Ordering::SeqCst) == 2));
         // SAFETY: zeroes are a valid action, and the place is valid.
@@ -511,7 +515,7 @@ fn who_takes_a_signal_over_and_calls_us_is_not_called_by_us() {
             OURS.store(below.sa_sigaction, Ordering::SeqCst);
         }
         recorder.stop().unwrap();
-        // It stays where it is, and the next recorder is called through it.
+        // It stays installed, and the next recorder is called through it.
         let recorder = start(place.path(), trigger());
         // SAFETY: no preconditions.
         unsafe { libc::raise(libc::SIGUSR2) };
@@ -564,7 +568,7 @@ fn a_signal_is_heard_after_all_descriptors_were_closed() {
         unsafe { libc::raise(libc::SIGUSR2) };
         let trace = saved(&recorder, place.path(), 1);
         assert!(events(&trace).any(|event| event.name() == "before"));
-        // What its descriptors are by now, nobody knows.
+        // Its descriptors may be anything by now.
         std::mem::forget((recorder, place));
     });
 }

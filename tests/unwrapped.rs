@@ -1,4 +1,4 @@
-//! With `--cfg tokio_unstable`, tasks that nobody wrapped show up, too:
+//! With `--cfg tokio_unstable`, unwrapped tasks show up, too:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg tokio_unstable" cargo test --test unwrapped --target-dir target/unstable
@@ -8,6 +8,7 @@
 mod common;
 
 use common::alone;
+use lookback::read::wire::HOOKED_TASK;
 use lookback::read::{EventKind, TaskId};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -39,7 +40,7 @@ fn tasks_that_nobody_wrapped_are_recorded_by_the_runtime_s_hooks() {
             match event.kind() {
                 EventKind::TaskCreate { task, site, .. } => {
                     assert!(site.file.ends_with("unwrapped.rs"), "{}", site.file);
-                    ends.insert(task, (site.name == "(task)", Vec::new()));
+                    ends.insert(task, (site.name == HOOKED_TASK, Vec::new()));
                 }
                 EventKind::TaskReady { task } => ends.get_mut(&task).unwrap().1.push("ready"),
                 EventKind::TaskDrop { task } => ends.get_mut(&task).unwrap().1.push("drop"),
@@ -50,7 +51,7 @@ fn tasks_that_nobody_wrapped_are_recorded_by_the_runtime_s_hooks() {
         let count = |unwrapped: bool, end: &[&str]| {
             ends.values().filter(|(is, how)| *is == unwrapped && how == end).count()
         };
-        // Tokio ends a task that is aborted in a poll, too: from outside it looks as if it were done.
+        // Tokio ends an aborted task in a poll, too: from outside it looks finished.
         assert_eq!(count(true, &["poll", "poll", "ready"]), 11);
         assert_eq!(count(false, &["poll", "poll", "ready"]), 5, "recorded once, not twice");
         assert_eq!(ends.len(), 16);

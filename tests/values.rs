@@ -1,5 +1,5 @@
-//! Values and texts of events: types that differ at one site, texts that are cut at the format's
-//! limit, texts that recur.
+//! Values and texts of events: types that differ at one site, texts that are cut at the format's limit,
+//! recurring texts.
 
 mod common;
 
@@ -70,7 +70,7 @@ fn texts_are_cut_at_a_kibibyte_on_a_character_and_marked() {
                 .chain([1028, 1029, 2000, 5000, 100_000]);
         let texts: Vec<String> = lengths
             .flat_map(|length| pieces.map(|piece| (length, piece)))
-            // So that characters lie across the limits in every way.
+            // So that characters straddle the limits in every way.
             .flat_map(|(length, piece)| (0..4).map(move |shift| (length, piece, shift)))
             .map(|(length, piece, shift)| {
                 let mut text = "x".repeat(shift.min(length));
@@ -80,7 +80,7 @@ fn texts_are_cut_at_a_kibibyte_on_a_character_and_marked() {
                 text
             })
             .collect();
-        // Thrice, so that those that recur are referred to.
+        // Three times, so that recurring ones become references.
         for _ in 0..3 {
             for text in &texts {
                 lookback::event!("text", text = text);
@@ -147,7 +147,7 @@ fn texts_are_cut_at_a_kibibyte_on_a_character_and_marked() {
 fn texts_that_recur_are_equal_after_decoding() {
     common::alone("texts_that_recur_are_equal_after_decoding", || {
         let recorder = start_with(16 << 20, Duration::from_millis(3));
-        // More texts than the table has places, from two threads, over many generations.
+        // More texts than the table has entries, from two threads, over many generations.
         let text = |number: u64| format!("GET /items/{}?page={}", number % 6007, number % 3);
         let writers: Vec<_> = (0..2)
             .map(|_| {

@@ -1,5 +1,5 @@
-//! Wakers of recorded futures behave as those of the same future unrecorded: no wake is lost, none
-//! is added, `will_wake` is as true, and whoever was given a waker wakes what he always did.
+//! Wakers of recorded futures behave like those of the same future unrecorded: no wake is lost, none is
+//! added, `will_wake` is as accurate, and every waker that was given away keeps waking what it always did.
 
 mod common;
 
@@ -40,7 +40,7 @@ fn executor() -> (Arc<Counter>, Waker) {
     (Arc::clone(&counter), counter.into())
 }
 
-/// What a future is told to do in its next poll, and what it holds.
+/// What a future must do in its next poll, and what it holds.
 #[derive(Default)]
 struct Hands {
     wakers: Vec<Waker>,
@@ -50,7 +50,7 @@ struct Hands {
     ready: bool,
 }
 
-/// A future that clones its waker, or uses it at once, as it is told.
+/// A future that clones its waker, or uses it at once, on command.
 fn puppet(hands: &Rc<RefCell<Hands>>) -> impl Future<Output = ()> + use<> {
     let hands = Rc::clone(hands);
     poll_fn(move |context| {
@@ -177,7 +177,7 @@ impl<F: Future<Output = ()>> Play<F> {
         }
     }
 
-    /// How often each executor was woken, and what `will_wake` said in the last poll.
+    /// How often each executor was woken, and the result of `will_wake` in the last poll.
     fn seen(&self) -> ([usize; 2], usize, Vec<bool>) {
         let hands = self.hands.borrow();
         let counts = self.executors.each_ref().map(|(counter, _)| counter.get());
@@ -205,7 +205,7 @@ fn whatever_is_done_with_a_waker_the_executor_sees_the_same() {
                 let mut switched = false;
                 for step in steps {
                     if matches!(step, Step::TurnOffAndOn) {
-                        // Seldom: starting a recorder takes a while.
+                        // Seldom, because starting a recorder takes a while.
                         let running = recorder.take().expect("there is one");
                         running.stop().expect("it stops");
                         bare.take(Step::Poll { executor: true, clones: true, wakes_itself: false });
@@ -243,7 +243,7 @@ fn a_waker_of_a_task_that_is_over_wakes_what_it_always_did() {
         play.take(Step::Finish(false));
         let waker = play.held(0).unwrap();
         for _ in 0..100 {
-            // Other tasks come and go meanwhile, and none of them takes its place.
+            // Other tasks come and go meanwhile, and none of them takes its entry.
             let hands = Rc::<RefCell<Hands>>::default();
             let mut other = Play::new(Rc::clone(&hands), puppet(&hands).recorded("other"));
             other.take(Step::Poll { executor: false, clones: true, wakes_itself: false });
@@ -307,7 +307,7 @@ fn many_threads_share_a_waker_that_is_lent() {
 fn other_executors_run_recorded_futures_to_their_ends() {
     alone("other_executors_run_recorded_futures_to_their_ends", || {
         let recorder = start();
-        // The local pool of `futures`, with futures that are polled by a set of their own.
+        // The local pool of `futures`, with futures that a set of their own polls.
         let mut pool = futures::executor::LocalPool::new();
         let sum = pool.run_until(
             async {

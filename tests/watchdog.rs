@@ -1,5 +1,5 @@
-//! The watchdog: a poll that does not come back is found while it does not; nothing else is; and nobody
-//! is woken for it while every worker is parked.
+//! The watchdog: it finds a poll that does not return while the poll is stalled, and nothing else; and it
+//! wakes no thread while every worker is parked.
 
 #![cfg(target_os = "linux")]
 
@@ -21,7 +21,7 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.build().unwrap()
 }
 
-/// Recorders come and go, each with a watchdog that sleeps, while workers park and go on all the time.
+/// Recorders come and go, each with a sleeping watchdog, while workers keep parking and continuing.
 #[test]
 fn workers_that_go_on_while_a_recorder_ends_do_no_harm() {
     common::alone("workers_that_go_on_while_a_recorder_ends_do_no_harm", || {
@@ -72,7 +72,7 @@ fn a_poll_that_does_not_come_back_is_found_while_it_does_not() {
         assert_eq!(text(&stall, "task_id").unwrap().0, id, "as every view calls it");
         let os_thread = number(&stall, "os_thread").unwrap();
         assert!(Path::new(&format!("/proc/self/task/{os_thread}")).exists());
-        // Once a poll, however long it takes.
+        // Once per poll, however long it takes.
         std::thread::sleep(STALL * 4);
         assert_eq!(recorder.stats().triggers.fired, 1);
         drop(go_on);
@@ -110,7 +110,7 @@ fn tasks_that_run_long_but_yield_and_closures_that_may_block_are_no_stalls() {
             let moves = lookback::spawn_on(runtime.handle(), async move {
                 tokio::task::block_in_place(|| std::thread::sleep(limit * 3));
             });
-            // Its place as a worker is taken by another thread only if there is something to do.
+            // Another thread takes its place as a worker only if there is something to do.
             let works = lookback::spawn_on(runtime.handle(), async move {
                 while Instant::now() < until {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -239,7 +239,7 @@ fn the_watchdog_sleeps_while_every_worker_is_parked_and_wakes_with_one() {
             let generations = began.elapsed().as_millis() / period.as_millis() + 1;
             // With the watchdog awake it would be 50 in each generation.
             assert!(u128::from(after - before) <= 2 * generations + 2, "{before}, then {after}");
-            // A worker that goes on wakes it.
+            // A worker that continues wakes it.
             blocks_until_it_is_found(&runtime, &recorder, round);
         }
     });

@@ -1,4 +1,4 @@
-//! The attributes, and the module that takes the place of Tokio: what they run is recorded.
+//! The attributes, and the module that replaces Tokio: what they run is recorded.
 
 mod common;
 
@@ -7,7 +7,7 @@ use lookback::Recorder;
 use lookback::read::{Event, EventKind, Trace};
 use std::collections::BTreeMap;
 
-/// A file that spawns as with Tokio itself, but for one line.
+/// A file that spawns as with Tokio itself, except for one line.
 mod as_before {
     use lookback::tokio;
     use tokio::sync::oneshot;
@@ -47,8 +47,8 @@ async fn on_two_workers(number: u32) -> Result<(Recorder, u32), lookback::Error>
     Ok((recorder, as_before::spawns().await + number))
 }
 
-/// In the place of `lookback`: what the attribute calls. (`start_paused` needs a feature of Tokio's that makes
-/// all its clocks slower.)
+/// Replaces `lookback` for what the attribute calls. (`start_paused` needs a feature of Tokio that makes all
+/// its clocks slower.)
 mod stand_in {
     pub mod tokio {
         pub mod runtime {
@@ -94,7 +94,7 @@ fn options_are_passed_on() {
     assert_eq!(calls(), ["current thread", "start_paused true"]);
 }
 
-/// How many tasks of each name a trace tells the begin of.
+/// How many tasks of each name begin in a trace.
 fn tasks(trace: &Trace) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for event in events(trace) {

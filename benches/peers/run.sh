@@ -9,7 +9,9 @@ cd "$(dirname "$0")"
 features=(--features "${FEATURES:-}")
 cargo build --release "${features[@]}"
 RUSTFLAGS="--cfg tokio_unstable" \
-    cargo build --release "${features[@]}" --target-dir target/unstable --bin tasks --bin echo
+    cargo build --release --features "taskdump ${FEATURES:-}" --target-dir target/unstable \
+    --bin tasks --bin echo --bin web
 target/release/tasks --unstable target/unstable/release "$@"
 target/release/spans "$@"
 target/release/echo --unstable target/unstable/release "$@"
+target/release/web --unstable target/unstable/release "$@"

@@ -1,11 +1,11 @@
-//! `lookback completions`: what a shell needs to complete the command line.
+//! `lookback completions`: prints completion scripts for shells.
 
-use crate::outcome::Verdict;
+use crate::exit::Verdict;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 use std::io::Write;
 
-/// Print a script with which a shell completes `lookback`'s command line.
+/// Print the completion script for a shell.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

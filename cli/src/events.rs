@@ -1,50 +1,57 @@
-//! `lookback events`: every event of a snapshot, in order, a line each.
+//! `lookback events`: every event of a snapshot, in order, one per line.
 
+use crate::counter_lines::{CounterLines, KINDS};
+use crate::event_facts::{Fact, facts};
+use crate::event_stacks::EventStacks;
+use crate::exit::{Damage, Verdict, complain, open};
+use crate::format::{counted, duration, escape, parse_duration, quote, seconds};
 use crate::keys::Keys;
-use crate::open_regions::OpenRegions;
-use crate::outcome::{Damage, Verdict, complain, open};
 use crate::terminal::{bad, dim, name, odd, strong};
-use crate::text::{counted, duration, escape, parse_duration, quote, seconds};
 use crate::wanted::{Filters, Wanted};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use lookback::read::read::text::write_text;
-use lookback::read::wire::{Class, EVENT_TABLE, SpanId, TaskId};
-use lookback::read::{Event, EventKind, Level, Trace, Value, WorkerId};
+use lookback::read::text::write_text;
+use lookback::read::wire::{Class, EVENT_TABLE};
+use lookback::read::{Event, EventKind, Lent, Level, Trace, Value};
 use std::borrow::Cow;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Print every event of a snapshot, in one order over all threads, a line each.
+/// Print every event of a snapshot, one per line, in one order over all threads.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Times are seconds since the first event of the snapshot; what is inside of a region is indented. The \
-second column is the thread: the worker that it is (r0/w1: runtime 0, worker 1), or its name and number.
+Times are seconds since the first event of the snapshot; events inside a region are indented. The second \
+column is the thread: its worker (r0/w1: runtime 0, worker 1), or its name and number.
 
-With --json each line is one JSON object: `t` (nanoseconds since the first event; `measured` beside it \
-where the event was written so late that it stands behind later ones), `generation`, \
+With --json each line is one JSON object: `t` (nanoseconds since the first event; with `measured` \
+if the event was written so late that it comes after later ones), `generation`, \
 `thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it \
-happened (`task`, `span` and `worker`, if in any), and `fields` with the typed values: those of an \
+happened (`task`, `span` and `worker`, if any), and `fields` with the typed values: those of an \
 event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a \
-region; of a task, a worker or a span which it is (`task`, `span`, `worker`), and what belongs to it: \
-`parent`, `by`, `waits_for`, `sequence`. Tasks and spans are texts like \"7.2\": the second that had \
-place 7. Numbers that JSON does not have (NaN) are null; integers of 128 bits and lengths of time \
-(\"1.5ms\") are texts. `cut` names the fields that were too long to be recorded as a whole, `omitted` \
-those for which there was no room.
+region; `range`, `duration_ns`, `ago_ns`, `late_ns` of a range; for tasks, workers and spans their id (`task`, `span`, `worker`) and `parent`, `by`, \
+`waits_for`, `sequence`; for locks `at`, `waited_ns`, `waiters`, `lock` (a number), and the holder's `holder` (its \
+thread), `holder_task`, `held_at` and `held_ns`. Ids of tasks and spans are strings like \"7.2\": the second one in entry 7. \
+Numbers that JSON lacks (NaN) are null; integers of 128 bits and durations (\"1.5ms\") are strings. \
+`cut` names fields that were too long to be recorded whole, `omitted` those for which there was no room.
 
-A span that has a field `otel.name` is called by its value, everywhere; `callsite` is what its place \
-in the source is called then.
+With --counters there is a line for each counter at the end of its generation, of kind `system_counters` or \
+`runtime_counters`: `fields` {value, unit, increase (the value was added within `time_ns`), time_ns, runtime}.
 
-Every name in `fields` is there once. A field of the program's that is called as one of ours is \
-`field.level`, say; of several with one name the first one keeps it, and the next ones are `name#2`, \
-`name#3`, in their order.
+An event that has a stack (`thread_stack`, `cpu_sample`, `contention`) shows the innermost of the service's own functions, and with \
+--json all frames as `stack`, in the form of `lookback stacks --json`.
 
-A thread, task, span, kind, generation or name of which there is no event is an error, which says what \
-there is; the exit code is 1 then.
+A span with a field `otel.name` is named by its value everywhere; `callsite` then has the name of its \
+call site.
 
-With --records it prints the text form of the file, which says all that is in it, record by record.
+Names in `fields` are unique. A field of the program that has one of the names above gets a \
+prefix, such as `field.level`; of several with the same name the first keeps it, and the next are \
+`name#2`, `name#3`, in order.
+
+A filter that matches no event is an error, which lists what would match; the exit code is then 1.
+
+With --records it prints the text form of the file: all of its content, record by record.
 
 Examples:
   lookback events incident.lbk --last 300ms
@@ -55,34 +62,42 @@ pub struct Events {
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Print a JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Print every record as it stands in the file, definitions and statuses included
+    /// Print every record of the file, definitions and statuses included
     #[arg(long, conflicts_with_all = ["json", "thread", "task", "span", "kind", "generation", "name", "last", "limit"])]
     records: bool,
-    /// Only of this thread, by name, by number, or by the worker that it is; may be given more than once
+    /// Only of this thread, by name, number or worker; may be repeated
     #[arg(long, value_name = "NAME|NUMBER|WORKER")]
     thread: Vec<String>,
-    /// Only of this task, by its id (7, 7.2), or while it was polled; may be given more than once
+    /// Only of this task (7, 7.2), or recorded while it was polled; may be repeated
     #[arg(long, value_name = "ID")]
     task: Vec<String>,
-    /// Only of this span, by its id, or directly inside of it; may be given more than once
+    /// Only of this span, or recorded directly inside it; may be repeated
     #[arg(long, value_name = "ID")]
     span: Vec<String>,
-    /// Only of this generation; may be given more than once
+    /// Only of this generation; may be repeated
     #[arg(long, value_name = "NUMBER")]
     generation: Vec<u64>,
-    /// Only of this kind; may be given more than once
+    /// Only of this kind; may be repeated
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
-    /// Only with this in their name; `*` and `?` stand for any characters, any character
+    /// Only with this in their name; `*` matches any text, `?` any character
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
-    /// Only what happened in the last so much of the snapshot: 500ms, 2s
+    /// Also the counters that the recorder reads once a generation: of the process, its control group, the machine and its
+    /// runtimes. `--kind system_counters` and `--kind runtime_counters` print only those
+    #[arg(long, conflicts_with = "records")]
+    counters: bool,
+    /// Only the last part of the snapshot: 500ms, 2s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     last: Option<Duration>,
-    /// At most so many
+    /// Name the functions of stacks even if the snapshot comes from another machine or from before this one's last boot,
+    /// and also look for debug information in this directory
+    #[arg(long, value_name = "DIR")]
+    symbols: Vec<PathBuf>,
+    /// At most this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
@@ -95,7 +110,7 @@ fn kinds() -> PossibleValuesParser {
             names.push(row.name);
         }
     }
-    PossibleValuesParser::new(names)
+    PossibleValuesParser::new(names.into_iter().chain(KINDS))
 }
 
 impl Events {
@@ -138,7 +153,7 @@ impl Events {
         Ok(Vec::new())
     }
 
-    /// Says what was asked for and is not there.
+    /// Prints the events. Returns the filters that matched nothing.
     fn print(
         &self,
         trace: &Trace,
@@ -149,20 +164,20 @@ impl Events {
         let mut all = true;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut first = None;
-        let mut regions = OpenRegions::new(trace);
         let mut lines = Vec::with_capacity(2 * CHUNK);
-        for event in trace.events() {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    damage.note(&error);
-                    continue;
-                }
-            };
+        let asked = self.kind.iter().any(|kind| KINDS.contains(&&**kind));
+        let mut counters = (self.counters || asked).then(|| CounterLines::new(trace, self.json));
+        let mut stacks = EventStacks::new(trace, &self.symbols);
+        let mut events = trace.events();
+        while let Some(next) = events.lend() {
+            let Some(Lent { event, state, .. }) = damage.noted(next) else { continue };
             let time = event.time().0;
             let since = time - *first.get_or_insert(time);
-            let depth = if self.json { 0 } else { regions.follow(&event) };
-            if !wanted.includes(&event) {
+            if let Some(counters) = &mut counters {
+                let start = (time - since, &mut left);
+                counters.before(Some(event.generation()), start, &mut wanted, &mut lines)?;
+            }
+            if !wanted.includes(event) {
                 continue;
             }
             if left == 0 {
@@ -171,30 +186,63 @@ impl Events {
             }
             left -= 1;
             if self.json {
-                print_json(&event, since, &mut lines)?;
+                print_json(event, since, stacks.json(event).as_deref(), &mut lines)?;
             } else {
-                print_line(&event, since, depth, &mut lines)?;
+                // The begin of a region is not inside of it.
+                let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
+                let depth = state.depth().saturating_sub(usize::from(begins));
+                print_line(event, since, depth, stacks.in_words(event).as_deref(), &mut lines)?;
             }
             if lines.len() >= CHUNK {
                 out.write_all(&lines)?;
                 lines.clear();
             }
         }
+        if let (true, Some(counters)) = (all, &mut counters) {
+            let start = (first.unwrap_or_default(), &mut left);
+            counters.before(None, start, &mut wanted, &mut lines)?;
+        }
         out.write_all(&lines)?;
         out.flush()?;
-        // What was not read may have what is missing.
+        // After `--limit`, the unread rest may have a match.
         let missing = if all { wanted.missing(trace) } else { Vec::new() };
-        if all && missing.is_empty() && wanted.is_empty() && trace.events().next().is_some() {
-            complain(&format!("{}: no event is all of what was asked for", self.file.display()));
+        if all
+            && missing.is_empty()
+            && wanted.is_empty()
+            && trace.events().flatten().next().is_some()
+        {
+            let why = self.why_nothing(trace);
+            complain(&format!("{}: {why}", self.file.display()));
         }
         Ok(missing)
     }
 
+    /// Why no event was printed, although each filter alone, except the time, has matched one.
+    fn why_nothing(&self, trace: &Trace) -> String {
+        let given = [
+            !self.thread.is_empty(),
+            !self.task.is_empty(),
+            !self.span.is_empty(),
+            !self.kind.is_empty(),
+            !self.generation.is_empty(),
+            self.name.is_some(),
+        ];
+        match (self.last, given.contains(&true)) {
+            (Some(last), false) => {
+                let nanos = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+                let newest = trace.events().flatten().map(|event| event.time().0).max();
+                let before = end(trace).saturating_sub(newest.unwrap_or_default());
+                let (last, before) = (duration(nanos(last)), duration(before));
+                format!("no event in the last {last}: the newest is from {before} before the end")
+            }
+            _ => "no event matches all filters at once; drop one of them".to_owned(),
+        }
+    }
+
     fn filters(&self, trace: &Trace) -> Filters<'_> {
         let since = self.last.map_or(0, |last| {
-            let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
             let nanos = u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
-            ends.max().unwrap_or_default().saturating_sub(nanos)
+            end(trace).saturating_sub(nanos)
         });
         Filters {
             threads: &self.thread,
@@ -208,11 +256,23 @@ impl Events {
     }
 }
 
-/// So many bytes of lines are written at once.
+/// When the snapshot ends.
+fn end(trace: &Trace) -> u64 {
+    let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
+    ends.max().unwrap_or_default()
+}
+
+/// How many bytes of lines are written at once.
 const CHUNK: usize = 64 << 10;
 
 /// A line for people.
-fn print_line(event: &Event, since: u64, depth: usize, out: &mut Vec<u8>) -> io::Result<()> {
+fn print_line(
+    event: &Event,
+    since: u64,
+    depth: usize,
+    stack: Option<&str>,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     write!(out, "{:>11}  ", dim().apply_to(seconds(since)))?;
     let thread = match (event.thread(), event.worker()) {
         (_, Some(worker)) => match event.worker_name() {
@@ -224,9 +284,12 @@ fn print_line(event: &Event, since: u64, depth: usize, out: &mut Vec<u8>) -> io:
     };
     write!(out, "{:<10}  ", name().apply_to(thread))?;
     write!(out, "{:<12}  ", dim().apply_to(escape(event.kind_name())))?;
-    // Deeper than this, the indentation would say less than it hides.
+    // Deeper indentation would hide more than it says.
     write!(out, "{:1$}", "", 2 * depth.min(20))?;
     describe(event, out)?;
+    if let Some(stack) = stack {
+        write!(out, "  {} {}", dim().apply_to("at"), escape(stack))?;
+    }
     writeln!(out)
 }
 
@@ -242,6 +305,20 @@ pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
             Ok(())
         }
         EventKind::RegionBegin { .. } => write!(out, "{}", strong().apply_to(called)),
+        EventKind::RangeEnd { duration: took, late, .. } => {
+            write!(out, "{}  {}", dim().apply_to(called), duration(took.0))?;
+            match late.0 {
+                0 => Ok(()),
+                late => write!(out, ", until {} ago", duration(late)),
+            }
+        }
+        EventKind::RangeBegin { ago, .. } => {
+            write!(out, "{}", strong().apply_to(called))?;
+            match ago.0 {
+                0 => Ok(()),
+                ago => write!(out, "  began {} ago", duration(ago)),
+            }
+        }
         EventKind::Log { level, message, .. } => {
             let style = match level {
                 Level::Error => bad(),
@@ -262,7 +339,7 @@ pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// The values of an event: what belongs to it, and those of the program.
+/// The values of an event: its facts, then the program's fields.
 fn describe_fields(
     event: &Event,
     facts: &[(&'static str, Fact<'_>)],
@@ -282,7 +359,7 @@ fn describe_fields(
     for (at, (name, value)) in event.fields().enumerate() {
         let key = if at < own { Cow::Borrowed(keys.own(name)) } else { keys.of(name) };
         match value {
-            // They stand in front of the line already.
+            // The line starts with them already.
             _ if is_log && at < own => {}
             Value::Text(text) | Value::Error(text) => {
                 let more = if text.cut { "…" } else { "" };
@@ -299,7 +376,7 @@ fn describe_fields(
     Ok(())
 }
 
-/// How many of an event's fields are ours: `level` and `message`, or `value`.
+/// How many of an event's fields the recorder defines: `level` and `message`, or `value`.
 fn own_fields(event: &Event) -> usize {
     match event.kind() {
         EventKind::Log { .. } => 2,
@@ -308,80 +385,16 @@ fn own_fields(event: &Event) -> usize {
     }
 }
 
-/// Something that belongs to an event of a task, a worker or a span.
-enum Fact<'a> {
-    Task(TaskId),
-    Span(SpanId),
-    Worker(WorkerId),
-    Number(u64),
-    Name(&'a str),
-}
-
-impl Display for Fact<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Task(task) => task.fmt(f),
-            Self::Span(span) => span.fmt(f),
-            Self::Worker(worker) => worker.fmt(f),
-            Self::Number(number) => number.fmt(f),
-            Self::Name(name) => f.write_str(&quote(name)),
-        }
-    }
-}
-
-/// What belongs to an event of a task, a worker or a span: which it is, and what else.
-fn facts(event: &Event) -> Vec<(&'static str, Fact<'_>)> {
-    let mut facts = Vec::new();
-    match event.kind() {
-        EventKind::TaskCreate { task, parent, .. } => {
-            facts.push(("task", Fact::Task(task)));
-            facts.extend(parent.map(|parent| ("parent", Fact::Task(parent))));
-        }
-        EventKind::TaskPending { task, waits_for } => {
-            facts.push(("task", Fact::Task(task)));
-            facts.extend(waits_for.map(|site| ("waits_for", Fact::Name(site.name))));
-        }
-        EventKind::TaskPoll { task }
-        | EventKind::TaskReady { task }
-        | EventKind::TaskPanic { task }
-        | EventKind::TaskDrop { task } => facts.push(("task", Fact::Task(task))),
-        EventKind::TaskWake { task } => {
-            facts.push(("task", Fact::Task(task)));
-            facts.extend(event.task().map(|by| ("by", Fact::Task(by))));
-        }
-        EventKind::WorkerStart { worker }
-        | EventKind::WorkerVisit { worker }
-        | EventKind::WorkerPark { worker }
-        | EventKind::WorkerUnpark { worker }
-        | EventKind::WorkerStop { worker } => facts.push(("worker", Fact::Worker(worker))),
-        EventKind::PoolThread { runtime } => facts.push(("runtime", Fact::Number(runtime))),
-        EventKind::SpanCreate { span, parent, .. } => {
-            facts.push(("span", Fact::Span(span)));
-            facts.extend(parent.map(|parent| ("parent", Fact::Span(parent))));
-        }
-        EventKind::SpanEnter { span }
-        | EventKind::SpanExit { span }
-        | EventKind::SpanClose { span }
-        | EventKind::SpanRecord { span } => facts.push(("span", Fact::Span(span))),
-        EventKind::SpanFollows { span, from } => {
-            facts.extend([("span", Fact::Span(span)), ("from", Fact::Span(from))]);
-        }
-        _ => {}
-    }
-    facts.extend(event.sequence().map(|number| ("sequence", Fact::Number(number))));
-    facts
-}
-
 /// The event as a JSON object.
 pub fn json_of(event: &Event, since: u64) -> serde_json::Value {
     let mut line = Vec::new();
-    // Memory takes every byte, and what is written is JSON.
-    let _ = print_json(event, since, &mut line);
+    // Writing to memory cannot fail, and the line is valid JSON.
+    let _ = print_json(event, since, None, &mut line);
     serde_json::from_slice(&line).unwrap_or_default()
 }
 
-/// A line for programs.
-fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
+/// A line for programs; `stack` is JSON.
+fn print_json(event: &Event, since: u64, stack: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, r#"{{"t":{since},"#)?;
     let late = event.time().0 - event.measured().0.min(event.time().0);
     if late != 0 {
@@ -407,7 +420,7 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     if let Some(site) = event.site() {
         write!(out, r#","site":"#)?;
         json_text(site.file, out)?;
-        // The line goes inside of the quotes.
+        // The line number goes inside the quotes.
         out.pop();
         write!(out, r#":{}""#, site.line)?;
     }
@@ -432,7 +445,7 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
         write!(out, r#"{comma}"{}":"#, keys.own(name))?;
         comma = ",";
         match value {
-            Fact::Number(value) => write!(out, "{value}")?,
+            Fact::Number(_) | Fact::Is => write!(out, "{value}")?,
             value => json_text(&value.to_string(), out)?,
         }
     }
@@ -450,7 +463,7 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
             }
             // JSON has neither NaN nor infinities: they become null.
             Value::Float(value) => serde_json::to_writer(&mut *out, &value)?,
-            // Most readers of JSON have no number that is so long, and none that has a unit.
+            // Most JSON readers have no integers of 128 bits, and none with a unit.
             value @ (Value::Wide(_) | Value::WideSigned(_) | Value::Duration(_)) => {
                 json_text(&value.to_string(), out)?;
             }
@@ -469,6 +482,9 @@ fn print_json(event: &Event, since: u64, out: &mut Vec<u8>) -> io::Result<()> {
     if !omitted.is_empty() {
         write!(out, r#","omitted":"#)?;
         serde_json::to_writer(&mut *out, &omitted)?;
+    }
+    if let Some(stack) = stack {
+        write!(out, r#","stack":{stack}"#)?;
     }
     out.write_all(b"}\n")
 }

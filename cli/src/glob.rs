@@ -1,6 +1,6 @@
-//! Patterns that names are chosen by.
+//! Patterns that select names.
 
-/// A part of a name; or, with `*` or `?` in it, what the whole name looks like.
+/// Matches a part of a name, or, with `*` or `?` in it, the whole name.
 #[derive(Clone, Debug)]
 pub struct Pattern(Vec<char>);
 
@@ -17,7 +17,7 @@ impl Pattern {
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (&self.0, name.chars().collect::<Vec<_>>());
         let (mut at, mut reached) = (0, 0);
-        // Where to go on if the last `*` has to stand for one character more.
+        // Where to continue if the last `*` must match one character more.
         let mut retry = None;
         while reached < name.len() {
             match pattern.get(at) {

@@ -1,12 +1,12 @@
 //! `lookback info`: what is in a snapshot.
 
-use crate::losses;
-use crate::outcome::{Damage, Verdict, open};
-use crate::summary::{fit, left_out, unshared};
-use crate::terminal::{bad, dim, good, name, odd, strong, width};
-use crate::text::{
+use crate::exit::{Damage, Verdict, open};
+use crate::format::{
     bar, bytes, count, counted, covered_of, duration, escape, first_line, without_fraction,
 };
+use crate::losses;
+use crate::summary::{fit, left_out, unshared};
+use crate::terminal::{bad, dim, good, name, odd, strong, width};
 use clap::Args;
 use console::truncate_str;
 use lookback::read::analysis::{LeftOut, without_statuses};
@@ -17,17 +17,17 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-/// Print what is in a snapshot: of which process, why it was taken, what it covers.
+/// Show what is in a snapshot: its process, why it was taken, what it covers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With --json: one object with `process` {name, pid, …}, `reason`, `covered_ns`, `events`, `lost` \
-{cause: how many}, `left_out` {what was recorded in part: how many}, `generations` [{number, start_ns, duration_ns, events, lost, bytes, complete, …}], \
-`threads` [{number, name, os_thread, worker, events}], `kinds` {kind: how many}, `damage` [what cannot be \
+{cause: count}, `left_out` {what was recorded only in part: count}, `generations` [{number, start_ns, duration_ns, events, \
+lost, bytes, complete, …}], \
+`threads` [{number, name, os_thread, worker, events}], `kinds` {kind: count}, `damage` [what cannot be \
 read], and more about file, host, clock and recorder. `start_ns` is in nanoseconds since the first \
-generation of the snapshot began; `bytes` are those of the records, before compression.
+generation of the snapshot began; `bytes` counts the records, before compression.
 
-Of a damaged file the whole generations are shown, the damage is named on stderr, and the exit code \
-is 1.
+For a damaged file, the intact generations are shown, stderr names the damage, and the exit code is 1.
 
 Examples:
   lookback info incident.lbk
@@ -58,7 +58,7 @@ impl Info {
     }
 }
 
-/// What is in a snapshot.
+/// The content of a snapshot.
 pub struct Summary<'a> {
     trace: &'a Trace,
     metadata: &'a Metadata,
@@ -66,7 +66,7 @@ pub struct Summary<'a> {
     threads: BTreeMap<ThreadNumber, Thread>,
     kinds: BTreeMap<String, u64>,
     left_out: LeftOut,
-    /// When the first generation began, of those of which that is known.
+    /// When the first generation with a known begin began.
     first_start: Option<u64>,
     pub damage: Damage,
 }
@@ -75,7 +75,7 @@ pub struct Summary<'a> {
 struct Thread {
     name: String,
     os_thread: u64,
-    /// The worker that it was last.
+    /// Its last worker.
     worker: Option<String>,
     events: u64,
 }
@@ -99,9 +99,10 @@ impl<'a> Summary<'a> {
         {
             summary.left_out.begin(&first);
         }
-        for event in trace.events() {
-            match event {
-                Ok(event) => summary.count(&event),
+        let mut events = trace.events();
+        while let Some(next) = events.lend() {
+            match next {
+                Ok(lent) => summary.count(lent.event),
                 Err(error) => summary.damage.note(&error),
             }
         }
@@ -140,17 +141,17 @@ impl<'a> Summary<'a> {
         }
     }
 
-    /// Events that can be read.
+    /// The readable events.
     pub fn events(&self) -> u64 {
         self.generations.iter().map(|generation| generation.events).sum()
     }
 
-    /// Events that were lost in its time, by cause.
+    /// The lost events, by cause.
     fn lost(&self) -> BTreeMap<String, u64> {
         losses::by_cause(self.generations)
     }
 
-    /// The time that it covers; of a damaged one, that of the generations that are left.
+    /// The time that it covers; in a damaged file, that of the intact generations.
     fn covered(&self) -> u64 {
         let known = self.metadata.number(key::COVERED).filter(|_| self.damage.lines().is_empty());
         known.unwrap_or_else(|| {
@@ -160,13 +161,13 @@ impl<'a> Summary<'a> {
         })
     }
 
-    /// Bytes of the file, if it is one.
+    /// The length of the file, if it is a regular one.
     fn file_bytes(&self) -> Option<u64> {
         let metadata = std::fs::metadata(self.trace.file()).ok()?;
         metadata.is_file().then_some(metadata.len())
     }
 
-    /// When a generation began, since the first one did; if that is known.
+    /// When a generation began, relative to the first, if known.
     fn start(&self, generation: &GenerationInfo) -> Option<u64> {
         generation.start.0.checked_sub(self.first_start?)
     }
@@ -276,7 +277,7 @@ impl<'a> Summary<'a> {
         })
     }
 
-    /// What it is, in a few lines.
+    /// Prints an overview.
     pub fn print_header(&self, out: &mut impl Write) -> io::Result<()> {
         let text = |name| self.metadata.text(name).map(|text| escape(text).into_owned());
         let unknown = || "not known".to_owned();
@@ -307,7 +308,7 @@ impl<'a> Summary<'a> {
         if let Some(more) = self.metadata.number(key::MORE_REASONS) {
             row("and", &format!("{} more", count(more)))?;
         }
-        // What a signal or a stall triggers, a thread of the recorder tells.
+        // A thread of the recorder reports signals and stalls.
         let told = self.metadata.text(key::TRIGGER);
         let thread = text(key::TRIGGER_THREAD);
         let thread = thread.filter(|_| !matches!(told, Some("signal" | "stalled_poll")));
@@ -354,7 +355,7 @@ impl<'a> Summary<'a> {
             recorder += &format!(", clock {clock}");
         }
         if let Some(frequency) = self.metadata.number(key::CLOCK_FREQUENCY) {
-            // Of the counter itself: the recorder leaves its lowest bits out.
+            // The counter's own frequency: the recorder drops its lowest bits.
             let kind = self.metadata.text(key::CLOCK).and_then(ClockKind::from_name);
             let frequency = frequency.saturating_mul(kind.map_or(1, ClockKind::divisor));
             recorder += &format!(" at {} MHz", count(frequency / 1_000_000));
@@ -389,7 +390,7 @@ impl<'a> Summary<'a> {
         Ok(())
     }
 
-    /// The generations, with bars for their events.
+    /// Prints the generations, with bars for their events.
     pub fn print_generations(&self, out: &mut impl Write) -> io::Result<()> {
         if self.generations.is_empty() {
             return Ok(());
@@ -433,7 +434,7 @@ impl<'a> Summary<'a> {
         Ok(())
     }
 
-    /// The threads, with bars for their events.
+    /// Prints the threads, with bars for their events.
     fn print_threads(&self, out: &mut impl Write) -> io::Result<()> {
         if self.threads.is_empty() {
             return Ok(());
@@ -445,7 +446,7 @@ impl<'a> Summary<'a> {
         writeln!(out, "\n{}", dim().apply_to(&header))?;
         let most = self.threads.values().map(|thread| thread.events).max().unwrap_or_default();
         let room = width().saturating_sub(header.len() + 2).min(40);
-        // With very many threads: the busiest.
+        // If there are too many, the busiest.
         let mut shown: Vec<_> = self.threads.iter().collect();
         shown.sort_by_key(|(_, thread)| std::cmp::Reverse(thread.events));
         let hidden: u64 = shown.drain(shown.len().min(MOST_ROWS)..).map(|(_, t)| t.events).sum();
@@ -471,7 +472,7 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// So many generations or threads are shown one by one.
+/// How many generations or threads are shown one by one.
 const MOST_ROWS: usize = 40;
 
 fn lost(generation: &GenerationInfo) -> u64 {

@@ -1,31 +1,31 @@
-//! The names that an event's values are printed under: each of them once.
+//! Unique names for the values of an event.
 //!
-//! An event has values of our own (`level` and `message` of a log, which task or span it is of), and
-//! those of the program, which may be called the same, and may have one name twice. Ours keep their
-//! names. One of the program's that is called as one of ours is `field.` and its name; of those with one
-//! name, the first one keeps it, and the others are `name#2`, `name#3`, as they come.
+//! An event has values that the recorder defines (`level` and `message` of a log, its task or span) and the
+//! program's fields, which may have the same names, or one name twice. The recorder's values keep their
+//! names. A field with such a name gets the prefix `field.`; of several fields with one name, the first keeps
+//! it, and the others become `name#2`, `name#3`, in order.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// See the module.
+/// The names that are taken.
 #[derive(Default)]
 pub struct Keys<'a> {
     ours: Vec<&'a str>,
     taken: HashSet<Cow<'a, str>>,
-    /// Up to which number those of a name are taken, that came again: an event of a file that was made to take
-    /// long has thousands.
+    /// The last number used for each repeated name: a hostile file may repeat a name thousands of times in
+    /// one event.
     numbers: HashMap<Cow<'a, str>, u32>,
 }
 
 impl<'a> Keys<'a> {
-    /// A name of ours.
+    /// Takes a name that the recorder defines.
     pub fn own(&mut self, name: &'a str) -> &'a str {
         self.ours.push(name);
         name
     }
 
-    /// The name to print a field of the program's under, behind all of ours.
+    /// The unique name of a program's field. Call it after all calls of `own`.
     pub fn of(&mut self, name: &'a str) -> Cow<'a, str> {
         let is_ours = self.ours.contains(&name);
         let plain = if is_ours { Cow::Owned(format!("field.{name}")) } else { Cow::Borrowed(name) };

@@ -1,38 +1,38 @@
 //! The last events of each thread: what each was doing when its process ended, or where it hangs.
 //!
-//! A thread that recorded nothing in the window is there, too: what hangs for longer than that is
-//! known by the regions that it is inside of.
+//! A thread that recorded nothing in the window is listed, too: one that hangs for longer shows the regions
+//! that it is inside.
 
 use crate::events::{describe, json_of};
-use crate::outcome::Damage;
+use crate::exit::Damage;
+use crate::format::{count, counted, duration, escape};
 use crate::terminal::{bad, dim, name, strong, width};
-use crate::text::{count, counted, duration, escape};
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use lookback::read::wire::{Generation, ThreadNumber};
-use lookback::read::{Event, EventKind, Thread, Trace};
+use lookback::read::{Event, EventKind, StackReason, Thread, Trace};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 
-/// So many threads are shown one by one.
+/// How many threads are shown one by one.
 const MOST_THREADS: usize = 40;
-/// So many regions that a thread is inside of are told by name, the outermost ones.
+/// How many of a thread's open regions are named, outermost first.
 const MOST_INSIDE: usize = 64;
 
-/// See the module.
+/// The last events of each thread.
 pub struct LastEvents {
     /// When the snapshot ends.
     end: u64,
     threads: BTreeMap<ThreadNumber, ThreadEnd>,
-    /// Those that have recorded something in the generation that is being read.
+    /// The threads with an event in the generation that is being read.
     busy: BTreeSet<ThreadNumber>,
-    /// What threads that were silent so far are inside of is not known.
+    /// The open regions of threads that were silent so far are unknown.
     is_part: bool,
-    /// How many gaps there were. What threads were inside of before one is not known behind it.
+    /// How many gaps there were. Regions that were open before a gap are unknown after it.
     gaps: u64,
 }
 
-/// What is known of one thread at the end.
+/// One thread at the end.
 #[derive(Default)]
 struct ThreadEnd {
     name: String,
@@ -41,18 +41,18 @@ struct ThreadEnd {
     worker: Option<String>,
     /// It ended before the process did.
     over: bool,
-    /// The regions that it is inside of, outermost first; and how many more there are inside of those.
+    /// Its open regions, outermost first, and how many more are inside those.
     inside: Vec<String>,
     deeper: u64,
-    /// Behind how many gaps that was told.
+    /// How many gaps preceded that.
     gaps: u64,
     last: VecDeque<Last>,
-    /// Those of the generation that is being read. They hold on to it, so they are told in words as
-    /// soon as it is over.
+    /// The events of the generation that is being read. They keep it in memory, so they become `Last` as soon
+    /// as it is over.
     running: VecDeque<Event>,
 }
 
-/// An event, in words.
+/// An event, rendered.
 struct Last {
     time: u64,
     kind: String,
@@ -61,7 +61,7 @@ struct Last {
 }
 
 impl LastEvents {
-    /// Reads all of a snapshot once, and keeps the last so many events of each thread.
+    /// Reads a snapshot once, and keeps the last `most` events of each thread.
     pub fn of(trace: &Trace, most: usize, damage: &mut Damage) -> Self {
         let ends = trace.generations().iter().map(|g| g.start.0.saturating_add(g.duration.0));
         let end = ends.max().unwrap_or_default();
@@ -70,13 +70,7 @@ impl LastEvents {
         let mut first = None;
         let mut running = None;
         for event in trace.events() {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    damage.note(&error);
-                    continue;
-                }
-            };
+            let Some(event) = damage.noted(event) else { continue };
             let first = *first.get_or_insert(event.time().0);
             let before = running.replace(event.generation());
             if before != Some(event.generation()) {
@@ -91,14 +85,14 @@ impl LastEvents {
         found
     }
 
-    /// Where a generation does not follow on the one before, its statuses say what is open; or those of the
-    /// next one that has any.
+    /// After a gap, the statuses of the generation say which regions are open; or those of the next one that
+    /// has any.
     fn enter(&mut self, trace: &Trace, generation: Generation, before: Option<Generation>) {
         let follows = before.is_some_and(|before| before.next() == generation);
         if follows && !self.is_part {
             return;
         }
-        // What is damaged is told by the events themselves.
+        // The events report damage themselves.
         let Ok(decoded) = trace.generation(generation) else { return };
         self.is_part = decoded.is_alone();
         self.gaps += u64::from(!follows);
@@ -114,6 +108,8 @@ impl LastEvents {
         let Some(thread) = event.thread() else { return };
         let entry = self.thread(thread);
         match event.kind() {
+            // It follows the last one.
+            EventKind::ThreadStack { reason: Some(StackReason::Crash), .. } => return,
             EventKind::RegionBegin { .. } => entry.begin(event.name()),
             EventKind::RegionEnd { inside, .. } => entry.end(inside),
             EventKind::ThreadExit => {
@@ -133,7 +129,7 @@ impl LastEvents {
         }
     }
 
-    /// What is known of a thread; of what it was inside of, only since the last gap.
+    /// The entry of a thread, with regions opened since the last gap only.
     fn thread(&mut self, thread: &Thread) -> &mut ThreadEnd {
         let entry = self.threads.entry(thread.number).or_default();
         entry.is(thread);
@@ -143,7 +139,7 @@ impl LastEvents {
         entry
     }
 
-    /// A generation has been read: what is kept of it is told in words.
+    /// Renders the events that are kept of a generation that has been read.
     fn settle(&mut self, first: u64, most: usize) {
         for number in std::mem::take(&mut self.busy) {
             let Some(thread) = self.threads.get_mut(&number) else { continue };
@@ -159,7 +155,7 @@ impl LastEvents {
         }
     }
 
-    /// A table, the threads that were busy last on top. `crashed` is the thread that a signal hit.
+    /// Prints a table, the most recently busy threads first. `crashed` is the thread that a signal hit.
     pub fn print(&self, crashed: Option<u64>, out: &mut impl Write) -> io::Result<()> {
         let mut shown: Vec<_> = self.threads.iter().filter(|(_, thread)| !thread.over).collect();
         if shown.is_empty() {
@@ -206,7 +202,7 @@ impl LastEvents {
         self.threads.len() as u64
     }
 
-    /// For programs: every thread, those that have ended, too.
+    /// For programs: every thread, including those that have ended.
     pub fn json(&self) -> Value {
         let threads = self.threads.iter().map(|(number, thread)| {
             let events = thread.last.iter().map(|last| {
@@ -240,7 +236,7 @@ impl ThreadEnd {
         }
     }
 
-    /// The region ends that so many are inside of.
+    /// Ends the region with `inside` open regions inside it.
     fn end(&mut self, inside: u64) {
         match inside.checked_sub(self.deeper) {
             None => self.deeper -= 1,
@@ -266,7 +262,7 @@ impl ThreadEnd {
         }
     }
 
-    /// What `lookback events` calls it, for its `--thread`.
+    /// Its name for `lookback events --thread`.
     fn label(&self, number: ThreadNumber) -> String {
         match &self.worker {
             Some(worker) => escape(worker).into_owned(),
@@ -290,9 +286,9 @@ impl ThreadEnd {
             .collect();
         if rows.is_empty() {
             let long = dim().apply_to(format!("{:>10}", "—"));
-            rows.push(format!("  {long}  {thread}  {:<12}  none in all this time", ""));
+            rows.push(format!("  {long}  {thread}  {:<12}  no event in the window", ""));
         }
-        // The begin of the only one says that already.
+        // The last event is that very begin.
         let is_told = self.inside.len() == 1
             && self.last.back().is_some_and(|last| last.kind == "region_begin");
         if let (Some(row), false) = (rows.last_mut(), self.inside.is_empty() || is_told) {
@@ -312,7 +308,7 @@ impl ThreadEnd {
 impl Last {
     fn of(event: &Event, first: u64) -> Self {
         let mut words = Vec::new();
-        // Memory takes every byte.
+        // Writing to memory cannot fail.
         let _ = describe(event, &mut words);
         let time = event.time().0;
         Self {

@@ -1,9 +1,9 @@
-//! Adding up losses. A damaged file may say any number of them.
+//! Adds up losses, without overflow: a damaged file may claim any number.
 
 use lookback::read::GenerationInfo;
 use std::collections::BTreeMap;
 
-/// The events that were lost in all of these, by cause.
+/// The lost events of these generations, by cause.
 pub fn by_cause(generations: &[GenerationInfo]) -> BTreeMap<String, u64> {
     let mut lost = BTreeMap::new();
     for cause in generations.iter().flat_map(|generation| &generation.lost) {
@@ -13,7 +13,7 @@ pub fn by_cause(generations: &[GenerationInfo]) -> BTreeMap<String, u64> {
     lost
 }
 
-/// All of these; the highest number if they are more.
+/// The sum, or `u64::MAX` if it is larger.
 pub fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }

@@ -1,33 +1,38 @@
-//! The command `lookback`: reads snapshots, takes them from outside, and shows a recorded service. Each subcommand has a
-//! file of its own; `outcome` has how they end, `text` and `terminal` how they speak.
+//! The command `lookback`: takes snapshots of recorded services from outside, and explains them. Each
+//! subcommand has its own file. `exit` has errors and exit codes; `format` and `terminal` format the output.
 
 #![forbid(unsafe_code)]
 
 mod arena_file;
 mod completions;
+mod counter_lines;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod event_facts;
+mod event_stacks;
 mod events;
+mod exit;
 mod export;
+mod format;
+mod frames;
 mod glob;
 mod info;
 mod keys;
 mod last_events;
 mod losses;
 mod man;
-mod open_regions;
-mod outcome;
 mod output;
 mod process;
 mod ps;
 mod recover;
 mod run;
-mod saved;
+mod saved_snapshot;
 mod snapshot;
+mod stacks;
 mod summary;
+mod symbolize;
 mod terminal;
-mod text;
 mod validate;
 mod wanted;
 
@@ -35,7 +40,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 use terminal::Colour;
 
-/// A continuous flight recorder: the last seconds of a service, and what they tell.
+/// A continuous flight recorder: shows the last seconds of a service, and what went wrong in them.
 #[derive(Debug, Parser)]
 #[command(
     name = "lookback",
@@ -46,15 +51,18 @@ Examples:
   lookback info incident.lbk           what is in a snapshot
   lookback events incident.lbk         everything that happened, in order
   lookback summary incident.lbk        what happened, and what stood out
+  lookback stacks incident.lbk         where threads were, by function and line
+  lookback symbolize incident.lbk      a copy that has the names of functions, for another machine
   lookback validate incident.lbk       whether a snapshot is sound
   lookback export incident.lbk --format go -o trace.out   for `go tool trace`
-  lookback ps                          the processes that are being recorded
-  lookback snapshot PID                from outside, of a running or hung process
-  lookback run -- COMMAND              runs it, and keeps its last seconds if it dies
-  lookback recover ARENA               from a black box that outlived its process
-  lookback doctor PID                  is it recording, what is missing, what would help
+  lookback ps                          the recorded processes
+  lookback snapshot PID                the last seconds of a running or hung process
+  lookback run -- COMMAND              run a service, and save its last seconds if it dies
+  lookback record -o DIR -- COMMAND    record everything that it does, to disk
+  lookback recover ARENA               a snapshot from the black box of a dead process
+  lookback doctor PID                  is it recording, what is missing, what helps
 
-Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage; of `run`: that of COMMAND."
+Exit codes: 0 fine; 1 the input is bad or a check failed; 2 wrong usage; `run` exits with the code of COMMAND."
 )]
 struct CommandLine {
     /// When to use colours
@@ -71,11 +79,14 @@ enum Command {
     Info(info::Info),
     Events(events::Events),
     Summary(summary::Summary),
+    Stacks(stacks::Stacks),
+    Symbolize(symbolize::Symbolize),
     Validate(validate::Validate),
     Export(export::Export),
     Snapshot(snapshot::Snapshot),
     Recover(recover::Recover),
     Run(run::Run),
+    Record(run::Record),
     Ps(ps::Ps),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -90,17 +101,20 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     color.choose();
-    outcome::conclude(match command {
+    exit::conclude(match command {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo.run(),
         Command::Info(info) => info.run(),
         Command::Events(events) => events.run(),
         Command::Summary(summary) => summary.run(),
+        Command::Stacks(stacks) => stacks.run(),
+        Command::Symbolize(symbolize) => symbolize.run(),
         Command::Validate(validate) => validate.run(),
         Command::Export(export) => export.run(),
         Command::Snapshot(snapshot) => snapshot.run(),
         Command::Recover(recover) => recover.run(),
         Command::Run(run) => run.run(),
+        Command::Record(record) => record.run(),
         Command::Ps(ps) => ps.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),

@@ -1,6 +1,6 @@
-//! `lookback man`: the manual pages, made from the same text as `--help`.
+//! `lookback man`: the manual pages, generated from the text of `--help`.
 
-use crate::outcome::Verdict;
+use crate::exit::Verdict;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_mangen::Man as Page;
@@ -29,7 +29,7 @@ impl Man {
             return Ok(Verdict::Sound);
         };
         clap_mangen::generate_to(command, &directory)
-            .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
+            .with_context(|| format!("{}: cannot write the manual pages", directory.display()))?;
         Ok(Verdict::Sound)
     }
 }

@@ -1,4 +1,4 @@
-//! A file that a command makes: there whole, or not at all.
+//! Writes output files atomically: a file appears whole or not at all.
 
 use anyhow::{Context, bail};
 use lookback::read::file::{Temporary, write_whole};
@@ -6,30 +6,32 @@ use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-/// Where to write to: a path, or `-` for the standard output.
+/// Where to write: a path, or `-` for standard output.
 pub struct Output<'a> {
     path: &'a Path,
 }
 
 impl<'a> Output<'a> {
-    /// Into this path, made out of this file.
+    /// Writes to `path` what a command makes of `input`.
     ///
     /// # Errors
-    /// It is a terminal, a directory, or the very file that is read.
+    /// `path` is a terminal, a directory, or the input itself.
     pub fn new(path: &'a Path, input: &Path) -> anyhow::Result<Self> {
         let output = Self { path };
         if output.is_stdout() {
             if io::stdout().is_terminal() {
-                bail!("-o -: this is not for a terminal; name a file, or pipe it somewhere");
+                bail!(
+                    "-o -: the output is binary and standard output is a terminal; name a file, or pipe it"
+                );
             }
             return Ok(output);
         }
         if path.is_dir() {
-            bail!("{}: a directory; name a file in it", path.display());
+            bail!("{}: this is a directory; name a file in it", path.display());
         }
         let same = |path: &Path| path.canonicalize().ok();
         if same(path).is_some_and(|path| Some(path) == same(input)) {
-            bail!("{}: this is the snapshot itself", path.display());
+            bail!("{}: this is the input file; name another file for the output", path.display());
         }
         Ok(output)
     }
@@ -39,13 +41,13 @@ impl<'a> Output<'a> {
         self.path
     }
 
-    /// Whether it is the standard output, which then has no room for anything else.
+    /// Whether it is standard output, which then must carry nothing else.
     pub fn is_stdout(&self) -> bool {
         self.path.as_os_str() == "-"
     }
 
-    /// Writes it. A file that is there is replaced when the new one is whole; what is no file (a pipe,
-    /// say) is written to as it is.
+    /// Writes it. An existing file is replaced once the new one is whole; anything but a regular file (a
+    /// pipe, for instance) is written to directly.
     pub fn write<T>(
         &self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
@@ -66,8 +68,8 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Writes a file that is not there yet, as `stem.lbk` in a directory, or, if that is taken, as
-/// `stem-2.lbk` and so on; says what it is called. It is synced before it gets its name.
+/// Writes a new file, `stem.lbk` in a directory or, if that exists, `stem-2.lbk` and so on, and returns its
+/// path. The file is synced before it gets its name.
 pub fn write_new(directory: &Path, stem: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     let first = directory.join(format!("{stem}.lbk"));
     let written = (|| {
@@ -88,15 +90,17 @@ pub fn write_new(directory: &Path, stem: &str, bytes: &[u8]) -> anyhow::Result<P
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other("there are too many files of that name"))
+        Err(io::Error::other(
+            "1,000 files of that name exist; remove some, or name another file with -o",
+        ))
     })();
     written.with_context(|| format!("{}: cannot be written", first.display()))
 }
 
-/// So many files may have the same stem.
+/// How many files may share a stem.
 const MOST_OF_A_NAME: u32 = 1000;
 
-/// Renames, unless something has that name.
+/// Renames, unless the new name exists.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

@@ -1,9 +1,9 @@
-//! `lookback ps`: the processes that are being recorded.
+//! `lookback ps`: lists the recorded processes.
 
-use crate::outcome::Verdict;
+use crate::exit::Verdict;
+use crate::format::{bytes, count, counted, duration, escape};
 use crate::process;
 use crate::terminal::{bad, dim, odd, strong, width};
-use crate::text::{bytes, count, counted, duration, escape};
 use anyhow::anyhow;
 use clap::Args;
 use console::{measure_text_width, truncate_str};
@@ -13,21 +13,21 @@ use serde_json::json;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-/// List the processes that are being recorded, as far as this user may look into them.
+/// List the recorded processes that this user may inspect.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 `running` is how long the process has been running, `in use` how much of its arena holds events, \
-`events/s` how many it has recorded a second in its last complete generations, `covers` how far a \
-snapshot would look back, and `arena` where that is: in memory alone, or the path of a black box. \
-Other users' processes are seen by root alone. A process in which several recorders run, because a \
-shared object has one of its own, has a line for each.
+`events/s` how many it recorded a second in its last complete generations, `covers` how far back a \
+snapshot would go, `window` how far back it should at least, and `arena` where that is: in memory, or the path of a black box. Only root sees \
+other users' processes. A process with several recorders, because a shared object has its own, has a \
+line for each.
 
 With --json: one array of objects with `pid`, `recorder` (its number), `name`, `running_ns`, `used_bytes`, `capacity_bytes`, \
 `events_per_second` (null if that is not known yet), `covered_ns`, `window_ns`, `black_box` (a path, \
-or null), `standstill` (why it does not run, or null); of a process whose arena cannot be understood \
+or null), `standstill` (why it does not run, or null); for a process whose arena cannot be understood, \
 `pid`, `name` and `error`.
 
-Exit codes: 0 listed, be it none; 2 wrong usage.
+Exit codes: 0 listed, even if there is none; 2 wrong usage.
 
 Examples:
   lookback ps
@@ -38,13 +38,13 @@ pub struct Ps {
     json: bool,
 }
 
-/// So many of those that cannot be looked into are named.
+/// How many processes without permission are named.
 const MOST_CLOSED: usize = 5;
 
-/// A process that is recorded, or whose arena says something odd.
+/// A recorded process, or one whose arena cannot be understood.
 struct Row {
     pid: u32,
-    /// Which recorder of the process, where it has several.
+    /// Which recorder, if the process has several.
     recorder: Option<u32>,
     name: String,
     state: Result<State, String>,
@@ -76,7 +76,7 @@ impl Ps {
                 }
                 Err(OutsideError::Denied { .. }) => closed.extend(is_ours(pid).then_some(pid)),
                 Err(OutsideError::NoProcess(_) | OutsideError::NotRecorded(_)) => {}
-                // It may have ended while it was looked at.
+                // The process may have ended meanwhile.
                 Err(_) if process::Stat::of(pid).is_none_or(|stat| stat.has_ended()) => {}
                 Err(error) => rows.push(Row::odd(pid, &error)),
             }
@@ -93,7 +93,7 @@ impl Ps {
     }
 }
 
-/// The arenas that are being recorded into; if none is, those that were.
+/// The arenas that are being written to; if there is none, the first of those that were.
 pub fn running(mut arenas: Vec<OutsideArena>) -> Vec<OutsideArena> {
     let ended = |arena: &OutsideArena| arena.header().is_ok_and(|header| header.ended);
     match arenas.iter().any(|arena| !ended(arena)) {
@@ -103,8 +103,8 @@ pub fn running(mut arenas: Vec<OutsideArena>) -> Vec<OutsideArena> {
     arenas
 }
 
-/// The arena of this number, from 1 on, of those that are being recorded into. Without a number there must
-/// be one alone.
+/// The arena with this number, counted from 1 among those being written to. Without a number there must be
+/// exactly one.
 pub fn chosen(pid: u32, number: Option<u32>) -> Result<OutsideArena, Choice> {
     let mut arenas = running(OutsideArena::all_of_process(pid).map_err(Choice::Outside)?);
     let at = match number {
@@ -121,14 +121,14 @@ pub fn chosen(pid: u32, number: Option<u32>) -> Result<OutsideArena, Choice> {
 /// Why no arena could be chosen.
 pub enum Choice {
     Outside(OutsideError),
-    /// There are several: these.
+    /// There are several, listed here.
     Several(String),
-    /// There are only these.
+    /// There are only those listed here.
     NoSuch(String),
 }
 
 impl Choice {
-    /// As an error, that says what to do.
+    /// As an error that says what to do.
     pub fn explain(self, pid: u32) -> anyhow::Error {
         match self {
             Self::Outside(error) => error.into(),
@@ -138,7 +138,7 @@ impl Choice {
                 )
             }
             Self::NoSuch(which) => {
-                anyhow!("process {pid}: it has no such recorder; there is {which}")
+                anyhow!("process {pid}: no such recorder; there is {which}")
             }
         }
     }
@@ -153,7 +153,7 @@ fn names(pid: u32, arenas: &[OutsideArena]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What the recorder calls its process.
+/// The process's name in the recorder.
 fn called(pid: u32, arena: &OutsideArena) -> String {
     let header = arena.header().ok();
     let metadata = header.map(|header| Metadata::decode(&header.metadata).unwrap_or_default());
@@ -161,7 +161,7 @@ fn called(pid: u32, arena: &OutsideArena) -> String {
     name.or_else(|| process::command(pid)).unwrap_or_default()
 }
 
-/// Whether a process is of this user.
+/// Whether a process belongs to this user.
 fn is_ours(pid: u32) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     process::users(pid).is_some_and(|(real, effective)| real == ours || effective == ours)
@@ -169,11 +169,11 @@ fn is_ours(pid: u32) -> bool {
 
 fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
-        writeln!(out, "No process that this user may look into is being recorded.")?;
+        writeln!(out, "No process that this user may inspect is being recorded.")?;
     } else {
         let header = format!(
-            "{:>8}  {:<16}  {:>8}  {:>20}  {:>9}  {:>16}  arena",
-            "pid", "name", "running", "in use", "events/s", "covers"
+            "{:>8}  {:<16}  {:>8}  {:>20}  {:>9}  {:>8}  {:>8}  arena",
+            "pid", "name", "running", "in use", "events/s", "covers", "window"
         );
         writeln!(out, "{}", dim().apply_to(header))?;
         for row in rows {
@@ -194,7 +194,7 @@ fn print(rows: &[Row], closed: &[u32], out: &mut impl Write) -> io::Result<()> {
 }
 
 impl Row {
-    /// `None` if it has ended meanwhile.
+    /// `None` if the process has ended meanwhile.
     fn of(pid: u32, recorder: Option<u32>, arena: &OutsideArena) -> Option<Self> {
         let header = match arena.header() {
             Ok(header) => header,
@@ -206,7 +206,8 @@ impl Row {
         let name = name.or_else(|| process::command(pid)).unwrap_or_default();
         let used = header.head.0.checked_sub(header.tail.0).filter(|used| *used <= header.capacity);
         let Some(used) = used else {
-            let what = "its arena's head and tail make no sense".to_owned();
+            let what =
+                "its arena is damaged: the head and the tail contradict each other".to_owned();
             return Some(Self { pid, recorder, name, state: Err(what) });
         };
         let state = State {
@@ -239,16 +240,16 @@ impl Row {
         let running = state.running.map_or("?".to_owned(), long);
         let used = format!("{} of {}", bytes(state.used), bytes(state.capacity));
         let rate = state.rate.map_or("?".to_owned(), |rate| count(rate.round() as u64));
-        let covers = format!("{} of {}", duration(state.covered), duration(state.window));
+        let (covers, window) = (duration(state.covered), duration(state.window));
         let arena = match &state.black_box {
             Some(path) => escape(&path.to_string_lossy()).into_owned(),
             None => "memory".to_owned(),
         };
-        // Before the path, which may not find room.
+        // Before the path, which may be cut.
         let why = state.standstill.map(|why| odd().apply_to(format!("{why}, ")).to_string());
         let which = self.recorder.map(|number| format!("recorder {number}, "));
         let arena = why.unwrap_or_default() + &which.unwrap_or_default() + &arena;
-        format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>16}  {arena}")
+        format!("{front}  {running:>8}  {used:>20}  {rate:>9}  {covers:>8}  {window:>8}  {arena}")
     }
 
     fn json(&self) -> serde_json::Value {
@@ -271,7 +272,7 @@ impl Row {
     }
 }
 
-/// Events a second in the last generations that are complete.
+/// Events a second in the last complete generations.
 pub fn rate(header: &ArenaHeader) -> Option<f64> {
     const LAST: u64 = 5;
     let last = header.complete;
@@ -281,7 +282,7 @@ pub fn rate(header: &ArenaHeader) -> Option<f64> {
     let mut number = last.0;
     while number >= header.oldest.0.max(1) && last.0 - number < LAST {
         let entry = header.entry(lookback::read::wire::Generation(number));
-        // Of one that nobody listed it is not known how many events it has.
+        // An incomplete generation has no count of events.
         let Some(entry) = entry.filter(|entry| entry.is_complete()) else { break };
         events = events.saturating_add(entry.events);
         since = entry.began.monotonic.0;
@@ -291,13 +292,13 @@ pub fn rate(header: &ArenaHeader) -> Option<f64> {
     Some(events as f64 * 1e9 / nanos as f64)
 }
 
-/// How far back a snapshot would look.
+/// How far back a snapshot would go, in nanoseconds.
 pub fn covered(header: &ArenaHeader) -> u64 {
     let oldest = header.entry(header.oldest).or_else(|| header.generations().first().copied());
     oldest.map_or(0, |entry| process::monotonic().saturating_sub(entry.began.monotonic.0))
 }
 
-/// `3d 4h`, `12m 5s`: for what takes long.
+/// `3d 4h`, `12m 5s`: a long duration.
 pub fn long(nanos: u64) -> String {
     let seconds = nanos / 1_000_000_000;
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];

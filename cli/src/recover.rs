@@ -1,9 +1,9 @@
-//! `lookback recover`: a snapshot out of a black box that outlived its process.
+//! `lookback recover`: makes a snapshot from a black box that outlived its process.
 
 use crate::arena_file::{ArenaFile, Owner};
-use crate::outcome::{Verdict, complain};
+use crate::exit::{Verdict, complain};
 use crate::output::Output;
-use crate::saved::{Saved, Saving, To, crash_json};
+use crate::saved_snapshot::{Saved, Saving, To, crash_json};
 use anyhow::anyhow;
 use clap::Args;
 use lookback::read::recover::{RecoverError, recover};
@@ -13,26 +13,26 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Make a snapshot of a black box that outlived its process, and say how that ended.
+/// Make a snapshot from the black box of a dead process, and say how the process ended.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints how the process ended, what is covered, and the last events of each thread; of a thread that \
-hangs, inside of which regions. The snapshot is written to NAME.lbk in the working directory, NAME \
-being that of the black box; a file that is there is never overwritten unless -o names it. The box \
-itself is not touched.
+Prints how the process ended, what the snapshot covers, and the last events of each thread with the \
+regions that it was inside. The snapshot is written to NAME.lbk in the working directory, NAME being \
+that of the black box; an existing file is never overwritten unless -o names it. The box itself is not \
+changed.
 
-If its process is alive and records into it, a snapshot is taken of what is there now.
+If the box's process is alive and records into it, the snapshot shows the present.
 
-Each thing that is damaged is named on a line of stderr, and what is whole is recovered all the same.
+Damage is reported on stderr, one line for each place, and everything intact is still recovered.
 
 With --json: one object with `file`, `bytes`, `arena`, `process` {name, pid}, `live`, `ended` (the \
 recording was ended in order), `crash` {signal, signal_name, address, instruction, thread, os_thread, \
-thread_name, …} or null, `reason`, `covered_ns`, `window_ns`, `events`, `lost` {cause: how many}, \
+thread_name, …, stack [the frames of the thread, as `lookback stacks --json` has them]} or null, `reason`, `covered_ns`, `window_ns`, `events`, `lost` {cause: how many}, \
 `generations` [{number, events, complete}], `last_events` [{thread, thread_name, thread_worker, os_thread, over, \
 inside [regions], events [{before_end_ns, … as `lookback events --json` has it}]}], `damage` [what is \
 damaged].
 
-Exit codes: 0 recovered; 1 something is damaged, or nothing can be recovered; 2 wrong usage.
+Exit codes: 0 recovered; 1 damaged, or nothing to recover; 2 wrong usage.
 
 Examples:
   lookback recover /dev/shm/my-service.lookback
@@ -46,7 +46,7 @@ pub struct Recover {
     saving: Saving,
 }
 
-/// A snapshot that is not saved yet, and what is known of its process.
+/// A snapshot that is not saved yet, and how its process ended.
 struct Found {
     snapshot: Vec<u8>,
     live: Option<u32>,
@@ -75,14 +75,14 @@ impl Recover {
         let saved = Saved::save(found.snapshot, &to, usize::from(self.saving.last))?;
         let sound = saved.damage.tell();
         let nowhere = saved.path.is_none();
-        // The standard output may be the snapshot's.
+        // Standard output may carry the snapshot.
         let out: &mut dyn Write = if nowhere { &mut io::stderr() } else { &mut io::stdout() };
         if self.saving.json {
             let mut json = saved.json();
             json.insert("arena".into(), json!(file.name));
             json.insert("live".into(), json!(found.live.is_some()));
             json.insert("ended".into(), json!(found.ended));
-            json.insert("crash".into(), crash_json(found.crash.as_ref()));
+            json.insert("crash".into(), crash_json(found.crash.as_ref(), &saved.trace));
             let lines = damage.iter().chain(saved.damage.lines());
             json.insert("damage".into(), lines.cloned().collect());
             writeln!(out, "{:#}", serde_json::Value::Object(json))?;
@@ -115,7 +115,7 @@ fn live(file: &ArenaFile, path: &Path) -> anyhow::Result<Option<Found>> {
     let arena = OutsideArena::of_box(path);
     match arena.and_then(|arena| arena.write_snapshot(&reason, "recover", &mut snapshot)) {
         Ok(_) => {}
-        // Then it is read as one that nobody keeps in order any more.
+        // Then it is read as that of a dead process.
         Err(OutsideError::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
@@ -123,7 +123,7 @@ fn live(file: &ArenaFile, path: &Path) -> anyhow::Result<Option<Found>> {
     Ok(Some(Found { snapshot, live: Some(pid), ended: false, reason, crash, damage: Vec::new() }))
 }
 
-/// What is left in a box that nobody writes to any more.
+/// A snapshot of a box that no process writes to.
 fn dead(file: &ArenaFile) -> anyhow::Result<Found> {
     let bytes = file.read()?;
     let explain = |error: RecoverError| anyhow!("{}: {error}", file.name);

@@ -1,4 +1,4 @@
-//! Whether there is somebody who looks, and with what.
+//! The terminal: colours, and how wide the output may be.
 
 use clap::ValueEnum;
 use console::{Style, Term};
@@ -10,14 +10,14 @@ pub enum Colour {
     // On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    // Also when the output goes elsewhere.
+    // Even if the output is not a terminal.
     Always,
-    // Not at all.
+    // Never.
     Never,
 }
 
 impl Colour {
-    /// Makes it so for the whole process.
+    /// Applies the choice to the whole process.
     pub fn choose(self) {
         let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -30,7 +30,7 @@ impl Colour {
         console::set_colors_enabled_stderr(colours(std::io::stderr().is_terminal()));
     }
 
-    /// What the command line says, before it is known to be right: for the help and its errors.
+    /// The choice on the command line, before that is parsed: for `--help` and usage errors.
     pub fn asked(mut arguments: impl Iterator<Item = String>) -> Self {
         let mut chosen = Self::Auto;
         while let Some(argument) = arguments.next() {
@@ -57,8 +57,8 @@ impl From<Colour> for clap::ColorChoice {
     }
 }
 
-/// How wide the output may be: what `COLUMNS` says, or else the terminal. What is written to a pipe or
-/// a file is for whoever reads that, and not cut at all.
+/// How wide the output may be: `COLUMNS`, or else the terminal's width. Output to a pipe or a file is not
+/// cut.
 pub fn width() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
     match asked.filter(|columns| *columns > 0) {
@@ -70,7 +70,7 @@ pub fn width() -> usize {
     }
 }
 
-/// Whether there is no limit to how wide it may be.
+/// Whether the width has no limit.
 pub fn is_unlimited() -> bool {
     width() == UNLIMITED
 }
@@ -78,32 +78,32 @@ pub fn is_unlimited() -> bool {
 /// Wider than any line.
 const UNLIMITED: usize = 1 << 30;
 
-/// What is said beside the point.
+/// For secondary text.
 pub fn dim() -> Style {
     Style::new().dim()
 }
 
-/// What matters.
+/// For what matters.
 pub fn strong() -> Style {
     Style::new().bold()
 }
 
-/// What is wrong.
+/// For what is wrong.
 pub fn bad() -> Style {
     Style::new().red().bold()
 }
 
-/// What is as it should be.
+/// For what is in order.
 pub fn good() -> Style {
     Style::new().green()
 }
 
-/// Names: of threads, of regions.
+/// For names: of threads, of regions.
 pub fn name() -> Style {
     Style::new().cyan()
 }
 
-/// What needs a second look.
+/// For what needs a second look.
 pub fn odd() -> Style {
     Style::new().yellow()
 }

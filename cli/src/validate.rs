@@ -1,8 +1,8 @@
 //! `lookback validate`: whether a snapshot is sound.
 
-use crate::outcome::{Damage, Verdict, complain, open};
+use crate::exit::{Damage, Verdict, complain, open};
+use crate::format::{bytes, count, counted, escape};
 use crate::terminal::{good, strong};
-use crate::text::{bytes, count, counted, escape};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lookback::read::{Trace, validate_with};
@@ -13,8 +13,8 @@ use std::path::PathBuf;
 /// Check that a snapshot is sound: every frame, every record, every transition.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Exits with 0 if the snapshot is sound. If not, with 1, and each violation is named on a line of its \
-own: in which generation, which slot, where in the file.
+Exits with 0 if the snapshot is sound. Otherwise exits with 1 and prints a line for each violation: its \
+generation, its slot, and where it is in the file.
 
 With --json: one object with `file`, `sound`, `generations`, `events` and `violations`.
 
@@ -66,9 +66,9 @@ impl Validate {
         Ok(if violations.is_empty() { Verdict::Sound } else { Verdict::Bad })
     }
 
-    /// Every violation, each once, a line each.
+    /// Every violation, without duplicates, a line each.
     fn check(&self, trace: &Trace) -> Vec<String> {
-        // On a terminal alone, and gone when it is done.
+        // Shown on a terminal only, and removed at the end.
         let template = "checking {msg}  {wide_bar} {pos}/{len} generations";
         let style = ProgressStyle::with_template(template);
         let progress = ProgressBar::new(0)

@@ -1,18 +1,18 @@
-//! Which events `lookback events` is asked for, and whether there is anything of what was named.
+//! The filters of `lookback events`, and which of them matched nothing.
 //!
-//! A name that nothing has is a mistake of who typed it, and not an empty answer: what there is
-//! instead is said.
+//! A name that matches nothing is a typing mistake, not an empty answer: the error lists what the snapshot
+//! has instead.
 
+use crate::format::{count, escape, quote};
 use crate::glob::Pattern;
-use crate::text::{count, escape, quote};
 use lookback::read::wire::{Generation, SpanId, TaskId, ThreadNumber};
 use lookback::read::{Event, EventKind, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many of those that there are, are named.
+/// How many names an error lists.
 const NAMED: usize = 12;
 
-/// What the command line asks for; an empty list asks for all.
+/// The filters of the command line; an empty list matches everything.
 pub struct Filters<'a> {
     pub threads: &'a [String],
     pub tasks: &'a [String],
@@ -20,11 +20,11 @@ pub struct Filters<'a> {
     pub kinds: &'a [String],
     pub generations: &'a [u64],
     pub name: Option<&'a str>,
-    /// The time of the first one that is not too old.
+    /// The time before which events are too old.
     pub since: u64,
 }
 
-/// See the module.
+/// The filters, with what they have matched so far.
 pub struct Wanted<'a> {
     threads: Vec<Asked<&'a str>>,
     tasks: Vec<Asked<&'a str>>,
@@ -38,7 +38,7 @@ pub struct Wanted<'a> {
     shown: u64,
 }
 
-/// One of several, and whether there was any event of it.
+/// One filter, and whether an event has matched it.
 struct Asked<T> {
     what: T,
     met: bool,
@@ -48,7 +48,7 @@ fn asked<T>(all: impl Iterator<Item = T>) -> Vec<Asked<T>> {
     all.map(|what| Asked { what, met: false }).collect()
 }
 
-/// Whether any of them is met; all that are, are marked.
+/// Whether any filter matches. Marks every filter that does.
 fn meets<T>(all: &mut [Asked<T>], mut is_it: impl FnMut(&T) -> bool) -> bool {
     let mut any = all.is_empty();
     for one in all {
@@ -119,7 +119,30 @@ impl<'a> Wanted<'a> {
         all
     }
 
-    /// Once all events have been read: what was asked for and is not there, and what there is instead.
+    /// The same for a counter that the recorder has read at the end of a generation: it belongs to no thread.
+    pub fn includes_counter(
+        &mut self,
+        kind: &str,
+        name: &str,
+        generation: Generation,
+        time: u64,
+    ) -> bool {
+        let mut all = time >= self.since
+            && self.threads.is_empty()
+            && self.tasks.is_empty()
+            && self.spans.is_empty();
+        all &= meets(&mut self.kinds, |wanted| *wanted == kind);
+        all &= meets(&mut self.generations, |number| Generation(*number) == generation);
+        if let Some((_, pattern, met)) = &mut self.name {
+            let matches = pattern.matches(name);
+            *met |= matches;
+            all &= matches;
+        }
+        self.shown += u64::from(all);
+        all
+    }
+
+    /// After all events were read: each filter that matched nothing, and what the snapshot has instead.
     pub fn missing(&self, trace: &Trace) -> Vec<String> {
         let mut missing = Vec::new();
         let threads = self.known_threads.iter().map(|(number, name)| match &**name {
@@ -129,30 +152,32 @@ impl<'a> Wanted<'a> {
         let threads: BTreeSet<_> = threads.collect();
         for thread in self.threads.iter().filter(|thread| !thread.met) {
             let there = several(threads.iter().cloned());
-            missing.push(format!("no event of a thread {}; there are {there}", quote(thread.what)));
+            missing.push(format!(
+                "no event of thread {}; the threads are {there}",
+                quote(thread.what)
+            ));
         }
         for kind in self.kinds.iter().filter(|kind| !kind.met) {
             let there = several(self.known_kinds.iter().cloned());
-            missing.push(format!("no event of kind {}; there are {there}", kind.what));
+            missing.push(format!("no event of kind {}; the kinds are {there}", kind.what));
         }
         for task in self.tasks.iter().filter(|task| !task.met) {
             missing.push(format!(
-                "no event of a task {}; `--kind task_create` lists those that were spawned, `--kind task_poll` \
-                 those that were polled",
+                "no event of task {}; `--kind task_create` lists the spawned tasks, `--kind task_poll` the polled ones",
                 quote(task.what)
             ));
         }
         for span in self.spans.iter().filter(|span| !span.met) {
             missing.push(format!(
-                "no event of a span {}; `--kind span_create` lists those that were created",
+                "no event of span {}; `--kind span_create` lists the created spans",
                 quote(span.what)
             ));
         }
         let numbers = trace.generations().iter().map(|info| info.number.0);
         for number in self.generations.iter().filter(|number| !number.met).map(|one| one.what) {
             let there = match (numbers.clone().min(), numbers.clone().max()) {
-                (Some(first), Some(last)) => format!("there are {first} to {last}"),
-                _ => "there is none".to_owned(),
+                (Some(first), Some(last)) => format!("this snapshot has {first} to {last}"),
+                _ => "this snapshot has none".to_owned(),
             };
             let what = if numbers.clone().any(|there| there == number) {
                 format!("no event in generation {number}")
@@ -162,18 +187,21 @@ impl<'a> Wanted<'a> {
             missing.push(what);
         }
         if let Some((name, _, false)) = &self.name {
-            missing.push(format!("no event has {} in its name", quote(name)));
+            missing.push(format!(
+                "no event has {} in its name; `lookback events FILE` lists all events",
+                quote(name)
+            ));
         }
         missing
     }
 
-    /// Nothing was shown, although there is some of each that was asked for.
+    /// Nothing was shown, although each filter alone matched an event.
     pub fn is_empty(&self) -> bool {
         self.shown == 0
     }
 }
 
-/// Whether it is what stands in the lines of events that are on no worker: `name#3`.
+/// Whether `text` is the label of a thread that is no worker, as event lines print it: `name#3`.
 fn is_label(text: &str, name: &str, number: ThreadNumber) -> bool {
     text.rsplit_once('#').is_some_and(|(before, behind)| {
         (before == name || before == escape(name)) && behind.parse() == Ok(number.0)
@@ -191,7 +219,7 @@ fn several(names: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// The task that an event is about.
+/// The task that an event concerns.
 fn task_of(kind: &EventKind<'_>) -> Option<TaskId> {
     match *kind {
         EventKind::TaskCreate { task, .. }
@@ -205,7 +233,7 @@ fn task_of(kind: &EventKind<'_>) -> Option<TaskId> {
     }
 }
 
-/// The span that an event is about.
+/// The span that an event concerns.
 fn span_of(kind: &EventKind<'_>) -> Option<SpanId> {
     match *kind {
         EventKind::SpanCreate { span, .. }

@@ -1,5 +1,4 @@
-//! Whatever a file is: a clear line on stderr for each thing that is wrong, exit code 1, and what
-//! can be read of it all the same.
+//! Whatever a file is: a clear line on stderr for each problem, exit code 1, and whatever can still be read.
 
 mod command;
 
@@ -54,7 +53,7 @@ impl Files {
     }
 }
 
-/// Runs each command on the file. All fail, and each line of stderr names the file.
+/// Runs each command on the file. All must fail, and each line of stderr must name the file.
 fn all_fail(file: &Path) -> Vec<Ended> {
     let path = file.to_str().unwrap();
     let run = |command: &&[&str]| {
@@ -133,7 +132,7 @@ fn a_cut_file_yields_its_whole_generations() {
     assert!(generations.len() >= 4);
     for at in [1, 2, 3] {
         let next = &generations[at];
-        // In the middle of a generation: those before it are whole.
+        // In the middle of a generation: the earlier ones are whole.
         let cut = &snapshot()[..(next.offset + next.compressed / 2) as usize];
         let file = files.with(&format!("cut-{at}.lbk"), cut);
         let whole: u64 = generations[..at].iter().map(|generation| generation.events).sum();
@@ -223,7 +222,7 @@ fn what_a_service_has_logged_cannot_harm_a_terminal() {
 #[test]
 fn a_region_from_before_the_window_is_indented_like_any_other() {
     let files = Files::new();
-    // The first generation is gone, and with it the first regions' begins.
+    // The first generation is gone, and with it the beginnings of the first regions.
     let sound = Trace::from_bytes(snapshot().to_vec()).unwrap();
     let first = &sound.generations()[0];
     let mut bytes = snapshot().to_vec();
@@ -233,7 +232,7 @@ fn a_region_from_before_the_window_is_indented_like_any_other() {
     assert!(events.stdout.contains("region_end    round  "), "{}", events.stdout);
 }
 
-/// A pipe that has a name is read like any other, and that it waits is said.
+/// A named pipe is read like any other file, and the command says that it waits.
 #[test]
 fn a_fifo_that_nobody_writes_to_is_waited_for_in_words() {
     use std::io::{BufRead, BufReader, Write};
@@ -249,7 +248,7 @@ fn a_fifo_that_nobody_writes_to_is_waited_for_in_words() {
         .unwrap();
     let mut said = String::new();
     BufReader::new(info.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    let expected = format!("lookback: {}: a FIFO: waiting for who writes to it\n", path.display());
+    let expected = format!("lookback: {}: this is a FIFO; waiting for a writer\n", path.display());
     assert_eq!(said, expected);
     let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     pipe.write_all(snapshot()).unwrap();
@@ -269,7 +268,7 @@ fn a_file_of_zeroes_is_called_so_at_once_however_large_it_is() {
         assert!(ended.stderr.contains("zeroes"), "{command}: {}", ended.stderr);
         assert_eq!(lines(ended.stderr.as_bytes()).len(), 1, "{command}: {}", ended.stderr);
     }
-    // A hole in the front costs what was there, and no more.
+    // A hole at the front costs only what was there.
     let whole = snapshot();
     let mut damaged = whole.to_vec();
     damaged[..200].fill(0);

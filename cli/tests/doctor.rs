@@ -1,4 +1,4 @@
-//! What the doctor finds: a healthy process, and the ways in which one is not.
+//! What the doctor finds: a healthy process, and the ways in which a process is not.
 
 mod command;
 mod service;
@@ -45,7 +45,8 @@ fn a_healthy_process_has_no_problem() {
     let (problems, ended) = ask(&service.text(), "problem");
     assert_eq!((problems.len(), ended.code), (0, 0), "{ended:?}");
     let (fine, _) = ask(&service.text(), "ok");
-    for what in ["recording: generation", "content: ", "losses: no event", "window: "] {
+    let what = ["recording: generation", "content: ", "losses: no event", "window: "];
+    for what in what.into_iter().chain(["unwinding: ", "names: "]) {
         has(&fine, what);
     }
     match is_in_memory(directory.path()) {
@@ -60,13 +61,13 @@ fn a_healthy_process_has_no_problem() {
     let (fine, ended) = ask(path.to_str().unwrap(), "ok");
     assert_eq!(ended.code, 0, "{ended:?}");
     has(&fine, "its process is gone");
-    has(&fine, "it was killed, or it exited");
+    has(&fine, "the process was killed, or it exited");
 }
 
 #[test]
 fn an_arena_in_memory_alone_is_a_warning() {
     let service = Service::start("hang");
-    has(&ask(&service.text(), "warning").0, "gone with the process");
+    has(&ask(&service.text(), "warning").0, "lost with the process");
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn a_box_on_a_disk_is_a_warning_that_says_what_that_costs() {
     let (warnings, ended) = ask(&service.text(), "warning");
     assert_eq!(ended.code, 0, "{ended:?}");
     has(&warnings, "a black box on a disk");
-    assert!(ended.stdout.contains("write-back can hold a thread up"), "{ended:?}");
+    assert!(ended.stdout.contains("write-back can stop a thread"), "{ended:?}");
 }
 
 #[test]
@@ -92,9 +93,22 @@ fn under_a_holder_the_arena_outlives_the_process() {
 }
 
 #[test]
+fn a_holder_that_was_killed_holds_nothing() {
+    let directory = service::directory();
+    let mut service = Service::run(&mut service::held("hang", directory.path(), &[]));
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    let (warnings, _) = ask(&service.text(), "warning");
+    has(&warnings, "the `lookback run` that held it is gone");
+    let (fine, _) = ask(&service.text(), "ok");
+    assert!(!fine.iter().any(|what| what.contains("outlives the process")), "{fine:#?}");
+    service.signal(libc::SIGKILL);
+}
+
+#[test]
 fn a_recorder_that_nobody_tells_anything_is_a_problem() {
     let service = Service::start("silent");
-    // In its first second nobody can say; on a slow machine that is over.
+    // In its first second this is unknown; on a slow machine that second may be over.
     let began = std::time::Instant::now();
     let (problems, ended) = loop {
         let (problems, ended) = ask(&service.text(), "problem");
@@ -110,7 +124,7 @@ fn a_recorder_that_nobody_tells_anything_is_a_problem() {
 #[test]
 fn losses_are_told_by_cause() {
     let service = Service::start("losses");
-    // A generation says what was lost in it when it is complete.
+    // A generation reports its losses when it is complete.
     let began = std::time::Instant::now();
     let (problems, ended) = loop {
         let (problems, ended) = ask(&service.text(), "problem");
@@ -138,15 +152,15 @@ fn a_forked_child_is_told_whose_arena_it_has() {
 #[test]
 fn a_process_without_a_recorder_is_told_the_likely_reasons() {
     let bare = Service::start("bare");
-    has(&ask(&bare.text(), "problem").0, "its executable has a recorder in it");
+    has(&ask(&bare.text(), "problem").0, "its executable contains a recorder");
     let mut sleep = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    // Until it is `sleep`, and not this test any more.
+    // Until it is `sleep`, and no longer this test.
     let name = || std::fs::read_to_string(format!("/proc/{}/comm", sleep.id())).unwrap();
     while name() != "sleep\n" {}
     let (problems, _) = ask(&sleep.id().to_string(), "problem");
     sleep.kill().unwrap();
     sleep.wait().unwrap();
-    has(&problems, "there is no recorder in its executable");
+    has(&problems, "its executable contains no recorder");
     assert_eq!(lookback(&["doctor", "4194304"]).code, 1);
     assert_eq!(lookback(&["doctor", "no such file"]).code, 1);
 }
@@ -159,4 +173,19 @@ fn a_stopped_process_is_a_warning() {
     {
     }
     has(&ask(&service.text(), "warning").0, "stopped by a signal");
+}
+
+#[test]
+fn a_process_whose_snapshots_cannot_be_saved_has_a_problem_that_says_why() {
+    let directory = service::directory();
+    let path = directory.path().join("snapshots");
+    let service = Service::run(service::command("unsavable").env(service::SNAPSHOTS, &path));
+    // It is noted with the next generation.
+    service::wait_until(|| !ask(&service.text(), "problem").0.is_empty());
+    let (problems, ended) = ask(&service.text(), "problem");
+    let what = "saves: 1 snapshot that triggers asked for could not be saved; the last one: ";
+    has(&problems, what);
+    has(&problems, path.to_str().unwrap());
+    assert_eq!((problems.len(), ended.code), (1, 1), "{ended:?}");
+    service.kill();
 }

@@ -1,4 +1,4 @@
-//! `lookback export`: what it writes, what it says, and what it refuses.
+//! `lookback export`: what it writes, what it prints, and what it refuses.
 
 mod command;
 #[path = "../../snapshot/tests/go_tool/mod.rs"]
@@ -16,7 +16,9 @@ use std::sync::OnceLock;
 fn recorded() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
-        let recorder = Recorder::builder().max_bytes(1 << 20).name("small").start().unwrap();
+        // Counters of the machine would be more logs.
+        let builder = Recorder::builder().max_bytes(1 << 20).name("small").system_counters([]);
+        let recorder = builder.start().unwrap();
         for round in 0..3_u32 {
             let _region = lookback::region!("round");
             for n in 0..50_u32 {
@@ -114,7 +116,7 @@ fn what_cannot_be_done_is_said_on_one_line() {
     for (from, to, reason) in [
         (&missing, &directory.path().join("x"), "no such file"),
         (&file, &directory.path().to_owned(), "a directory"),
-        (&file, &file, "the snapshot itself"),
+        (&file, &file, "the input file"),
         (&file, &missing.join("x"), "cannot be written"),
         (&file, &PathBuf::from("/dev/full"), "cannot be written"),
     ] {
@@ -158,4 +160,19 @@ fn wrong_usage_exits_with_2() {
         let said = ended(Command::new(LOOKBACK).args(wrong));
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{wrong:?}");
     }
+}
+
+/// A file of every kind of record: with counters of the machine and of a runtime, and with ranges.
+#[test]
+fn go_reads_counters_as_logs_and_what_is_alive_as_its_metric() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("trace.out");
+    let said = export(Path::new("../snapshot/tests/golden/v3.lbk"), &out, &["--json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let Some(go) = go_tool() else { return };
+    let parsed = go.parse_file(&out).unwrap();
+    assert_eq!(parsed.with(&["Metric", "objects:bytes", "700000"]).len(), 1);
+    assert_eq!(parsed.with(&["Log", "memory.resident", "52428800 bytes"]).len(), 1);
+    assert_eq!(parsed.with(&["Log", "r1.runtime.alive_tasks"]).len(), 1);
+    assert_eq!(parsed.with(&["Log", "took_ns"]).len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What is asked for and is not there is said, and what goes to a pipe is not cut.
+//! A filter that matches nothing is reported, and output to a pipe is not cut.
 
 mod command;
 mod incident;
@@ -24,12 +24,12 @@ fn events(file: &std::path::Path, filters: &[&str]) -> Ended {
 fn a_filter_that_nothing_meets_is_an_error_that_says_what_there_is() {
     let (_directory, file) = incident();
     for (filter, said) in [
-        (["--thread", "nosuch"], "no event of a thread nosuch; there are "),
+        (["--thread", "nosuch"], "no event of thread nosuch; the threads are "),
         (["--thread", "4711"], "worker-1, worker-2"),
-        (["--task", "99.7"], "no event of a task 99.7"),
-        (["--span", "0"], "no event of a span 0"),
-        (["--kind", "counter"], "no event of kind counter; there are log, "),
-        (["--generation", "77"], "no generation 77; there are 1 to 1"),
+        (["--task", "99.7"], "no event of task 99.7"),
+        (["--span", "0"], "no event of span 0"),
+        (["--kind", "counter"], "no event of kind counter; the kinds are log, "),
+        (["--generation", "77"], "no generation 77; this snapshot has 1 to 1"),
         (["--name", "nosuch*"], "no event has nosuch* in its name"),
     ] {
         let ended = events(&file, &filter);
@@ -38,14 +38,25 @@ fn a_filter_that_nothing_meets_is_an_error_that_says_what_there_is() {
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
         assert!(ended.stderr.contains("incident.lbk"), "{ended:?}");
     }
-    // One of two is there: it is shown, and the other one is told.
+    // One of two exists: it is shown, and the other one is reported.
     let both = events(&file, &["--thread", "worker-1", "--thread", "nosuch"]);
     assert_eq!(both.code, 1);
     assert_eq!(both.stdout, events(&file, &["--thread", "worker-1"]).stdout);
-    // Each is there, though not at once: nobody made a mistake.
+    // Both exist, but not at once: that is no mistake.
     let neither = events(&file, &["--thread", "worker-1", "--name", "disk", "--last", "1ns"]);
     assert!(neither.code == 0 || neither.stderr.contains("in its name"), "{neither:?}");
-    // What was not read to its end says nothing of what is missing.
+    // Of a file without a whole generation, the damage is all that there is to say.
+    let whole = std::fs::read(&file).unwrap();
+    let cut = file.with_file_name("cut.lbk");
+    std::fs::write(&cut, &whole[..whole.len() / 3]).unwrap();
+    let none = events(&cut, &[]);
+    assert!(none.stdout.is_empty() && none.stderr.contains("cut off"), "{none:?}");
+    assert!(!none.stderr.contains("filter"), "{none:?}");
+    // With the time alone there are no filters to drop.
+    let late = events(&file, &["--last", "1ns"]);
+    assert!(late.stderr.contains("no event in the last 1 ns: the newest is from "), "{late:?}");
+    assert!(!late.stderr.contains("filters"), "{late:?}");
+    // A file that was not read to its end says nothing about what is missing.
     assert_eq!(events(&file, &["--thread", "worker-1", "--limit", "1"]).code, 0);
 }
 
@@ -79,11 +90,11 @@ fn a_thread_is_found_as_the_lines_call_it() {
         let found = events(&file, &["--thread", thread]);
         assert_eq!(found.code, 0, "{found:?}");
         let right = lines.lines().filter(|line| line.split_whitespace().nth(1) == Some(thread));
-        // Of a worker's thread there may be events before it was one.
+        // A worker's thread may have events from before it was a worker.
         let found: Vec<_> = found.stdout.lines().collect();
         right.for_each(|line| assert!(found.contains(&line), "{line} of {thread}"));
     }
-    // The number has to be right as well.
+    // The number must match as well.
     assert_eq!(events(&file, &["--thread", "worker-1#4711"]).code, 1);
 }
 
@@ -113,7 +124,7 @@ fn a_pipe_gets_all_and_columns_are_obeyed() {
     assert!(!piped.contains('…'), "{piped}");
     for columns in [60, 100, 132] {
         let told = summary(Some(&columns.to_string()));
-        // The command of a finding is for being copied.
+        // The command of a finding can be copied.
         let cut = told.lines().filter(|line| !line.contains("incident.lbk"));
         let widest = cut.map(|line| line.chars().count()).max().unwrap();
         assert!(widest <= columns && widest > columns - 20, "{widest} of {columns}: {told}");
@@ -141,7 +152,7 @@ fn a_reason_of_many_lines_leaves_the_findings_in_sight() {
         let whole = if command == "info" { &json["reason"] } else { &json["coverage"]["reason"] };
         assert_eq!(*whole, reason);
     }
-    // The clock is told as the machine's data sheet has it, and not as the recorder divides it.
+    // The clock's frequency is that of the machine's data sheet, not the recorder's divided one.
     let json = lookback(&["info", file.to_str().unwrap(), "--json"]).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let [ticks, divisor] = ["frequency", "divisor"].map(|key| json["clock"][key].as_u64().unwrap());
@@ -149,6 +160,6 @@ fn a_reason_of_many_lines_leaves_the_findings_in_sight() {
     let (_, megahertz) = told.split_once(" at ").unwrap();
     let megahertz = megahertz.split(" MHz").next().unwrap().replace(',', "");
     assert_eq!(megahertz.parse::<u64>().unwrap(), ticks * divisor / 1_000_000);
-    // The time stamp counter of no x86-64 processor is slower than this.
+    // No x86-64 processor has a slower time stamp counter than this.
     assert!(json["clock"]["kind"] != "tsc" || ticks * divisor > 800_000_000);
 }

@@ -1,9 +1,10 @@
-//! "No event was lost" is not all: what was recorded in part is told by each command that tells of losses.
+//! "No event was lost" is not everything: each command that reports losses also reports what was recorded
+//! only in part.
 
 mod command;
 
 use command::lookback;
-use lookback::read::read::text::from_text;
+use lookback::read::text::from_text;
 use serde_json::Value;
 
 /// Statuses that found no room, two texts that were cut, and no event lost.
@@ -83,7 +84,7 @@ fn spans_that_are_open_are_recorded_though_nothing_happens_in_them() {
     }
 }
 
-/// A window of 30 s of which 9 s are there, of a recorder that has begun long before.
+/// A window of 30 s, of which 9 s are there, although recording began long before.
 const SHORT: &str = r#"
 metadata "window_ns" 30000000000
 metadata "max_bytes" 1048576
@@ -104,7 +105,7 @@ fn an_arena_that_is_too_small_is_told_with_what_would_do() {
     std::fs::write(&file, from_text(SHORT.trim_start()).unwrap()).unwrap();
     let file = file.to_str().unwrap();
     for command in ["summary", "doctor"] {
-        // However the lines are broken.
+        // However the lines are wrapped.
         let told = lookback(&[command, file]).stdout;
         let told: Vec<_> = told.split_whitespace().collect();
         let told = told.join(" ");

@@ -1,4 +1,4 @@
-//! Black boxes of processes that are gone, and what passes for them.
+//! Black boxes of dead processes, and files that resemble them.
 
 mod command;
 mod service;
@@ -58,7 +58,7 @@ fn what_was_lost_at_the_end_is_counted() {
         let info = lookback(&["info", file.to_str().unwrap(), "--json"]);
         let info: Value = serde_json::from_str(&info.stdout).unwrap();
         assert_eq!(info["recorder"]["lost_total"]["arena_full"], lost, "{info}");
-        // What its generations say of it is as much, if all of them are there.
+        // Its generations report as much, if all of them are there.
         let told = &info["lost"]["arena_full"];
         let all = info["generations"][0]["number"] == 1;
         assert!(if all { *told == lost } else { told.as_u64() <= Some(lost) }, "{info}");
@@ -68,8 +68,8 @@ fn what_was_lost_at_the_end_is_counted() {
     }
 }
 
-/// Killed while it loses events, and those of tasks among them: what is there is sound, and no loss is
-/// told twice.
+/// Killed while it loses events, including those of tasks: what is there is sound, and no loss is reported
+/// twice.
 #[test]
 fn what_is_left_of_a_process_that_was_losing_is_sound() {
     for n in 0..8 {
@@ -88,7 +88,7 @@ fn what_is_left_of_a_process_that_was_losing_is_sound() {
     }
 }
 
-/// Numbers that no process could have counted are told all the same.
+/// Numbers that no process could have counted are reported all the same.
 #[test]
 #[cfg(debug_assertions)]
 fn losses_without_number_are_survived() {
@@ -206,7 +206,7 @@ fn what_is_no_black_box_gets_one_line() {
         ("directory", "a directory"),
         ("link", "a symbolic link"),
         ("fifo", "a FIFO"),
-        ("a.lbk", "try `lookback info"),
+        ("a.lbk", "`lookback info"),
         ("none", "no such file"),
     ] {
         let ended = recover(&at(name), &at("none.lbk"));

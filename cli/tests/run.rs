@@ -1,5 +1,5 @@
-//! A service under `lookback run`: whatever way it ends, its last seconds are there, and its exit
-//! code is passed on.
+//! A service under `lookback run`: however it ends, its last seconds are there, and its exit code is passed
+//! on.
 
 mod command;
 mod service;
@@ -18,7 +18,7 @@ fn service() {
     service::serve();
 }
 
-/// The reason of the one snapshot in a directory, which is sound and has the last event.
+/// The reason of the only snapshot in a directory, which must be sound and have the last event.
 fn reason(directory: &Path) -> String {
     let [file] = &snapshots(directory)[..] else { panic!("{:?}", snapshots(directory)) };
     let path = file.to_str().unwrap();
@@ -31,7 +31,7 @@ fn reason(directory: &Path) -> String {
     trace.metadata().text(key::REASON).unwrap().to_owned()
 }
 
-/// Lines of ours on stderr.
+/// Our lines on stderr.
 fn said(ended: &Ended) -> Vec<&str> {
     ended.stderr.lines().filter(|line| line.starts_with("lookback: ")).collect()
 }
@@ -68,9 +68,18 @@ fn a_directory_that_has_vanished_is_made_again() {
 fn a_panic_is_saved_and_its_code_passed_on() {
     let directory = service::directory();
     let ended = ended(&mut held("panic", directory.path(), &[]));
-    // The recorder is dropped while the stack unwinds, so this is an end in order; with 101.
+    // The recorder is dropped while the stack unwinds, so this is an orderly end; with 101.
     assert_eq!(ended.code, 101, "{ended:?}");
     assert_eq!(reason(directory.path()), "exited with 101");
+}
+
+#[test]
+fn an_abort_by_a_panic_that_no_hook_saw_is_told() {
+    let directory = service::directory();
+    assert_eq!(ended(&mut held("panic-unseen", directory.path(), &[])).code, 134);
+    let reason = reason(directory.path());
+    assert!(reason.starts_with("SIGABRT in thread"), "{reason}");
+    assert!(reason.ends_with(", which panicked; the panic hook was replaced"), "{reason}");
 }
 
 #[test]
@@ -84,7 +93,7 @@ fn an_end_in_order_is_not_saved_unless_asked_for() {
     assert_eq!(reason(directory.path()), "exited with 0");
 }
 
-/// Starts a service under `lookback run`, kills it, and says how that ended.
+/// Starts a service under `lookback run`, kills it, and returns how that ended.
 fn kill(command: &mut Command, signal: libc::c_int) -> (i32, Service) {
     let mut service = Service::run(command);
     service.signal(signal);
@@ -102,7 +111,7 @@ fn a_killed_service_is_saved() {
             assert_eq!(reason(directory.path()), "killed by SIGKILL", "{task}");
             continue;
         }
-        // Its log may be beyond the window by then; all the rest is as it should be.
+        // Its log may be outside the window by then; everything else is as it should be.
         let [file] = &snapshots(directory.path())[..] else { panic!("{task}") };
         let validate = lookback(&["validate", file.to_str().unwrap()]);
         assert_eq!((validate.code, &*validate.stderr), (0, ""), "{validate:?}");
@@ -138,20 +147,67 @@ fn what_is_left_behind_is_waited_for() {
     let directory = service::directory();
     let mut command = held("parent", directory.path(), &[]);
     let mut service = Service::run(&mut command);
-    // Until the command is taken leave of, a signal would go to that, which is ending.
+    // Until the command is reaped, a signal would go to it, and it is ending.
     let mut lines = BufReader::new(service.child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("left behind")));
     std::thread::spawn(move || lines.for_each(drop));
     assert!(snapshots(directory.path()).is_empty());
-    // A signal goes to what is left.
+    // A signal goes to the remaining processes.
     // SAFETY: no preconditions.
-    unsafe { libc::kill(service.child.id().cast_signed(), libc::SIGTERM) };
+    unsafe { libc::kill(service.child.id().cast_signed(), libc::SIGUSR1) };
     assert_eq!(service.child.wait().unwrap().code(), Some(4), "that of the command");
-    assert_eq!(reason(directory.path()), "killed by SIGTERM");
+    assert_eq!(reason(directory.path()), "killed by SIGUSR1");
 }
 
-/// What a shell starts in the background, or `nohup`, ignores some signals, and so does all that it
-/// starts. This does not.
+#[test]
+fn an_end_that_was_asked_for_is_no_incident() {
+    for (task, code) in [("hang", 143), ("quits", 0), ("quits-143", 143)] {
+        for always in [false, true] {
+            let directory = service::directory();
+            let options: &[&str] = if always { &["--always"] } else { &[] };
+            let mut command = held(task, directory.path(), options);
+            heed_signals(&mut command);
+            let mut service = Service::run(&mut command);
+            // SAFETY: no preconditions.
+            unsafe { libc::kill(service.child.id().cast_signed(), libc::SIGTERM) };
+            assert_eq!(service.child.wait().unwrap().code(), Some(code), "{task}");
+            let saved = snapshots(directory.path());
+            assert_eq!(saved.len(), usize::from(always), "{task}: {saved:?}");
+        }
+    }
+    // A signal that went to the service alone, by another program, is one.
+    let directory = service::directory();
+    let mut command = held("hang", directory.path(), &[]);
+    heed_signals(&mut command);
+    let (code, _) = kill(&mut command, libc::SIGTERM);
+    assert_eq!((code, &*reason(directory.path())), (143, "killed by SIGTERM"));
+}
+
+#[test]
+fn a_service_that_dies_again_and_again_does_not_fill_the_disk() {
+    let directory = service::directory();
+    let kept = |options: &[&str], variables: &[(&str, &str)]| {
+        for _ in 0..4 {
+            let mut command = held("abort", directory.path(), options);
+            command.envs(variables.iter().copied());
+            assert_eq!(ended(&mut command).code, 134);
+        }
+        snapshots(directory.path())
+    };
+    let by_option = kept(&["--files", "2"], &[("LOOKBACK_SNAPSHOT_FILES", "3")]);
+    assert_eq!(by_option.len(), 2, "{by_option:?}");
+    let by_variable = kept(&[], &[("LOOKBACK_SNAPSHOT_FILES", "3")]);
+    assert_eq!(by_variable.len(), 3, "{by_variable:?}");
+    let by_bytes = kept(&["--max-bytes", "1"], &[]);
+    assert_eq!(by_bytes.len(), 1, "the newest stays: {by_bytes:?}");
+    assert!(by_bytes[0].to_str().unwrap().ends_with("-run.lbk"), "{by_bytes:?}");
+    let wrong = held("abort", directory.path(), &[]).env("LOOKBACK_SNAPSHOT_FILES", "few").output();
+    let wrong = String::from_utf8(wrong.unwrap().stderr).unwrap();
+    assert!(wrong.contains("LOOKBACK_SNAPSHOT_FILES = \"few\": expected a number"), "{wrong}");
+}
+
+/// A process that a shell starts in the background, or `nohup`, ignores some signals, and so does everything
+/// that it starts. This one does not.
 fn heed_signals(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: these may be called between fork and exec.
@@ -199,10 +255,10 @@ fn what_a_terminal_sends_arrives_once() {
     use std::os::unix::process::CommandExt;
     let (mut ours, mut theirs) = (-1, -1);
     let null = std::ptr::null_mut();
-    // SAFETY: both are places for a descriptor; the rest may be left out.
+    // SAFETY: both are valid places for a descriptor; the rest may be left out.
     let opened = unsafe { libc::openpty(&mut ours, &mut theirs, null, null.cast(), null.cast()) };
     assert_eq!(opened, 0);
-    // SAFETY: new descriptors, which nobody else owns.
+    // SAFETY: new descriptors, which nothing else owns.
     let (terminal, theirs) =
         unsafe { (std::fs::File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
     let directory = service::directory();
@@ -228,7 +284,7 @@ fn what_a_terminal_sends_arrives_once() {
         // SAFETY: no preconditions.
         unsafe { libc::kill(run.id().cast_signed(), signal) };
     };
-    // Of two signals of a kind that nobody has taken yet, there is only one.
+    // Of two pending signals of a kind, the kernel keeps only one.
     service::wait_until(|| !service::is_pending(run.id(), libc::SIGINT));
     send(libc::SIGINT);
     wait_for("interrupted");
@@ -256,7 +312,7 @@ fn a_command_that_records_nothing_is_told_so() {
         let ended = run(arguments);
         assert_eq!(ended.code, code, "{ended:?}");
         let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
-        assert!(line.contains("is a recorder started in it"), "{line}");
+        assert!(line.contains("no recorder handed its arena over"), "{line}");
     }
     let missing = run(&["/no/such/command"]);
     assert_eq!((missing.code, said(&missing).len()), (127, 1), "{missing:?}");
@@ -264,7 +320,7 @@ fn a_command_that_records_nothing_is_told_so() {
     assert_eq!(lookback(&["run"]).code, 2);
 }
 
-/// A command in a namespace of its own; nothing where nobody may make one.
+/// A command in a namespace of its own; `None` if this process may not make one.
 fn unshare(rest: &[&str]) -> Option<Command> {
     let command = |rest: &[&str]| {
         let mut command = Command::new("unshare");
@@ -275,8 +331,7 @@ fn unshare(rest: &[&str]) -> Option<Command> {
     output.is_ok_and(|output| output.status.success()).then(|| command(rest))
 }
 
-/// In a container that was entered, the group and the session of a process may be outside: both
-/// are 0 then.
+/// After entering a container, a process's group and session may lie outside: then both are 0.
 #[test]
 fn signals_are_passed_on_in_a_namespace_that_was_entered() {
     for (signal, code) in [(libc::SIGTERM, 7), (libc::SIGHUP, 8)] {
@@ -316,7 +371,7 @@ fn no_arena_is_handed_over_to_another_user() {
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    // Where this test is not root, everything is one's own.
+    // If this test is not root, everything belongs to one user.
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         return;
@@ -326,14 +381,14 @@ fn no_arena_is_handed_over_to_another_user() {
         command.args(["service", "--exact", "--nocapture"]).uid(user).current_dir("/");
         command
     };
-    // The path of a socket must be short, and the other user must be able to reach the program, and
-    // to run it: not every TMPDIR is such a place, and nor is every /dev/shm.
+    // The path of a socket must be short, and the other user must be able to reach and execute the program:
+    // not every TMPDIR allows that, nor every /dev/shm.
     let places = [std::env::temp_dir(), "/dev/shm".into(), "/tmp".into(), "/var/tmp".into()];
     let found = places.iter().find_map(|place| {
         let place = tempfile::tempdir_in(place).ok()?;
         let (test, socket) = (place.path().join("test"), place.path().join("socket"));
         let listener = std::os::unix::net::UnixListener::bind(&socket).ok()?;
-        // By another process: while this one has it open, a test that forks keeps it from being run.
+        // By another process: while this one has it open, a test that forks keeps it from being executed.
         let mut copy = Command::new("cp");
         copy.arg(std::env::current_exe().unwrap())
             .arg(&test)
@@ -352,7 +407,7 @@ fn no_arena_is_handed_over_to_another_user() {
         found.unwrap_or_else(|| panic!("another user can run nothing in any of {places:?}"));
     for (user, bytes) in [(65534, 0), (0, 1)] {
         let mut command = as_user(&test, user);
-        command.env("LOOKBACK_TEST_SERVICE", "hang").env(lookback::RUN_SOCKET, &socket);
+        command.env("LOOKBACK_TEST_SERVICE", "hang").env(lookback::command::RUN_SOCKET, &socket);
         let service = Service::run(&mut command);
         let mut handed_over = Vec::new();
         listener.accept().unwrap().0.read_to_end(&mut handed_over).unwrap();
@@ -363,7 +418,7 @@ fn no_arena_is_handed_over_to_another_user() {
 
 #[test]
 fn without_a_place_for_its_socket_the_service_runs_all_the_same() {
-    // A path that is too long for a socket, wherever it is looked for.
+    // A path that is too long for a socket, in every directory.
     let place = tempfile::tempdir().unwrap();
     let long = place.path().join("x".repeat(120));
     std::fs::create_dir(&long).unwrap();
@@ -373,10 +428,13 @@ fn without_a_place_for_its_socket_the_service_runs_all_the_same() {
     let ended = ended(&mut command);
     assert_eq!((ended.code, ended.stdout.trim()), (7, ""), "{ended:?}");
     let [line] = &said(&ended)[..] else { panic!("{ended:?}") };
-    assert!(line.contains("no place for a socket") && line.contains("nothing is saved"), "{line}");
+    assert!(
+        line.contains("no directory for a socket") && line.contains("nothing is saved"),
+        "{line}"
+    );
 }
 
-/// A command that does not see a directory; nothing where nobody may take it away.
+/// A command that does not see a directory; `None` if this process may not hide it.
 fn mount_away(path: &str) -> Option<Command> {
     let command = |rest: &[&str]| {
         let mut command = Command::new("unshare");
@@ -405,7 +463,7 @@ fn a_service_may_change_its_directory_before_it_records() {
     assert!(reason(&incidents).starts_with("SIGABRT"));
 }
 
-/// The kernel says no number of a process that is in a namespace around this one.
+/// The kernel gives no ID for a process in a namespace around this one.
 #[test]
 fn a_process_of_another_namespace_is_held_until_the_command_ends() {
     let place = service::directory();
@@ -436,13 +494,13 @@ fn a_process_of_another_namespace_is_held_until_the_command_ends() {
     outside.env("LOOKBACK_TEST_SERVICE", "hang").env("LOOKBACK_RUN_SOCKET", socket);
     let service = Service::run(&mut outside);
     let pid = service.pid;
-    // It has sent its arena before it said that it is ready, and is not dead: nothing is saved.
+    // It sent its arena before it said that it was ready, and is alive: nothing is saved.
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(!incidents.exists() || snapshots(&incidents).is_empty());
     service.signal(libc::SIGKILL);
     std::fs::write(place.path().join("go"), "").unwrap();
     let output = run.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains(&format!("process {pid} of another namespace")), "{said}");
+    assert!(said.contains(&format!("process {pid} is in another PID namespace")), "{said}");
     let [_] = &snapshots(&incidents)[..] else { panic!("{said}") };
 }

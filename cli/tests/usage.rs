@@ -1,4 +1,4 @@
-//! How the command is called.
+//! How the command is invoked.
 
 mod command;
 
@@ -27,6 +27,13 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_done() {
         &["run", "-o", "x"],
         &["ps", "1"],
         &["doctor"],
+        &["stacks"],
+        &["symbolize"],
+        &["symbolize", "x.lbk", "-o", "-", "--json"],
+        &["stacks", "x.lbk", "--stop"],
+        &["stacks", "1", "--cpu"],
+        &["stacks", "1", "--tasks"],
+        &["stacks", "1", "--tasks", "--at", "1s"],
     ] {
         let ended = lookback(wrong);
         assert_eq!(ended.code, 2, "{wrong:?}: {ended:?}");
@@ -40,7 +47,17 @@ fn help_has_examples_and_the_exit_codes() {
     let help = lookback(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"));
-    let commands = ["demo", "info", "events", "validate", "export", "completions", "man"];
+    let commands = [
+        "demo",
+        "info",
+        "events",
+        "stacks",
+        "symbolize",
+        "validate",
+        "export",
+        "completions",
+        "man",
+    ];
     let outside = ["snapshot", "recover", "run", "ps", "doctor"];
     for command in commands.into_iter().chain(outside) {
         assert!(help.stdout.contains(command), "{}", help.stdout);
@@ -56,8 +73,9 @@ fn help_has_examples_and_the_exit_codes() {
 
 #[test]
 fn help_fills_the_lines_of_any_terminal() {
-    let commands = ["info", "events", "summary", "validate", "export", "snapshot", "recover"];
-    let outside = ["run", "ps", "doctor"];
+    let commands =
+        ["info", "events", "summary", "stacks", "symbolize", "validate", "export", "snapshot"];
+    let outside = ["recover", "run", "ps", "doctor"];
     for (command, width) in commands.into_iter().chain(outside).flat_map(|c| [(c, 60), (c, 80)]) {
         let mut help = Command::new(command::LOOKBACK);
         let help = ended(help.args([command, "--help"]).env("COLUMNS", width.to_string())).stdout;

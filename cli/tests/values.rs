@@ -1,16 +1,15 @@
-//! Values as the command shows them: each under a name of its own, and what is missing is marked in every
-//! view.
+//! Values as the command shows them: each under a name of its own, and missing ones are marked in every view.
 
 mod command;
 
 use command::{Ended, lookback};
-use lookback::read::read::text::from_text;
+use lookback::read::text::from_text;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// A message with fields that are called as ours, and twice; values of every type; a span with a field that
-/// was omitted, a cut one, and one that became known later; a counter that was never a number.
+/// A message with fields that have our names, and repeated names; values of every type; a span with an
+/// omitted field, a cut one, and one that became known later; a counter that was never a number.
 const TEXT: &str = r#"generation 1 complete began=1000:1000000000:1700000000000000000:1000000000 ended=900001000:1900000000:1700000000900000000:1000000000
 block slot=0 sequence=0 thread=0 base=1000 first_event=0
   end events=12 bytes=0 blocks=2 lost=[] advances=[] waits=[] snapshots=[]
@@ -47,7 +46,7 @@ fn run(arguments: &[&str]) -> Ended {
     ended
 }
 
-/// The keys of an object in their order, each as often as it is there.
+/// The keys of an object in their order, each as often as it occurs.
 fn keys(line: &str) -> Vec<String> {
     let fields = line.split_once(r#""fields":{"#).unwrap().1;
     let fields = &fields[..fields.find('}').unwrap()];
@@ -178,7 +177,7 @@ fn where_the_filter_lets_nothing_through_nobody_is_told_to_add_a_layer() {
         .start()
         .unwrap();
     lookback::event!("one");
-    // The doctor says nothing of what is missing in less than two seconds.
+    // The doctor does not complain about missing parts within the first two seconds.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     lookback::event!("two");
     recorder.stop().unwrap().save(&file).unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 const WHY: &str = "LOOKBACK_TEST_WHY";
 const DIRECTORY: &str = "LOOKBACK_TEST_WHY_DIRECTORY";
 
-/// Not a test: the service of the others, which are this executable started again.
+/// Not a test: the service of the others, which is this executable started again.
 #[test]
 fn service() {
     let (Ok(why), Some(directory)) = (std::env::var(WHY), std::env::var_os(DIRECTORY)) else {
@@ -53,7 +53,7 @@ fn saved(directory: &Path, trigger: &str) -> Option<PathBuf> {
     entries.into_iter().find(|path| path.to_string_lossy().ends_with(&format!("-{trigger}.lbk")))
 }
 
-/// Runs the service; the summary of what its trigger saved, or of its box, as text and as JSON.
+/// Runs the service; returns the summary of what its trigger saved, or of its box, as text and as JSON.
 fn summary(why: &str, trigger: Option<&str>) -> (String, Value) {
     let directory = tempfile::tempdir().unwrap();
     let mut service = Command::new(std::env::current_exe().unwrap());
@@ -74,7 +74,7 @@ fn summary(why: &str, trigger: Option<&str>) -> (String, Value) {
     (lookback(&["summary", file]).stdout, serde_json::from_str(&json).unwrap())
 }
 
-/// Where the first cause lies.
+/// Where the first cause happened.
 fn is_in_the_region(json: &Value) {
     let cause = &json["incident"]["causes"][0];
     assert_eq!(cause["regions"], serde_json::json!(["card"]), "{cause:#}");
@@ -83,7 +83,7 @@ fn is_in_the_region(json: &Value) {
     assert!(place["task_name"].as_str().unwrap().contains("service"), "{place:#}");
 }
 
-/// The lines of a text, without how they are broken.
+/// The words of a text, however its lines are wrapped.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

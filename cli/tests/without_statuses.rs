@@ -1,15 +1,15 @@
 //! Snapshots whose generations have no statuses because the collector got no processor: every command reads
-//! them, says so in plain words, and accuses nobody.
+//! them, says so in plain words, and raises no false alarm.
 
 mod command;
 
 use command::{Ended, lookback};
-use lookback::read::read::text::from_text;
+use lookback::read::text::from_text;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// Twelve generations of a second. Those of `ended` have statuses and an end record; a thread is inside of a
-/// region since the first one, and says nothing after it.
+/// Twelve generations of a second. Those in `ended` have statuses and an end record; a thread has been inside
+/// a region since the first one, and is silent after it.
 fn snapshot(directory: &tempfile::TempDir, ended: &[u64]) -> PathBuf {
     let mut text = String::from("metadata \"window_ns\" 12000000000\n");
     let second = 1_000_000_000_u64;
@@ -75,7 +75,7 @@ fn every_command_reads_them_and_accuses_nobody() {
         assert!(words.contains(says), "{}", told.stdout);
         assert!(words.contains("covered 12 s"), "{}", told.stdout);
         assert!(!words.contains("lost,") && !words.contains("damage"), "{}", told.stdout);
-        // Whoever hangs since the first one is known to hang.
+        // A thread that has hung since the first one is known to hang.
         assert_eq!(words.contains("lock_cache"), command == "summary", "{}", told.stdout);
     }
     let doctor = run(&file, &["doctor"]).stdout;
@@ -88,7 +88,7 @@ fn every_command_reads_them_and_accuses_nobody() {
     assert_eq!(exported.code, 0, "{exported:?}");
 }
 
-/// The window may begin with some that nothing leads to.
+/// The window may begin with some that no complete generation precedes.
 #[test]
 fn the_first_ones_may_be_known_in_part() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,17 +6,18 @@ mod options;
 use options::Options;
 use proc_macro::{Delimiter, Group, Span, TokenStream, TokenTree};
 
-/// Runs an `async` function on a Tokio runtime of its own, recorded: `#[tokio::main]` with workers that
-/// [`instrument`](https://docs.rs/lookback/latest/lookback/tokio/fn.instrument.html) knows, and a first task
-/// that is recorded like all others. It takes the options of `#[tokio::main]`:
+/// Runs an `async` function on a Tokio runtime of its own: `#[tokio::main]` with
+/// [recorded](https://docs.rs/lookback/latest/lookback/tokio/fn.instrument.html) workers and a recorded first
+/// task. It takes the options of `#[tokio::main]`:
 ///
-/// * `flavor = "multi_thread"`, the default, which needs Tokio's feature `rt-multi-thread`; or `"current_thread"`
+/// * `flavor = "multi_thread"`, the default, which needs Tokio's feature `rt-multi-thread`; or
+///   `"current_thread"`
 /// * `worker_threads = 4`
 /// * `start_paused = true`, which needs Tokio's feature `test-util`
-/// * `crate = "path"`, where `lookback` is called something else
+/// * `crate = "path"`, if `lookback` has another name
 ///
-/// It starts no recorder: start one in the function, or before. What began before is recorded from its next
-/// poll on.
+/// It does not start a recorder: start one in the function, or before. Tasks that began earlier are recorded
+/// from their next poll on.
 ///
 /// ```ignore
 /// #[lookback::main]
@@ -31,7 +32,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(arguments, item, false)
 }
 
-/// As [`macro@main`], for tests: on one thread unless `flavor` or `worker_threads` says otherwise.
+/// Like [`macro@main`], for tests: on one thread unless `flavor` or `worker_threads` says otherwise.
 ///
 /// ```ignore
 /// #[lookback::test]
@@ -47,7 +48,7 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
 fn expand(arguments: TokenStream, item: TokenStream, is_test: bool) -> TokenStream {
     let expanded = Options::parse(arguments, is_test)
         .and_then(|options| wrapped(item.clone(), &options, is_test));
-    // The function stays as it was beside an error, so that its uses are no errors, too.
+    // Keep the function beside an error, so that its uses are not errors, too.
     expanded.unwrap_or_else(|wrong| {
         let mut out = wrong.into_tokens();
         out.extend(item);
@@ -55,7 +56,7 @@ fn expand(arguments: TokenStream, item: TokenStream, is_test: bool) -> TokenStre
     })
 }
 
-/// What is wrong, and where.
+/// An error and its place.
 struct Wrong(Span, String);
 
 impl Wrong {
@@ -83,7 +84,7 @@ fn at(token: TokenTree, span: Span) -> TokenTree {
     token
 }
 
-/// The function without its `async`, whose body runs on a runtime.
+/// The function without `async`, its body running on a runtime.
 fn wrapped(item: TokenStream, options: &Options, is_test: bool) -> Result<TokenStream, Wrong> {
     let mut tokens: Vec<TokenTree> = item.into_iter().collect();
     let is = |token: Option<&TokenTree>, word: &str| matches!(token, Some(TokenTree::Ident(ident)) if ident.to_string() == word);
@@ -97,7 +98,7 @@ fn wrapped(item: TokenStream, options: &Options, is_test: bool) -> Result<TokenS
     else {
         return Err(Wrong::new(span, "the function has no body"));
     };
-    // `async` stands right before `fn`, or before `unsafe fn`.
+    // `async` comes right before `fn`, or before `unsafe fn`.
     let Some(keyword) =
         (function.saturating_sub(2)..function).rev().find(|&index| is(tokens.get(index), "async"))
     else {

@@ -1,19 +1,19 @@
-//! What stands in the parentheses of the attribute.
+//! Parses the options in the parentheses of the attribute.
 
 use crate::Wrong;
 use proc_macro::{Span, TokenStream, TokenTree};
 
-/// How the runtime is built.
+/// How to build the runtime.
 pub struct Options {
     is_multi_thread: bool,
     worker_threads: Option<String>,
     start_paused: Option<String>,
-    /// Where `lookback` is found.
+    /// The path of `lookback`.
     pub path: String,
 }
 
 impl Options {
-    /// Reads `name = literal, …`.
+    /// Parses `name = literal, …`.
     pub fn parse(arguments: TokenStream, is_test: bool) -> Result<Self, Wrong> {
         let mut options = Self {
             is_multi_thread: !is_test,
@@ -63,7 +63,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Statements that leave a `builder`.
+    /// Statements that create a `builder`.
     pub fn builder(&self) -> String {
         let path = &self.path;
         let new = if self.is_multi_thread { "new_multi_thread" } else { "new_current_thread" };
@@ -78,7 +78,7 @@ impl Options {
     }
 }
 
-/// Whether the flavour is the one with many threads.
+/// Whether the flavour is multi-threaded.
 fn flavor_of(value: &str, at: Span) -> Result<bool, Wrong> {
     match value {
         "\"multi_thread\"" => Ok(true),

@@ -1,4 +1,4 @@
-//! What can go wrong, in words.
+//! The recorder's errors.
 
 #![forbid(unsafe_code)]
 
@@ -9,53 +9,60 @@ use std::time::Duration;
 
 /// Why a recorder could not start, or a snapshot could not be taken or saved.
 ///
-/// `{:?}` is the same line as `{}`: it is what a service prints whose `main` returns this.
+/// `{:?}` prints the same line as `{}`, because `{:?}` is what a service prints whose `main`
+/// returns this.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting of the builder makes no sense.
+    /// A setting of the builder is invalid.
     #[error("{name} = {value}: {reason}")]
     Setting {
-        /// Its name.
+        /// The setting's name.
         name: &'static str,
-        /// What it was set to.
+        /// The value that was given.
         value: String,
-        /// What would make sense.
+        /// Which values are valid.
         reason: &'static str,
     },
-    /// A variable of the environment is not understood.
+    /// An environment variable has an invalid value.
     #[error("{variable} = {value}: {reason}")]
     Environment {
-        /// Its name.
+        /// The variable's name.
         variable: String,
-        /// What it was set to, in quotes; if that is long, the front of it.
+        /// The value that was given, in quotes; if it is long, only the front of it.
         value: String,
         /// What is wrong, and what would be right.
         reason: String,
     },
-    /// There is a recorder already.
-    #[error("this process is being recorded already; one recorder a process")]
+    /// A recorder is running already.
+    #[error("this process already has a recorder; stop that one before you start another")]
     AlreadyRecording,
-    /// There is no recorder.
-    #[error("this process is not being recorded: no recorder was started, or it was stopped")]
+    /// No recorder is running.
+    #[error(
+        "this process is not being recorded: no recorder was started, or it was stopped or dropped; keep the `Recorder` that `start` returns"
+    )]
     NotRecording,
-    /// This is a child of the process that records.
-    #[error("this process was forked from one that is being recorded, and is not recorded itself")]
+    /// This process was forked from the one that records.
+    #[error(
+        "this process was forked from a recorded one and is not recorded itself; start a recorder after the fork"
+    )]
     Forked,
-    /// The arena could not be had.
-    #[error("no arena of {length} bytes: {error}")]
+    /// The arena could not be allocated.
+    #[error(
+        "cannot allocate an arena of {length} bytes: {error}; a smaller `max_bytes` needs less"
+    )]
     Arena {
-        /// How large it was to be.
+        /// The requested size in bytes.
         length: usize,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The black box could not be had.
+    /// The black box could not be created.
     #[error("the black box {}: {error}", path.display())]
     BlackBox {
-        /// Where it was to be.
+        /// The path of the black box.
         path: PathBuf,
-        /// What is in its way.
+        /// The reason.
         error: io::Error,
     },
     /// The operating system refused something else that recording needs.
@@ -63,14 +70,14 @@ pub enum Error {
     System {
         /// What was refused.
         what: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// A thread was inside an event for so long that its generation could not be completed.
+    /// A thread was inside an event for this long, so its generation could not be completed.
     #[error("a thread has been in the middle of an event for {0:?}; is it stopped by a debugger?")]
     Stuck(Duration),
-    /// Writers were faster than the copy, every time.
-    #[error("the arena was overwritten faster than it could be copied; a larger `max_bytes` helps")]
+    /// Writers overtook the copy, every time.
+    #[error("the arena was overwritten faster than it could be copied; set a larger `max_bytes`")]
     Overtaken,
     /// Recording had to stop.
     #[error("recording stopped: {0}")]
@@ -78,20 +85,20 @@ pub enum Error {
     /// A file could not be written.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which one.
+        /// The file's path.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// A writer that was given failed.
+    /// The caller's writer failed.
     #[error("writing the snapshot: {0}")]
     Write(io::Error),
     /// The arena could not be copied.
     #[error("the arena{} cannot be read: {error}", in_box(path.as_deref()))]
     Read {
-        /// The black box that it lies in, if it does not lie in memory alone.
+        /// The black box that holds the arena, if it is not in memory alone.
         path: Option<PathBuf>,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
 }
@@ -101,7 +108,7 @@ fn in_box(path: Option<&Path>) -> String {
 }
 
 impl Error {
-    /// What a writer says, which is that of this file.
+    /// Turns a writer's error into one of this file.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {
             Self::Write(error) => Self::File { path: path.to_owned(), error },
@@ -109,7 +116,7 @@ impl Error {
         }
     }
 
-    /// The same once more, for everybody who waits for one snapshot.
+    /// A copy, for all callers that wait for the same snapshot.
     pub(crate) fn again(&self) -> Self {
         let again = |error: &io::Error| match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),

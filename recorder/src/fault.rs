@@ -1,31 +1,33 @@
-//! Points at which a thread can be held up, so that tests see what else only a machine that is overloaded
-//! shows: in builds with debug assertions, or with the feature `fault_injection`. Elsewhere they are
-//! nothing.
+//! Points where tests can hold a thread up, to see what otherwise happens only on an overloaded
+//! machine. They exist in builds with debug assertions or with the feature `fault_injection`, and
+//! compile to nothing elsewhere.
 
 /// Where a thread is held up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// The collector, before it advances.
     Advance,
-    /// Who advances, when the silent threads are noted.
+    /// The advancer, after it noted the silent threads.
     Noted,
-    /// Who advances, when the next generation is published.
+    /// The advancer, after it published the next generation.
     Published,
-    /// Who advances, when no writer is left.
+    /// The advancer, once no writer is left in the old generation.
     Settled,
-    /// Who advances, between carving the block of the statuses and writing it.
+    /// The advancer, between carving the block for the statuses and writing it.
     Listed,
-    /// A writer, inside of its gate, on the slow way of an event.
+    /// A writer, inside its gate, on an event's slow path.
     Inside,
     /// A writer, between carving a block and writing its header.
     Carved,
     /// A writer that is about to publish the next generation.
     Publish,
-    /// A writer that has just done so.
+    /// A writer that has just published it.
     Helped,
-    /// Who gets the rest of a large arena, before each piece.
+    /// The thread that grows a large arena, before each piece.
     Grow,
-    /// A reader, between noting the time and reading what there is.
+    /// A running thread that was asked for its stack, before it checks whether it was meant.
+    Answer,
+    /// A reader, between noting the time and reading.
     Look,
 }
 
@@ -37,13 +39,13 @@ mod real {
 
     const POINTS: usize = Point::Look as usize + 1;
 
-    /// For how many nanoseconds, and how rarely: one pass in so many.
+    /// The duration in nanoseconds, and the rarity: one pass in this many.
     static HOLDS: [[AtomicU64; 3]; POINTS] = [const { [const { AtomicU64::new(0) }; 3] }; POINTS];
     static ANY: AtomicU64 = AtomicU64::new(0);
     static ALONE: AtomicBool = AtomicBool::new(false);
 
-    /// From now on writers publish no generation: then the arena is full when the collector is late, and the
-    /// newest events are lost.
+    /// Stops writers from publishing generations. Then the arena fills up when the collector is
+    /// late, and the newest events are lost.
     pub fn leave_the_collector_alone() {
         ALONE.store(true, Ordering::Relaxed);
     }
@@ -53,8 +55,8 @@ mod real {
         ALONE.load(Ordering::Relaxed)
     }
 
-    /// From now on one thread in `one_in` that comes to this point is held up for so long. Zero for not at
-    /// all, `Duration::MAX` for as long as that is so.
+    /// Holds up one in `one_in` threads that reach this point, for `time`. Zero stops that;
+    /// `Duration::MAX` holds threads for as long as the setting stands.
     pub fn hold(point: Point, time: Duration, one_in: u64) {
         let [nanos, rarity, _] = &HOLDS[point as usize];
         rarity.store(one_in.max(1), Ordering::Relaxed);
@@ -62,7 +64,7 @@ mod real {
         ANY.store(1, Ordering::Relaxed);
     }
 
-    /// A thread comes to this point.
+    /// A thread reaches this point.
     #[inline]
     pub(crate) fn point(point: Point) {
         if ANY.load(Ordering::Relaxed) != 0 {
@@ -78,7 +80,8 @@ mod real {
         if time == 0 || !passed.fetch_add(1, Ordering::Relaxed).is_multiple_of(rarity) {
             return;
         }
-        // One that is held up for long takes no core: others' times may be measured meanwhile.
+        // A thread that is held up for long uses no CPU, so that tests can time other threads
+        // meanwhile.
         let step = if time < 1_000_000_000 { 200 } else { 20_000 };
         let began = Instant::now();
         while nanos.load(Ordering::Relaxed) != 0 && began.elapsed().as_nanos() < u128::from(time) {
@@ -92,7 +95,7 @@ pub use real::{hold, leave_the_collector_alone};
 #[cfg(any(debug_assertions, feature = "fault_injection"))]
 pub(crate) use real::{is_collector_alone, point};
 
-/// A thread comes to this point.
+/// A thread reaches this point.
 #[cfg(not(any(debug_assertions, feature = "fault_injection")))]
 #[inline(always)]
 pub(crate) fn point(_: Point) {}

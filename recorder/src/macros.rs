@@ -1,12 +1,12 @@
 //! The macros that a service calls.
 //!
-//! They expand in scopes that are not ours: whatever a program calls its own modules, macros, constants
-//! and types, the expansion names only what it reaches through `$crate`, and the one static that it
-//! makes has a name that nobody else uses.
+//! They expand in foreign scopes. Whatever a program calls its own modules, macros, constants and
+//! types, the expansion refers to everything through `$crate`, and the only static that it defines
+//! has a name that nothing else uses.
 
 #![forbid(unsafe_code)]
 
-/// Makes the static of a site; for the other macros.
+/// Defines the static of a site. Used by the other macros.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __site {
@@ -21,8 +21,8 @@ macro_rules! __site {
     }};
 }
 
-/// The name of a field as `tracing` would have it: `a.b` without blanks, `r#type` without `r#`; for the
-/// other macros.
+/// The name of a field in `tracing`'s form: `a.b` without blanks, `r#type` without `r#`. Used by
+/// the other macros.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __field_name {
@@ -36,6 +36,17 @@ macro_rules! __field_name {
             $crate::__private::name_length(__LOOKBACK_RAW)] =
             $crate::__private::name_bytes(__LOOKBACK_RAW);
         $crate::__private::name_of(&__LOOKBACK_NAME)
+    }};
+}
+
+/// Records the stack of the place, at most so many times a second. Used by the other macros.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __stack {
+    ($a_second:expr) => {{
+        static __LOOKBACK_RATE: $crate::__private::StackRate =
+            $crate::__private::StackRate::new($a_second);
+        __LOOKBACK_RATE.record();
     }};
 }
 
@@ -55,15 +66,42 @@ macro_rules! region {
     };
 }
 
-/// Records a message of a category, formatted as by [`format!`]. A level may come first: `TRACE`,
+/// Begins a range: a named stretch of time of the whole process, such as a compaction or a reload, which ends when the guard
+/// is dropped, on whatever thread. Use [`region!`] for what one thread does.
+///
+/// ```
+/// let _guard = lookback_recorder::range!("compaction");
+/// ```
+#[macro_export]
+macro_rules! range {
+    ($name:expr $(,)?) => {
+        $crate::__private::begin_range($crate::__site!($name))
+    };
+}
+
+/// Records a message with a category, formatted as by [`format!`]. A level may come first: `TRACE`,
 /// `DEBUG`, `INFO` (the default), `WARN` or `ERROR`. Nothing is formatted while tracing is off.
 ///
 /// ```
 /// lookback_recorder::log!("cache", "evicted {} keys", 3);
 /// lookback_recorder::log!(WARN, "cache", "full");
 /// ```
+///
+/// With `stack:` and a number in front, the thread's stack is recorded with it, at this place in the source at most so
+/// many times a second. Messages of level ERROR have stacks anyway: see
+/// [`Builder::error_stacks`](crate::Builder::error_stacks).
+///
+/// ```
+/// lookback_recorder::log!(stack: 5, WARN, "cache", "full");
+/// ```
 #[macro_export]
 macro_rules! log {
+    (stack: $a_second:expr, $($rest:tt)+) => {
+        if $crate::is_recording() {
+            $crate::log!($($rest)+);
+            $crate::__stack!($a_second);
+        }
+    };
     (@ $level:ident $category:expr, $($message:tt)+) => {
         if $crate::is_recording() {
             $crate::__private::log(
@@ -81,11 +119,12 @@ macro_rules! log {
     ($category:expr, $($message:tt)+) => { $crate::log!(@ Info $category, $($message)+) };
 }
 
-/// Records a typed event: a name and up to twelve named values; see [`Value`](crate::Value) for what
-/// can be one. The values are not evaluated while tracing is off.
+/// Records a typed event: a name and up to twelve named values; see [`Value`](crate::Value) for the
+/// supported types. The values are not evaluated while tracing is off.
 ///
-/// Fields are written as in `tracing`: `name = value`, `a.b = value`, `"any name" = value`; `?value` and
-/// `%value` are formatted by their `Debug` and `Display`; a variable alone is a field of its name.
+/// Fields are written as in `tracing`: `name = value`, `a.b = value`, `"any name" = value`;
+/// `?value` and `%value` are formatted by `Debug` and `Display`; a variable by itself is a field of
+/// the same name.
 ///
 /// ```
 /// let (keys, bytes) = (12, 4096_u64);
@@ -95,7 +134,14 @@ macro_rules! log {
 /// lookback_recorder::event!("tick");
 /// ```
 ///
-/// More fields than twelve do not compile:
+/// With `stack:` and a number in front, the thread's stack is recorded with it, at this place in the source at most so
+/// many times a second; `lookback stacks` shows them. A stack costs microseconds.
+///
+/// ```
+/// lookback_recorder::event!(stack: 5, "pool exhausted", waiting = 17);
+/// ```
+///
+/// More than twelve fields do not compile:
 ///
 /// ```compile_fail
 /// lookback_recorder::event!("x", a = 1, b = 2, c = 3, d = 4, e = 5, f = 6, g = 7, h = 8, i = 9,
@@ -103,6 +149,12 @@ macro_rules! log {
 /// ```
 #[macro_export]
 macro_rules! event {
+    (stack: $a_second:expr, $($rest:tt)+) => {
+        if $crate::is_recording() {
+            $crate::event!($($rest)+);
+            $crate::__stack!($a_second);
+        }
+    };
     ($name:expr $(, $($fields:tt)*)?) => {
         if $crate::is_recording() {
             $crate::__event!(($name) [] [] $($($fields)*)?);
@@ -110,18 +162,18 @@ macro_rules! event {
     };
 }
 
-/// Takes the fields of an event one after the other; for [`event!`].
+/// Takes the fields of an event one by one; for [`event!`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __event {
-    // All are there.
+    // All fields are taken.
     (($name:expr) [$($field:expr,)*] [$($value:expr,)*]) => {
         $crate::__private::typed_event(
             $crate::__site!($name $(, $field)*),
             ($($crate::__private::encoded(&$value),)*),
         )
     };
-    // With a name of its own.
+    // A field with an explicit name.
     ($name:tt [$($f:tt)*] [$($v:tt)*] $field:literal = % $value:expr $(, $($rest:tt)*)?) => {
         $crate::__event!($name [$($f)* $field,]
             [$($v)* $crate::__private::display(&$value),] $($($rest)*)?)
@@ -145,7 +197,7 @@ macro_rules! __event {
         $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
             [$($v)* $value,] $($($rest)*)?)
     };
-    // Named by itself.
+    // A field named by its variable.
     ($name:tt [$($f:tt)*] [$($v:tt)*] % $($k:ident).+ $(, $($rest:tt)*)?) => {
         $crate::__event!($name [$($f)* $crate::__field_name!($($k).+),]
             [$($v)* $crate::__private::display(&$($k).+),] $($($rest)*)?)

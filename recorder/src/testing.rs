@@ -1,8 +1,8 @@
-//! What unit tests share.
+//! Helpers for unit tests.
 
 #![forbid(unsafe_code)]
 
-/// Runs a test in a process of its own: there is one recorder a process.
+/// Runs a test in a process of its own, because a process can have only one recorder.
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     const ALONE: &str = "LOOKBACK_TEST_ALONE";
     if std::env::var(ALONE).is_ok_and(|alone| alone == name) {

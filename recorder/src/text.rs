@@ -1,44 +1,59 @@
-//! Texts: cut to the format's limit, and formatted without allocating.
+//! Texts: cutting them to the format's limit, and formatting them without allocating.
 
 use lookback_snapshot::wire::{MAX_TEXT, floor_char_boundary};
 use std::error::Error;
 use std::fmt;
 use std::mem::MaybeUninit;
 
-/// The longest front of `text` of at most `limit` bytes that ends with a character.
+/// The longest prefix of `text` of at most `limit` bytes that ends at a character boundary.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {
     if text.len() <= limit { text } else { &text[..floor_char_boundary(text, limit)] }
 }
 
-/// Where a text is formatted to: on the stack. Not initialized: to clear a kilobyte takes longer than
-/// most formatting. And apart from the text's length: in one structure with it, all is cleared.
-pub struct TextRoom(MaybeUninit<[u8; CAPACITY]>);
+/// The text on one line, or the first `most` characters of it.
+pub(crate) fn front(text: &str, most: usize) -> String {
+    let mut front: String = text.chars().take(most).flat_map(char::escape_debug).collect();
+    if text.chars().nth(most).is_some() {
+        front.push('…');
+    }
+    front
+}
 
-impl fmt::Debug for TextRoom {
+/// The beginning of the text, on one line, in quotes: for errors.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("`{}`", front(text, 60))
+}
+
+/// A buffer on the stack for formatting a text. It is not initialized, because clearing a kilobyte
+/// takes longer than most formatting; and it is separate from the text's length, because a
+/// structure with both would be cleared.
+pub struct TextBuf(MaybeUninit<[u8; CAPACITY]>);
+
+impl fmt::Debug for TextBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TextRoom")
+        f.write_str("TextBuf")
     }
 }
 
-impl Default for TextRoom {
+impl Default for TextBuf {
     #[inline(always)]
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl TextRoom {
-    /// An empty room.
+impl TextBuf {
+    /// An empty buffer.
     #[inline(always)]
     #[must_use]
     pub const fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
 
-    /// The first so many bytes, which a [`StackText`] has written here.
+    /// The first `length` bytes, which a [`StackText`] has written here.
     ///
     /// # Safety
-    /// They must be all of a text that was formatted into this room.
+    /// They must be exactly a text that was formatted into this buffer.
     pub(crate) unsafe fn text(&self, length: usize) -> &str {
         let start = self.0.as_ptr().cast::<u8>();
         // SAFETY: as the caller promises.
@@ -46,10 +61,10 @@ impl TextRoom {
     }
 }
 
-/// A text that is formatted into a place on the stack. There is room for a little more than a text may
-/// have, so that what was cut off here is seen to be cut off when it is written.
+/// A text that is formatted into a buffer on the stack. The buffer is slightly larger than the
+/// longest text, so that a text cut off here is still seen to be cut off when it is written.
 pub struct StackText<'a> {
-    room: &'a mut TextRoom,
+    room: &'a mut TextBuf,
     length: usize,
 }
 
@@ -62,35 +77,37 @@ impl fmt::Debug for StackText<'_> {
 }
 
 impl<'a> StackText<'a> {
-    /// Nothing yet.
+    /// An empty text.
     #[inline(always)]
     #[must_use]
-    pub fn new(room: &'a mut TextRoom) -> Self {
+    pub fn new(room: &'a mut TextBuf) -> Self {
         Self { room, length: 0 }
     }
 
-    /// Formats, as far as the limit allows. The formatting is the user's code, which may itself
-    /// record, or panic: it runs before anything is begun.
+    /// Formats into `room`, up to the limit. Formatting runs the user's code, which may itself
+    /// record or panic, so call this before an event begins.
     #[must_use]
-    pub fn format(room: &'a mut TextRoom, arguments: fmt::Arguments<'_>) -> Self {
+    pub fn format(room: &'a mut TextBuf, arguments: fmt::Arguments<'_>) -> Self {
         let mut text = Self::new(room);
-        // An error means that it is full, or that the user's code gave up: what there is, stands.
+        // An error means that the buffer is full or that the user's code failed; keep what was
+        // written.
         let _ = fmt::Write::write_fmt(&mut text, arguments);
         text
     }
 
-    /// What there is of it.
+    /// The text so far.
     #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // SAFETY: so many bytes were written; only whole texts and texts cut at a boundary are.
+        // SAFETY: `length` bytes were written, always whole texts or texts cut at a character
+        // boundary.
         unsafe { self.room.text(self.length) }
     }
 
-    /// Appends what an error says of itself and of its sources: `a: b: c`. A source that the text says
-    /// already, because the error includes it in its own words, is not said again.
+    /// Appends an error's message and those of its sources: `a: b: c`. Skips a source whose message
+    /// the text already contains, because the error includes it in its own.
     pub fn write_error(&mut self, error: &dyn Error) {
-        /// A chain that is longer is taken for one that does not end.
+        /// A longer chain is assumed to be endless.
         const DEEPEST: usize = 64;
         if fmt::Write::write_fmt(self, format_args!("{error}")).is_err() {
             return;
@@ -99,7 +116,7 @@ impl<'a> StackText<'a> {
         for _ in 0..DEEPEST {
             let Some(source) = next else { return };
             next = source.source();
-            let mut room = TextRoom::new();
+            let mut room = TextBuf::new();
             let said = StackText::format(&mut room, format_args!("{source}"));
             if self.as_str().ends_with(said.as_str()) {
                 continue;
@@ -110,16 +127,7 @@ impl<'a> StackText<'a> {
         }
     }
 
-    /// Takes secrets out of it.
-    pub(crate) fn scrub(&mut self) {
-        let mut room = TextRoom::new();
-        if let Some(text) = crate::redact::changed(self.as_str(), &mut room) {
-            self.length = 0;
-            self.append(text);
-        }
-    }
-
-    /// The text, for as long as its room is there.
+    /// The text, with the buffer's lifetime.
     #[must_use]
     pub(crate) fn into_str(self) -> &'a str {
         let start = self.room.0.as_ptr().cast::<u8>();
@@ -127,18 +135,24 @@ impl<'a> StackText<'a> {
         unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, self.length)) }
     }
 
-    /// Fills it up, so that the length alone says that something is missing.
+    /// Fills the text up, so that its length alone tells that something is missing.
     pub(crate) fn fill(&mut self) {
         while self.length < CAPACITY {
             self.append(" ");
         }
     }
 
-    /// Appends a text, of which there must be room for all.
+    /// Replaces the text by another one, which must fit.
+    pub(crate) fn replace(&mut self, text: &str) {
+        self.length = 0;
+        self.append(text);
+    }
+
+    /// Appends a text, which must fit.
     fn append(&mut self, text: &str) {
         assert!(self.length + text.len() <= CAPACITY);
         let start = self.room.0.as_mut_ptr().cast::<u8>();
-        // SAFETY: there is room for it, in memory of this object alone.
+        // SAFETY: the text fits, and the memory belongs to this object alone.
         unsafe {
             std::ptr::copy_nonoverlapping(text.as_ptr(), start.add(self.length), text.len());
         }
@@ -171,8 +185,9 @@ mod tests {
 
     #[test]
     fn a_formatted_text_that_is_too_long_is_seen_to_be_cut() {
-        let mut room = TextRoom::new();
-        let text = StackText::format(&mut room, format_args!("{}{}", "a".repeat(1020), "ü".repeat(9)));
+        let mut room = TextBuf::new();
+        let text =
+            StackText::format(&mut room, format_args!("{}{}", "a".repeat(1020), "ü".repeat(9)));
         assert!(text.as_str().len() > MAX_TEXT);
         assert!(text.as_str().starts_with("aaaa"));
         assert_eq!(StackText::format(&mut room, format_args!("{}-{}", 1, 2)).as_str(), "1-2");

@@ -1,5 +1,5 @@
-//! From a file to what stood out: what lives is known from one generation to the next, from statuses
-//! where that is all there is, and nothing is said that does not follow.
+//! From a file to findings: what lives is followed from one generation to the next, by statuses where there
+//! is nothing else, and nothing is claimed that does not follow.
 #![cfg(feature = "read")]
 
 mod build;
@@ -10,7 +10,7 @@ use lookback_snapshot::wire::{Kind, Loss, Nanos, TaskListItem, Ticks, key, put_v
 use lookback_snapshot::{Trace, validate};
 use proptest::prelude::*;
 
-/// Ticks of a millisecond; a generation has 500.
+/// Ticks per millisecond; a generation has 500 ms.
 const MS: u64 = 200_000;
 
 fn report(generations: &[Gen]) -> Report {
@@ -29,7 +29,7 @@ fn status(g: &mut Gen, slot: u32, kind: Kind, numbers: &[u64]) {
     g.put(slot, kind, |out| numbers.iter().for_each(|number| put_varint(out, *number)));
 }
 
-/// The tasks of the slot 0 that nobody mentioned.
+/// The tasks in slot 0, which no owner mentioned.
 fn listed(g: &mut Gen, site: u64, tasks: &[(u32, bool)]) {
     g.put(0, Kind::TaskList, |out| {
         let (mut bytes, mut before) = (Vec::new(), TaskListItem::default());
@@ -44,8 +44,8 @@ fn listed(g: &mut Gen, site: u64, tasks: &[(u32, bool)]) {
     });
 }
 
-/// Worker 0 polls task 1 from 400 ms in the first generation to 100 ms in the second. Task 2 is
-/// spawned at 300 ms, and polled behind it. Task 3 is polled once in the first, and never again.
+/// Worker 0 polls task 1 from 400 ms in the first generation to 100 ms in the second. Task 2 is spawned at
+/// 300 ms, and polled after it. Task 3 is polled once in the first, and never again.
 fn long_poll() -> [Gen; 2] {
     let mut g = Gen::new(1);
     g.block(1, 1, 10);
@@ -133,7 +133,7 @@ fn behind_a_loss_it_begins_anew() {
     assert!(because.contains("3 events were lost (no_slot) in generation 1"), "{because}");
     let worker = &lossy.workers.table.workers[0];
     assert!(worker.observed.0.abs_diff(PERIOD * 5) < 1000, "{worker:?}");
-    // What has no place is missing as a whole; the rest is as it was.
+    // What found no entry is missing as a whole; the rest is unaffected.
     let [mut g, h] = long_poll();
     g.blocks.retain(|block| block.header.slot != 0);
     g.block(0, 0, PERIOD);
@@ -144,7 +144,7 @@ fn behind_a_loss_it_begins_anew() {
 #[test]
 fn an_incomplete_generation_ends_where_it_was_copied() {
     let [g, mut h] = long_poll();
-    // The poll is not over, and nothing was listed yet.
+    // The poll has not ended, and nothing has been listed yet.
     h.blocks.clear();
     h.block(1, 1, 10);
     h.thread_status(1, 1, "w-1");
@@ -165,8 +165,8 @@ fn an_incomplete_generation_ends_where_it_was_copied() {
 #[test]
 fn a_service_without_tasks_has_its_regions_summed_up() {
     let report = report(&service(4));
-    // Each generation ends within a request that the next one begins with the end of.
-    let slow = "worker-1 (thread 1) was in region `request` for 500 ms, where the median of 166 is 101 ns \
+    // Each generation ends inside a request, whose end is the beginning of the next.
+    let slow = "worker-1#1 was in region `request` for 500 ms, where the median of 166 is 101 ns \
                 (7 more like it, 4 s lost by all of them)";
     assert_eq!(titles(&report), [slow]);
     assert_eq!(report.coverage.table.generations, 4);
@@ -189,7 +189,7 @@ fn a_window_that_is_mostly_missing_is_told() {
     let bytes = file_with(&metadata, &service(4));
     let from_the_begin = Report::of(&Trace::from_bytes(bytes).unwrap());
     assert_eq!(from_the_begin.coverage.findings, [], "a recorder that has only begun");
-    // One that follows another one in its process goes on counting.
+    // A recorder that follows another one in its process continues counting.
     let later = service(4)[1..].to_vec();
     metadata.add(key::FIRST_GENERATION, later[0].number);
     let again = Report::of(&Trace::from_bytes(file_with(&metadata, &later)).unwrap());
@@ -217,7 +217,7 @@ proptest! {
         }
     }
 
-    /// Whatever the time is said to be.
+    /// Whatever times a file contains.
     #[test]
     fn any_clock_is_survived(times: [u64; 6], metadata_window: u64) {
         let mut generations = long_poll();

@@ -1,19 +1,19 @@
-//! What a reader makes of a file is bounded by what is in it: a few kilobytes that were put together
-//! for it become no gigabytes. What counts is bytes, not time, so no test depends on the machine.
+//! What a reader makes of a file is bounded by the file's content: a few malicious kilobytes do not become
+//! gigabytes. The tests count bytes, not time, so none depends on the machine.
 #![cfg(feature = "read")]
 
 use lookback_snapshot::analysis;
 use lookback_snapshot::export::go::{Report, export};
-use lookback_snapshot::read::text::from_text;
+use lookback_snapshot::text::from_text;
 use lookback_snapshot::wire::Generation;
 use lookback_snapshot::{Trace, validate};
 use std::fmt::Write;
 
-/// Bytes of a trace of Go for a byte of a snapshot's records, at most, and so many beside.
+/// The most bytes of a Go trace for each byte of a snapshot's records, and in addition.
 const MOST_BYTES: usize = 64;
 const MOST_BESIDE: usize = 1 << 20;
 
-/// A file of one block: `definitions`, and then `events`, each a tick later than the one before.
+/// A file of one block: `definitions`, and then `events`, each a tick after the previous one.
 fn file(definitions: &str, events: impl IntoIterator<Item = String>) -> String {
     let mut text = String::from(
         "metadata \"process.pid\" 17\n\
@@ -27,7 +27,7 @@ fn file(definitions: &str, events: impl IntoIterator<Item = String>) -> String {
     text
 }
 
-/// Exports a file of the text form, and holds the size of what comes of it against that of its records.
+/// Exports a file in text form, and compares the size of the result with that of its records.
 #[track_caller]
 fn exported(text: &str) -> Report {
     let bytes = from_text(text).unwrap();
@@ -41,8 +41,8 @@ fn exported(text: &str) -> Report {
     report
 }
 
-/// A thousand spans that are entered, and then the outermost one again and again: it is left and entered,
-/// so all of the others end and begin again, each time.
+/// A thousand spans are entered, and then the outermost one again and again: it is exited and entered, so all
+/// the others end and begin again each time.
 #[test]
 fn regions_that_end_from_the_outside_become_no_gigabytes() {
     let spans = 1000_u32;
@@ -62,7 +62,7 @@ fn regions_that_end_from_the_outside_become_no_gigabytes() {
         "  callsite id=1 name=\"s\" file=\"a.rs\" line=1 target=\"t\" level=3 fields=[]\n",
         events,
     ));
-    // They are there as long as what is inside of them, and so are too many.
+    // They last as long as what is inside them, so there are too many, too.
     assert!(report.left_out.deep > 0, "{report:?}");
     let turns = report.regions_begun.recorded() + report.left_out.deep;
     assert_eq!(turns, u64::from(spans) + 8_000);
@@ -88,7 +88,7 @@ fn a_text_that_is_named_often_is_written_once() {
     assert_eq!(report.logs.all, 10_000 + 2 * 4_999);
 }
 
-/// Polls within polls, and workers that change their threads: as many of each as there are events.
+/// Nested polls, and workers that change their threads: as many of each as there are events.
 #[test]
 fn polls_within_polls_without_end_are_kept_to_a_limit() {
     let tasks = (0..3_000).flat_map(|task| {
@@ -102,8 +102,8 @@ fn polls_within_polls_without_end_are_kept_to_a_limit() {
     assert_eq!(report.creations.recorded(), 3_000);
 }
 
-/// Generations without statuses in a row, each of which is read with what those before it leave; in every one
-/// of them events were lost, so that each is looked at anew.
+/// A row of generations without statuses, each of which is read with what the previous ones leave; every one
+/// lost events, so each is examined anew.
 fn row(length: u64) -> Trace {
     let mut text = String::from("metadata \"process.pid\" 17\n");
     for number in 1..=length {
@@ -121,7 +121,7 @@ fn row(length: u64) -> Trace {
     Trace::from_bytes(from_text(&text).unwrap()).unwrap()
 }
 
-/// How many generations are decoded for that, each time that one is.
+/// How many generations are decoded each time that one is requested.
 fn decoded(trace: &Trace, work: impl FnOnce(&Trace)) -> u64 {
     let before = trace.decoded();
     work(trace);

@@ -6,7 +6,7 @@ mod program;
 mod written;
 
 use build::{Gen, file, metadata, service, unfinished};
-use lookback_snapshot::read::text::from_text;
+use lookback_snapshot::text::from_text;
 use lookback_snapshot::wire::{ARENA_MAGIC, EVENT_TABLE, Generation, Metadata, put_varint};
 use lookback_snapshot::{Limits, ReadError, Reason, Trace, validate};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ static BORDERS: LazyLock<Vec<usize>> = LazyLock::new(|| {
     std::iter::once(infos[0].offset as usize).chain(ends).collect()
 });
 
-/// Does everything that there is to do with a file; the generations of which every event came.
+/// Does everything possible with a file; returns the generations all of whose events were read.
 fn read_all(bytes: &[u8]) -> Result<Vec<u64>, ReadError> {
     let trace = Trace::from_bytes(bytes.to_vec())?;
     let _ = (trace.metadata().iter().count(), trace.damage().len());
@@ -129,7 +129,7 @@ fn assert_local(bytes: &[u8], from: usize, to: usize) {
 #[test]
 fn any_flipped_bit_costs_one_generation_at_most() {
     let mut bytes = WHOLE.clone();
-    // Every bit where structures lie, some elsewhere.
+    // Every bit of structures, some bits elsewhere.
     let dense: Vec<_> = BORDERS.iter().copied().chain([0, WHOLE.len() - 32]).collect();
     for bit in 0..bytes.len() * 8 {
         let at = bit / 8;
@@ -161,7 +161,7 @@ fn a_damaged_generation_is_one_error_and_the_rest_is_read() {
     assert!(trace.generation(Generation(2)).is_err());
     assert!(trace.generations()[1].damage.is_some());
     assert_eq!(read_all(&bytes).unwrap(), [1, 3, 4]);
-    // The same without an index, and with the frame's own structure gone.
+    // The same without an index, and with the frame's own structure destroyed.
     bytes.truncate(BORDERS[4]);
     assert_eq!(read_all(&bytes).unwrap(), [1, 3, 4]);
     bytes[begin..begin + 40].fill(0xff);
@@ -177,7 +177,7 @@ fn the_metadata_is_read_from_its_copy_if_need_be() {
         assert_eq!(trace.metadata(), &metadata());
         assert!(matches!(trace.damage()[0].reason(), Reason::MetadataDamaged(_)));
         assert_eq!(read_all(&bytes).unwrap(), [1, 2, 3, 4]);
-        // Without the copy there are the generations.
+        // Without the copy, the generations remain.
         bytes.truncate(BORDERS[4]);
         assert_eq!(read_all(&bytes).unwrap(), [1, 2, 3, 4]);
     }
@@ -206,7 +206,7 @@ fn other_files_are_told_apart_in_words() {
     }
 }
 
-/// A frame as the format wants it.
+/// A frame that obeys the format.
 fn frame(content: &[u8]) -> Vec<u8> {
     let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
     compressor.include_checksum(true).unwrap();
@@ -294,7 +294,7 @@ fn streams_that_wait_take_no_more_time_than_there_are() {
     let mut g = Gen::new(1);
     for slot in 0..SLOTS {
         let mut records = Vec::new();
-        // A poll and its end, of one task, from the last slot to the first; and wakes of the future.
+        // A poll and its end, of one task, from the last slot to the first; and wakes from the future.
         let poll = 2 * (SLOTS - slot) + 1;
         let records_of = [(35_u8, poll), (36, 0), (41, u64::MAX >> 1)];
         for (code, number) in records_of {
@@ -322,7 +322,7 @@ fn streams_that_wait_take_no_more_time_than_there_are() {
 #[test]
 fn an_index_that_lies_is_not_believed() {
     let other = file(&[Gen::new(9)]);
-    // The end of another file, which points to places in this one.
+    // The end of another file, which points into this one.
     let end = Trace::from_bytes(other.clone()).unwrap();
     let end = &other[(end.generations()[0].offset + end.generations()[0].compressed) as usize..];
     let mixed = [&WHOLE[..BORDERS[4]], end].concat();
@@ -358,7 +358,7 @@ proptest! {
         let to = (from + length).min(BORDERS[4]);
         bytes[from..to].fill(byte);
         assert_local(&bytes, from, to);
-        // And if what is missing shifts all the rest.
+        // The same if the missing part shifts the rest.
         let mut bytes = WHOLE.clone();
         bytes.drain(from..to);
         if from >= BORDERS[0] {
@@ -373,7 +373,7 @@ proptest! {
         let _ = read_all(&bytes);
     }
 
-    /// Behind a right checksum anything may stand.
+    /// With a right checksum, anything may be there.
     #[test]
     fn any_records_are_survived(
         records in prop::collection::vec(any::<u8>(), 0..300), complete: bool, cut in 0_u32..300
@@ -390,7 +390,7 @@ proptest! {
         let _ = read_all(&file(&[g, next]));
     }
 
-    /// Records that look right, with arguments that need not be.
+    /// Records that look right, with arbitrary arguments.
     #[test]
     fn any_known_records_are_survived(
         records in prop::collection::vec(
@@ -413,7 +413,7 @@ proptest! {
         let _ = read_all(&file(&[g, next]));
     }
 
-    /// A program's records, of which some are gone, come twice, or stand elsewhere.
+    /// A program's records, some of which are gone, repeated, or elsewhere.
     #[test]
     fn any_mixture_of_what_was_written_is_survived(
         seed in 0_u64..1000, moves in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..4), 1..40)

@@ -1,4 +1,4 @@
-//! What was found by fuzzing, and what it began with, again: each input of `fuzz/corpus`.
+//! Each input of `fuzz/corpus` again: the seeds, and what fuzzing has found.
 #![cfg(feature = "read")]
 
 #[path = "../../fuzz/judge.rs"]

@@ -1,5 +1,5 @@
-//! Whatever tasks, workers and spans do, and wherever a snapshot of it begins or has a hole, Go takes
-//! what is exported, and counts the same.
+//! Whatever tasks, workers and spans do, and wherever a snapshot of it begins or has a gap, Go accepts the
+//! export, and counts the same.
 #![cfg(feature = "read")]
 
 mod build;
@@ -25,7 +25,7 @@ struct Tally {
     logs: u64,
 }
 
-/// One thing that may happen: which, on which thread, and to which of those that it may happen to.
+/// One possible action: its kind, its thread, and the choice among its possible objects.
 type Step = (u8, u32, usize);
 
 fn step() -> impl Strategy<Value = Step> {
@@ -38,7 +38,7 @@ fn pick<V: Copy>(of: &[V], at: usize) -> Option<V> {
     (!of.is_empty()).then(|| of[at % of.len()])
 }
 
-/// Lets it all happen, as far as it can.
+/// Applies all of it, as far as possible.
 fn tell(steps: &[Step]) -> (Story, Tally) {
     let (mut story, mut tally) = (Story::new(), Tally::default());
     let (mut tasks, mut spans): (Vec<T>, Vec<S>) = (Vec::new(), Vec::new());
@@ -160,7 +160,7 @@ proptest! {
             closes: report.tasks_ended.recorded(),
             logs: report.logs.recorded(),
         };
-        // Wakes of tasks that are still being polled have not come to anything yet.
+        // Wakes of tasks that are still being polled have had no effect yet.
         prop_assert!(told.wakes <= tally.wakes && tally.wakes <= told.wakes + running);
         prop_assert_eq!(Tally { wakes: tally.wakes, ..told }, tally);
         prop_assert_eq!(report.left_out.unknown, 0);

@@ -1,13 +1,13 @@
 //! A file of each released version stays readable, event by event.
 //!
-//! `LOOKBACK_WRITE_GOLDEN=v2 cargo test -p lookback-snapshot --test golden` writes the files of that
-//! version anew. Those of released versions must never change.
+//! `LOOKBACK_WRITE_GOLDEN=v2 cargo test -p lookback-snapshot --test golden` rewrites the files of that
+//! version. Those of released versions must never change.
 #![cfg(feature = "read")]
 
 mod build;
 
 use build::{Gen, PERIOD, Val, file, inline};
-use lookback_snapshot::read::text::{from_text, to_text};
+use lookback_snapshot::text::{from_text, to_text};
 use lookback_snapshot::wire::{EVENT_TABLE, Kind, Loss, ValueType, put_varint};
 use lookback_snapshot::{EventKind, Trace, validate};
 use std::fmt::Write;
@@ -46,7 +46,7 @@ fn golden() -> Vec<Gen> {
         });
     }
     first.region_begin(2, 165, serve).region_end(2, 230).thread_exit(2, 240);
-    // Another thread takes the slot over.
+    // Another thread takes over the slot.
     first.thread_start(2, 300, 3, "");
     let wait = first.site(2, "wait");
     first.region_begin(2, 310, wait);
@@ -92,7 +92,7 @@ fn golden() -> Vec<Gen> {
     vec![first, second, third]
 }
 
-/// Everything that a file says, in words.
+/// Everything that a file contains, in words.
 fn listing(bytes: Vec<u8>) -> String {
     let trace = Trace::from_bytes(bytes).unwrap();
     let mut out = String::new();
@@ -188,6 +188,9 @@ fn listing(bytes: Vec<u8>) -> String {
         if kind.starts_with("Task") || kind.starts_with("Span") || kind.starts_with("Pool") {
             write!(out, " {kind}").unwrap();
         }
+        if let Some(stack) = event.stack() {
+            write!(out, " {stack:?} {:?}", stack.end()).unwrap();
+        }
         let within = [
             event.task().map(|task| format!("task {task}")),
             event.span().map(|span| format!("span {span}")),
@@ -205,7 +208,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// A file of this version is what it says that it is.
+/// A file of this version states this version.
 #[track_caller]
 fn assert_read(version: &str, written: impl FnOnce() -> Vec<u8>) {
     let (file_path, listing_path) =
@@ -240,7 +243,7 @@ fn assert_text_read(version: &str) {
         std::fs::write(&text_path, to_text(&trace)).unwrap();
         return;
     }
-    // The text leaves an event table out that is this version's own; later versions have more rows.
+    // The text omits an event table that is this version's own; later versions have more rows.
     let is_own = |line: &&str| !line.starts_with("metadata \"event_table\" ");
     let read = to_text(&trace);
     let read: Vec<_> = read.lines().filter(is_own).collect();
@@ -252,8 +255,8 @@ fn the_golden_file_of_version_2_is_read_as_ever() {
     assert_text_read("v2");
 }
 
-/// Not released yet: add a line to `v3.text` for each new kind of record, and write the rest anew
-/// with `LOOKBACK_WRITE_GOLDEN=v3`.
+/// Not released yet: add a line to `v3.text` for each new kind of record, and rewrite the rest with
+/// `LOOKBACK_WRITE_GOLDEN=v3`.
 #[test]
 fn the_golden_file_of_version_3_is_read_as_ever() {
     assert_text_read("v3");

@@ -1,5 +1,5 @@
-//! Generations without statuses and without an end record in the middle of a snapshot: nothing is dropped
-//! there, nothing is called damaged or lost, and what was silent in them is as the generation before left it.
+//! Generations without statuses and end record in the middle of a snapshot: nothing is dropped there, nothing
+//! is called damaged or lost, and what was silent in them is as the previous generation left it.
 #![cfg(feature = "read")]
 
 mod program;
@@ -8,22 +8,22 @@ mod written;
 use lookback_snapshot::Trace;
 use lookback_snapshot::analysis::{LeftOut, Report, without_statuses};
 use lookback_snapshot::export::go::export;
-use lookback_snapshot::read::text::{from_text, to_text};
+use lookback_snapshot::text::{from_text, to_text};
 use lookback_snapshot::wire::Generation;
 use program::Program;
 use written::{PERIOD, assert_found, complete, incomplete, trace, violations, words};
 
 const GENERATIONS: u64 = 12;
 
-/// The same program twice: with all of its generations complete, and as if a collector had ended those alone
-/// that `ends` says. What it did not end is copied at the end of all.
+/// The same program twice: with all of its generations complete, and as if a collector had ended only those
+/// in `ends`. The others were copied at the very end.
 fn both(seed: u64, ends: impl Fn(u64) -> bool) -> (Trace, Trace, String) {
     let whole = Program::new(seed).in_order().run_ended(GENERATIONS, 60, |_| true).concat();
     let text = Program::new(seed).in_order().run_ended(GENERATIONS, 60, &ends).concat();
     (trace(&whole), trace(&text), text)
 }
 
-/// Some patterns of generations that were ended; the last one always is.
+/// Some patterns of ended generations; the last one always is.
 fn ends(seed: u64, number: u64) -> bool {
     number == GENERATIONS
         || match seed % 4 {
@@ -38,7 +38,7 @@ fn told(trace: &Trace) -> Vec<(u64, String)> {
     trace.events().map(Result::unwrap).map(|event| (event.time().0, words(&event))).collect()
 }
 
-/// What lives when a generation begins, as it says itself.
+/// What exists when a generation begins, according to itself.
 fn lives(trace: &Trace, number: Generation) -> Vec<String> {
     let generation = trace.generation(number).unwrap();
     let tasks = generation.tasks().map(|task| {
@@ -52,7 +52,7 @@ fn lives(trace: &Trace, number: Generation) -> Vec<String> {
         let number = state.thread().map(|thread| thread.number.0);
         let polls: Vec<_> = state.tasks().collect();
         let spans: Vec<_> = state.spans().collect();
-        // Not which worker it is: a thread need not know that another one has taken its own.
+        // Not which worker it is: a thread need not know that another one has become its worker.
         format!("thread {number:?} {polls:?} {spans:?} {:?}", state.pool())
     });
     let mut all: Vec<_> = tasks.chain(spans).chain(threads).collect();
@@ -153,7 +153,7 @@ const THREAD: &str = "block slot=1 thread=1\n@1 thread_start thread=1 os_thread=
     site id=1 name=\"Serve\" file=\"a.rs\" line=1\n\
     @2 task_create task=0 incarnation=1 sequence=2 site=1\n";
 
-/// A thread that wakes the task, of which nothing else is said in its generation.
+/// A thread that wakes the task, which its generation does not mention otherwise.
 const WAKES: &str = "block slot=2 thread=2\nthread_status thread=2 os_thread=2 name=\"x\"\n\
     @9 task_wake task=0 sequence=2";
 
@@ -178,7 +178,8 @@ fn a_row_that_is_longer_than_any_is_followed_to_its_begin() {
     }
 }
 
-/// What is silent in the first generations, which nothing leads to, is known as soon as one states it.
+/// What is silent in the first generations, which no complete one precedes, is known as soon as one states
+/// it.
 #[test]
 fn what_the_first_ones_do_not_know_is_known_from_the_next_that_states_it() {
     let listed = "block slot=2 thread=2\nthread_status thread=2 os_thread=2 name=\"x\"\n\
@@ -192,11 +193,11 @@ fn what_the_first_ones_do_not_know_is_known_from_the_next_that_states_it() {
     assert!(!report.stuck.not_assessed.is_empty());
 }
 
-/// What was lost in a generation without an end record, the next one with one tells: it is not counted twice, and
-/// excuses what is missing.
+/// The next end record reports what was lost in a generation without one: a reader does not count it twice,
+/// and it excuses what is missing.
 #[test]
 fn what_was_lost_in_them_is_counted_once_and_excuses() {
-    // The end of the poll was lost, and the thread that lost it says so in the generation after.
+    // The end of the poll was lost, and the losing thread says so in the next generation.
     let lost = "block slot=1 thread=1 first_event=2\nthread_status thread=1 os_thread=1 name=\"w\"\n\
         task_status task=0 incarnation=1 sequence=2 state=1 site=1\n\
         site id=1 name=\"Serve\" file=\"a.rs\" line=1\n@5 task_poll task=0 sequence=3\n\
@@ -258,7 +259,7 @@ fn people_are_told_that_there_are_no_statuses() {
         "3 generations have no statuses: what was idle in them is known from the generation before, but for the \
          first 2"
     );
-    // Before the first one there was nothing.
+    // Before the very first one there was nothing.
     let first = incomplete(1, THREAD);
     assert!(
         words(&format!("{first}{last}")).unwrap().ends_with("known from the generation before")

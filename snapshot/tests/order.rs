@@ -1,4 +1,4 @@
-//! The order of events is that of what happened, whatever the clocks say.
+//! The order of events is that in which they happened, whatever the clocks say.
 #![cfg(feature = "read")]
 
 mod program;
@@ -9,8 +9,8 @@ use program::{Program, scrambled};
 use std::collections::BTreeMap;
 use written::{PERIOD, assert_found, complete, events, trace, violations, words};
 
-/// What happens to one thing, in order. Only transitions count of a task: wakes may stand anywhere
-/// behind what they saw.
+/// What happens to one thing, in order. Of a task only transitions count: wakes may come anywhere after what
+/// they saw.
 fn by_resource(trace: &Trace) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::<String, Vec<String>>::new();
     let mut add = |of: String, event: &Event| found.entry(of).or_default().push(words(event));
@@ -24,10 +24,10 @@ fn by_resource(trace: &Trace) -> BTreeMap<String, Vec<String>> {
             | EventKind::TaskReady { task }
             | EventKind::TaskPanic { task }
             | EventKind::TaskDrop { task } => add(format!("task {}", task.index), &event),
+            // Not when a thread says that it is no worker any more: it may notice that late.
             EventKind::WorkerStart { worker }
             | EventKind::WorkerPark { worker }
-            | EventKind::WorkerUnpark { worker }
-            | EventKind::WorkerStop { worker } => add(format!("worker {worker}"), &event),
+            | EventKind::WorkerUnpark { worker } => add(format!("worker {worker}"), &event),
             EventKind::SpanCreate { span, .. } | EventKind::SpanClose { span } => {
                 add(format!("span {}", span.index), &event);
             }
@@ -37,7 +37,7 @@ fn by_resource(trace: &Trace) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// Each wake comes behind what it saw; a span is created before and closed behind all else of it.
+/// Each wake comes after what it saw; a span is created before and closed after everything else about it.
 #[track_caller]
 fn assert_causal(trace: &Trace) {
     let (mut reached, mut over) = (BTreeMap::new(), std::collections::BTreeSet::new());
@@ -119,7 +119,7 @@ fn an_event_that_is_left_out_is_found() {
     for seed in 0..60 {
         let text = Program::new(seed).run(2, 120, false).concat();
         let lines: Vec<_> = text.lines().collect();
-        // One that changes something which the next generation states.
+        // A change that the next generation states.
         let owned = ["task_poll", "task_pending", "task_drop", "span_create", "span_close"];
         let first = lines.iter().position(|line| line.starts_with("generation 2")).unwrap();
         let at: Vec<_> = (0..first)
@@ -134,7 +134,7 @@ fn an_event_that_is_left_out_is_found() {
             .collect();
         left_out += 1;
         let what = violations(&without.join("\n"));
-        // The end record tells in any case; something else has to as well.
+        // The end record reveals it in any case; something else must, too.
         let told = |what: &String| {
             !what.contains("the end record says") && !what.contains("its first event")
         };

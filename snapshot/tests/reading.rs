@@ -159,7 +159,7 @@ fn behind_a_cut_an_event_may_lack_its_schema() {
     let (site, schema) = (g.site(1, "early"), g.schema(1, "known", &[]));
     g.thread_start(1, 11, 1, "main").region_begin(1, 12, site).event(1, 13, schema, &[]);
     let cut = g.last(1).records.len() as u32;
-    // It was defined when the block of who defined it had been copied already.
+    // It was defined after the defining thread's block had been copied.
     g.event(1, 20, undefined, &[Val::I(7)]).region_end(1, 21);
     g.last(1).cut = Some(cut);
     g.block(1, 1, 30).event(1, 31, undefined, &[Val::I(7)]);
@@ -167,7 +167,7 @@ fn behind_a_cut_an_event_may_lack_its_schema() {
     assert_sound(file(&[g.clone()]));
     let events = read(file(&[g.clone()]));
     assert_eq!(events, ["1 thread_start main", "1 region_begin early", "1 event known"]);
-    // Before a cut that is damage.
+    // Before a cut, that is damage.
     g.last(1).cut = None;
     let violations = validate(&Trace::from_bytes(file(&[g])).unwrap());
     assert!(violations.iter().any(|v| v.to_string().contains("schema is not defined")));
@@ -183,7 +183,7 @@ fn events_later_than_the_end_of_an_incomplete_generation_do_not_count() {
         g.region_begin(1, end, site).region_end(1, end + 1);
         Trace::from_bytes(file(&[g])).unwrap().generations()[0].events
     };
-    // At the end itself is not later.
+    // At the very end is not later.
     assert_eq!((later(true), later(false)), (3, 2));
 }
 
@@ -192,7 +192,7 @@ fn a_schema_may_be_defined_in_another_slot_than_its_use() {
     let mut g = Gen::new(1);
     g.block(1, 1, 10).thread_start(1, 11, 1, "a");
     g.block(3, 3, 10).thread_start(3, 11, 3, "c");
-    // Slot 3 defines, slot 1 uses, and defines what slot 2 uses.
+    // Slot 3 defines; slot 1 uses that, and defines what slot 2 uses.
     let first = g.schema(3, "first", &[("x", ValueType::Unsigned), ("y", ValueType::Text)]);
     let name = g.string(3, "a text");
     g.at(1, 20, Kind::Event, |out| {
@@ -371,7 +371,7 @@ fn shown(value: &Val) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// One generation of up to four slots; every definition is made anew at each use.
+    /// One generation of up to four slots; everything is defined again at each use.
     #[test]
     fn any_events_come_back_in_their_order(
         ops in prop::collection::vec((1_u32..5, 1_u64..100_000, op()), 0..120)

@@ -12,7 +12,7 @@ callsite id=1 name="request" file="src/http.rs" line=7 target="shop::http" level
 callsite id=2 name="query" file="src/db.rs" line=8 target="shop::db" level=3 fields=["rows"]
 "#;
 
-/// Two threads, in slots 1 and 2; the events of the second stand in `second`.
+/// Two threads, in slots 1 and 2; `second` has the events of the second one.
 fn threads(first: &str, second: &str) -> String {
     let thread = |number: u32| {
         format!(
@@ -90,7 +90,7 @@ fn a_span_that_nobody_stated_does_not_exist() {
     assert_spans("@20 span_record span=7 incarnation=1 site=1 fields={}", &unknown);
     assert_spans("@20 span_close span=7 incarnation=1", &unknown);
     assert_spans("@20 log span=7 incarnation=1 level=3 site=1 message=\"x\" fields={}", &unknown);
-    // Of a parent nothing need be known but its name.
+    // Nothing but the name of a parent need be known.
     assert_spans(
         "@20 span_create span=1 incarnation=1 parent=9 parent_incarnation=4 site=1 fields={}",
         &[],
@@ -100,7 +100,7 @@ fn a_span_that_nobody_stated_does_not_exist() {
     assert_spans(&format!("{stated}\n@20 span_enter span=7 incarnation=1\n@21 span_exit"), &[]);
 }
 
-/// A thread that opened its block before another one made the span cannot say when it began.
+/// A thread that opened its block before another one created the span cannot say when it began.
 #[test]
 fn of_two_statuses_the_one_that_knows_the_begin_counts() {
     let named = |slot: u32, base: u64, ago: u64| {
@@ -121,7 +121,7 @@ fn of_two_statuses_the_one_that_knows_the_begin_counts() {
         // A tick is 5 ns.
         assert_eq!(began, [(written::PERIOD + 80) * 5]);
     }
-    // What says that it began earlier than another knows is wrong.
+    // A statement that it began earlier than another one knows is wrong.
     let earlier = complete(1, &format!("{}{CALLSITES}{late}", named(1, 0, 3)));
     assert_found(&earlier, &["span 7 has two statuses that differ"]);
     let later = complete(1, &format!("{}{CALLSITES}{late}", named(1, 90, 0)));
@@ -220,13 +220,13 @@ fn spans_of_a_generation_are_those_that_the_one_before_left() {
     );
     let more = format!("{STATED}\n{}", STATED.replace("span=1", "span=3"));
     found(&more, entered, &["span 3 (request) has a status; generation 1 left none of it"]);
-    // Who restates may do so twice, but says the same.
+    // A thread may restate a span twice, but must say the same.
     found(&format!("{STATED}\n{STATED}"), entered, &[]);
     assert_found(
         &second(&format!("{STATED}\n{}", STATED.replace("parent=0", "parent=4")), entered),
         &["span 1 has two statuses that differ"],
     );
-    // By name, or where there is no room for the name, without it.
+    // By name, or without it if there is no room for it.
     for omitted in ["omitted_of what=3 site=1 count=1", "omitted what=3 count=1"] {
         let omitted = format!("{omitted}\n{entered}");
         assert_found(&format!("{first}{}", second("", &omitted)), &[]);
@@ -236,7 +236,7 @@ fn spans_of_a_generation_are_those_that_the_one_before_left() {
     assert_found(&format!("{first}{}", second("", &fields)), &[is_open]);
 }
 
-/// A list says the same as a status of each.
+/// A list says the same as a status for each span.
 #[test]
 fn spans_that_nobody_named_may_stand_in_a_list() {
     let entered = "span_entered span=1 incarnation=1";
@@ -285,12 +285,12 @@ fn spans_that_nobody_named_may_stand_in_a_list() {
     assert_eq!(told(&listed(spans)), expected);
 }
 
-/// Bytes that make no sense cost the rest of their block.
+/// Meaningless bytes cost the rest of their block.
 #[test]
 fn a_list_of_spans_that_makes_no_sense_is_damage() {
     for (bytes, what) in [
-        // A parent and a site that the record is too short for; fields as those of a span before; a value
-        // as that of a span before; a type that no value has.
+        // A parent and a site that the record is too short for; fields like those of a previous span; a value
+        // like that of a previous span; a type that no value has.
         ("0x0c", "a list of spans cannot be read"),
         ("0x10010200", "a list of spans cannot be read"),
         ("0x20010200010105", "a list of spans cannot be read"),

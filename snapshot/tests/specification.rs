@@ -91,6 +91,7 @@ fn the_page_has_every_name_of_the_metadata() {
         key::PROCESS_BUILD_ID,
         key::HOST_NAME,
         key::HOST_SYSTEM,
+        key::HOST_CORES,
         key::BOOT_ID,
         key::CLOCK,
         key::CLOCK_FREQUENCY,

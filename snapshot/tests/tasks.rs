@@ -135,7 +135,7 @@ fn a_task_that_nobody_stated_does_not_exist() {
     assert_task("@20 task_drop task=7 sequence=3", &["it has no status and was not created"]);
     assert_task("@20 task_wake task=7 sequence=3", &["it has no status and was not created"]);
     assert_task("@20 task_wake#42 task=7 sequence=3", &[]);
-    // What is listed was not mentioned by who owns it.
+    // A listed task was not mentioned by its owner.
     let listed = "\nblock slot=0\ntask_list tasks=[7.2 site 1 idle]";
     assert_task(&format!("@20 task_wake task=7 sequence=4{listed}"), &[]);
     assert_task(
@@ -148,7 +148,7 @@ fn a_task_that_nobody_stated_does_not_exist() {
         ),
         &["task 7.2 is listed as not mentioned, and it is mentioned"],
     );
-    // One whose begin was lost, and so was the end of the one before it.
+    // Its beginning was lost, and so was the end of the previous one.
     let before = "task_status task=7 incarnation=1 sequence=4 state=1 site=1\n@20 task_poll task=7 sequence=5";
     assert_task(
         &format!("{before}{listed}"),
@@ -175,7 +175,7 @@ fn a_wake_is_of_a_task_that_lives_and_once_for_a_poll() {
         &format!("{woken}@30 task_wake task=0 sequence=2"),
         &["it was woken for poll 3 before"],
     );
-    // Idle it was woken for poll 3, running for poll 5.
+    // Idle, it was woken for poll 3; running, for poll 5.
     assert_task(
         &format!(
             "{woken}@30 task_poll task=0 sequence=3\n@31 task_wake task=0 sequence=3\n@32 task_pending\n\
@@ -248,7 +248,7 @@ fn a_loss_excuses_as_many_transitions_as_were_lost() {
         "[1:9]",
     );
     assert_found(&text, &["task 0: transition 9; 3 was to come"]);
-    // One that has no place in the streams may have been anywhere.
+    // A loss without a place in the streams may have been anywhere.
     let body = on_thread(&format!("{CREATE}@20 task_poll task=0 sequence=5\n@21 task_pending"));
     assert_found(&lossy(1, &body, "[2:2]"), &[]);
 }
@@ -367,7 +367,7 @@ fn an_incomplete_generation_has_the_tasks_that_were_left_to_it() {
     assert_eq!(states(&trace(&text), 2), expected);
     let last = trace(&text).events().last().unwrap().unwrap();
     assert_eq!((last.name(), written::words(&last)), ("Serve", "task_wake 0#3".to_owned()));
-    // Alone nothing is known of it, and that is no violation.
+    // Alone, nothing is known about it, and that is no violation.
     assert_found(&second, &[]);
     let third = incomplete(
         3,

@@ -1,4 +1,4 @@
-//! The text form of a file says all that is in it.
+//! The text form of a file contains everything in it.
 #![cfg(feature = "read")]
 
 mod build;
@@ -6,12 +6,12 @@ mod written;
 
 use build::{Gen, file, service};
 use lookback_snapshot::Trace;
-use lookback_snapshot::read::text::{from_text, to_text};
+use lookback_snapshot::text::{from_text, to_text};
 use lookback_snapshot::wire::Kind;
 use proptest::prelude::*;
 use written::{complete, incomplete};
 
-/// A file without its zstd.
+/// A file without its compression.
 fn content(bytes: &[u8]) -> Vec<u8> {
     let content = zstd::decode_all(bytes).unwrap();
     let first = content.windows(4).position(|tag| tag == b"LBGN").unwrap_or(content.len());
@@ -80,7 +80,7 @@ fn what_is_wrong_is_told_with_its_line() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever stands in a block: what cannot be read as records comes back as bytes.
+    /// Whatever a block contains: what cannot be read as records comes back as bytes.
     #[test]
     fn any_records_survive(
         records in prop::collection::vec(

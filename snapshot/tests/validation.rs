@@ -154,7 +154,7 @@ fn statuses_are_what_the_generation_before_left() {
         g.region_begin(1, 20, work).end(&[]);
         g
     };
-    // The site's place is the same: ids are given out alike.
+    // The site's index is the same: ids are assigned alike.
     let stated = |region: Option<&str>, other: bool| {
         let mut g = first.next();
         g.block(0, 0, PERIOD).thread_status(0, 1, "main");
@@ -180,7 +180,7 @@ fn statuses_are_what_the_generation_before_left() {
     let mut silent = first.next();
     silent.end(&[]);
     assert_found(&[first.clone(), silent.clone()], &["thread 1 lives on, and has no status"]);
-    // With its predecessor gone nothing is known to be missing; and a loss excuses.
+    // Without its predecessor nothing is known to be missing; and a loss is an excuse.
     assert_found(&[silent], &[]);
     let mut lossy = first.next();
     lossy.end(&[(Loss::Reentrant, 1)]);

@@ -75,7 +75,7 @@ fn only_a_worker_that_runs_parks() {
 fn a_later_tenure_ends_an_earlier_one() {
     let second = "@20 worker_start runtime=0 worker=3 tenure=2\n@21 worker_park";
     assert_workers(&[START, second], &[]);
-    // Who had the worker before is none any more.
+    // The previous thread is no longer the worker.
     assert_workers(&[&format!("{START}@30 worker_start runtime=0 worker=3 tenure=3"), second], &[]);
     let trace =
         trace(&complete(1, &threads(&[&format!("{START}@30 pool_thread runtime=0"), second])));
@@ -97,6 +97,50 @@ fn tenures_come_one_after_the_other_whatever_their_times() {
         events(&text).into_iter().filter(|words| words.contains("worker")).collect();
     let kinds: Vec<_> = workers.iter().map(|words| &words[7..words.len() - 6]).collect();
     assert_eq!(kinds, ["start", "park", "unpark", "start", "park"]);
+}
+
+/// Tokio hands a worker on when its task blocks in place. The thread that had it says that it is no worker
+/// any more when it next has something to say: seconds later, or at its end.
+#[test]
+fn a_thread_whose_worker_was_taken_may_say_so_late() {
+    let first = format!("{START}@80 worker_stop\n@81 pool_thread runtime=0");
+    let second = "@20 worker_start runtime=0 worker=3 tenure=2\n@21 worker_park\n@90 worker_unpark";
+    assert_workers(&[&first, second], &[]);
+    let trace = trace(&complete(1, &threads(&[&first, second])));
+    let all: Vec<_> = trace.events().map(Result::unwrap).collect();
+    let seen: Vec<_> = all[2..].iter().map(|event| (event.kind_name(), event.worker())).collect();
+    let worker = Some(WorkerId { runtime: 0, worker: 3 });
+    let expected = [
+        ("worker_start", worker),
+        ("worker_start", worker),
+        ("worker_park", worker),
+        ("worker_stop", worker),
+        ("pool_thread", None),
+        ("worker_unpark", worker),
+    ];
+    assert_eq!(seen, expected, "nothing waits for the late word");
+    assert!(all.iter().all(|event| event.time() == event.measured()));
+    // It is said once.
+    assert_workers(
+        &[&format!("{START}@80 worker_stop\n@81 worker_stop"), second],
+        &["the thread is no worker"],
+    );
+}
+
+#[test]
+fn a_thread_whose_worker_was_taken_is_stated_as_if_it_had_it_until_it_says_so() {
+    let second = "@20 worker_start runtime=0 worker=3 tenure=2\n@21 worker_park";
+    let first = complete(1, &threads(&[START, second]));
+    let later = "block slot=1 thread=1\nthread_status thread=1 os_thread=4 name=\"t1\"\n\
+                 worker_status runtime=0 worker=3 tenure=1 state=2\n@80 worker_stop\n@81 thread_exit\n\
+                 block slot=2 thread=2\nthread_status thread=2 os_thread=4 name=\"t2\"\n\
+                 worker_status runtime=0 worker=3 tenure=2 state=1\n@90 worker_unpark";
+    let both = format!("{first}{}", complete(2, later));
+    assert_found(&both, &[]);
+    let trace = trace(&both);
+    let generation = trace.generation(Generation(2)).unwrap();
+    let workers: Vec<_> = generation.statuses().map(|state| state.worker()).collect();
+    assert_eq!(workers, [None, Some(WorkerId { runtime: 0, worker: 3 })]);
 }
 
 #[test]

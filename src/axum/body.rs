@@ -1,4 +1,4 @@
-//! The body of a response: of gRPC, the call goes on in it, and its outcome stands behind it.
+//! The body of a response. A gRPC call continues in its body, and its outcome is in the trailers.
 
 use super::grpc;
 use super::request::Recorded;
@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pin_project! {
-    /// The body of a response whose request is a span: see [`layer`](super::layer()). It is as the body
-    /// that the service made; of a gRPC call the span ends with it.
+    /// The body of a response whose request is a span: see [`layer`](super::layer()). It passes the service's
+    /// body through; the span of a gRPC call ends with it.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         // None after its end, if it is recorded.
@@ -74,7 +74,7 @@ where
             }
         };
         if is_over {
-            // What its end records belongs to the request, too.
+            // Events at its end belong to the request, too.
             this.inner.set(None);
         }
         drop(entered);

@@ -1,24 +1,24 @@
-//! What gRPC says elsewhere than HTTP: the outcome of a call stands in the trailers behind the body, its
-//! deadline in a header. By HTTP's status alone every failed call would be a 200.
+//! gRPC: the outcome of a call is in the trailers after the body, its deadline in a header. By HTTP's status
+//! alone, every failed call would be a 200.
 
 use http::{HeaderMap, HeaderValue, header};
 use std::time::Duration;
 
-/// Whether a message is one of gRPC. Of gRPC-web the trailers are in the body: it is not.
+/// Whether a message is gRPC. gRPC-web has its trailers in the body, so it does not count.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The outcome of a call, if these are its trailers (or its headers, where there is no body).
+/// The outcome of a call, if these are its trailers (or its headers, if there is no body).
 pub(super) fn status(headers: &HeaderMap) -> Option<u64> {
     let code = headers.get("grpc-status")?.to_str().ok()?;
     (code.len() <= 3 && code.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| code.parse().ok())?
 }
 
-/// How long the client waits, as `grpc-timeout` has it: at most eight digits and a unit.
+/// How long the client waits, from `grpc-timeout`: at most eight digits and a unit.
 pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -37,8 +37,7 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// What a failure is called if it is the server's: the codes that OpenTelemetry takes for errors of a
-/// server.
+/// The name of a failure of the server: the codes that OpenTelemetry counts as server errors.
 pub(super) fn server_error(code: u64) -> Option<&'static str> {
     Some(match code {
         2 => "UNKNOWN",

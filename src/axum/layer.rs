@@ -1,4 +1,4 @@
-//! The layer: what is recorded of requests, and which of them take a snapshot.
+//! The layer: records requests, and takes a snapshot of those that fail.
 
 use super::body::ResponseBody;
 use super::request::Recorded;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The header of a response that names the snapshot which was taken because of it.
+/// The response header that names the snapshot taken because of this response.
 pub const SNAPSHOT_HEADER: &str = "x-lookback-snapshot";
 
 /// Makes each request a span: see [`layer`].
@@ -22,19 +22,19 @@ pub struct Layer {
     limits: Limits,
 }
 
-/// What is recorded, and what fires.
+/// What is recorded, and what takes a snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) server_error: Option<Armed>,
     pub(super) latency: Option<(Duration, Armed)>,
-    /// Each request is a task, too: where the layer was made.
+    /// If each request is a task, too: where the layer was made.
     pub(super) task: Option<&'static Location<'static>>,
     pub(super) header: bool,
     pub(super) path: bool,
     pub(super) query: bool,
 }
 
-/// How the triggers are adjusted.
+/// Adjusts the limits of the triggers.
 #[derive(Clone)]
 struct Limits(Arc<dyn Fn(Trigger) -> Trigger + Send + Sync>);
 
@@ -52,9 +52,9 @@ impl Limits {
 
 /// A layer that makes each request a span named `request`, and takes a snapshot of those that go wrong.
 ///
-/// It is also a task of that name, made at the place of this call: so a handler that blocks its worker is
-/// a stalled poll ([`Trigger::stalled_poll`]) while it does, and a long poll in a summary, although the server's
-/// own tasks are not recorded.
+/// The request is also a task of that name, created where this is called. So a handler that blocks its worker
+/// is a stalled poll ([`Trigger::stalled_poll`]) and a long poll in a summary, although the server's own
+/// tasks are not recorded.
 ///
 /// The span begins when the request comes and ends with its response, before the response's body is
 /// sent. Its fields are `method`, `route` (axum's template, such as `/items/{id}`, where the layer is
@@ -62,14 +62,14 @@ impl Limits {
 /// `status`, or `error` if there is no response because the service failed, `cancelled` if the client
 /// went away or gave up, or `panicked`.
 ///
-/// Of a gRPC call (`content-type: application/grpc`) the span goes on to the end of the body, and has
-/// `grpc_status`, its code; `deadline_ms`, if the client waits no longer; `cancelled`, if the body was dropped
-/// before its end. The codes that are the server's failures (2, 4, 12 to 15) fire as a status of 5xx does.
+/// The span of a gRPC call (`content-type: application/grpc`) lasts to the end of the body, and has
+/// `grpc_status`, its code; `deadline_ms`, if the client set a timeout; `cancelled`, if the body was dropped
+/// before its end. The codes of server failures (2, 4, 12 to 15) fire like a status of 5xx.
 ///
 /// Neither the query nor any other header is recorded.
 ///
-/// While nothing is recorded, it does nothing. To be put on outermost, so that what other layers do is
-/// part of the request.
+/// While nothing is recorded, the layer does nothing. Add it last, so that it is outermost and the work of
+/// other layers is part of the request.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -93,7 +93,7 @@ pub fn layer() -> Layer {
 
 impl Layer {
     /// Takes a snapshot when the status of a response is 5xx, or when the service fails without a
-    /// response. That is so unless turned off. The trigger is called `server_error`.
+    /// response. This is on by default. The trigger is called `server_error`.
     pub fn on_server_error(mut self) -> Self {
         self.settings.server_error = Some(self.limits.arm("server_error"));
         self
@@ -105,16 +105,15 @@ impl Layer {
         self
     }
 
-    /// Takes a snapshot when a response takes longer than `limit`, its body apart; also when the client
-    /// goes away after that. The trigger is called `latency`.
+    /// Takes a snapshot when a response takes longer than `limit`, not counting its body; also when the
+    /// client goes away after that. The trigger is called `latency`.
     pub fn on_latency(mut self, limit: Duration) -> Self {
         self.settings.latency = Some((limit, self.limits.arm("latency")));
         self
     }
 
-    /// Adjusts how often the layer's triggers fire, each for itself: unless set, not within 60 s of the
-    /// last time, and 20 times an hour. Clones of the layer, and all routes that it is put on, share
-    /// that.
+    /// Adjusts how often each of the layer's triggers fires: by default at most once in 60 s and 20 times an
+    /// hour. Clones of the layer, and all routes with it, share these limits.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,26 +132,26 @@ impl Layer {
         self
     }
 
-    /// Makes requests spans alone: for a runtime whose tasks are all recorded anyway.
+    /// Makes requests spans only, not tasks: for a runtime whose tasks are all recorded anyway.
     pub fn no_task(mut self) -> Self {
         self.settings.task = None;
         self
     }
 
-    /// Leaves the header [`x-lookback-snapshot`](SNAPSHOT_HEADER) out of responses: it tells the client
-    /// the process's name and number.
+    /// Leaves the header [`x-lookback-snapshot`](SNAPSHOT_HEADER) out of responses: it tells clients the
+    /// process's name and ID.
     pub fn no_header(mut self) -> Self {
         self.settings.header = false;
         self
     }
 
-    /// Records no paths, which may have secrets in them; the route alone, where there is one.
+    /// Records no paths, which may contain secrets; only the route, if there is one.
     pub fn no_path(mut self) -> Self {
         self.settings.path = false;
         self
     }
 
-    /// Records the query, too, as part of the path. Queries often have secrets in them.
+    /// Records the query, too, as part of the path. Queries often contain secrets.
     pub fn with_query(mut self) -> Self {
         self.settings.query = true;
         self
@@ -167,7 +166,7 @@ impl<S> tower_layer::Layer<S> for Layer {
     }
 }
 
-/// A service whose requests are spans: what [`layer`] makes of one.
+/// A service whose requests are spans, as [`layer`] wraps it.
 #[derive(Clone, Debug)]
 pub struct Service<S> {
     inner: S,
@@ -189,7 +188,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let recorded = Recorded::begin(&self.settings, &request);
-        // What the service does at once belongs to the request, too.
+        // Events of the call itself belong to the request, too.
         let entered = recorded.as_ref().map(Recorded::enter);
         let inner = self.inner.call(request);
         drop(entered);

@@ -1,10 +1,9 @@
 //! HTTP: requests as spans, a snapshot of those that go wrong, and a router to fetch snapshots from.
 //!
-//! [`layer`] goes onto an axum router, or onto any tower service over `http`'s requests and responses.
-//! Each request is a span named `request`, with its method, its route and its path, and later its
-//! status; what `tracing` and `lookback` record while it is handled is inside of it. A response that
-//! says that the server failed takes a snapshot, whose name stands in the header
-//! [`x-lookback-snapshot`](SNAPSHOT_HEADER).
+//! [`layer`] is for an axum router, or for any tower service over `http`'s requests and responses. Each
+//! request is a span named `request`, with its method, its route and its path, and later its status; events
+//! recorded while it is handled are inside it. A server error takes a snapshot, and the response names it in
+//! the header [`x-lookback-snapshot`](SNAPSHOT_HEADER).
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -14,7 +13,7 @@
 //!     .layer(lookback::axum::layer().on_latency(Duration::from_millis(500)));
 //! ```
 //!
-//! [`Debug`](struct@Debug) serves what the recorder says of itself, and its snapshots, below `/debug/lookback`:
+//! [`Debug`](struct@Debug) serves the recorder's status and its snapshots below `/debug/lookback`:
 //!
 //! ```no_run
 //! # async fn start() -> Result<(), lookback::Error> {

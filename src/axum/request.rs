@@ -1,10 +1,10 @@
-//! A request that is being recorded: its span, and what is said of it when it ends.
+//! A recorded request: its span, and the outcome that is recorded at its end.
 
 use super::layer::{SNAPSHOT_HEADER, Settings};
 use super::{grpc, trace_parent};
 use ::axum::extract::MatchedPath;
 use http::{HeaderValue, Method, Request, Response, Uri};
-use lookback_recorder::integration::{Fields, Room, Site, span};
+use lookback_recorder::integration::{FieldBuf, Fields, Site, span};
 use lookback_recorder::{Armed, Fired, Level, is_recording};
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -41,22 +41,22 @@ const PANICKED: usize = 7;
 const DEADLINE: usize = 8;
 const GRPC_STATUS: usize = 9;
 
-/// A request that has not ended; with this, its span does.
+/// A request in progress. Its span ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    /// The span; 0 if there was no place for it.
+    /// The span; 0 if there was no free entry.
     span: span::Name,
     /// If that is of interest.
     began: Option<Instant>,
     panicked: AtomicBool,
-    /// For the reason of a snapshot.
+    /// Describes the request in the reason of a snapshot.
     method: Method,
     uri: Uri,
     route: Option<MatchedPath>,
     settings: Arc<Settings>,
 }
 
-/// While this is there, the thread is inside the request's span.
+/// While this exists, the thread is inside the request's span.
 pub(super) struct Entered<'a>(&'a Recorded);
 
 impl Recorded {
@@ -66,7 +66,7 @@ impl Recorded {
             return None;
         }
         let route = request.extensions().get::<MatchedPath>();
-        let mut room = Room::new();
+        let mut room = FieldBuf::new();
         let mut fields = Fields::new(&mut room);
         fields.text(METHOD, request.method().as_str());
         if let Some(route) = route {
@@ -78,7 +78,7 @@ impl Recorded {
         if let Some(timeout) = grpc::timeout(request.headers()) {
             fields.unsigned(DEADLINE, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         }
-        // The last one, because it may be long: what is behind it is not restated.
+        // Last, because it may be long, and fields after it would not be restated.
         if settings.path {
             fields.text(PATH, path_of(request.uri(), settings.query));
         }
@@ -98,7 +98,7 @@ impl Recorded {
         Entered(self)
     }
 
-    /// There is a response. To be called inside the span.
+    /// Records the response. Call it inside the span.
     pub(super) fn answered<B>(&self, response: &mut Response<B>) {
         let status = response.status();
         self.record(|fields| fields.unsigned(STATUS, u64::from(status.as_u16())));
@@ -113,7 +113,7 @@ impl Recorded {
         }
     }
 
-    /// A gRPC call is over, with this outcome: none if its trailers have none.
+    /// Records the outcome of a gRPC call: `None` if its trailers have none.
     pub(super) fn concluded(&self, code: Option<u64>) {
         let Some(code) = code else {
             return self.record(|fields| fields.failure(ERROR, format_args!("no grpc-status")));
@@ -126,7 +126,7 @@ impl Recorded {
         }
     }
 
-    /// There will be no response, because the service failed. To be called inside the span.
+    /// Records that the service failed without a response. Call it inside the span.
     pub(super) fn failed(&self, error: &impl Display) {
         self.record(|fields| fields.failure(ERROR, format_args!("{error}")));
         if let Some(armed) = &self.settings.server_error {
@@ -135,8 +135,8 @@ impl Recorded {
         self.fire_if_late();
     }
 
-    /// There will be no response, because nobody waits for it any more, or because of a panic. To be
-    /// called inside the span.
+    /// Records that there is no response, because the client went away or the handler panicked. Call it
+    /// inside the span.
     pub(super) fn given_up(&self) {
         let panicked = self.panicked.load(Ordering::Relaxed);
         self.record(|fields| fields.flag(if panicked { PANICKED } else { CANCELLED }, true));
@@ -144,7 +144,7 @@ impl Recorded {
     }
 
     fn record(&self, add: impl FnOnce(&mut Fields<'_>)) {
-        let mut room = Room::new();
+        let mut room = FieldBuf::new();
         let mut fields = Fields::new(&mut room);
         add(&mut fields);
         span::record(self.span, &fields);

@@ -1,5 +1,4 @@
-//! The future of a response: a task, which is inside the request's span whenever it is polled, and when it
-//! is dropped.
+//! The future of a response: a task that is inside the request's span whenever it is polled or dropped.
 
 use super::body::ResponseBody;
 use super::grpc;
@@ -46,7 +45,7 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    /// `place` is that of the task, if it is to be one.
+    /// `place` is the task's place in the source, if it is to be a task.
     pub(super) fn new(
         inner: F,
         recorded: Option<Recorded>,
@@ -91,9 +90,9 @@ where
         };
         let entered = recorded.enter();
         let mut result = ready!(inner.poll(context));
-        // What its end records belongs to the request, too.
+        // Events at its end belong to the request, too.
         this.inner.set(None);
-        // Of gRPC the outcome is known when the body is over, unless there is none.
+        // A gRPC call's outcome follows its body, unless it has none.
         let mut goes_on = false;
         match &mut result {
             Ok(response) => {

@@ -1,10 +1,10 @@
-//! W3C trace context: the header `traceparent`, which says what a request is a part of elsewhere.
+//! W3C trace context: the header `traceparent`, which links a request to a distributed trace.
 //!
-//! It comes from outside, so nothing but its exact form is kept.
+//! It comes from outside, so only its exact form is kept.
 
 use http::HeaderMap;
 
-/// How long it is, in every version that there is and will be: what may follow is not kept.
+/// Its length in every version; later versions may append more, which is not kept.
 const LENGTH: usize = 55;
 
 /// The header's value, if there is one and it has its form: at most 55 bytes.
@@ -27,7 +27,7 @@ fn valid(value: &str) -> Option<&str> {
     };
     let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    // Only later versions may have more behind it.
+    // Only later versions may append more.
     let ends = rest.is_empty() || version != "00" && rest.starts_with('-');
     (version != "ff" && !is_zero(trace) && !is_zero(parent) && ends).then_some(front)
 }

@@ -1,15 +1,16 @@
-//! The hooks of a runtime: they tell which thread is which worker, and when it sleeps.
+//! Hooks of a Tokio runtime: record which thread is which worker, and when it sleeps.
 
+use super::metrics;
 use ::tokio::runtime::{Builder, Handle, worker_index};
-use lookback_recorder::integration::{Runtime, take_whole_name};
+use lookback_recorder::integration::{Runtime, introduce_thread};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// Hooks of your own, for a runtime that is recorded. Tokio's builder keeps one hook of a kind, so
-/// those that are to be called beside the recorder's are given here.
+/// Your own hooks, for a recorded runtime. Tokio's builder keeps one hook of each kind, so pass yours here to
+/// have them called beside the recorder's.
 ///
 /// ```
 /// use lookback::tokio::{Hooks, instrument_with};
@@ -48,25 +49,25 @@ macro_rules! hook {
 }
 
 impl Hooks {
-    /// None yet.
+    /// No hooks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     hook! {
-        /// To be called when a thread of the runtime starts.
+        /// Called when a thread of the runtime starts.
         on_thread_start thread_start;
-        /// To be called when a thread of the runtime ends.
+        /// Called when a thread of the runtime ends.
         on_thread_stop thread_stop;
-        /// To be called when a worker is about to sleep.
+        /// Called when a worker is about to sleep.
         on_thread_park thread_park;
-        /// To be called when a worker goes on.
+        /// Called when a worker wakes up.
         on_thread_unpark thread_unpark;
     }
 }
 
-/// What became of [`instrument`].
+/// The outcome of [`instrument`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "hooks that were set already are left as they are, and then not everything is recorded"]
 pub struct Instrumented {
@@ -87,26 +88,25 @@ impl Instrumented {
         self.left.is_empty()
     }
 
-    /// The hooks that the builder had already, which were left as they are: what they would have told
-    /// is not recorded. Give yours to [`instrument_with`] instead.
+    /// The hooks that the builder already had. They stay, so the recorder misses those calls. Pass your hooks
+    /// to [`instrument_with`] instead.
     #[must_use]
     pub fn left_alone(&self) -> &[&'static str] {
         &self.left
     }
 }
 
-/// Records the workers of the runtime that is built by this: which thread is which, and when it
-/// sleeps. To be called once a builder.
+/// Records the workers of the runtime that this builder builds: which thread is which, and when it sleeps.
+/// Call it once for each builder.
 ///
-/// Hooks that are set already stay as they are, for the service is more important than its trace; the
-/// answer says which ones. Set yours through [`instrument_with`], and both are called. With
-/// `--cfg tokio_unstable` the hooks for tasks are set, too, and take the place of those that were
-/// there: a builder does not show whether it has any.
+/// Hooks that are already set stay, because the service matters more than its trace; the result names them.
+/// Pass yours to [`instrument_with`], and both are called. With `--cfg tokio_unstable` the hooks for tasks
+/// are set, too, and replace existing ones: a builder does not show whether it has any.
 pub fn instrument(builder: &mut Builder) -> Instrumented {
     instrument_with(builder, Hooks::new())
 }
 
-/// As [`instrument`], and calls these hooks as well.
+/// Like [`instrument`], and calls these hooks as well.
 pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
     let Hooks { thread_start, thread_stop, thread_park, thread_unpark } = hooks;
     let runtime = Runtime::new(worker_index, present_runtime);
@@ -123,18 +123,26 @@ pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
             }
         }
     };
-    // What the user's hook records belongs to the time that the thread is awake.
+    // Only the debug output of the builder shows its hooks.
+    let has = format!("{builder:?}");
+    let is_set = |field: &str| has.contains(&format!("{field}: Some("));
+    // Events of the user's hook belong to the time while the thread is awake.
     let starts = |runtime: Runtime| {
-        take_whole_name();
+        introduce_thread();
         runtime.thread_starts();
     };
     let start = both(starts, thread_start, false);
+    let start = move || {
+        metrics::thread_starts(runtime.number());
+        start();
+    };
     let stop = both(Runtime::thread_stops, thread_stop, true);
+    let stop = move || {
+        stop();
+        metrics::thread_stops();
+    };
     let park = both(Runtime::parks, thread_park, true);
     let unpark = both(Runtime::unparks, thread_unpark, false);
-    // The builder does not say what it has but in its debug output.
-    let has = format!("{builder:?}");
-    let is_set = |field: &str| has.contains(&format!("{field}: Some("));
     let mut left = Vec::new();
     let mut set = |name, field, hook: &mut dyn FnMut()| {
         if is_set(field) { left.push(name) } else { hook() }
@@ -155,13 +163,18 @@ pub fn instrument_with(builder: &mut Builder, hooks: Hooks) -> Instrumented {
         unpark.take().map(|hook| builder.on_thread_unpark(hook));
     });
     #[cfg(tokio_unstable)]
-    super::unwrapped::watch(builder);
+    super::task_hooks::watch(builder);
     Instrumented { runtime: runtime.number(), left }
 }
 
-/// Tokio's own number of the runtime that this thread is in; 0 if it is in none.
+/// Tokio's id of the runtime that this thread is in; 0 if it is in none.
 fn present_runtime() -> u64 {
-    /// The number is shown as a text, or hashed.
+    Handle::try_current().map_or(0, |handle| number_of(&handle))
+}
+
+/// Tokio's id of this runtime.
+pub(super) fn number_of(handle: &Handle) -> u64 {
+    /// Tokio only shows the id as a text, or hashes it.
     struct Number(u64);
     impl Hasher for Number {
         fn finish(&self) -> u64 {
@@ -174,7 +187,6 @@ fn present_runtime() -> u64 {
             self.0 = number;
         }
     }
-    let Ok(handle) = Handle::try_current() else { return 0 };
     let mut number = Number(0);
     handle.id().hash(&mut number);
     number.finish()

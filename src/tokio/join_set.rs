@@ -3,12 +3,12 @@
 use super::spawn::{recorded, wrapped};
 use ::tokio::runtime::Handle;
 use ::tokio::task::{AbortHandle, JoinSet};
-use lookback_recorder::integration::Errand;
+use lookback_recorder::integration::BlockingTask;
 use std::any::type_name;
 use std::future::Future;
 use std::panic::Location;
 
-/// What [`JoinSet`] has, with recorded tasks.
+/// The methods of [`JoinSet`] that spawn, with recorded tasks.
 ///
 /// ```
 /// use lookback::tokio::JoinSetExt;
@@ -91,7 +91,7 @@ impl<T: 'static> JoinSetExt<T> for JoinSet<T> {
         F: FnOnce() -> T + Send + 'static,
         T: Send,
     {
-        let errand = Errand::new(type_name::<F>(), Location::caller());
+        let errand = BlockingTask::new(type_name::<F>(), Location::caller());
         wrapped(|| self.spawn_blocking(move || errand.run(work)))
     }
 }

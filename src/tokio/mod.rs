@@ -1,12 +1,12 @@
-//! Tokio: recorded tasks and workers, on stable Tokio, with no flag for the compiler.
+//! Tokio: recorded tasks and workers, on stable Tokio, without compiler flags.
 //!
-//! [`spawn`](crate::spawn) and its siblings are Tokio's own with a recorded future: what they return
-//! is what Tokio returns. [`instrument`] makes the workers of a runtime known, and when they sleep.
+//! [`spawn`](crate::spawn) and its siblings call Tokio's with a recorded future, and return what Tokio
+//! returns. [`instrument`] records the workers of a runtime, and when they sleep.
 //!
 //! ```
 //! let mut builder = tokio::runtime::Builder::new_multi_thread();
 //! builder.worker_threads(2).enable_all();
-//! lookback::tokio::instrument(&mut builder);
+//! let _ = lookback::tokio::instrument(&mut builder); // says which hooks were set already, and stay
 //! let runtime = builder.build()?;
 //! let answer = lookback::block_on(&runtime, async {
 //!     lookback::spawn(async { 42 }).await
@@ -17,8 +17,8 @@
 
 //! # All spawns of a file
 //!
-//! This module has all that Tokio has, so a file that spawns with `tokio::spawn` is recorded by one more
-//! line, and nothing else in it changes:
+//! This module re-exports all of Tokio, so one more line records a file that spawns with `tokio::spawn`;
+//! nothing else in it changes:
 //!
 //! ```
 //! use lookback::tokio;
@@ -34,16 +34,18 @@
 //! ```
 //!
 //! What a [`Handle`](::tokio::runtime::Handle), a [`Runtime`](::tokio::runtime::Runtime) or a
-//! [`LocalSet`](::tokio::task::LocalSet) spawns stays as it was: [`spawn_on`] takes a handle, [`block_on`] a
+//! [`LocalSet`](::tokio::task::LocalSet) spawns is not recorded: [`spawn_on`] takes a handle, [`block_on`] a
 //! runtime.
 
 mod hooks;
 mod join_set;
+mod metrics;
 mod run;
 mod spawn;
+pub mod sync;
 pub mod task;
 #[cfg(tokio_unstable)]
-mod unwrapped;
+mod task_hooks;
 
 #[doc(no_inline)]
 pub use ::tokio::*;

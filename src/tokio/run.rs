@@ -1,14 +1,14 @@
-//! A program, or a test, on a recorded runtime.
+//! Runs a program, or a test, on a recorded runtime.
 
 use ::tokio::runtime::Builder;
 use std::future::Future;
 
-/// Builds a runtime that is [instrumented](super::instrument) and has all drivers, and runs the future on it as
-/// [`block_on`](super::block_on) does: what [`#[lookback::main]`](crate::main) and
-/// [`#[lookback::test]`](crate::test) stand for.
+/// Builds a runtime that is [instrumented](super::instrument) and has all drivers, and runs the future on it
+/// as [`block_on`](super::block_on) does: what [`#[lookback::main]`](crate::main) and
+/// [`#[lookback::test]`](crate::test) expand to.
 ///
 /// # Panics
-/// If the system refuses what the runtime needs, and inside of another runtime.
+/// If the system refuses what the runtime needs, and inside another runtime.
 ///
 /// ```
 /// let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -17,7 +17,7 @@ use std::future::Future;
 /// ```
 #[track_caller]
 pub fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
-    // A hook that is set already stays, and costs a part of the recording: what `instrument` returns says so.
+    // A hook that is already set stays, at the cost of a part of the recording, as `instrument` returns.
     let _ = super::instrument(builder.enable_all());
     let runtime = match builder.build() {
         Ok(runtime) => runtime,

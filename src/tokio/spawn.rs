@@ -1,31 +1,34 @@
-//! Tokio's ways to spawn, recorded. A task is named by the type of its future and the place of its
-//! spawn.
+//! Tokio's spawn functions, recorded. A task is named by the type of its future and where it was spawned.
 
+use super::metrics::Driven;
 use ::tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use ::tokio::task::JoinHandle;
 use lookback_recorder::Recorded;
-use lookback_recorder::integration::{Errand, drive_runtime, leave_runtime, take_whole_name};
+use lookback_recorder::integration::{
+    BlockingTask, drive_runtime, introduce_thread, leave_runtime,
+};
 use std::any::type_name;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
+use std::pin::pin;
 
-/// The future as a task of its type's name, spawned there.
+/// The future as a recorded task, named by its type and spawned at this place.
 pub(super) fn recorded<F>(future: F, place: &'static Location<'static>) -> Recorded<F> {
     Recorded::new(future, type_name::<F>(), place)
 }
 
-/// Marks what is spawned by `spawn` as recorded already, for the runtime's own hooks.
+/// Runs `spawn`, and marks its task as recorded already, for the hooks of the runtime.
 #[inline(always)]
 pub(super) fn wrapped<T>(spawn: impl FnOnce() -> T) -> T {
     #[cfg(tokio_unstable)]
-    let _guard = super::unwrapped::Wrapped::new();
+    let _guard = super::task_hooks::Wrapped::new();
     spawn()
 }
 
-/// Spawns a recorded task onto the present runtime: [`tokio::spawn`], recorded.
+/// Spawns a recorded task onto the current runtime: [`tokio::spawn`], recorded.
 ///
 /// # Panics
-/// Outside of a runtime, as Tokio's.
+/// Outside a runtime, as Tokio's.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -62,11 +65,11 @@ where
     wrapped(|| handle.spawn(future))
 }
 
-/// Spawns a recorded task, which need not be [`Send`], onto the present
+/// Spawns a recorded task, which need not be [`Send`], onto the current
 /// [`LocalSet`](::tokio::task::LocalSet).
 ///
 /// # Panics
-/// Outside of a `LocalSet`, as Tokio's.
+/// Outside a `LocalSet`, as Tokio's.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -86,10 +89,10 @@ where
     wrapped(|| ::tokio::task::spawn_local(future))
 }
 
-/// Runs a closure that blocks on a thread for that: a recorded task with a single poll.
+/// Runs a blocking closure on a thread for that: a recorded task with a single poll.
 ///
 /// # Panics
-/// Outside of a runtime, as Tokio's.
+/// Outside a runtime, as Tokio's.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -104,18 +107,18 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let errand = Errand::new(type_name::<F>(), Location::caller());
+    let errand = BlockingTask::new(type_name::<F>(), Location::caller());
     wrapped(|| ::tokio::task::spawn_blocking(move || errand.run(work)))
 }
 
 /// Runs a future on this runtime until it is done, as a recorded task.
 ///
-/// On a runtime of the current thread, the thread is that runtime's worker from its first park on until this
-/// returns. Tokio's own `Runtime::block_on` does not tell when it returns: whether the worker is at
-/// work outside of polls is not known then.
+/// On a current-thread runtime, the thread is that runtime's worker from its first park until this returns.
+/// Tokio's own `Runtime::block_on` does not report when it returns, so with that the worker's time outside
+/// polls is unknown.
 ///
 /// # Panics
-/// Inside of a runtime, as Tokio's.
+/// Inside a runtime, as Tokio's.
 ///
 /// ```
 /// let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -124,7 +127,7 @@ where
 /// ```
 #[track_caller]
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
-    /// The thread that drives a runtime is its worker up to here, also if the future panics.
+    /// Ends the thread's time as a worker, even if the future panics.
     struct Leaves(Option<u64>);
     impl Drop for Leaves {
         fn drop(&mut self) {
@@ -133,8 +136,21 @@ pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
             }
         }
     }
-    take_whole_name();
+    introduce_thread();
     let drives = runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread;
+    let mut driven = drives.then(|| Driven::new(runtime.handle()));
     let _leaves = Leaves(drives.then(drive_runtime));
-    runtime.block_on(recorded(future, Location::caller()))
+    let future = recorded(future, Location::caller());
+    let driven = &mut driven;
+    // The future is dropped inside the runtime, as it is without this.
+    runtime.block_on(async move {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            if let Some(driven) = driven {
+                driven.look();
+            }
+            future.as_mut().poll(context)
+        })
+        .await
+    })
 }

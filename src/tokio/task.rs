@@ -9,15 +9,14 @@ use super::JoinSetExt;
 use super::spawn::{recorded, wrapped};
 use ::tokio::runtime::Handle;
 use ::tokio::task::JoinSet as TokioSet;
-use lookback_recorder::integration::Errand;
+use lookback_recorder::integration::BlockingTask;
 use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
-/// Tokio's [`JoinSet`](TokioSet), whose tasks are recorded. All that it does not have itself it has from
-/// that one, by [`Deref`].
+/// Tokio's [`JoinSet`](TokioSet) with recorded tasks. All other methods come from that one, by [`Deref`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -33,13 +32,13 @@ use std::panic::Location;
 pub struct JoinSet<T>(TokioSet<T>);
 
 impl<T> JoinSet<T> {
-    /// An empty one.
+    /// An empty set.
     #[must_use]
     pub fn new() -> Self {
         Self(TokioSet::new())
     }
 
-    /// Tokio's own, with the tasks that are in it.
+    /// Tokio's own set, with its tasks.
     #[must_use]
     pub fn into_inner(self) -> TokioSet<T> {
         self.0
@@ -102,7 +101,7 @@ impl<T: 'static> JoinSet<T> {
         F: FnOnce() -> T + Send + 'static,
         T: Send,
     {
-        let errand = Errand::new(type_name::<F>(), Location::caller());
+        let errand = BlockingTask::new(type_name::<F>(), Location::caller());
         wrapped(|| self.0.spawn_blocking_on(move || errand.run(work), handle))
     }
 
@@ -156,8 +155,8 @@ impl<T> From<TokioSet<T>> for JoinSet<T> {
     }
 }
 
-/// Spawns each of the futures, as Tokio's does. What [`Iterator::collect`] collects is told with a place in the
-/// standard library: it does not say where it was called.
+/// Spawns each of the futures, as Tokio's does. Tasks from [`Iterator::collect`] are named with a place in
+/// the standard library, because `collect` does not say where it was called.
 impl<T, F> FromIterator<F> for JoinSet<T>
 where
     F: Future<Output = T> + Send + 'static,

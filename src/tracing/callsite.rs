@@ -1,16 +1,16 @@
-//! Callsites: the places of spans and events in the source, each registered once.
+//! Callsites of `tracing`: registers each once as a site of the recorder.
 
 use lookback_recorder::Level;
-use lookback_recorder::integration::{Fields, Passing, Room, Site, callsite, span};
+use lookback_recorder::integration::{FieldBuf, Fields, Passing, Site, callsite, span};
 use tracing_core::Metadata;
 
-/// The site of a callsite. `None` if there is no place for it.
+/// The site of a callsite. `None` if the table of sites is full.
 #[inline]
 pub(super) fn site_of(metadata: &'static Metadata<'static>) -> Option<&'static Site> {
     callsite(std::ptr::from_ref(metadata) as usize, || make(metadata))
 }
 
-/// The metadata that a site was made of.
+/// The metadata from which a site was made.
 pub(super) fn metadata_of(site: &Site) -> Option<&'static Metadata<'static>> {
     site.origin()
 }
@@ -21,20 +21,20 @@ fn make(metadata: &'static Metadata<'static>) -> Site {
         metadata.fields().iter().map(|field| plain(field.name())).collect();
     let place = (metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
     let level = level_of(*metadata.level());
-    // As a callsite, it is there for ever, once.
+    // Leaked once, like the callsite itself.
     let names = Box::leak(names.into_boxed_slice());
     Site::of_callsite(metadata.name(), names, place, metadata.target(), level)
         .with_mark(0, metadata)
 }
 
-/// The name of a field without the marks of raw identifiers: of `r#type` it is `type`.
+/// The name of a field without the prefix of raw identifiers: `type` for `r#type`.
 fn plain(name: &'static str) -> &'static str {
     let is_raw = |part: &str| part.starts_with("r#");
     if !name.split('.').any(is_raw) {
         return name;
     }
     let parts = name.split('.').map(|part| part.strip_prefix("r#").unwrap_or(part));
-    // As a callsite, it is there for ever, once.
+    // Leaked once, like the callsite itself.
     Box::leak(parts.collect::<Vec<_>>().join(".").into_boxed_str())
 }
 
@@ -48,10 +48,10 @@ pub(super) fn level_of(level: tracing_core::Level) -> Level {
     }
 }
 
-/// What stands for the values of a callsite that has no place: nothing is known of which are secrets.
+/// Replaces the values of a callsite without a site: the recorder cannot know which are secrets.
 const WITHHELD: &str = "[redacted]";
 
-/// What a span has that has no site of its own: one for each level, by its number less one.
+/// The sites of spans without their own: one for each level, by its number less one.
 static OTHERS: [Site; 5] = [
     others(Level::Trace),
     others(Level::Debug),
@@ -64,11 +64,11 @@ const fn others(level: Level) -> Site {
     Site::of_callsite("(other)", &["target", "callsite", "values"], ("", 0), "(other)", level)
 }
 
-/// A span begins whose callsite has no place: target and name are recorded as fields, no value is.
+/// Begins a span whose callsite has no site: records target and name as fields, but no value.
 #[cold]
 pub(super) fn create_nameless(metadata: &Metadata<'_>, parent: span::Parent) -> span::Name {
     let site = &OTHERS[level_of(*metadata.level()) as usize - 1];
-    let mut room = Room::new();
+    let mut room = FieldBuf::new();
     let mut fields = Fields::new(&mut room);
     fields.text(0, metadata.target());
     fields.text(1, metadata.name());
@@ -78,11 +78,11 @@ pub(super) fn create_nameless(metadata: &Metadata<'_>, parent: span::Parent) -> 
     span::create(site, parent, &fields)
 }
 
-/// What an event has that has no site of its own, and its values with it.
+/// The schema of events without a site of their own.
 #[cold]
 pub(super) fn nameless<'a>(
     metadata: &'a Metadata<'_>,
-    room: &'a mut Room,
+    room: &'a mut FieldBuf,
 ) -> (Passing<'a>, Fields<'a>) {
     let mut fields = Fields::new(room);
     if metadata.fields().iter().any(|field| field.name() != "message") {
@@ -99,7 +99,7 @@ pub(super) fn nameless<'a>(
     (passing, fields)
 }
 
-/// The mark of a site that stands for callsites without a place: everything is secret.
+/// Marks the sites that stand for callsites without one: every value is secret.
 pub(super) static SECRET: Site = Site::new("(other)", &[], "", 0).with_mark(u64::MAX, &());
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::callsite::metadata_of;
-use super::names::{self, Names};
+use super::span_ids::{self, Names};
 use lookback_recorder::integration::span;
 use lookback_recorder::is_recording;
 use span::Parent;
@@ -17,14 +17,14 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 #[derive(Debug)]
 pub struct Layer {
     pub(super) settings: Settings,
-    /// Its own, or that of the layer whose place it has taken.
+    /// Its own, or that of the layer that it replaced.
     names: OnceLock<Arc<Names>>,
-    /// What it is a layer of.
+    /// The subscriber type that it is a layer of.
     dispatch: OnceLock<WeakDispatch>,
 }
 
-/// A layer that records spans and events, for a `tracing-subscriber` registry. Filters on it hold for
-/// the trace alone.
+/// A layer for a `tracing-subscriber` registry that records spans and events. Filters on it apply to the
+/// trace only.
 ///
 /// ```
 /// use tracing_subscriber::{Layer, layer::SubscriberExt, filter::LevelFilter};
@@ -37,7 +37,7 @@ pub fn layer() -> Layer {
     Layer { settings: Settings::default(), names: OnceLock::new(), dispatch: OnceLock::new() }
 }
 
-/// What the registry keeps of a span for which the table of names had no room.
+/// The extension that the registry keeps for a span if the table of names had no room.
 struct Name(span::Name);
 
 impl<S> tracing_subscriber::Layer<S> for Layer
@@ -46,7 +46,7 @@ where
 {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         let _ = self.dispatch.set(dispatch.downgrade());
-        // It is there from the begin, so no other layer was there before it.
+        // It is part of the subscriber from the start, so it replaces no other layer.
         let _ = self.names.set(Arc::default());
         self.settings.judge.note_use();
     }
@@ -118,9 +118,9 @@ where
 }
 
 impl Layer {
-    /// The names of this registry's spans. A layer that was not there when the registry became a subscriber
-    /// may have taken the place of another one (`reload` does that), whose spans may still be open: then it
-    /// goes on with its names.
+    /// The names of this registry's spans. A layer that was added after the registry became a subscriber may
+    /// have replaced another one (`reload` does that), whose spans may still be open: then it takes over the
+    /// names of that one.
     #[inline]
     fn names<S>(&self, context: &Context<'_, S>) -> &Names
     where
@@ -137,7 +137,7 @@ impl Layer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        // Numbers of spans are those of one registry: the callsite tells whether it is this one's.
+        // Span ids are unique within one registry; the callsite says whether it is this one.
         let is_here = |id: u64, name: span::Name| {
             let here = context.metadata(&Id::from_u64(id));
             let recorded = span::site_of(name).and_then(metadata_of);
@@ -145,11 +145,11 @@ impl Layer {
         };
         self.names.get_or_init(|| {
             self.settings.judge.note_use();
-            names::take_over(is_here).unwrap_or_default()
+            span_ids::take_over(is_here).unwrap_or_default()
         })
     }
 
-    /// The recorder's name of a span, if it is recorded.
+    /// The recorder's id of a span, if it is recorded.
     #[inline]
     fn name_of<S>(&self, id: &Id, context: &Context<'_, S>) -> Option<span::Name>
     where
@@ -162,14 +162,14 @@ impl Layer {
         }
     }
 
-    /// The nearest recorded span around a new one that names no parent. That is not always the innermost
-    /// one that the thread is inside of: a span that a filter hides may be, and have another one around
-    /// it, which its thread has not entered.
+    /// The nearest recorded span around a new one without an explicit parent. That need not be the innermost
+    /// span that the thread has entered: that one may be hidden by a filter, and have a parent that this
+    /// thread has not entered.
     fn around<S>(&self, id: &Id, context: &Context<'_, S>) -> Parent
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        // Nearly always it is, and then nobody needs to look it up.
+        // Nearly always it is, and then no lookup is needed.
         let current = match context.current_span().id() {
             Some(current) => self.names(context).get(current.into_u64()).ok(),
             None => Some(0),
@@ -193,15 +193,14 @@ impl Layer {
         if let Some(span) = context.span(id) {
             return nearest(span).unwrap_or(0);
         }
-        // A filter that is on this layer alone hides the span, and with it what is around it. The
-        // registry has it all the same.
+        // A per-layer filter hides the span, and with it its parents. The registry still has them.
         let known = |dispatch: &Dispatch| {
             let registry = dispatch.downcast_ref::<S>();
             registry.and_then(|registry| registry.span(id)).and_then(nearest)
         };
         match self.dispatch.get().and_then(WeakDispatch::upgrade) {
             Some(dispatch) => known(&dispatch),
-            // In a box or an `Arc`, a subscriber is not told what it is part of.
+            // A layer in a box or an `Arc` is not told which subscriber it is part of.
             None => tracing_core::dispatcher::get_default(known),
         }
         .unwrap_or(0)
@@ -211,7 +210,7 @@ impl Layer {
 impl Drop for Layer {
     fn drop(&mut self) {
         if let Some(names) = self.names.take() {
-            names::leave(names);
+            span_ids::leave(names);
         }
     }
 }

@@ -1,12 +1,11 @@
-//! What is logged through the `log` crate: each place in the source that logs has a site, by its target and
-//! its file and line. Those come with each record, as texts that may be gone afterwards, and the texts of a
-//! target may be made up at any time; so the sites are as many as a bound allows. Beyond it a message brings
-//! its target and place with it.
+//! Records of the `log` crate. Each call site has a site of the recorder, found by target, file and line.
+//! Those come with each record as texts that may not outlive it, and a program may make targets up at run
+//! time, so the number of sites is bounded. Beyond the bound, each message carries its target and place.
 
 use super::Settings;
 use super::callsite::level_of;
 use lookback_recorder::integration::{
-    Fields, Passing, Room, Site, StackText, TextRoom, log_passing, site_of_hash, span,
+    FieldBuf, Fields, Passing, Site, StackText, TextBuf, log_passing, site_of_hash, span,
 };
 use lookback_recorder::{Level, is_recording};
 use span::Parent;
@@ -18,15 +17,15 @@ use tracing_core::subscriber::{Interest, NoSubscriber};
 use tracing_core::{Dispatch, Event, Metadata, Subscriber};
 use tracing_log::{LogTracer, log};
 
-/// So many places have a site.
+/// How many call sites get a site.
 const MOST: usize = 1 << 14;
-/// The longest target and the longest file of a place that has one, in bytes.
+/// The longest target and the longest file of a call site with a site, in bytes.
 const LONGEST: usize = 512;
 
-/// How many have one, about: threads that make some at once may each make one more.
+/// How many there are, approximately: threads that add some at once may each add one too many.
 static SITES: AtomicUsize = AtomicUsize::new(0);
 
-/// What a record of the `log` crate says of itself.
+/// The fields of a record of the `log` crate.
 pub(super) fn passing<'a>(record: &'a Metadata<'_>) -> Passing<'a> {
     Passing {
         name: "log",
@@ -38,7 +37,7 @@ pub(super) fn passing<'a>(record: &'a Metadata<'_>) -> Passing<'a> {
     }
 }
 
-/// The site of where a record of the `log` crate comes from. `None` if there are too many.
+/// The site of a record of the `log` crate. `None` if there are too many.
 pub(super) fn site_of(record: &Passing<'_>) -> Option<&'static Site> {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let level = record.level;
@@ -54,26 +53,26 @@ fn make(record: &Passing<'_>, level: Level) -> Option<Site> {
     if record.target.len().max(record.file.len()) > LONGEST
         || SITES.fetch_add(1, Ordering::Relaxed) >= MOST
     {
-        // No more than it may be: it is not to come round.
+        // Saturate, so that the counter does not wrap around.
         SITES.fetch_min(MOST, Ordering::Relaxed);
         return None;
     }
-    // It is there for ever, once, unless another thread makes it at the same moment.
+    // Leaked once, or twice if another thread makes it at the same moment.
     let kept = |text: &str| -> &'static str { Box::leak(text.into()) };
     let place = (kept(record.file), record.line);
     Some(Site::of_callsite("log", &[], place, kept(record.target), level))
 }
 
-/// Records what is logged through the `log` crate. Where `tracing` has a subscriber, it becomes an event of
-/// that, and so a log of the trace, or not, as the subscriber has it; where there is none, it is recorded at
-/// once: INFO and above, unless a filter of the recorder says something else. Where the program does that already (the `init()`
-/// of `tracing-subscriber` does, unless its feature `tracing-log` is off), there is nothing left to do, and
-/// that is no error.
+/// Records what is logged through the `log` crate. If `tracing` has a subscriber, each record becomes an
+/// event for that subscriber, which decides whether it is recorded. If there is none, the record is recorded
+/// directly: INFO and above, unless a filter of the recorder says otherwise. If the program already forwards
+/// records to `tracing` (the `init()` of `tracing-subscriber` does, unless its feature `tracing-log` is off),
+/// this does nothing and returns `Ok`.
 ///
 /// # Errors
-/// The `log` crate has a logger already that does something else with records, `env_logger` say. There is
-/// one a process: to have its output and the trace, let `tracing-subscriber` print instead of it, or hand
-/// each record on to a `tracing_log::LogTracer` from it.
+/// The `log` crate already has another logger, such as `env_logger`. A process has only one: to get both its output
+/// and the trace, print with `tracing-subscriber` instead, or pass each record from it to a
+/// `tracing_log::LogTracer`.
 ///
 /// ```
 /// assert!(lookback::tracing::record_log().is_ok());
@@ -89,14 +88,14 @@ pub fn record_log() -> Result<(), LogError> {
     Ok(())
 }
 
-/// Hands records on to `tracing`, or records them itself where nobody would take them.
+/// Passes records to `tracing`, or records them itself if no subscriber would take them.
 struct Logger {
     tracer: LogTracer,
     settings: Settings,
 }
 
 impl Logger {
-    /// Whether `tracing` has nobody on this thread who takes what is handed on to it.
+    /// Whether `tracing` has no subscriber on this thread.
     fn is_alone() -> bool {
         tracing_core::dispatcher::get_default(|dispatch| dispatch.is::<NoSubscriber>())
     }
@@ -118,7 +117,7 @@ impl log::Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // Snapshots tell by which filter.
+        // Snapshots name the filter.
         self.settings.judge.note_use();
         let passing = Passing {
             name: "log",
@@ -128,7 +127,7 @@ impl log::Log for Logger {
             level: recorded_level(record.level()),
             fields: &[],
         };
-        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let (mut room, mut text) = (FieldBuf::new(), TextBuf::new());
         let mut message = StackText::format(&mut text, *record.args());
         let fields = Fields::new(&mut room);
         match site_of(&passing) {
@@ -150,7 +149,7 @@ fn recorded_level(level: log::Level) -> Level {
     }
 }
 
-/// Why records of the `log` crate cannot be recorded.
+/// Records of the `log` crate cannot be recorded: another logger is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogError(());
 
@@ -165,8 +164,8 @@ impl std::fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// Whether the logger of the `log` crate hands records on to `tracing`: it asks the subscriber whether it
-/// is to.
+/// Whether the logger of the `log` crate passes records to `tracing`: if so, it asks the subscriber about a
+/// probe.
 fn forwards() -> bool {
     let asked = Arc::new(AtomicUsize::new(0));
     let dispatch = Dispatch::new(Probe(Arc::clone(&asked)));
@@ -176,12 +175,12 @@ fn forwards() -> bool {
         log::logger().enabled(&question);
     });
     drop(dispatch);
-    // What callsites remember of the probe is to be forgotten.
+    // Callsites must not cache the interest of the probe.
     tracing_core::callsite::rebuild_interest_cache();
     asked.load(Ordering::Relaxed) > 0
 }
 
-/// Notes that it is asked of a message, and wants none.
+/// A subscriber that notes that it was asked, and wants nothing.
 struct Probe(Arc<AtomicUsize>);
 
 impl Subscriber for Probe {

@@ -1,7 +1,6 @@
 //! `tracing`: spans and events in the trace.
 //!
-//! [`layer`] goes onto a `tracing-subscriber` registry, beside other layers and with filters of its
-//! own:
+//! [`layer`] is for a `tracing-subscriber` registry, beside other layers and with its own filters:
 //!
 //! ```
 //! use tracing_subscriber::layer::SubscriberExt;
@@ -12,26 +11,26 @@
 //! });
 //! ```
 //!
-//! [`subscriber()`] has no registry below it. It costs less, and is for who needs nothing else:
+//! [`subscriber()`] needs no registry. It costs less, for programs that need no other layer:
 //!
 //! ```
 //! tracing::subscriber::set_global_default(lookback::tracing::subscriber())?;
 //! # Ok::<(), tracing::subscriber::SetGlobalDefaultError>(())
 //! ```
 //!
-//! Spans and messages of INFO and above are recorded. More is for who asks for it: in code, by
-//! [`Subscriber::with_max_level`] and [`Subscriber::with_targets`], for all of the process by
+//! Spans and messages of INFO and above are recorded. For more, use [`Subscriber::with_max_level`] and
+//! [`Subscriber::with_targets`]; for the whole process
 //! [`Builder::filter`](lookback_recorder::Builder::filter) or `LOOKBACK_LEVEL=debug`, or while it runs, by
 //! [`set_filter`](lookback_recorder::set_filter).
 //!
-//! Values of fields that are named like secrets are not recorded, unless that is turned off: see
-//! [`Subscriber::reveal_secrets`]. Records of the `log` crate come through [`record_log`].
+//! Values of fields that are named like secrets are not recorded, unless [`Subscriber::reveal_secrets`] turns
+//! that off. [`record_log`] records the `log` crate.
 
 mod callsite;
 mod layer;
 mod log_crate;
-mod names;
 mod redaction;
+mod span_ids;
 mod subscriber;
 mod values;
 
@@ -46,9 +45,9 @@ use redaction::Redaction;
 use std::sync::Arc;
 use tracing_core::LevelFilter;
 
-/// What is recorded of spans and events, and what is not.
+/// Which spans, events and values are recorded.
 #[derive(Clone, Debug)]
-pub struct Settings {
+struct Settings {
     judge: Arc<Judge>,
     redaction: Redaction,
 }
@@ -59,24 +58,24 @@ impl Default for Settings {
     }
 }
 
-/// What lets through what this does.
+/// The filter that corresponds to these settings.
 fn filter_of(level: LevelFilter) -> Filter {
     Filter::level(level.into_level().map(callsite::level_of))
 }
 
-/// Settings, for [`Subscriber`] and for [`Layer`] alike.
+/// Settings of [`Subscriber`] and of [`Layer`].
 macro_rules! settings {
     ($($type:ty: $name:literal),*) => {$(
         impl $type {
-            /// Records only what is at least of this level: INFO, unless set. A filter of the recorder takes
-            /// the place of this: see [`Builder::filter`](lookback_recorder::Builder::filter).
+            /// Records this level and more severe ones; the default is INFO. A filter of the recorder
+            /// overrides this: see [`Builder::filter`](lookback_recorder::Builder::filter).
             #[must_use]
             pub fn with_max_level(self, level: impl Into<LevelFilter>) -> Self {
                 self.with_targets(filter_of(level.into()))
             }
 
             /// Records what this filter lets through, by level and target. A filter of the recorder
-            /// takes the place of this: see [`Builder::filter`](lookback_recorder::Builder::filter).
+            /// overrides this: see [`Builder::filter`](lookback_recorder::Builder::filter).
             ///
             /// ```
             /// let filter = "info,hyper=warn,my_crate=trace".parse()?;
@@ -89,8 +88,8 @@ macro_rules! settings {
                 self
             }
 
-            /// Leaves the values of fields out whose names contain one of these words, beside
-            /// [`SECRETS`]. Upper and lower case are one. For the whole process, and for texts, there is
+            /// Redacts the values of fields whose names contain one of these words, in addition to
+            /// [`SECRETS`], ignoring case. For the whole process, and for texts, there is
             /// [`Builder::redact_names`](crate::Builder::redact_names).
             #[must_use]
             pub fn redact<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
@@ -98,8 +97,8 @@ macro_rules! settings {
                 self
             }
 
-            /// Records all values, whatever their fields are called. Secrets inside of texts are still left
-            /// out, unless the recorder is told to [reveal](crate::Builder::reveal_secrets) them.
+            /// Records all values, whatever the names of their fields. Secrets inside texts are still
+            /// redacted, unless the recorder [reveals](crate::Builder::reveal_secrets) them.
             #[must_use]
             pub fn reveal_secrets(mut self) -> Self {
                 self.settings.redaction = Redaction::none();

@@ -1,4 +1,4 @@
-//! Values that must not get into a trace, told by the names of their fields.
+//! Decides by a field's name whether its value must stay out of the trace.
 
 pub(super) use lookback_recorder::integration::REDACTED;
 pub use lookback_recorder::integration::SECRETS;
@@ -25,7 +25,7 @@ impl Redaction {
         self.words.extend(words.into_iter().map(str::to_ascii_lowercase));
     }
 
-    /// Whether a field is redacted. `is_secret` is what the recorder's rules say of its name.
+    /// Whether a field is redacted. `is_secret` is the verdict of the recorder's rules on its name.
     #[inline(always)]
     pub(super) fn covers(&self, name: &str, is_secret: bool) -> bool {
         (self.secrets && is_secret) || (!self.words.is_empty() && self.has_word(name))

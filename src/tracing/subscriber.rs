@@ -1,11 +1,11 @@
-//! A subscriber with nothing below it: the recorder itself holds the spans.
+//! A subscriber without a registry: the recorder itself holds the spans.
 
 use super::Settings;
 use super::callsite::{SECRET, create_nameless, level_of, metadata_of, nameless, site_of};
 use super::log_crate;
 use super::values::Values;
 use lookback_recorder::integration::{
-    Fields, Room, StackText, TextRoom, log_passing, on_change, span,
+    FieldBuf, Fields, StackText, TextBuf, log_passing, on_change, span,
 };
 use lookback_recorder::{Level, is_recording};
 use span::Parent;
@@ -14,7 +14,7 @@ use tracing_core::subscriber::Interest;
 use tracing_core::{Event, LevelFilter, Metadata};
 use tracing_log::NormalizeEvent;
 
-/// The id of a span that is not recorded: recording began after it, or had no place for it.
+/// The id of a span that is not recorded: it began before recording did, or found no free entry.
 const UNRECORDED: u64 = u64::MAX;
 
 /// Records spans and events, and does nothing else: see [`subscriber`].
@@ -23,8 +23,8 @@ pub struct Subscriber {
     pub(super) settings: Settings,
 }
 
-/// A subscriber that records spans and events and needs no registry below it: the cheapest way.
-/// While nothing is recorded, it says that it wants nothing.
+/// A subscriber that records spans and events without a registry, at the lowest cost. While nothing is
+/// recorded, it disables all callsites.
 ///
 /// ```
 /// let subscriber = lookback::tracing::subscriber().with_max_level(tracing::Level::INFO);
@@ -32,12 +32,12 @@ pub struct Subscriber {
 /// ```
 #[must_use = "a subscriber does nothing before it is set"]
 pub fn subscriber() -> Subscriber {
-    // What callsites remember of being wanted is asked anew when that changes.
+    // Callsites are asked again for their interest when that changes.
     on_change(tracing_core::callsite::rebuild_interest_cache);
     Subscriber { settings: Settings::default() }
 }
 
-/// The name in an id.
+/// The recorder's id in a `tracing` id.
 #[inline(always)]
 fn name_of(id: &Id) -> span::Name {
     let number = id.into_u64();
@@ -45,7 +45,7 @@ fn name_of(id: &Id) -> span::Name {
 }
 
 impl Settings {
-    /// Whether this is recorded, as far as level and target say.
+    /// Whether level and target let this through.
     pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
         self.judge.wants(metadata.target(), level_of(*metadata.level()))
     }
@@ -68,7 +68,7 @@ impl Settings {
         if wanted.is_none() && !self.judge.wants_site(site) {
             return 0;
         }
-        let mut room = Room::new();
+        let mut room = FieldBuf::new();
         let mut values = Values::of_span(site, &mut room, &self.redaction);
         if !metadata.fields().is_empty() {
             attributes.record(&mut values);
@@ -76,18 +76,18 @@ impl Settings {
         span::create(site, parent(), &values.fields)
     }
 
-    /// Fields of a span become known.
+    /// Records fields of a span.
     pub(super) fn record(&self, name: span::Name, values: &Record<'_>) {
-        // What stands for others has no metadata: nobody knows which of its values are secrets.
+        // A shared site has no metadata, so which values are secrets is unknown.
         if let Some(site) = span::site_of(name).filter(|site| metadata_of(site).is_some()) {
-            let mut room = Room::new();
+            let mut room = FieldBuf::new();
             let mut late = Values::of_span(site, &mut room, &self.redaction);
             values.record(&mut late);
             span::record(name, &late.fields);
         }
     }
 
-    /// Records an event. `of` says which span it belongs to.
+    /// Records an event. `of` is its span.
     #[inline]
     pub(super) fn event(&self, event: &Event<'_>, of: impl FnOnce() -> Parent) {
         let metadata = event.metadata();
@@ -95,7 +95,7 @@ impl Settings {
         if wanted == Some(false) {
             return;
         }
-        // That is what the callsites of `log`'s records are called.
+        // The name of the callsites of `log`'s records.
         if metadata.name() == "log event"
             && let Some(record) = event.normalized_metadata()
         {
@@ -113,7 +113,7 @@ impl Settings {
         if wanted.is_none() && !self.judge.wants_site(site) {
             return;
         }
-        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let (mut room, mut text) = (FieldBuf::new(), TextBuf::new());
         let text = StackText::new(&mut text);
         let mut values = Values::of_event(site, &mut room, text, &self.redaction, false);
         event.record(&mut values);
@@ -122,12 +122,12 @@ impl Settings {
         }
     }
 
-    /// A record of the `log` crate.
+    /// Records a record of the `log` crate.
     #[inline(never)]
     fn log_record(&self, event: &Event<'_>, record: &Metadata<'_>, of: Parent) {
         let passing = log_crate::passing(record);
         let site = log_crate::site_of(&passing);
-        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let (mut room, mut text) = (FieldBuf::new(), TextBuf::new());
         let text = StackText::new(&mut text);
         let values_of = site.unwrap_or(&SECRET);
         let mut values = Values::of_event(values_of, &mut room, text, &self.redaction, true);
@@ -135,20 +135,19 @@ impl Settings {
         let Some(message) = &mut values.message else { return };
         match site {
             Some(site) => span::log(site, passing.level, message, &values.fields, of),
-            None => log_passing(&passing, message, &Fields::new(&mut Room::new()), of),
+            None => log_passing(&passing, message, &Fields::new(&mut FieldBuf::new()), of),
         }
     }
 
-    /// An event whose callsite has no place: its values are not recorded, for nothing is known of which are
-    /// secrets.
+    /// Records an event whose callsite has no site, without its values: which are secrets is unknown.
     #[cold]
     fn nameless_event(&self, event: &Event<'_>, of: Parent) {
-        let (mut room, mut text) = (Room::new(), TextRoom::new());
+        let (mut room, mut text) = (FieldBuf::new(), TextBuf::new());
         let text = StackText::new(&mut text);
         let mut values = Values::of_event(&SECRET, &mut room, text, &self.redaction, false);
         event.record(&mut values);
         if let Some(message) = &mut values.message {
-            let mut room = Room::new();
+            let mut room = FieldBuf::new();
             let (passing, fields) = nameless(event.metadata(), &mut room);
             log_passing(&passing, message, &fields, of);
         }
@@ -172,7 +171,7 @@ impl tracing_core::Subscriber for Subscriber {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // Whoever makes a subscriber the one of a thread or of the process asks for this.
+        // `tracing` calls this when it installs the subscriber.
         self.settings.judge.note_use();
         Some(match self.settings.judge.most_detailed() {
             None => LevelFilter::OFF,

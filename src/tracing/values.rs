@@ -1,28 +1,28 @@
 //! The values of fields, encoded as `tracing` hands them over.
 
 use super::redaction::{REDACTED, Redaction};
-use lookback_recorder::integration::{Fields, Room, Site, StackText};
+use lookback_recorder::integration::{FieldBuf, Fields, Site, StackText};
 use std::error::Error;
 use std::fmt;
 use tracing_core::Field;
 use tracing_core::field::Visit;
 
-/// Takes the fields of a span or an event. Of an event, the one called `message` is its message.
+/// Encodes the fields of a span or an event. The field `message` of an event is its message.
 pub(super) struct Values<'a> {
     pub(super) fields: Fields<'a>,
     pub(super) message: Option<StackText<'a>>,
     redaction: &'a Redaction,
-    /// Which fields are secrets, by their names or because nothing is known of them.
+    /// Which fields are secrets, by name or because their names are unknown.
     secrets: u64,
     /// How many fields have names in the site's definition.
     named: usize,
-    /// The fields of `log`'s records that say what the metadata says, too, are left out.
+    /// Leaves out the fields of `log`'s records that repeat the metadata.
     is_log: bool,
 }
 
 impl<'a> Values<'a> {
     #[inline(always)]
-    pub(super) fn of_span(site: &Site, room: &'a mut Room, redaction: &'a Redaction) -> Self {
+    pub(super) fn of_span(site: &Site, room: &'a mut FieldBuf, redaction: &'a Redaction) -> Self {
         Self {
             fields: Fields::new(room),
             message: None,
@@ -36,7 +36,7 @@ impl<'a> Values<'a> {
     #[inline(always)]
     pub(super) fn of_event(
         site: &Site,
-        room: &'a mut Room,
+        room: &'a mut FieldBuf,
         message: StackText<'a>,
         redaction: &'a Redaction,
         is_log: bool,
@@ -51,7 +51,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Where the value of this field goes. `None` if it is not recorded.
+    /// Where to write the value of this field. `None` if it is not recorded.
     #[inline(always)]
     fn index(&mut self, field: &Field) -> Option<usize> {
         if self.is_log && field.name().starts_with("log.") {
@@ -70,7 +70,7 @@ impl<'a> Values<'a> {
         Some(index)
     }
 
-    /// The message, if this field is it and it has not come yet.
+    /// Where to write the message, if this field is the message and none was written.
     #[inline(always)]
     fn message(&mut self, field: &Field) -> Option<&mut StackText<'a>> {
         match &mut self.message {

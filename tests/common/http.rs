@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With one worker, so that what happens has one order.
+    /// With one worker, so that everything happens in one order.
     pub fn start(app: Router) -> Self {
         Self::start_with(1, app)
     }
@@ -26,7 +26,7 @@ impl Server {
         Self::serve(workers, |_| app)
     }
 
-    /// Serves what `app` makes of its address.
+    /// Serves the app that `app` makes for its address.
     pub fn serve(workers: usize, app: impl FnOnce(SocketAddr) -> Router) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
         let runtime = runtime.expect("threads for the server");
@@ -43,7 +43,7 @@ impl Server {
     }
 }
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -64,7 +64,7 @@ impl Answer {
     }
 }
 
-/// A client that takes every status for an answer.
+/// A client that accepts every status as an answer.
 pub fn client() -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -74,7 +74,7 @@ pub fn client() -> Agent {
     Agent::new_with_config(config)
 }
 
-/// Sends a request that has no body, as a GET has none.
+/// Sends a request without a body, like a GET.
 pub fn ask(request: RequestBuilder<WithoutBody>) -> Answer {
     answer(request.call())
 }
@@ -92,7 +92,7 @@ pub fn answer(called: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> 
     }
 }
 
-/// Sends bytes as they are over a connection of their own, and reads the whole answer.
+/// Sends raw bytes over a connection of their own, and reads the whole answer.
 pub fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(Duration::from_secs(300))).expect("it can be set");

@@ -1,8 +1,9 @@
-//! What the whole-system tests share: a process of one's own for a test, reading a snapshot back,
-//! looking at the arena from outside.
+//! Helpers of the whole-system tests: a process for each test, reading snapshots back, looking at the arena
+//! from outside.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod chains;
 pub mod plugin;
 pub mod saved;
 #[cfg(target_os = "linux")]
@@ -20,15 +21,20 @@ use std::time::{Duration, Instant};
 
 const ALONE: &str = "LOOKBACK_TEST_ALONE";
 
-/// After so many seconds a test that runs alone is taken to hang, and is killed.
+/// A test in its own process counts as hanging after this many seconds, and is killed.
 const HANGS: u32 = 900;
 
-/// Runs the body of the test `name` in a process of its own: there is one recorder a process, and
-/// signals, limits, filters and memory are the whole process's.
+/// From now on this process is killed if it hangs.
+pub fn must_end() {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::alarm(HANGS) };
+}
+
+/// Runs the body of the test `name` in a process of its own: a process has one recorder, and signals, limits,
+/// filters and memory belong to the whole process.
 pub fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
-        // SAFETY: the call has no preconditions.
-        unsafe { libc::alarm(HANGS) };
+        must_end();
         return body();
     }
     let executable = std::env::current_exe().expect("a test has an executable");
@@ -59,7 +65,7 @@ pub fn read(snapshot: &Snapshot) -> Trace {
     Trace::from_bytes(file).expect("a snapshot can be read")
 }
 
-/// Makes sure that nothing is wrong with a trace.
+/// Checks that a trace is sound.
 pub fn assert_sound(trace: &Trace) {
     assert!(trace.damage().is_empty(), "damage: {:?}", trace.damage());
     let violations = validate(trace);
@@ -67,7 +73,7 @@ pub fn assert_sound(trace: &Trace) {
     assert!(words.is_empty(), "{} violations: {words:#?}", violations.len());
 }
 
-/// Every event of a trace, none of which is damaged; times never decrease.
+/// Every event of a trace, none of which may be damaged; times never decrease.
 pub fn events(trace: &Trace) -> impl Iterator<Item = Event> {
     let mut latest = 0;
     trace.events().map(move |event| {
@@ -78,7 +84,7 @@ pub fn events(trace: &Trace) -> impl Iterator<Item = Event> {
     })
 }
 
-/// How many events a trace says that it has.
+/// How many events a trace says it has.
 pub fn count(trace: &Trace) -> u64 {
     trace.generations().iter().map(|generation| generation.events).sum()
 }
@@ -100,20 +106,20 @@ pub fn text(event: &Event, field: &str) -> Option<(String, bool)> {
     })
 }
 
-/// Events lost, as a snapshot's metadata has it, of all causes.
+/// Lost events of all causes, according to a snapshot's metadata.
 pub fn lost(trace: &Trace) -> u64 {
     let cause = |(name, _): &(&str, _)| name.starts_with(lookback::read::wire::key::LOST);
     let names: Vec<_> = trace.metadata().iter().filter(cause).map(|(name, _)| name).collect();
     names.iter().map(|name| trace.metadata().number(name).expect("a count")).sum()
 }
 
-/// Events recorded since the start, as a snapshot's metadata has it.
+/// Events recorded since the start, according to a snapshot's metadata.
 pub fn recorded(trace: &Trace) -> u64 {
     trace.metadata().number(lookback::read::wire::key::RECORDED).expect("a count")
 }
 
-/// Calls `done` until it says yes, for a minute at most; the deadline only ends the wait. Says what
-/// `done` said last.
+/// Calls `done` until it returns true, for at most a minute; the deadline only ends the wait. Returns the
+/// last result.
 pub fn wait_for(mut done: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(60) {
@@ -125,14 +131,13 @@ pub fn wait_for(mut done: impl FnMut() -> bool) -> bool {
     done()
 }
 
-/// Ends the running generation. A writer that the machine leaves in the middle of an event for half
-/// a second is a reason to try again.
+/// Ends the running generation. Tries again if the machine stops a writer inside an event for half a second.
 pub fn advance(recorder: &Recorder) {
     let advanced = (0..20).any(|_| recorder.advance());
     assert!(advanced, "a generation cannot be completed: {:?}", recorder.stats());
 }
 
-/// What each thread and each event carries, so that every one is accounted for.
+/// A number in each thread and each event, so that every one is accounted for.
 #[derive(Debug, Default)]
 pub struct Emitted(AtomicU64);
 
@@ -141,7 +146,7 @@ impl Emitted {
         Self(AtomicU64::new(0))
     }
 
-    /// Counts so many events.
+    /// Counts this many events.
     pub fn add(&self, events: u64) {
         self.0.fetch_add(events, Ordering::Relaxed);
     }
@@ -151,8 +156,8 @@ impl Emitted {
     }
 }
 
-/// Memory of this process, in bytes: all that is resident, and how much of it is shared memory
-/// (the arena among it).
+/// The memory of this process, in bytes: all resident memory, and how much of it is shared (which includes
+/// the arena).
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub resident: u64,
@@ -171,15 +176,15 @@ impl Memory {
     }
 }
 
-/// The arena of this process, seen as from outside: through its descriptor.
+/// The arena of this process, seen from outside, through its descriptor.
 pub struct Outside(File);
 
 /// What an outside reader finds in the arena.
 #[derive(Debug)]
 pub struct Seen {
     pub header: ArenaHeader,
-    /// Of each complete generation that was still whole after the copy: what the header says of
-    /// its events, and how many its blocks hold.
+    /// For each complete generation that was still whole after the copy: the number of events according to
+    /// the header, and according to its blocks.
     pub complete: HashMap<u64, (u64, u64)>,
 }
 
@@ -200,10 +205,10 @@ impl Outside {
         ArenaHeader::parse(&bytes).ok()
     }
 
-    /// Copies all that is there, and counts the events of what is complete.
+    /// Copies everything, and counts the events of complete generations.
     pub fn copy(&self) -> Option<Seen> {
         let header = self.header()?;
-        // The copy of the header is not one instant: what makes no sense is no copy.
+        // The copy of the header is not of one instant: if it is inconsistent, it is no copy.
         let length = header.head.0.checked_sub(header.tail.0)?;
         if length > header.capacity {
             return None;
@@ -232,7 +237,7 @@ impl Outside {
 }
 
 impl Seen {
-    /// Makes sure that every complete generation holds what its header says.
+    /// Checks that every complete generation holds what its header says.
     pub fn assert_sound(&self) {
         for (number, (said, found)) in &self.complete {
             assert_eq!(said, found, "events of generation {number}, seen from outside");
@@ -240,12 +245,12 @@ impl Seen {
     }
 }
 
-/// Makes sure that a generation can be understood with no other: all names are known, every event
-/// has its thread, every end its begin.
+/// Checks that a generation can be understood without any other: all names are known, every event has its
+/// thread, every end its beginning.
 pub fn assert_complete_in_itself(generation: &DecodedGeneration) {
     let number = generation.number();
     assert!(generation.info().damage.is_none(), "{number}: {:?}", generation.info().damage);
-    // Of regions deeper than the recorder restates, it is only known how many there are.
+    // Of regions deeper than the recorder restates, only the number is known.
     let deeper: Vec<_> = generation
         .statuses()
         .filter(|state| state.deeper() > 0)

@@ -1,17 +1,17 @@
-//! The example `shared_object`: a plugin that has a recorder of its own.
+//! The example `shared_object`: a plugin with a recorder of its own.
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The example, built as this test is: where it is.
+/// Builds the example like this test, and returns its path.
 pub fn built() -> PathBuf {
     // …/target/debug/deps/shared_object-0123456789abcdef
     let executable = std::env::current_exe().unwrap();
     let profile = executable.ancestors().nth(2).unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--locked", "--offline", "--example", "shared_object"]);
-    // With the features that the tests themselves are usually built with: then there is nothing to build.
+    // With the features that the tests are usually built with: then there is nothing to build.
     if cfg!(feature = "fault_injection") {
         cargo.args(["--package", "lookback", "--features", "fault_injection"]);
     } else {

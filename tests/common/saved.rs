@@ -1,5 +1,5 @@
-//! What the tests of triggers share: recorders that save into a directory of their own, and what they
-//! have saved.
+//! Helpers for tests of triggers: recorders that save into a directory of their own, and what they have
+//! saved.
 
 use super::{assert_sound, wait_for};
 use lookback::read::Trace;
@@ -8,7 +8,7 @@ use lookback::{Builder, Recorder, Trigger};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A wait of this length means that it hangs.
+/// A wait of this length means a hang.
 pub const EVER: Duration = Duration::from_secs(120);
 
 /// A recorder that keeps everything that fits, and saves here.
@@ -34,7 +34,7 @@ pub fn snapshots(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Waits until so many snapshots were saved, and reads the last one.
+/// Waits until this many snapshots were saved, and reads the last one.
 pub fn saved(recorder: &Recorder, directory: &Path, count: u64) -> Trace {
     let done = || recorder.stats().triggers.saved >= count;
     assert!(wait_for(done), "{:?}", recorder.stats().triggers);

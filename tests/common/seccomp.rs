@@ -1,7 +1,7 @@
-//! Filters of system calls, as a service sets them once it has all that it needs.
+//! Filters of system calls, as a service installs them once it has everything it needs.
 
-/// What a recorder may need to start, to save, to look at the machine; `membarrier` is not among it. Nothing of
-/// it is needed by the other parts of this program.
+/// Calls that a recorder may need to start, to save, and to examine the machine; `membarrier` is not among
+/// them. The other parts of this program need none of them.
 const OF_A_RECORDER: [libc::c_long; 12] = [
     libc::SYS_memfd_create,
     libc::SYS_fallocate,
@@ -17,31 +17,46 @@ const OF_A_RECORDER: [libc::c_long; 12] = [
     libc::SYS_sysinfo,
 ];
 
-/// Every thread of this process; without it, the calling one alone.
+/// For every thread of this process; without this, for the calling thread alone.
 pub const EVERY_THREAD: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_TSYNC;
 
-/// From now on these fail with EPERM. `false` if the kernel does not let us say so.
+fn statement(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// From now on these calls end the process. `false` if the kernel does not allow that.
+pub fn forbid_on_pain_of_death(calls: &[libc::c_long], flags: libc::c_ulong) -> bool {
+    answers(calls, libc::SECCOMP_RET_KILL_PROCESS, false, flags)
+}
+
+/// From now on these calls fail with EPERM. `false` if the kernel does not allow that.
 pub fn forbid(calls: &[libc::c_long], files_too: bool, flags: libc::c_ulong) -> bool {
-    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    answers(calls, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, files_too, flags)
+}
+
+fn answers(calls: &[libc::c_long], refuse: u32, files_too: bool, flags: libc::c_ulong) -> bool {
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     let answer = libc::BPF_RET | libc::BPF_K;
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    // The number of the call is the first field of what the filter sees.
+    // The call's number is the first field that the filter sees.
     let mut filter = vec![statement(load, 0, 0, 0)];
     for call in calls {
         filter.push(statement(equal, 0, 1, *call as u32));
         filter.push(statement(answer, 0, 0, refuse));
     }
     if files_too {
-        // Files are opened, but none is made: of `openat`, the lower half of the third argument.
+        // Files can be opened but not created: for `openat`, the lower half of the third argument.
         filter.push(statement(equal, 0, 3, libc::SYS_openat as u32));
         filter.push(statement(load, 0, 0, 16 + 2 * 8));
         filter.push(statement(any, 0, 1, libc::O_CREAT as u32));
         filter.push(statement(answer, 0, 0, refuse));
     }
     filter.push(statement(answer, 0, 0, libc::SECCOMP_RET_ALLOW));
+    install(&mut filter, flags)
+}
+
+fn install(filter: &mut [libc::sock_filter], flags: libc::c_ulong) -> bool {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: `program` and its filter are valid for the calls.
     unsafe {
@@ -55,12 +70,34 @@ pub fn forbid(calls: &[libc::c_long], files_too: bool, flags: libc::c_ulong) -> 
     }
 }
 
-/// No recorder can start any more, nor save into files; the one that runs goes on.
+/// From now on `MADV_POPULATE_WRITE` is unknown, as before Linux 5.14, but accepted for an empty range, as some
+/// emulators of Linux do. `false` if the kernel does not allow that.
+pub fn forget_to_populate() -> bool {
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    // The lower halves of the second and the third argument: the length and the advice.
+    let (length, advice) = (16 + 8, 16 + 2 * 8);
+    let mut filter = [
+        statement(load, 0, 0, 0),
+        statement(equal, 0, 6, libc::SYS_madvise as u32),
+        statement(load, 0, 0, advice),
+        statement(equal, 0, 4, libc::MADV_POPULATE_WRITE as u32),
+        statement(load, 0, 0, length),
+        statement(equal, 0, 1, 0),
+        statement(answer, 0, 0, libc::SECCOMP_RET_ERRNO),
+        statement(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        statement(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    install(&mut filter, EVERY_THREAD)
+}
+
+/// No recorder can start any more, or save to files; a running one continues.
 pub fn forbid_what_a_recorder_needs() -> bool {
     forbid(&OF_A_RECORDER, true, EVERY_THREAD)
 }
 
-/// The one that runs cannot know any more who has left a generation.
+/// A running recorder can no longer tell which threads have left a generation.
 pub fn forbid_membarrier() -> bool {
     forbid(&[libc::SYS_membarrier], false, EVERY_THREAD)
 }

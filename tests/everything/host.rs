@@ -1,5 +1,5 @@
-//! The service: what its threads do, each until the time is over. Everything it computes is compared with what
-//! it computed before anything was recorded.
+//! The service: what its threads do, each until the time is over. It compares everything it computes with
+//! what it computed before anything was recorded.
 
 use crate::common::plugin::Library;
 use crate::common::seccomp;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 pub const MAX_BYTES: usize = 2 << 20;
-/// Which part of a second a recording lives.
+/// The length of a recording, as a fraction of a second.
 const RECORDING: Duration = Duration::from_millis(300);
 
 pub struct Host {
@@ -22,19 +22,19 @@ pub struct Host {
     plugin: PathBuf,
     until: Instant,
     time: Duration,
-    /// Where snapshots are sent, with their length before each: no file is needed for it.
+    /// Where snapshots are sent, each preceded by its length: this needs no file.
     out: Mutex<UnixStream>,
     expected: u64,
-    /// No recorder can start, nor save.
+    /// No recorder can start or save any more.
     refused: AtomicBool,
-    /// The one that runs is to stop.
+    /// The running recorder must stop.
     barred: AtomicBool,
     done: [AtomicU64; PARTS.len()],
 }
 
 type Part = (&'static str, fn(&Host, u64));
 
-/// What goes on at once, each part on a thread of its own.
+/// Everything that runs at once, each part on a thread of its own.
 const PARTS: [Part; 12] = [
     ("computed", Host::compute),
     ("computed beside", Host::compute),
@@ -50,9 +50,9 @@ const PARTS: [Part; 12] = [
     ("limits", Host::read_limits),
 ];
 
-/// The process: `directory` is where snapshots are put, for so long.
+/// The process: puts snapshots in `directory`, and runs for this long.
 pub fn run(directory: &Path, plugin: &Path, time: Duration) {
-    // What fails below is told once, not by the hook, which is the recorder's then.
+    // A failure below is reported once, not by the hook, which is the recorder's then.
     std::panic::set_hook(Box::new(|info| {
         if info.payload().downcast_ref::<&str>().is_none_or(|text| *text != CAUGHT) {
             eprintln!("{info}");
@@ -61,7 +61,7 @@ pub fn run(directory: &Path, plugin: &Path, time: Duration) {
     signals::install_all();
     let expected = checksum(0);
     let out = UnixStream::connect(directory.join("socket")).expect("somebody listens");
-    // SAFETY: the call has no preconditions. Who may not, goes on without.
+    // SAFETY: the call has no preconditions. Without permission, continues without it.
     let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } == 0;
     let host = Host {
         directory: directory.to_owned(),
@@ -75,7 +75,7 @@ pub fn run(directory: &Path, plugin: &Path, time: Duration) {
         done: [const { AtomicU64::new(0) }; PARTS.len()],
     };
     widen();
-    // SAFETY: the call has no preconditions. Else each thread reserves 64 MiB for what it allocates.
+    // SAFETY: the call has no preconditions. Otherwise each thread reserves 64 MiB for its allocations.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
     limit_address_space(400 * MIB);
     let settled = Mutex::new(0);
@@ -117,12 +117,12 @@ pub fn run(directory: &Path, plugin: &Path, time: Duration) {
         status("VmHWM") / MIB,
     );
     assert!(count(&signals::HANDLED) > 0 && count(&signals::REPAIRED) > 0);
-    // With stacks of 2 MiB that are locked, some tens of them; what it was after a third of the time it stays.
+    // Some tens of stacks of 2 MiB are locked; after a third of the time the number no longer grows.
     assert!(status("VmHWM") < 250 * MIB, "memory is bounded: {}", status("VmHWM"));
     assert!(status("VmRSS") < settled + 48 * MIB, "and does not grow");
 }
 
-/// Threads are held up now and then where the recorder's threads meet.
+/// Holds threads up now and then where the recorder's threads meet.
 fn widen() {
     #[cfg(any(debug_assertions, feature = "fault_injection"))]
     {
@@ -150,7 +150,7 @@ fn limit_address_space(room: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
 }
 
-/// Whole numbers and fractions: a handler that spoils a register spoils this.
+/// Integers and floats: a handler that spoils a register spoils this.
 fn checksum(seed: u64) -> u64 {
     let (mut state, mut sum) = (0x9e37_79b9_7f4a_7c15_u64, 0.0_f64);
     for number in 0..2000_u64 {
@@ -192,7 +192,7 @@ impl Host {
         let expected = self.expected;
         let work = move || {
             signals::have_a_large_alternate_stack();
-            lookback::thread_name(if round.is_multiple_of(2) { "even" } else { "odd" });
+            lookback::set_thread_name(if round.is_multiple_of(2) { "even" } else { "odd" });
             checksum(round)
         };
         let threads: Vec<_> =
@@ -202,12 +202,12 @@ impl Host {
         }
     }
 
-    /// A runtime that begins and ends, with tasks that are never done.
+    /// A runtime that starts and shuts down, with tasks that are never done.
     fn runtime(&self, round: u64) {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1 + round as usize % 2).enable_all();
         let _ = lookback::tokio::instrument(&mut builder);
-        // Without memory for one, there is none.
+        // Without memory for a runtime, there is none.
         let Ok(runtime) = builder.build() else { return };
         let sum = lookback::block_on(&runtime, async {
             lookback::spawn(std::future::pending::<()>());
@@ -227,7 +227,7 @@ impl Host {
         runtime.shutdown_background();
     }
 
-    /// A child that records, as it thinks, and computes.
+    /// A child that believes it records, and computes.
     fn fork(&self, round: u64) {
         // SAFETY: the child does what the C library says it may, and more: that it works is what is tested.
         let child = unsafe { libc::fork() };
@@ -304,13 +304,13 @@ impl Host {
         std::thread::sleep(Duration::from_millis(50));
     }
 
-    /// What a service looks at that wants to know how it is.
+    /// What a service reads that monitors itself.
     fn read_limits(&self, _: u64) {
         let _ = (status("VmSize"), lookback::stats().map(|stats| stats.lost_in_all()));
         std::thread::sleep(Duration::from_millis(10));
     }
 
-    /// To who checks it.
+    /// Sends it to the checking process.
     fn send(&self, snapshot: &Snapshot) {
         let mut bytes = vec![0; 8];
         let length = snapshot.write_to(&mut bytes).expect("memory takes it");
@@ -318,7 +318,7 @@ impl Host {
         self.out.lock().unwrap().write_all(&bytes).expect("somebody reads it");
     }
 
-    /// One recording after another, until a filter forbids it.
+    /// Starts one recording after another, until a filter forbids it.
     fn record(&self) {
         let (began, mut starts, mut without) = (Instant::now(), 0_u64, 0_u64);
         while began.elapsed() < self.time / 2 {

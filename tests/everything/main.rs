@@ -1,10 +1,10 @@
-//! A service that does everything at once: threads and runtimes begin and end, it forks, runs programs, loads
-//! and unloads a plugin that records by itself, has handlers of its own for signals that rain on it, locks its
-//! memory, comes near its limit on address space, panics, starts and stops its recorder, and sets a filter of
-//! system calls in the middle. Its own results stay right, its memory is bounded, and every snapshot of it is
-//! sound: those that it takes, those that triggers save, those that are taken from outside.
+//! A service that does everything at once: it starts and ends threads and runtimes, forks, runs programs,
+//! loads and unloads a plugin with its own recorder, handles signals that rain on it, locks its memory,
+//! approaches its limit on address space, panics, starts and stops its recorder, and installs a filter of
+//! system calls in the middle. Its own results stay right, its memory is bounded, and every snapshot is
+//! sound: those that it takes, those that triggers save, and those taken from outside.
 //!
-//! Some seconds; `LOOKBACK_TEST_SECONDS` or `LOOKBACK_LONG=1` (ten minutes) make it more.
+//! This takes some seconds, or longer with `LOOKBACK_TEST_SECONDS` or `LOOKBACK_LONG=1` (ten minutes).
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 #[path = "../common/mod.rs"]
@@ -51,7 +51,7 @@ fn a_host_that_does_everything_at_once() {
     let (process, over) = (child.id(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let sent = scope.spawn(|| {
-            // Who died before it could connect is seen below.
+            // A service that died before it could connect is detected below.
             listener.set_nonblocking(true).unwrap();
             let mut stream = None;
             common::wait_for(|| {
@@ -75,7 +75,7 @@ fn a_host_that_does_everything_at_once() {
     });
 }
 
-/// One that is not sound is kept, to be looked at.
+/// Keeps a snapshot that is not sound, for inspection.
 fn assert_sound(bytes: Vec<u8>, what: &str) {
     let checked = std::panic::catch_unwind(|| {
         let trace = Trace::from_bytes(bytes.clone());
@@ -89,7 +89,7 @@ fn assert_sound(bytes: Vec<u8>, what: &str) {
     }
 }
 
-/// Snapshots that the service sends, each with its length before it.
+/// Snapshots that the service sends, each preceded by its length.
 fn check_what_is_sent(mut stream: UnixStream) -> u64 {
     stream.set_nonblocking(false).unwrap();
     let (mut count, mut length) = (0, [0; 8]);
@@ -104,11 +104,11 @@ fn check_what_is_sent(mut stream: UnixStream) -> u64 {
     count
 }
 
-/// Snapshots that it saves, which are then removed; it removes old ones itself.
+/// Snapshots that it saves, which this removes; the service removes old ones itself.
 fn check_what_is_saved(directory: &Path, over: &AtomicBool) -> u64 {
     let mut count = 0;
     loop {
-        // Looked at first: whatever was saved before is then seen.
+        // Checked first: everything that was saved before is then found.
         let is_over = over.load(Ordering::Relaxed);
         for path in common::saved::snapshots(directory) {
             let Ok(bytes) = std::fs::read(&path) else { continue };
@@ -123,12 +123,12 @@ fn check_what_is_saved(directory: &Path, over: &AtomicBool) -> u64 {
     }
 }
 
-/// Its arenas, and its plugin's, as another process sees them.
+/// Its arenas, and those of its plugin, as another process sees them.
 fn look_from_outside(process: u32, over: &AtomicBool) -> u64 {
     let mut count = 0;
     while !over.load(Ordering::Relaxed) {
         for arena in OutsideArena::all_of_process(process).into_iter().flatten() {
-            // Who is stopped, or overtaken, has none.
+            // A service that is stopped has none, and a copy may be overtaken.
             if let Ok(snapshot) = arena.snapshot("test", "outside") {
                 let mut bytes = Vec::new();
                 snapshot.write_to(&mut bytes).expect("memory takes it");

@@ -52,13 +52,13 @@ extern "C" fn profiles(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_
     lookback::counter!("samples", sample);
 }
 
-/// Deals with a fault: makes the page accessible that was not.
+/// Resolves a fault: makes the page accessible.
 extern "C" fn repairs(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     REPAIRED.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the kernel's.
     let address = unsafe { (*info).si_addr() };
     let page = (address as usize) & !4095;
-    // SAFETY: only pages of `fault` below are faulted on; any other fault comes again, and the limit ends that.
+    // SAFETY: only pages of `fault` below cause faults; any other fault comes again, and the limit ends that.
     let repaired =
         unsafe { libc::mprotect(page as *mut _, 4096, libc::PROT_READ | libc::PROT_WRITE) == 0 };
     if !repaired {
@@ -78,14 +78,14 @@ fn install(
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | flags;
-        // One at a time: on an alternate stack of 8 KiB there is no room for several frames.
+        // One at a time: an alternate stack of 8 KiB has no room for several frames.
         libc::sigfillset(&mut action.sa_mask);
         libc::sigdelset(&mut action.sa_mask, libc::SIGSEGV);
         assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
     }
 }
 
-/// Handlers on the alternate stack and not, of which one interrupts system calls, and a timer.
+/// Handlers on the alternate stack and off it, one of which interrupts system calls; and a timer.
 pub fn install_all() {
     install(libc::SIGUSR1, handles, libc::SA_ONSTACK | libc::SA_RESTART);
     install(libc::SIGUSR2, handles, 0);
@@ -97,19 +97,19 @@ pub fn install_all() {
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) }, 0);
 }
 
-/// Sends a signal to each thread that there is.
+/// Sends a signal to each existing thread.
 pub fn send_to_all(signal: libc::c_int) {
     let process = std::process::id();
     for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let Ok(thread) = thread.file_name().to_string_lossy().parse::<libc::pid_t>() else {
             continue;
         };
-        // SAFETY: a thread that is gone by now is an error, and no more.
+        // SAFETY: a thread that is gone by now only causes an error.
         unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
     }
 }
 
-/// Writes to a page that nobody may write to, until the handler says otherwise.
+/// Writes to a page that is read-only until the handler changes that.
 pub fn fault() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping, and its end.

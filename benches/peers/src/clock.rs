@@ -1,12 +1,12 @@
-//! The bare clock instruction: nothing that keeps time can cost less.
+//! The bare clock instruction: no recorder that reads a clock can cost less.
 
 /// Reads the processor's time stamp counter.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[must_use]
 pub fn clock_instruction() -> u64 {
-    // SAFETY: RDTSC has no operands and touches no memory; Linux leaves it to user code unless a
-    // process asks for the contrary.
+    // SAFETY: RDTSC has no operands and touches no memory; Linux permits it in user code unless a process
+    // asks otherwise.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 

@@ -1,8 +1,8 @@
 //! Medians, quantiles, and the spread of a ratio.
 #![forbid(unsafe_code)]
 
-/// The value below which a share `quantile` (0 to 1) of `values` lies, on the line between the two
-/// values nearest to it.
+/// The value below which a share `quantile` (0 to 1) of `values` lies, interpolated linearly between the two
+/// nearest values.
 ///
 /// # Panics
 ///
@@ -22,7 +22,7 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The best tenth: what it costs while nobody disturbs.
+/// The best tenth: the cost when nothing else disturbs the machine.
 #[must_use]
 pub fn quiet(values: &[f64]) -> f64 {
     quantile(values, 0.1)

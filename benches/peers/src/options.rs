@@ -1,4 +1,4 @@
-//! What a program was asked to do.
+//! A program's arguments.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 /// The arguments of a program.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// A short run, to see that it works; its figures are not worth much.
+    /// A short run, to see that it works; its figures mean little.
     pub quick: bool,
     /// How many rounds; each program has its own default.
     pub rounds: Option<usize>,
-    /// Where the same programs lie, built with `--cfg tokio_unstable`.
+    /// The directory of the same programs, built with `--cfg tokio_unstable`.
     pub unstable: Option<PathBuf>,
     /// Be the child that measures this candidate.
     pub child: Option<String>,
@@ -22,7 +22,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// An argument that is not known, or without its value.
+    /// An argument is unknown, or lacks its value.
     pub fn from_arguments() -> Result<Self> {
         Self::parse(std::env::args().skip(1))
     }
@@ -48,20 +48,20 @@ impl Options {
         Ok(options)
     }
 
-    /// This program.
+    /// The path of this program.
     ///
     /// # Errors
     ///
-    /// The system does not say where it lies.
+    /// The system does not report the path.
     pub fn program(&self) -> Result<PathBuf> {
         std::env::current_exe().context("where this program lies")
     }
 
-    /// This program, built with `--cfg tokio_unstable`, if it was said where that is.
+    /// The path of this program built with `--cfg tokio_unstable`, if its directory was given.
     ///
     /// # Errors
     ///
-    /// It does not lie there.
+    /// It is not there.
     pub fn unstable_program(&self, name: &str) -> Result<Option<PathBuf>> {
         let Some(directory) = &self.unstable else { return Ok(None) };
         let program: PathBuf = Path::new(directory).join(name);
@@ -71,7 +71,7 @@ impl Options {
         Ok(Some(program))
     }
 
-    /// The command that makes the same table again.
+    /// The command that produces the same table again.
     #[must_use]
     pub fn command(name: &str) -> String {
         let mut command = format!("cargo run --release --bin {name}");

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-/// Figures by name; each has a value for every time that it was measured.
+/// Figures by name; each has a value for each time it was measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     figures: BTreeMap<String, Vec<f64>>,
@@ -25,7 +25,7 @@ impl Report {
         }
     }
 
-    /// The values of a figure; none if it was not measured.
+    /// The values of a figure; empty if it was not measured.
     #[must_use]
     pub fn get(&self, name: &str) -> &[f64] {
         self.figures.get(name).map_or(&[], Vec::as_slice)
@@ -35,7 +35,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// A value that is not a number.
+    /// A value is not a number.
     pub fn parse(text: &str) -> Result<Self> {
         let mut report = Self::default();
         for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Candidates in turn, each in a process of its own.
+//! Candidates in turn, each in its own process.
 #![forbid(unsafe_code)]
 
 use crate::figures::{Spread, median, quiet};
@@ -11,13 +11,13 @@ use std::process::{Command, Stdio};
 /// One thing to measure.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// What the table calls it.
+    /// Its title in the table.
     pub title: String,
     /// The program that measures it.
     pub program: PathBuf,
-    /// What that program calls it.
+    /// Its name in that program.
     pub name: &'static str,
-    /// What its ratio is to: the index of a candidate.
+    /// The index of the candidate that its ratio is to.
     pub base: usize,
 }
 
@@ -94,16 +94,15 @@ impl Results {
         self.reports[candidate].iter().flat_map(|report| report.get(figure)).copied().collect()
     }
 
-    /// The median of a figure over all rounds, and that of its best tenth; none if the candidate
-    /// does not have it.
+    /// The median of a figure over all rounds, and that of its best tenth; `None` if the candidate does not
+    /// have the figure.
     #[must_use]
     pub fn cost(&self, candidate: usize, figure: &str) -> Option<(f64, f64)> {
         let values = self.pooled(candidate, figure);
         (!values.is_empty()).then(|| (median(&values), quiet(&values)))
     }
 
-    /// How the ratio to another candidate spreads over the rounds; none if either does not have
-    /// the figure.
+    /// How the ratio to another candidate spreads over the rounds; `None` if either does not have the figure.
     #[must_use]
     pub fn ratio(&self, candidate: usize, base: usize, figure: &str) -> Option<Spread> {
         let medians = |candidate: usize| -> Option<Vec<f64>> {
@@ -119,8 +118,8 @@ impl Results {
     }
 }
 
-/// The order of `count` candidates in a round: each begins with another one, so that none is always
-/// the first.
+/// The order of `count` candidates in a round: each round begins with a different one, so that none is always
+/// first.
 pub fn turns(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (round + turn) % count)
 }
@@ -129,7 +128,7 @@ pub fn turns(count: usize, round: usize) -> impl Iterator<Item = usize> {
 ///
 /// # Errors
 ///
-/// It cannot be started, fails, or says what is not a report.
+/// It cannot be started, fails, or prints something else than a report.
 pub fn run_child(mut command: Command) -> Result<Report> {
     let output = command
         .stdin(Stdio::null())

@@ -5,7 +5,7 @@ use crate::figures::Spread;
 use crate::options::Options;
 use crate::versions::{machine, versions};
 
-/// Prints what the tables below it are, with the command that makes them again.
+/// Prints a heading for the tables below it, with the command that produces them again.
 pub fn heading(title: &str, program: &str, packages: &[&str], options: &Options) {
     println!("## {title}: `{}`", Options::command(program));
     println!();
@@ -40,7 +40,7 @@ pub fn quartiles(spread: &Spread) -> String {
     format!("{:.2}–{:.2}", spread.low, spread.high)
 }
 
-/// Nanoseconds, with as many digits as they are worth.
+/// Nanoseconds, with as many digits as are significant.
 #[must_use]
 pub fn nanos(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }

@@ -3,7 +3,7 @@
 
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// The versions of `packages` as they are locked, in a line.
+/// The versions of `packages` in the lock file, on one line.
 #[must_use]
 pub fn versions(packages: &[&str]) -> String {
     packages
@@ -19,7 +19,7 @@ fn version(package: &str) -> Option<&'static str> {
     LOCK[begin..].split('"').next()
 }
 
-/// The machine, as far as the system tells: processor, cores, kernel.
+/// The machine, as far as the system describes it: processor, cores, kernel.
 #[must_use]
 pub fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

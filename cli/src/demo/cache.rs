@@ -1,4 +1,4 @@
-//! The items that were asked for last, so that not every request has to ask the inventory.
+//! A cache of the last requested items, so that not every request asks the inventory.
 
 use super::inventory::Item;
 use lookback::{counter, event, region};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// How many items it holds.
 const CACHED: usize = 120;
 
-/// See the module.
+/// The cached items.
 #[derive(Default)]
 pub struct Cache {
     known: Mutex<Known>,
@@ -21,7 +21,7 @@ struct Known {
 }
 
 impl Cache {
-    /// What is known of an item, if it is known.
+    /// A cached item.
     pub fn get(&self, number: u32) -> Option<Item> {
         let _region = region!("cache");
         let item = self.known().items.get(&number).copied();
@@ -29,7 +29,7 @@ impl Cache {
         item
     }
 
-    /// Keeps an item; the oldest one has to go if there is no more room.
+    /// Adds an item, and removes the oldest if the cache is full.
     pub fn keep(&self, number: u32, item: Item) {
         let _region = region!("cache_fill");
         let mut known = self.known();
@@ -45,7 +45,7 @@ impl Cache {
         counter!("cache_size", known.items.len());
     }
 
-    /// Forgets all of them.
+    /// Empties the cache.
     pub fn clear(&self) {
         let mut known = self.known();
         *known = Known::default();

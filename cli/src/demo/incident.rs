@@ -1,4 +1,4 @@
-//! The snapshot that the shop takes of itself, the first time that something goes wrong.
+//! Saves a snapshot the first time that something goes wrong in the shop.
 
 use lookback::{Recorder, region};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How the snapshot was saved, or why it was not.
 type Outcome = anyhow::Result<()>;
 
-/// See the module.
+/// The shop's one snapshot.
 pub struct Incident {
     recorder: Arc<Recorder>,
     file: PathBuf,
@@ -17,7 +17,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// None yet. If there is one, it is saved to this file.
+    /// No incident yet; the snapshot of one will be saved to this file.
     pub fn new(recorder: &Arc<Recorder>, file: &Path) -> Arc<Self> {
         Arc::new(Self {
             recorder: Arc::clone(recorder),
@@ -27,13 +27,13 @@ impl Incident {
         })
     }
 
-    /// Keeps the seconds that led to it: the first time that this is called.
+    /// Saves the last seconds, on the first call only.
     pub async fn save(self: &Arc<Self>, reason: String) {
         if self.began.swap(true, Relaxed) {
             return;
         }
         let this = Arc::clone(self);
-        // Files are written where that keeps no worker from its tasks.
+        // Write the file where that blocks no worker.
         let saved = lookback::spawn_blocking(move || {
             let _region = region!("save_snapshot");
             let snapshot = this.recorder.snapshot_because(&reason)?;
@@ -46,12 +46,12 @@ impl Incident {
         *self.outcome() = Some(outcome);
     }
 
-    /// Whether there is a snapshot, or cannot be one.
+    /// Whether a snapshot was saved, or failed.
     pub fn is_saved(&self) -> bool {
         self.outcome().is_some()
     }
 
-    /// How it was saved, if there was an incident.
+    /// The outcome, if there was an incident.
     pub fn take_outcome(&self) -> Option<Outcome> {
         self.outcome().take()
     }

@@ -1,4 +1,4 @@
-//! The inventory: a task that alone has the items, and does what it is sent, one thing after the other.
+//! The inventory: one task owns the items, and handles one message after another.
 
 use super::traffic::Dice;
 use lookback::{RecordExt, counter};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 pub const ITEMS: u32 = 200;
 /// How long a handler waits for the inventory's answer before it gives up.
 pub const PATIENCE: Duration = Duration::from_millis(200);
-/// What a handler waits for meanwhile, as the trace says it.
+/// The reason for that wait in the trace.
 pub const WAITS_FOR: &str = "inventory";
 
 /// What is known of an item.
@@ -27,13 +27,13 @@ pub struct Item {
 #[derive(Debug)]
 pub struct NoAnswer;
 
-/// The way to the inventory.
+/// A handle to the inventory.
 pub struct Inventory {
     orders: UnboundedSender<Order>,
     queued: Arc<AtomicU64>,
 }
 
-/// Something for the inventory to do.
+/// A message to the inventory.
 enum Order {
     LookUp { number: u32, answer: oneshot::Sender<Item> },
     Take { numbers: Vec<u32>, answer: oneshot::Sender<f64> },
@@ -42,7 +42,7 @@ enum Order {
 }
 
 impl Inventory {
-    /// Starts the task that keeps it.
+    /// Starts the task that owns it.
     pub fn open() -> Self {
         let (orders, received) = unbounded_channel();
         let queued = Arc::new(AtomicU64::new(0));
@@ -55,17 +55,17 @@ impl Inventory {
         self.ask(|answer| Order::LookUp { number, answer }).await
     }
 
-    /// Takes items out, and says what they cost.
+    /// Takes items out, and returns their price.
     pub async fn take(&self, numbers: Vec<u32>) -> Result<f64, NoAnswer> {
         self.ask(|answer| Order::Take { numbers, answer }).await
     }
 
-    /// Prices are about to change. Waits for nothing.
+    /// Announces that prices will change. Does not wait.
     pub fn begin_revision(&self) {
         self.send(Order::NewRevision);
     }
 
-    /// Changes the prices of the items from this one on. Waits for nothing.
+    /// Changes the prices of the items from this one on. Does not wait.
     pub fn reprice(&self, first: u32, by: Vec<f64>) {
         self.send(Order::Reprice { first, by });
     }
@@ -81,12 +81,12 @@ impl Inventory {
 
     fn send(&self, order: Order) {
         counter!("inventory_queue", self.queued.fetch_add(1, Relaxed) + 1);
-        // It is there for as long as the shop is; at its end nobody waits for an answer.
+        // The task lives as long as the shop; at its end no handler waits for an answer.
         let _ = self.orders.send(order);
     }
 }
 
-/// The task. It never waits for anything but orders.
+/// The task. It waits for nothing but messages.
 async fn keep_inventory(mut orders: UnboundedReceiver<Order>, queued: Arc<AtomicU64>) {
     let item = |number: u32| Item { price: f64::from(number % 37) + 0.95, stock: 100_000 };
     let mut items: Vec<_> = (1..=ITEMS).map(item).collect();
@@ -96,7 +96,7 @@ async fn keep_inventory(mut orders: UnboundedReceiver<Order>, queued: Arc<Atomic
         match order {
             Order::LookUp { number, answer } => {
                 work(Duration::from_micros(80));
-                // Who asked may have given up; then nobody misses the answer.
+                // The handler may have given up; then the answer is not needed.
                 let _ = answer.send(items[number as usize - 1]);
             }
             Order::Take { numbers, answer } => {
@@ -122,7 +122,7 @@ async fn keep_inventory(mut orders: UnboundedReceiver<Order>, queued: Arc<Atomic
     }
 }
 
-/// Keeps a processor busy, as real work would.
+/// Keeps a processor busy, like real work.
 fn work(time: Duration) {
     let began = Instant::now();
     let mut dice = Dice::new(1);

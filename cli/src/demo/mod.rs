@@ -1,25 +1,26 @@
 //! `lookback demo`: a real service with an incident in it, recorded.
 //!
-//! `server`, `shop`, `inventory` and `cache` are the service, `traffic` its clients, `prices` its
-//! fault; `incident` takes the snapshot when that shows. `story` reads out of it what happened, and
-//! `culprit` who did it.
+//! `server`, `shop`, `inventory` and `cache` are the service, `traffic` its clients, `prices` its fault;
+//! `incident` takes the snapshot when the fault shows. `explain` reads from it what happened, and
+//! `longest_poll` which task did it.
 
 mod cache;
-mod culprit;
+mod explain;
 mod incident;
 mod inventory;
+mod longest_poll;
 mod prices;
 mod server;
 mod shop;
-mod story;
 mod traffic;
 
+use crate::exit::{Verdict, open};
+use crate::format::{bytes, count, counted, duration, shell_word};
 use crate::info::Summary;
-use crate::outcome::{Verdict, open};
 use crate::terminal::{bad, dim, good, name, strong};
-use crate::text::{bytes, count, counted, duration, shell_word};
 use anyhow::Context;
 use clap::Args;
+use explain::Story;
 use incident::Incident;
 use indicatif::{ProgressBar, ProgressStyle};
 use lookback::{Recorder, Stats};
@@ -32,14 +33,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
-use story::Story;
 use traffic::{CLIENTS, Client, Seen, Tally};
 
 /// Record a service with an incident in it: a small shop, over real HTTP, on a port of this machine.
 ///
-/// It is an axum service on Tokio. After two thirds of the time one of its handlers does something
-/// that it should not. The first request that fails because of it saves a snapshot, and the trace tells
-/// what happened.
+/// It is an axum service on Tokio. After two thirds of the time one of its handlers misbehaves. The first
+/// request that fails because of that saves a snapshot, and the trace shows what happened.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -47,8 +46,8 @@ Examples:
   lookback demo --seconds 10 --out /tmp/demo
   lookback info ./lookback-demo/incident.lbk")]
 pub struct Demo {
-    /// Where to save the snapshot, as incident.lbk; a directory, made if it is not there
-    #[arg(long, value_name = "DIR", default_value = "./lookback-demo")]
+    /// Directory for the snapshot, incident.lbk; created if it does not exist
+    #[arg(short, long, value_name = "DIR", default_value = "./lookback-demo")]
     out: PathBuf,
     /// How long the service runs
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -59,8 +58,8 @@ impl Demo {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let Self { out, seconds } = self;
         std::fs::create_dir_all(&out)
-            .with_context(|| format!("{}: cannot make this directory", out.display()))?;
-        // Better now than when the snapshot is there and has nowhere to go.
+            .with_context(|| format!("{}: cannot create this directory", out.display()))?;
+        // Fail now, not when the snapshot has nowhere to go.
         try_to_write_in(&out)
             .with_context(|| format!("{}: cannot write to this directory", out.display()))?;
         let file = out.join("incident.lbk");
@@ -99,14 +98,14 @@ impl Demo {
     }
 }
 
-/// Makes a file there, and takes it away again.
+/// Creates a file there, and removes it again.
 fn try_to_write_in(directory: &Path) -> io::Result<()> {
     let path = directory.join(format!(".lookback-{}", std::process::id()));
     std::fs::File::create(&path)?;
     std::fs::remove_file(path)
 }
 
-/// Runs the clients, for so long. Says what they saw.
+/// Runs the clients for this time, and returns their counts.
 fn shop_around(address: SocketAddr, time: Duration) -> anyhow::Result<Tally> {
     let began = Instant::now();
     let (reload, until) = (began + time * 2 / 3, began + time);
@@ -134,7 +133,7 @@ fn shop_around(address: SocketAddr, time: Duration) -> anyhow::Result<Tally> {
     })
 }
 
-/// On a terminal alone: how far it is.
+/// Shows progress, on a terminal only.
 fn show_progress(time: Duration, seen: &Seen, is_over: impl Fn() -> bool) {
     let template = "  {bar:30.cyan/dim} {elapsed:>3}  {msg}";
     let style = ProgressStyle::with_template(template)
@@ -154,7 +153,7 @@ fn show_progress(time: Duration, seen: &Seen, is_over: impl Fn() -> bool) {
     progress.finish_and_clear();
 }
 
-/// What is said at the end.
+/// The report at the end.
 struct Report<'a> {
     file: &'a Path,
     tally: Tally,
@@ -165,11 +164,11 @@ impl Report<'_> {
     fn print(mut self, out: &mut impl Write) -> anyhow::Result<()> {
         let trace = open(self.file)?;
         let summary = Summary::of(&trace);
-        title(out, "The handler that failed first has saved the last seconds")?;
+        title(out, "The first handler that failed has saved the last seconds")?;
         summary.print_header(out)?;
         summary.print_generations(out)?;
 
-        title(out, "What had happened, as the trace tells it")?;
+        title(out, "What the trace shows")?;
         match Story::of(&trace) {
             Some(story) => story.print(out)?,
             None => writeln!(out, "  No task kept its worker for long.")?,

@@ -1,10 +1,9 @@
 //! The demo's fault: the handler that reloads the prices blocks its worker.
 //!
-//! It calls a supplier through an old client that knows nothing of async. It holds no lock meanwhile,
-//! and the inventory only gets messages from it; so why should anybody have to wait? Because a task
-//! that is woken by the task of a worker runs next on that very worker, and no other worker may take
-//! it from there (Tokio's LIFO slot). The inventory is woken by the handler, and then the handler
-//! does not let the worker go.
+//! It calls a supplier through a blocking client. It holds no lock meanwhile, and only sends messages to the
+//! inventory; so why does any other task have to wait? Because a task that another task wakes runs next on
+//! that task's worker, and no other worker may steal it from there (Tokio's LIFO slot). The handler wakes the
+//! inventory, and then keeps the worker busy.
 
 use super::incident::Incident;
 use super::inventory::{ITEMS, Inventory};
@@ -14,14 +13,13 @@ use std::time::Duration;
 
 /// Where new prices come from.
 const SUPPLIER: &str = "prices.example";
-/// Prices come in this many batches, and each of them takes this long.
+/// Prices come in this many batches, each of which takes this long.
 const BATCHES: u32 = 8;
 const BATCH: Duration = Duration::from_millis(50);
-/// How slow the supplier is at most, if nobody has noticed before.
+/// How slow the supplier is at most, if no request fails before.
 const MOST_BATCHES: u32 = 200;
 
-/// Gets new prices, and sends them to the inventory. This is not async, and should not be called by
-/// what is.
+/// Fetches new prices, and sends them to the inventory. It blocks, and must not be called from async code.
 pub fn reload(inventory: &Inventory, incident: &Incident) -> u32 {
     tracing::info!(supplier = SUPPLIER, items = ITEMS, "reloading the prices");
     let _region = region!("reload_prices");
@@ -38,7 +36,7 @@ pub fn reload(inventory: &Inventory, incident: &Incident) -> u32 {
     batch
 }
 
-/// The old client: its answer comes when it comes, and the thread waits for it.
+/// The blocking client: the thread waits for its answer.
 fn fetch(items: u32, dice: &mut Dice) -> Vec<f64> {
     let _region = region!("fetch_prices");
     std::thread::sleep(BATCH);

@@ -1,4 +1,4 @@
-//! The runtime that the shop is served on, and its connections: each of them is a recorded task.
+//! The runtime that serves the shop, and its connections: each is a recorded task.
 
 use super::shop::{Shop, router};
 use anyhow::Context;
@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How many workers the runtime has.
 pub const WORKERS: usize = 4;
-/// How long its end may take: as long as the fault may.
+/// How long shutting down may take: as long as the fault.
 const LONGEST_END: Duration = Duration::from_secs(15);
 
 /// A server that listens, and serves once there is a shop.
@@ -25,7 +25,7 @@ pub struct Server {
     address: SocketAddr,
 }
 
-/// A shop that is served, until this is closed.
+/// A running server, until it is closed.
 pub struct Serving {
     runtime: Runtime,
 }
@@ -39,16 +39,16 @@ impl Server {
             .worker_threads(WORKERS)
             .thread_name_fn(move || format!("shop-{}", threads.fetch_add(1, Relaxed) + 1))
             .enable_all();
-        // The builder has no hooks yet, so there is none that could be left alone.
+        // The builder has no hooks yet, so none is replaced.
         let _ = lookback::tokio::instrument(&mut builder);
-        let runtime = builder.build().context("no threads for the server")?;
+        let runtime = builder.build().context("cannot start the server's threads")?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.context("cannot listen on 127.0.0.1")?;
         let address = listener.local_addr()?;
         Ok(Self { runtime, listener, address })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -65,7 +65,7 @@ impl Server {
 }
 
 impl Serving {
-    /// Ends it, after what its workers are at.
+    /// Shuts down after the workers' current polls.
     pub fn close(self) {
         self.runtime.shutdown_timeout(LONGEST_END);
     }
@@ -79,7 +79,7 @@ async fn accept_connections(listener: TcpListener, router: Router) {
                 lookback::spawn(serve_connection(stream, router.clone()));
             }
             Err(error) => {
-                // Too many files are open, say. Others may close theirs.
+                // Too many open files, for instance; other connections may close.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -1,4 +1,4 @@
-//! The demo's service: a small shop. It records itself as a real service would.
+//! The demo's service: a small shop, instrumented like a real service.
 
 use super::cache::Cache;
 use super::incident::Incident;
@@ -29,7 +29,7 @@ pub struct Shop {
     orders: AtomicU64,
 }
 
-/// Why there is no good answer.
+/// Why a request fails.
 enum Failure {
     NoSuchItem,
     NothingToBuy,
@@ -39,7 +39,7 @@ enum Failure {
 type Answer = Result<Json<Value>, Failure>;
 
 impl Shop {
-    /// Opens the shop: inside of the runtime that it is served on.
+    /// Opens the shop, inside the runtime that serves it.
     pub fn open(incident: &Arc<Incident>) -> Arc<Self> {
         Arc::new(Self {
             inventory: Inventory::open(),
@@ -139,7 +139,7 @@ async fn reload_prices(State(shop): State<Arc<Shop>>) -> Answer {
     Ok(Json(json!({ "batches": batches })))
 }
 
-/// What is cached is out of date when prices change.
+/// Cached items are outdated when prices change.
 async fn forget_prices(shop: Arc<Shop>) {
     shop.cache.clear();
 }

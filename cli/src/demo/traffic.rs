@@ -1,4 +1,4 @@
-//! Real clients of the shop: they keep their connections, and think a little between requests.
+//! Real clients of the shop: they keep their connections, and pause between requests.
 
 use super::inventory::ITEMS;
 use anyhow::Context;
@@ -11,12 +11,12 @@ use ureq::Agent;
 /// How many clients there are.
 pub const CLIENTS: u32 = 8;
 
-/// What the clients saw, while they run.
+/// What the clients have seen so far.
 #[derive(Default)]
 pub struct Seen {
     pub requests: AtomicU64,
     pub failed: AtomicU64,
-    /// The prices were reloaded, and with that the fault is over.
+    /// The prices were reloaded, so the fault is over.
     reloaded: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Makes a request, and notes what came of it and how long that took.
+    /// Sends a request, and counts its outcome and its duration.
     fn note(&mut self, ask: impl FnOnce() -> Option<u16>) -> Option<u16> {
         let began = Instant::now();
         let status = ask();
@@ -49,7 +49,7 @@ impl Tally {
         status
     }
 
-    /// Adds what another client saw.
+    /// Adds another client's counts.
     pub fn add(&mut self, mut other: Self) {
         self.ok += other.ok;
         self.failed += other.failed;
@@ -58,7 +58,7 @@ impl Tally {
         self.micros.append(&mut other.micros);
     }
 
-    /// How many requests there were.
+    /// The number of requests.
     pub fn requests(&self) -> u64 {
         self.ok + self.failed + self.other + self.broken
     }
@@ -72,11 +72,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and has a first request answered.
+    /// Connects, and sends a first request.
     pub fn connect(number: u32, address: SocketAddr) -> anyhow::Result<Self> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // The shop is on this machine, whatever the environment says of proxies.
+            // The shop is on this machine, so proxies of the environment do not apply.
             .proxy(None)
             .max_idle_age(Duration::from_secs(3600))
             .timeout_global(Some(Duration::from_secs(10)))
@@ -86,7 +86,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Shops until the end, and then on until the prices were reloaded.
+    /// Shops until the end, and then until the prices were reloaded.
     pub fn shop_around(&self, until: Instant, seen: &Seen) -> Tally {
         let mut dice = Dice::new(u64::from(self.number) + 1);
         let mut tally = Tally::default();
@@ -110,7 +110,7 @@ impl Client {
         tally
     }
 
-    /// What a scheduled job does in the middle of the day: it has the prices reloaded.
+    /// The scheduled job that reloads the prices in the middle of the day.
     pub fn reload_prices(&self, at: Instant, seen: &Seen) -> Tally {
         sleep(at.saturating_duration_since(Instant::now()));
         let mut tally = Tally::default();
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// Numbers that look random (xorshift), the same in each run.
+/// Pseudo-random numbers (xorshift), the same in each run.
 pub struct Dice(u64);
 
 impl Dice {
@@ -138,7 +138,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number from 0 up to this one, without it.
+    /// A number below this one.
     pub fn below(&mut self, bound: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,18 +1,19 @@
-//! `lookback doctor`: whether a process is recorded, what is missing, what would help.
+//! `lookback doctor`: says whether a process is recorded, what is missing, and what helps.
 
-mod backing;
-mod content;
-mod living;
+mod diagnose;
+mod health;
+mod instrumentation;
+mod stacks;
 #[cfg(test)]
 mod states;
-mod why_not;
+mod storage;
 
 use crate::arena_file::{ArenaFile, Owner, is_arena};
-use crate::outcome::{Verdict, open};
+use crate::exit::{Verdict, open};
+use crate::format::escape;
 use crate::process::parse_pid;
 use crate::ps::{Choice, chosen, running};
 use crate::terminal::{bad, dim, good, odd, strong, width};
-use crate::text::escape;
 use anyhow::anyhow;
 use clap::Args;
 use console::Style;
@@ -23,19 +24,20 @@ use serde_json::json;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Say whether a process is being recorded, what is missing, and what would help.
+/// Diagnose a recording: is the process recorded, what is missing, what helps.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Looks at a process, at a black box or at a snapshot: is it recording; is anything instrumented; what \
-is lost and why; how much of the window is covered; where the arena is and what that costs. Each \
-finding is ok, a warning or a problem, with what would help; or unknown, where there is too little to say.
+Checks a process, a black box or a snapshot: is it recording; is anything instrumented; what is lost and \
+why; how much of the window is covered; where the arena is and what that costs; how stacks are unwound and what names \
+they get; whether CPU samples are taken that were asked for. Each finding is ok, a \
+warning or a problem, with advice; or unknown, if there is too little evidence.
 
-A number is a process; for a file with a number for a name say ./4711.
+A number is a process; write ./4711 for a file of that name.
 
 With --json: one object with `target`, `healthy` and `findings` [{check, level: \"ok\" | \"unknown\" | \
 \"warning\" | \"problem\", what, advice (or null)}].
 
-Exit codes: 0 no problem; 1 there is a problem, or it cannot be looked at; 2 wrong usage.
+Exit codes: 0 no problem; 1 a problem, or nothing can be read; 2 wrong usage.
 
 Examples:
   lookback doctor 4711
@@ -45,7 +47,7 @@ pub struct Doctor {
     /// A process, a black box, or a snapshot
     #[arg(value_name = "PID|FILE")]
     target: String,
-    /// Which recorder, where several run in the process: `lookback ps` numbers them
+    /// Which recorder, if the process has several; `lookback ps` numbers them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     recorder: Option<u32>,
     /// Print one JSON value
@@ -57,13 +59,13 @@ pub struct Doctor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Ok,
-    /// There is too little to say.
+    /// There is too little evidence.
     Unknown,
     Warning,
     Problem,
 }
 
-/// What was found.
+/// A finding.
 struct Finding {
     check: &'static str,
     level: Level,
@@ -71,13 +73,19 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
     fn ok(&mut self, check: &'static str, what: impl Into<String>) {
         self.0.push(Finding { check, level: Level::Ok, what: what.into(), advice: None });
+    }
+
+    /// It is well, and could be better.
+    fn hint(&mut self, check: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        let (level, advice) = (Level::Ok, Some(advice.into()));
+        self.0.push(Finding { check, level, what: what.into(), advice });
     }
 
     fn unknown(&mut self, check: &'static str, what: impl Into<String>) {
@@ -172,13 +180,14 @@ fn process(pid: u32, number: Option<u32>, findings: &mut Findings) -> anyhow::Re
     match chosen(pid, number) {
         Ok(arena) => recorder(pid, &arena, findings),
         Err(Choice::Outside(error)) if !matches!(error, OutsideError::NoProcess(_)) => {
-            why_not::explain(pid, &error, findings);
+            diagnose::explain(pid, &error, findings);
             Ok(())
         }
-        // Each of them is looked at.
+        // Check each of them.
         Err(Choice::Several(which)) => {
-            let what =
-                format!("several run in the process: {which}; what follows is of each in turn");
+            let what = format!(
+                "several recorders run in the process: {which}; the findings of each follow"
+            );
             findings.ok("recorders", what);
             for (arena, number) in running(OutsideArena::all_of_process(pid)?).iter().zip(1..) {
                 findings.ok("recorder", format!("number {number}"));
@@ -193,13 +202,15 @@ fn process(pid: u32, number: Option<u32>, findings: &mut Findings) -> anyhow::Re
 /// One recorder of a process.
 fn recorder(pid: u32, arena: &OutsideArena, findings: &mut Findings) -> anyhow::Result<()> {
     let header = arena.header()?;
-    living::look(pid, &header, findings);
-    backing::look(pid, arena, findings);
+    health::look(pid, &header, findings);
+    storage::look(pid, arena, findings);
     match arena.snapshot("looked at by lookback doctor", "doctor") {
         Ok(snapshot) => {
             let mut bytes = Vec::new();
             snapshot.write_to(&mut bytes)?;
-            content::look(&reread(bytes)?, findings);
+            let trace = reread(bytes)?;
+            instrumentation::look(&trace, findings);
+            stacks::look_at_process(pid, &trace, findings);
         }
         Err(error) => findings.problem("snapshot", error.to_string(), "try again"),
     }
@@ -210,13 +221,14 @@ fn recorder(pid: u32, arena: &OutsideArena, findings: &mut Findings) -> anyhow::
 fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     if !path.try_exists().unwrap_or(true) {
         return Err(anyhow!(
-            "{}: there is no such file, and no process has such a number; `lookback ps` lists those that are \
-             recorded",
+            "{}: no such file, and not a process ID; `lookback ps` lists the recorded processes",
             path.display()
         ));
     }
     if !is_arena(path) {
-        content::look(&open(path)?, findings);
+        let trace = open(path)?;
+        instrumentation::look(&trace, findings);
+        stacks::look_at_snapshot(&trace, findings);
         return Ok(());
     }
     let file = ArenaFile::open(path)?;
@@ -224,7 +236,7 @@ fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     match header.as_ref().map(|header| (header, file.owner(header))) {
         Some((header, Owner::Alive(pid))) if process_seen(pid) => {
             findings.ok("state", format!("process {pid} records into it"));
-            living::look(pid, header, findings);
+            health::look(pid, header, findings);
         }
         Some((_, Owner::Alive(pid))) => {
             findings.ok("state", format!("process {pid} of another namespace records into it"));
@@ -239,7 +251,7 @@ fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
             "`lookback recover` saves what is whole",
         ),
     }
-    backing::look_at(file.file_system(), path, findings);
+    storage::look_at(file.file_system(), path, findings);
     let bytes = file.read()?;
     let mut recovered = recover(&bytes).map_err(|error| anyhow!("{}: {error}", file.name))?;
     if header.is_some_and(|header| file.owner(&header) == Owner::Gone) {
@@ -250,7 +262,9 @@ fn file(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     }
     let mut snapshot = Vec::new();
     recovered.write_to(&mut snapshot, "looked at by lookback doctor", "doctor")?;
-    content::look(&reread(snapshot)?, findings);
+    let trace = reread(snapshot)?;
+    instrumentation::look(&trace, findings);
+    stacks::look_at_snapshot(&trace, findings);
     Ok(())
 }
 
@@ -259,5 +273,9 @@ fn process_seen(pid: u32) -> bool {
 }
 
 fn reread(snapshot: Vec<u8>) -> anyhow::Result<Trace> {
-    Trace::from_bytes(snapshot).map_err(|error| anyhow!("what was copied cannot be read: {error}"))
+    Trace::from_bytes(snapshot).map_err(|error| {
+        anyhow!(
+            "the copied arena cannot be read: {error}; this is a bug of lookback, please report it"
+        )
+    })
 }

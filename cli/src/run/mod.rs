@@ -1,22 +1,27 @@
-//! `lookback run`: starts a service, holds the arenas of all that it starts, and saves their last
+//! `lookback run`: starts a service, holds the arenas of every process that it starts, and saves their last
 //! seconds when they die, however they die.
 //!
-//! One loop waits for everything: for processes that hand their arenas over, for those to end, for
-//! signals that are to be passed on. Nothing on the way of the service depends on it: when this
-//! process is killed, the service goes on.
+//! One loop waits for everything: for processes that hand over their arenas, for those to end, and for
+//! signals to pass on. The service does not depend on it: if this process is killed, the service continues.
 
-mod handover;
-mod held;
-mod how;
+mod earlier;
+mod exit_status;
+mod fd_listener;
+mod limits;
+mod record;
 mod signals;
+mod tape;
+#[cfg(test)]
+mod test_arena;
+mod watched_processes;
 
-use crate::outcome::{Verdict, complain};
-use crate::text::{counted, escape};
+use crate::exit::{Verdict, complain};
+use crate::format::{counted, escape};
 use anyhow::Context;
 use clap::Args;
-use handover::Handover;
-use held::Held;
-use how::How;
+use exit_status::How;
+use fd_listener::Handover;
+use limits::Limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use signals::{Signal, Signals};
@@ -24,22 +29,31 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use tape::Bounds;
+use watched_processes::Held;
+
+pub use record::Record;
 
 /// Run a service, and save its last seconds if it dies, however it dies.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A recorder that is started in the service, or in any process that it starts, hands its arena over; no \
-code is needed for that, no black box, and no disk. When such a process ends, its last seconds are \
-saved to NAME-PID-TIME.lbk, with how it ended as the reason; not those of a process that ended its \
-recording in order and exited with 0, unless --always is given. The service keeps running if this \
-command is killed.
+When a recorder starts in the service, or in any process that the service starts, it hands its arena to \
+this command. That needs no code, no black box and no disk. When such a process ends, this command saves \
+its last seconds to NAME-PID-TIME-run.lbk, with how it ended as the reason. It skips a process that ended its \
+recording in order and exited with 0, and one that was asked to end and did so: after SIGTERM, SIGINT or \
+SIGHUP to this command, a process that is killed by that signal, or exits with 0 or 128 + N. --always saves \
+these, too. The service keeps running if this command is killed.
 
-Signals are passed on to the service: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, \
-SIGTSTP, SIGWINCH; what a terminal sends reaches it already. Works as process 1 of a container, where \
-it also waits for orphans. If the service ends and leaves recorded processes behind (it went into the \
-background, say), it waits for those, too. The service must run as the same user as this command.
+A service that dies again and again does not fill the disk: of these files, those of one NAME stay within \
+--files and --max-bytes; the oldest are deleted before a new one is written.
 
-Exit codes: that of COMMAND; 128 + N if signal N killed it; 127 if there is no such command, 126 if it \
+This command passes signals on to the service: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, \
+SIGCONT, SIGTSTP, SIGWINCH. Signals from a terminal reach the service without it. As process 1 of a \
+container it also reaps orphans. If the service ends and leaves recorded processes behind (because it \
+went into the background, say), it waits for those, too. The service must run as the same user as this \
+command.
+
+Exit codes: that of COMMAND; 128 + N if signal N killed it; 127 if COMMAND does not exist, 126 if it \
 cannot be run; 1 if it was not started for another reason; 2 wrong usage.
 
 Examples:
@@ -47,13 +61,19 @@ Examples:
   lookback run -o /var/lib/my-service/incidents -- my-service
   docker run -v incidents:/incidents image lookback run -o /incidents -- my-service")]
 pub struct Run {
-    /// The directory for the snapshots, made if it is not there; the working directory unless given
+    /// Directory for the snapshots, created if necessary; the default is the working directory
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Save the last seconds of processes that end in order, too
+    /// Also save the last seconds of processes that end in order
     #[arg(long)]
     always: bool,
-    /// The command, and its arguments
+    /// Limit on the number of files of a process's name; the default is LOOKBACK_SNAPSHOT_FILES, or 32
+    #[arg(long, value_name = "N", value_parser = limits::parse_files)]
+    files: Option<usize>,
+    /// Limit on their size together; the default is LOOKBACK_SNAPSHOT_BYTES, or 1GiB
+    #[arg(long, value_name = "BYTES", value_parser = limits::parse_bytes)]
+    max_bytes: Option<u64>,
+    /// The command and its arguments
     #[arg(
         value_name = "COMMAND",
         required = true,
@@ -63,34 +83,41 @@ pub struct Run {
     command: Vec<OsString>,
 }
 
-/// How long a descriptor that could not be had, or a process that cannot be waited for, is left alone.
+/// How long to wait before retrying after no descriptor was available, or for a process that cannot be waited
+/// for.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 impl Run {
     pub fn run(self) -> anyhow::Result<Verdict> {
+        self.recorded(None)
+    }
+
+    /// Runs the command; with bounds for a recording, also writes each generation to disk.
+    fn recorded(self, recording: Option<Bounds>) -> anyhow::Result<Verdict> {
         let directory = self.out.clone().unwrap_or_default();
         if self.out.is_some() {
-            std::fs::create_dir_all(&directory)
-                .with_context(|| format!("{}: cannot make this directory", directory.display()))?;
+            std::fs::create_dir_all(&directory).with_context(|| {
+                format!("{}: cannot create this directory", directory.display())
+            })?;
         }
         let program = self.command[0].to_string_lossy().into_owned();
-        let signals = Signals::catch().context("signals cannot be caught")?;
-        // The service is started all the same: it is what this is about.
+        let signals = Signals::catch().context("cannot catch signals")?;
+        // A failure here does not keep the service from starting: the service matters most.
         let handover = Handover::listen()
             .map_err(|error| {
                 complain(&format!(
-                    "{program}: {error:#}; it is started, but no recording of it is held: nothing is saved when it dies"
+                    "{program}: {error:#}; the service runs, but nothing is saved when it dies"
                 ));
             })
             .ok();
-        // So that what the service leaves behind comes to us. If not, we only know less of its end.
+        // Makes this process reap the service's orphans. Without that, less is known about their ends.
         let _ = set_child_subreaper(Some(getpid()));
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
         match &handover {
-            Some(handover) => command.env(lookback::RUN_SOCKET, handover.path()),
-            // One around this one must not be taken for it.
-            None => command.env_remove(lookback::RUN_SOCKET),
+            Some(handover) => command.env(lookback::command::RUN_SOCKET, handover.path()),
+            // The socket of an outer `lookback run` must not be mistaken for ours.
+            None => command.env_remove(lookback::command::RUN_SOCKET),
         };
         let child = match command.spawn() {
             Ok(child) => child,
@@ -101,7 +128,8 @@ impl Run {
             }
         };
         let service = Service { pid: child.id(), ended: None };
-        let held = Held::new(directory, self.always);
+        let limits = Limits::of(self.files, self.max_bytes);
+        let held = Held::new(directory, limits, self.always, recording);
         let mut running = Running { program, service, signals, handover, held };
         Ok(Verdict::Code(running.wait().code()))
     }
@@ -122,13 +150,15 @@ struct Running {
 }
 
 impl Running {
-    /// Waits until the service and all that it has handed over have ended. Says how the service did.
+    /// Waits until the service and every process that handed over an arena have ended. Returns how the
+    /// service ended.
     fn wait(&mut self) -> How {
         let mut told = false;
         loop {
-            // What a process has sent is there when it is dead, so arenas are taken first.
-            // Signals are heard first: a child that ends after this is heard the next time.
+            // A dead process's messages are in the queue already, so take arenas first. Read signals before
+            // that: a child that ends afterwards is noticed the next time.
             let signals = self.signals.pending();
+            signals.iter().for_each(|signal| self.held.note_signal(signal));
             self.take();
             self.reap();
             if self.service.ended.is_some() {
@@ -137,7 +167,7 @@ impl Running {
             self.held.save_dead();
             self.pass_on(signals);
             if let Some(how) = self.service.ended {
-                if self.held.is_empty() && !self.take() {
+                if self.held.is_empty() && !self.take() && !self.held.is_ending() {
                     self.say_if_nothing_came();
                     return how;
                 }
@@ -154,21 +184,23 @@ impl Running {
         }
     }
 
-    /// Takes the arenas that were handed over. Whether there were any.
+    /// Takes the arenas that were handed over. Returns whether there were any.
     fn take(&mut self) -> bool {
         self.handover.as_mut().is_some_and(|handover| handover.take(&mut self.held))
     }
 
-    /// Waits for something to happen.
-    fn sleep(&self) {
+    /// Sleeps until something happens.
+    fn sleep(&mut self) {
+        let is_ending = self.held.is_ending();
         let mut fds = vec![PollFd::from_borrowed_fd(self.signals.descriptor(), PollFlags::IN)];
         let rests = self.handover.as_ref().is_some_and(|handover| handover.add_to(&mut fds));
         let blind = self.held.add_to(&mut fds);
-        // Interrupted by a signal: then there is something to do.
-        let _ = poll(&mut fds, (rests || blind).then_some(&PAUSE));
+        // A signal interrupts this: then there is something to do.
+        let looks_again = rests || blind || is_ending;
+        let _ = poll(&mut fds, looks_again.then_some(&PAUSE));
     }
 
-    /// Takes leave of every child that has ended, ours or left to us.
+    /// Reaps every child that has ended, including orphans.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let (Some(how), pid) = (How::of(status), number(pid)) else { continue };
@@ -193,7 +225,7 @@ impl Running {
     fn say_if_nothing_came(&self) {
         if self.held.ever == 0 && self.handover.is_some() {
             complain(&format!(
-                "{}: it never handed a recording over: is a recorder started in it, as this user?",
+                "{}: no recorder handed its arena over; start one in the service, as this user",
                 self.program
             ));
         }
@@ -204,7 +236,7 @@ fn number(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }
 
-/// One line on stderr, which is no complaint.
+/// Prints one line on stderr that is not an error.
 fn say(what: &str) {
     let name = console::Style::new().for_stderr().dim().apply_to("lookback:");
     let _ = writeln!(io::stderr(), "{name} {}", escape(what));

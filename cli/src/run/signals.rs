@@ -1,7 +1,7 @@
 //! The signals that are passed on to the service, as if they had been sent to it.
 //!
-//! What a terminal sends (Ctrl-C, Ctrl-Z, a change of its size) goes to all processes of a group, so
-//! the service has it already if it is still in ours. The kernel says whether it was a terminal.
+//! A terminal sends its signals (Ctrl-C, Ctrl-Z, a change of its size) to all processes of a group, so the
+//! service has them already if it is still in ours. The kernel tells whether a signal came from a terminal.
 
 use crate::process::Stat;
 use rustix::process::{Pid, Signal as Kind, kill_process, pidfd_send_signal};
@@ -33,17 +33,17 @@ pub struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
 }
 
-/// One that came.
+/// A signal that has arrived.
 pub struct Signal {
     number: i32,
     kind: Kind,
-    /// A terminal sent it.
+    /// Whether a terminal sent it.
     by_terminal: bool,
 }
 
 impl Signals {
-    /// From now on signals wait until they are asked for. Those that are ignored stay ignored, also
-    /// in the service: `nohup` is to work.
+    /// From now on signals wait until they are read. Ignored ones stay ignored, also in the service, so that
+    /// `nohup` works.
     pub fn catch() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let ignored = crate::process::status_line(std::process::id(), "SigIgn:");
@@ -54,12 +54,12 @@ impl Signals {
         Ok(Self { delivery })
     }
 
-    /// Can be read from when a signal has come.
+    /// Becomes readable when a signal has arrived.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
     }
 
-    /// Those that have come and are to be passed on.
+    /// The signals that have arrived and must be passed on.
     pub fn pending(&mut self) -> Vec<Signal> {
         let known = |number| PASSED_ON.iter().find(|(known, _)| *known == number);
         let came = self.delivery.pending();
@@ -72,15 +72,15 @@ impl Signals {
 }
 
 impl Signal {
-    /// Sends it on, if the process does not have it already.
+    /// Sends it to the process, unless the process has it already.
     pub fn pass_on_to(&self, pid: Pid) {
         if !self.has_reached(pid) {
-            // If it is gone, that is noticed elsewhere.
+            // If the process is gone, that is noticed elsewhere.
             let _ = kill_process(pid, self.kind);
         }
     }
 
-    /// As [`pass_on_to`](Self::pass_on_to), to a process that is not our child.
+    /// Like [`pass_on_to`](Self::pass_on_to), for a process that is not our child.
     pub fn pass_on_through(&self, pid: Pid, descriptor: &OwnedFd) {
         if !self.has_reached(pid) {
             let _ = pidfd_send_signal(descriptor, self.kind);
@@ -88,18 +88,28 @@ impl Signal {
     }
 
     fn has_reached(&self, pid: Pid) -> bool {
-        // Of /proc: the system's own calls say 0 for what is outside of this namespace, which rustix
-        // takes to be impossible.
+        // From /proc: the system calls return 0 for processes outside this namespace, and rustix treats that
+        // as impossible.
         let ours = Stat::of(std::process::id());
         let theirs = Stat::of(super::number(pid));
         let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
         let same_group = ours.group == theirs.group;
-        // A terminal that hangs up tells the leader of the session alone.
+        // A terminal that hangs up signals only the leader of the session.
         let leader_alone = self.number == SIGHUP && ours.session == std::process::id();
         self.by_terminal && same_group && !leader_alone
     }
 
-    /// What it means for this process itself: after all else, Ctrl-Z stops it, too.
+    /// The signal's number, if it is one by which a service is asked to end in order. SIGQUIT asks for a core dump.
+    pub fn asks(&self) -> Option<i32> {
+        [SIGTERM, SIGINT, SIGHUP].contains(&self.number).then_some(self.number)
+    }
+
+    /// Whether it asks a process to end.
+    pub fn ends(&self) -> bool {
+        matches!(self.number, SIGTERM | SIGINT | SIGHUP | SIGQUIT)
+    }
+
+    /// Applies it to this process: in the end, Ctrl-Z stops this one, too.
     pub fn act_upon(&self) {
         if self.number == SIGTSTP {
             let _ = emulate_default_handler(SIGTSTP);

@@ -1,15 +1,35 @@
-//! The summary as one JSON object. Its keys stay.
+//! The summary as one JSON object. Its keys are stable.
 
 use super::findings::events_at;
+use super::locks;
+use super::machine_json;
+use crate::frames;
+use crate::stacks::idle_json;
 use lookback::read::Trace;
 use lookback::read::analysis::{
-    BlockerRef, Delay, Evidence, Finding, Histogram, LeftOut, LogLine, LongPoll, Report, SlowSpan,
-    SpanGap, SpanRef, Stand, TaskRef, ThreadRef, WakeRef,
+    BlockerRef, Delay, Evidence, Finding, Histogram, IdleTasks, LeftOut, LogLine, LongPoll, Report,
+    SlowSpan, SpanGap, SpanRef, Stand, TaskRef, ThreadRef, WakeRef,
 };
+use lookback::read::symbols::Symbolizer;
 use lookback::read::wire::Nanos;
 use serde_json::{Map, Value, json};
 
-pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
+/// Without a symbolizer, the frames of stacks have no functions.
+pub fn report(
+    report: &Report,
+    findings: &[&Finding],
+    trace: &Trace,
+    damage: &[String],
+    mut symbolizer: Option<&mut Symbolizer>,
+) -> Value {
+    let incident = incident(report, symbolizer.as_deref_mut());
+    let mut logs = |logs: &[LogLine]| -> Vec<_> {
+        logs.iter().map(|line| log(line, symbolizer.as_deref_mut())).collect()
+    };
+    let (last, warnings) = (logs(&report.logs.table.last), logs(&report.logs.table.warnings));
+    let mut chains = Chains { report, symbolizer };
+    let (mut stuck, waits) = (stuck(&mut chains), waits(&mut chains));
+    stuck["idle"] = idle(trace);
     let not_assessed: Vec<_> = report
         .not_assessed()
         .into_iter()
@@ -18,33 +38,44 @@ pub fn report(report: &Report, trace: &Trace, damage: &[String]) -> Value {
     json!({
         "file": trace.file(),
         "coverage": coverage(report),
-        "incident": incident(report),
+        "incident": incident,
         "end_ns": report.end.0,
-        "findings": report.findings().into_iter().map(finding).collect::<Vec<_>>(),
+        "findings": findings.iter().map(|one| finding(one, report)).collect::<Vec<_>>(),
         "not_assessed": not_assessed,
         "polls": polls(report),
         "delays": delays(report),
+        "failures": {
+            "failed": report.failures.table.failed,
+            "cancelled": report.failures.table.cancelled,
+        },
         "spans": spans(report),
         "regions": regions(report),
+        "locks": locks::json(report),
         "standing": standing(report),
-        "stuck": stuck(report),
-        "waits": waits(report),
+        "stuck": stuck,
+        "waits": waits,
         "busy": busy(report),
         "endings": endings(report),
         "workers": workers(report),
         "counters": counters(report),
+        "system": machine_json::system(report),
+        "starved": machine_json::starved(report),
+        "runtimes": machine_json::runtimes(report),
+        "ranges": machine_json::ranges(report),
+        "tasks": machine_json::tasks(report),
+        "heap": machine_json::heap(report, chains.symbolizer),
         "changes": changes(report),
         "losses": losses(report),
         "logs": {
             "levels": report.logs.table.levels,
-            "last": report.logs.table.last.iter().map(log).collect::<Vec<_>>(),
-            "warnings": report.logs.table.warnings.iter().map(log).collect::<Vec<_>>(),
+            "last": last,
+            "warnings": warnings,
         },
         "damage": damage,
     })
 }
 
-/// An object of all that these say.
+/// The union of these objects.
 fn all(parts: impl IntoIterator<Item = Value>) -> Value {
     let mut sum = Map::new();
     for part in parts {
@@ -57,6 +88,8 @@ fn all(parts: impl IntoIterator<Item = Value>) -> Value {
 
 fn coverage(report: &Report) -> Value {
     let coverage = &report.coverage.table;
+    let stops = coverage.stops.iter();
+    let stops = stops.map(|stop| json!({ "t_ns": stop.at.0, "length_ns": stop.length.0 }));
     let incomplete = coverage.incomplete.iter().map(|generation| generation.0);
     json!({
         "process": coverage.process,
@@ -71,37 +104,43 @@ fn coverage(report: &Report) -> Value {
         "generations": coverage.generations,
         "incomplete": incomplete.collect::<Vec<_>>(),
         "gaps": coverage.gaps,
+        "stops": stops.collect::<Vec<_>>(),
         "events": coverage.events,
         "task_events": coverage.task_events,
         "thread_events": coverage.thread_events,
+        "cpu_samples": coverage.cpu_samples,
         "worker_events": coverage.worker_events,
         "span_events": coverage.span_events,
         "region_events": coverage.region_events,
+        "range_events": coverage.range_events,
         "typed": coverage.typed,
         "counters": coverage.counters,
         "logs": coverage.logs,
     })
 }
 
-fn incident(report: &Report) -> Value {
+fn incident(report: &Report, mut symbolizer: Option<&mut Symbolizer>) -> Value {
     let causes = report.incident.table.causes.iter().map(|cause| {
         json!({
             "trigger": cause.trigger,
             "reason": cause.reason,
             "where": cause.evidence.as_ref().map(evidence),
             "regions": cause.regions,
+            "stack": frames::json(&cause.stack, symbolizer.as_deref_mut()),
         })
     });
     json!({
         "causes": causes.collect::<Vec<_>>(),
         "panics": report.incident.table.panics,
+        "stacks": report.incident.table.stacks,
     })
 }
 
-fn finding(finding: &Finding) -> Value {
+fn finding(finding: &Finding, report: &Report) -> Value {
     json!({
         "analysis": finding.analysis,
         "title": finding.title,
+        "ago_ns": report.before_window(finding).map(|ago| ago.0),
         "score": (finding.score.number() * 1e4).round() / 1e4,
         "value": finding.score.value,
         "limit": finding.score.limit,
@@ -245,7 +284,13 @@ fn spans(report: &Report) -> Value {
         all([
             json!({ "name": of.name, "group": of.group, "open": of.open }),
             lengths(&of.lengths),
-            json!({ "slowest": slowest }),
+            json!({
+                "failed": of.outcomes.failed,
+                "cancelled": of.outcomes.cancelled,
+                "outcomes": of.outcomes.by,
+                "first_failed_ns": of.outcomes.first_failed.map(|at| at.0),
+                "slowest": slowest,
+            }),
         ])
     });
     json!({ "names": names.collect::<Vec<_>>(), "others": report.spans.table.others })
@@ -329,31 +374,60 @@ fn standing(report: &Report) -> Value {
     })
 }
 
-fn waits(report: &Report) -> Value {
+/// Where tasks wait.
+struct Chains<'a, 'b> {
+    report: &'a Report,
+    symbolizer: Option<&'b mut Symbolizer>,
+}
+
+impl Chains<'_, '_> {
+    /// The await chains of a task; null if they are unknown.
+    fn of(&mut self, task: &TaskRef) -> Value {
+        let places = self.report.waiting.get(&task.task).map(|at| &at.places[..]);
+        let Some(places) = places.filter(|places| !places.is_empty()) else { return Value::Null };
+        let chains = places.iter().map(|place| {
+            let frames = frames::json(&place.stack, self.symbolizer.as_deref_mut());
+            json!({ "earlier": place.is_earlier, "frames": frames })
+        });
+        chains.collect()
+    }
+}
+
+/// Of how many idle tasks it is known where they wait.
+fn idle(trace: &Trace) -> Value {
+    let last = trace.generations().iter().rfind(|info| info.complete);
+    let last = last.and_then(|last| trace.generation(last.number).ok());
+    last.map_or(Value::Null, |last| idle_json(&IdleTasks::at_end_of(&last)))
+}
+
+fn waits(chains: &mut Chains<'_, '_>) -> Value {
+    let report = chains.report;
     let reasons = report.waits.table.reasons.iter().map(|of| {
         let longest = of.longest.iter().map(|wait| {
             let times = json!({
                 "t_ns": wait.began.0,
                 "length_ns": wait.length.0,
                 "open": wait.open,
+                "waits_at": if wait.open { chains.of(&wait.task) } else { Value::Null },
             });
             all([task(Some(&wait.task)), times])
         });
+        let longest: Vec<_> = longest.collect();
         all([
             json!({ "reason": of.reason, "open": of.open, "most_at_once": of.most_at_once }),
             lengths(&of.lengths),
             json!({
                 "count": of.count(),
                 "total_ns": of.total.0,
-                "longest": longest.collect::<Vec<_>>(),
+                "longest": longest,
             }),
         ])
     });
     json!({ "reasons": reasons.collect::<Vec<_>>(), "others": report.waits.table.others })
 }
 
-fn stuck(report: &Report) -> Value {
-    let stuck = &report.stuck.table;
+fn stuck(chains: &mut Chains<'_, '_>) -> Value {
+    let stuck = &chains.report.stuck.table;
     let longest = stuck.longest.iter().map(|idle| {
         all([
             task(Some(&idle.task)),
@@ -363,6 +437,7 @@ fn stuck(report: &Report) -> Value {
                 "before": idle.before,
                 "waits_for": idle.waits_for,
                 "limit_ns": idle.limit.map(|limit| limit.0),
+                "waits_at": chains.of(&idle.task),
             }),
             span(idle.span.as_ref()),
         ])
@@ -478,7 +553,7 @@ fn losses(report: &Report) -> Value {
     })
 }
 
-/// What was recorded in part.
+/// What was recorded only in part.
 pub fn left_out(left_out: &LeftOut) -> Value {
     json!({
         "statuses": left_out.statuses,
@@ -489,7 +564,7 @@ pub fn left_out(left_out: &LeftOut) -> Value {
     })
 }
 
-fn log(log: &LogLine) -> Value {
+fn log(log: &LogLine, symbolizer: Option<&mut Symbolizer>) -> Value {
     all([
         json!({
             "t_ns": log.at.0,
@@ -497,6 +572,7 @@ fn log(log: &LogLine) -> Value {
             "category": log.category,
             "message": log.message,
             "fields": log.fields,
+            "stack": frames::json(&log.stack, symbolizer),
         }),
         thread(Some(&log.thread)),
         task(log.task.as_ref()),

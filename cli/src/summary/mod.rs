@@ -1,36 +1,47 @@
-//! `lookback summary`: what happened, and what stood out.
+//! `lookback summary`: explains what happened in a snapshot.
 
+mod cpu;
 mod findings;
 mod json;
-mod lines;
+mod locks;
+mod machine;
+mod machine_json;
+mod numbers;
+mod outside;
 mod tables;
+mod waiting;
+mod wrap;
 
 pub use findings::unshared;
 pub use json::left_out;
-pub use lines::{fit, wrap};
+pub use wrap::{fit, wrap};
 
-use crate::outcome::{Damage, Verdict, open};
+use crate::exit::{Damage, Verdict, open};
+use crate::frames;
+use crate::stacks::is_of_threads_alone;
 use crate::terminal::width;
 use clap::Args;
 use console::truncate_str;
-use lookback::read::analysis::Report;
+use cpu::CpuTimes;
+use lookback::read::analysis::{Finding, Report};
+use lookback::read::hangs::Hangs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-/// Print what happened, and what stood out: long polls and who waited for them, slow spans and whom
-/// they waited for, stuck tasks, busy loops, workers, counters, losses, the last logs.
+/// Explain a snapshot: long polls and the tasks that waited meanwhile, slow spans and what they waited for,
+/// stuck tasks, busy loops, workers, counters, losses, the last logs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Findings come first, the worst on top. Each has a score from 0 (at its limit) towards 1, its value \
-and its limit, and its evidence: times in seconds since the first event, and the command that shows \
-the events there. What cannot be told, because events are missing or were never recorded, is listed \
-as not assessed, with the reason.
+Findings come first, worst on top. Each has a score from 0 (at its limit) towards 1, its value and its \
+limit, and its evidence: times in seconds since the first event, and the command that shows the events \
+there. An analysis that cannot be done, because events are missing or were never recorded, is listed as \
+not assessed, with the reason.
 
 With --json: one object with `file`, `coverage` {process, pid, reason, trigger, taken, covered_ns, \
 window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, and
-  `incident`      {causes [{trigger, reason, where (as evidence below, or null), regions}],
-                  panics (how many)}
-  `findings`      the worst first [{analysis, title, score, value, limit, unit, evidence [{what,
+  `incident`      {causes [{trigger, reason, where (as evidence below, or null), regions, stack [the
+                  frames, as `lookback stacks --json` has them]}], panics (count), stacks (count)}
+  `findings`      the worst first [{analysis, title, ago_ns, score, value, limit, unit, evidence [{what,
                   depth, t_ns, until_ns, before_end_ns, thread, thread_name, task, task_name, span,
                   span_name, span_fields, events [the arguments of `lookback events`]}]}]
   `not_assessed`  [{analysis, because}]
@@ -38,30 +49,53 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   worker, span, region, t_ns, length_ns, running, waited, victims, …}]}
   `delays`        {count, p50_ns, …, long, causes_unknown, longest [{task, runnable_ns, length_ns,
                   wakes [{t_ns, thread, task, …}], polled_by, blocker}]}
-  `spans`         {names [{name, group, open, count, p50_ns, …, slowest [{span, t_ns, length_ns,
+  `failures`      {failed, cancelled}, of all spans
+  `spans`         {names [{name, group, open, count, p50_ns, …, failed, cancelled, outcomes {how:
+                  count}, first_failed_ns, slowest [{span, t_ns, length_ns,
                   open, task, spent {polling_ns, waiting_ns, runnable_ns, unknown_ns,
                   reasons, gaps}, …}]}]}
   `regions`       {names [{name, open, count, p50_ns, …, slowest}]}
-  `standing`      who stood in a lock or waited for one at the end {locks [{thread, task, what,
+  `locks`         {waits, waited_ns, locks [{lock, kind, waits, given_up, waited_ns, longest_ns, waiters,
+                  most_at_once, places [{at, waits, waited_ns}], held_at}], going_on [waits that have not
+                  ended: {thread, task, kind, at, since_ns, length_ns, holder, holder_task, held_at}],
+                  across_await [{at, kind, times, most_polls, waits, longest_wait_ns}]}
+  `standing`      threads inside a lock or waiting for one at the end {locks [{thread, task, what,
                   within, since_ns, length_ns}], others}
-  `stuck`         {live, active, idle_throughout, longest}
+  `stuck`         {live, active, idle_throughout, longest [{…, waits_at [{earlier, frames}], or null}],
+                  idle {placed (it is known where they wait), unwrapped, left_out, unknown}}
+  `waiting`       where tasks wait at the end, null if no names are known {places [{count, awaited,
+                  functions [{name, file, line}], longest_ns, shortest_ns, others, timed, tasks}],
+                  left_out}
   `waits`         what tasks waited for {reasons [{reason, count, open, total_ns, most_at_once,
-                  p50_ns, …, longest}]}
+                  p50_ns, …, longest [{…, open, waits_at [{earlier, frames}], or null}]}]}
   `busy`          {self_wakes, longest}
   `endings`       {spawned, ready, dropped, panicked, panics}
   `workers`       {busy, uninstrumented, workers [{worker, observed_ns, parked_ns, polling_ns,
                   outside_ns, busy, …}]}
   `counters`      {counters [{name, samples, first, last, min, max, mean, …}]}
-  `changes`       what was different in the last second {changes [{kind, name, last, before}]}
-  `losses`        {lost {cause: how many}, generations, share, omitted, nameless, left_out {statuses,
+  `system`        how the process, its control group and the machine fared {counters [{name, group, unit,
+                  increase (each value is what was added since the reading before), readings, time_ns,
+                  first, last, min, max, max_t_ns, sum (of an increase)}]}
+  `starved`       {ran_ns, waited_ns (threads that wanted a core, added up), time_ns, cores, used}
+  `runtimes`      counters of instrumented runtimes {runtimes [{runtime, counters [as those of `system`]}]}
+  `ranges`        of the whole process {names [{name, count, open, total_ns, max_ns, max_t_ns}]}
+  `tasks`         {names [{name, size (bytes of a future), first, last, max (alive), spawned, max_spawned,
+                  max_spawned_t_ns}]}
+  `heap`          {first, last, peak (bytes alive), allocated, growing [{bytes, samples, frames}], burst [the same]}
+  `cpu`           null without CPU samples; else {per_second, last {samples, ns}, before, functions [{name,
+                  file, line, last, before}]}: samples of the last second and of before, by the
+                  innermost function of the service itself
+  `changes`       what differed in the last second {changes [{kind, name, last, before}]}
+  `losses`        {lost {cause: count}, generations, share, omitted, nameless, left_out {statuses,
                   texts, fields, deeper}, damaged}
-  `logs`          {levels {level: how many}, last, warnings}
+  `logs`          {levels {level: count}, last, warnings [{…, stack [frames]}]}
+  `outside`       of a snapshot taken from outside: threads that wait for each other, and for locks
+                  {threads, deadlocks [[{os_thread, name, waits}]], locks [{address, holder, waiters}]}
   `damage`        [what cannot be read]
-Times are nanoseconds since the first event. `analysis` is the key of the table that a finding is \
-from; a table of which nothing could be assessed is empty.
+Times are nanoseconds since the first event. `analysis` is the key of the table behind a finding; a \
+table that could not be assessed is empty.
 
-Of a damaged file what can be read is summed up, the damage is named on stderr, and the exit code \
-is 1.
+For a damaged file, the summary covers what can be read, stderr names the damage, and the exit code is 1.
 
 Examples:
   lookback summary incident.lbk
@@ -70,6 +104,10 @@ pub struct Summary {
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Also look for debug information in this directory, and name the functions of stacks even if the snapshot comes from
+    /// another machine or from before this one's last boot
+    #[arg(long, value_name = "DIR")]
+    symbols: Vec<PathBuf>,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -85,13 +123,39 @@ impl Summary {
             generation.damage.iter().for_each(|error| damage.note(error));
         }
         let mut out = BufWriter::new(io::stdout().lock());
+        let mut symbolizer = frames::symbolizer(&trace, &self.symbols);
+        let samples = report.coverage.table.cpu_samples;
+        let cpu = CpuTimes::of(&trace, samples, symbolizer.as_mut());
+        let hangs = symbolizer.as_mut().map(|names| Hangs::of(&trace, &report, names));
+        let found: Vec<&Finding> = match &hangs {
+            Some(hangs) => hangs.findings.iter().collect(),
+            None => report.findings(),
+        };
         if self.json {
-            writeln!(out, "{:#}", json::report(&report, &trace, damage.lines()))?;
+            let mut value =
+                json::report(&report, &found, &trace, damage.lines(), symbolizer.as_mut());
+            value["waiting"] = waiting::json(hangs.as_ref());
+            value["cpu"] = cpu.as_ref().map(CpuTimes::json).into();
+            value["outside"] = outside::json(&trace, symbolizer.as_mut());
+            writeln!(out, "{value:#}")?;
         } else {
-            findings::print(&report, &self.file, &mut out)?;
-            // On a narrow terminal the last columns are cut, so that a row stays a line.
+            let threads = outside::lines(&trace, symbolizer.as_mut(), &self.file);
+            if is_of_threads_alone(&trace) {
+                findings::threads_alone(&report, &found, &self.file, &threads, &mut out)?;
+                out.flush()?;
+                return Ok(damage.tell());
+            }
+            let names = symbolizer.as_mut();
+            findings::print(&report, &found, &self.file, names, &threads, &mut out)?;
+            // On a narrow terminal the last columns are cut, so that a row stays on one line.
             let mut wide = Vec::new();
-            tables::print(&report, &mut wide)?;
+            if let Some(hangs) = &hangs {
+                waiting::print(hangs, &mut wide)?;
+            }
+            if let Some(cpu) = &cpu {
+                cpu.print(&mut wide)?;
+            }
+            tables::print(&report, symbolizer.as_mut(), &mut wide)?;
             for line in String::from_utf8_lossy(&wide).lines() {
                 writeln!(out, "{}", truncate_str(line, width(), "…"))?;
             }

@@ -1,44 +1,59 @@
-//! The tables behind the findings.
+//! Prints the tables behind the findings.
 
 use super::findings::section;
-use super::lines::{fit, moment};
+use super::wrap::{fit, moment};
+use super::{locks, machine, numbers};
+use crate::format::{bar, count, counted, duration, escape};
+use crate::frames;
 use crate::terminal::{bad, dim, name, odd, strong, width};
-use crate::text::{bar, count, counted, duration, escape};
 use console::{measure_text_width, truncate_str};
 use lookback::read::Level;
 use lookback::read::analysis::{
     BusyLoops, Changes, CounterRange, Delays, Endings, Histogram, LogLine, Polls, Report, Section,
-    SlowSpan, Spans, StuckTasks, WaitReason, Workers,
+    SlowSpan, SpanName, Spans, StuckTasks, WaitReason, Workers,
 };
+use lookback::read::symbols::Symbolizer;
 use std::io::{self, Write};
 
-/// So many rows of a table are shown.
+/// How many rows of a table are shown.
 const MOST_ROWS: usize = 12;
+/// How many functions are shown beneath a log that has a stack.
+const MOST_FRAMES: usize = 3;
 
-pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+/// Stacks have the names of functions if there is a symbolizer.
+pub fn print(
+    report: &Report,
+    mut symbolizer: Option<&mut Symbolizer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let spans = report.spans.table.names.iter();
-    let spans: Vec<_> = spans.map(|of| (&*of.group, &of.lengths, of.open)).collect();
+    let outcomes = |of: &SpanName| Some((of.outcomes.failed, of.outcomes.cancelled));
+    let spans: Vec<_> = spans.map(|of| (&*of.group, &of.lengths, of.open, outcomes(of))).collect();
     names("Spans", &spans, out)?;
     slowest(&report.spans.table, out)?;
     let regions = report.regions.table.names.iter();
-    let regions: Vec<_> = regions.map(|of| (&*of.name, &of.lengths, of.open)).collect();
+    let regions: Vec<_> = regions.map(|of| (&*of.name, &of.lengths, of.open, None)).collect();
     names("Regions", &regions, out)?;
     polls(&report.polls.table, &report.delays.table, out)?;
     waits(&report.waits.table.reasons, out)?;
+    locks::print(&report.locks.table, out)?;
     tasks(&report.endings.table, &report.stuck.table, &report.busy.table, out)?;
     workers(&report.workers.table, out)?;
     counters(&report.counters.table.counters, out)?;
+    machine::print(&report.system.table, out)?;
+    numbers::print(report, out)?;
     changes(&report.changes, out)?;
-    logs("The last warnings before the last logs", &report.logs.table.warnings, out)?;
-    logs("The last logs", &report.logs.table.last, out)
+    let (warnings, last) = (&report.logs.table.warnings, &report.logs.table.last);
+    logs("The last warnings before the last logs", warnings, symbolizer.as_deref_mut(), out)?;
+    logs("The last logs", last, symbolizer, out)
 }
 
-/// A table of which there is nothing takes one line.
-fn nothing(title: &str, out: &mut impl Write) -> io::Result<()> {
+/// An empty table takes one line.
+pub(super) fn nothing(title: &str, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{}  {}", strong().apply_to(title), dim().apply_to("none recorded"))
 }
 
-fn more(rows: usize, of: usize, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn more(rows: usize, of: usize, out: &mut impl Write) -> io::Result<()> {
     match of - rows.min(of) {
         0 => Ok(()),
         more => {
@@ -48,11 +63,16 @@ fn more(rows: usize, of: usize, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-fn head(first: &str, wide: usize, columns: &str, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn head(
+    first: &str,
+    wide: usize,
+    columns: &str,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "  {}", dim().apply_to(format!("{first:<wide$}{columns}")))
 }
 
-/// How many, three percentiles and the longest, as wide as [`LENGTHS`].
+/// The count, three percentiles and the longest, as wide as [`LENGTHS`].
 fn lengths(lengths: &Histogram) -> String {
     if lengths.count() == 0 {
         return format!("{:>11}{:2$}", "0", "", LENGTHS_WIDE - 11);
@@ -69,11 +89,11 @@ fn lengths(lengths: &Histogram) -> String {
 const LENGTHS: &str = "      count     50 %     90 %     99 %  longest";
 const LENGTHS_WIDE: usize = 11 + 4 * 9;
 
-fn name_wide(columns: usize) -> usize {
+pub(super) fn name_wide(columns: usize) -> usize {
     width().saturating_sub(2 + columns).clamp(8, 60)
 }
 
-/// What tasks waited for, as they said.
+/// The reasons of `waiting_for`.
 fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
     const TITLE: &str = "What tasks waited for";
     if reasons.is_empty() {
@@ -91,7 +111,7 @@ fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
             name().apply_to(fit(&of.reason, wide)),
             count(of.count()),
             duration(of.total.0),
-            // Of those that are over.
+            // Of those that have ended.
             match of.lengths.count() {
                 0 => String::new(),
                 _ => duration(of.lengths.percentile(0.99).0),
@@ -104,25 +124,40 @@ fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
     more(MOST_ROWS, reasons.len(), out)
 }
 
-/// A row of spans or regions of one name.
-type Row<'a> = (&'a str, &'a Histogram, u64);
+/// A row of spans or regions of one name: how many are open, and how many spans failed and were cancelled.
+type Row<'a> = (&'a str, &'a Histogram, u64, Option<(u64, u64)>);
 
 fn names(title: &str, rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
         return nothing(title, out);
     }
     section(title, out)?;
-    let wide = name_wide(LENGTHS_WIDE + 7);
-    head("name", wide, &format!("{LENGTHS}   open"), out)?;
-    for (called, times, open) in rows.iter().take(MOST_ROWS) {
-        let open = if *open > 0 { count(*open) } else { String::new() };
+    // A column that would be empty is left out.
+    let any = |of: fn(&(u64, u64)) -> u64| {
+        rows.iter().any(|(.., outcomes)| outcomes.as_ref().is_some_and(|all| of(all) > 0))
+    };
+    let columns = [("failed", any(|all| all.0)), ("cancelled", any(|all| all.1))];
+    let extra: String =
+        columns.iter().filter(|(_, any)| *any).map(|(what, _)| format!(" {what:>9}")).collect();
+    let wide = name_wide(LENGTHS_WIDE + 7 + extra.len());
+    head("name", wide, &format!("{LENGTHS}   open{extra}"), out)?;
+    let some = |many: u64| if many > 0 { count(many) } else { String::new() };
+    for (called, times, open, outcomes) in rows.iter().take(MOST_ROWS) {
         let called = name().apply_to(fit(called, wide));
-        writeln!(out, "  {called}{} {open:>6}", lengths(times))?;
+        write!(out, "  {called}{} {:>6}", lengths(times), some(*open))?;
+        let (failed, cancelled) = outcomes.unwrap_or_default();
+        if columns[0].1 {
+            write!(out, " {}", bad().apply_to(format!("{:>9}", some(failed))))?;
+        }
+        if columns[1].1 {
+            write!(out, " {:>9}", some(cancelled))?;
+        }
+        writeln!(out)?;
     }
     more(MOST_ROWS, rows.len(), out)
 }
 
-/// The slowest spans of all names, and where their time went.
+/// The slowest spans of all names, with how they spent their time.
 fn slowest(spans: &Spans, out: &mut impl Write) -> io::Result<()> {
     let mut all: Vec<&SlowSpan> = spans.names.iter().flat_map(|of| &of.slowest).collect();
     all.sort_by_key(|span| (std::cmp::Reverse(span.length), span.span.span));
@@ -141,14 +176,14 @@ fn slowest(spans: &Spans, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// One of the longest: how long, when, and what.
+/// One of the longest: its duration, when, and what.
 fn long(length: u64, at: String, what: &str, out: &mut impl Write) -> io::Result<()> {
     let what = escape(what);
     let what = truncate_str(&what, width().saturating_sub(2 + 8 + 11 + 2), "…");
     writeln!(out, "  {:>8} {:>10}  {what}", duration(length), dim().apply_to(at))
 }
 
-/// So many of the longest are shown.
+/// How many of the longest are shown.
 const LONGEST: usize = 5;
 
 fn polls(polls: &Polls, delays: &Delays, out: &mut impl Write) -> io::Result<()> {
@@ -338,9 +373,14 @@ fn changes(changes: &Section<Changes>, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn logs(title: &str, logs: &[LogLine], out: &mut impl Write) -> io::Result<()> {
+fn logs(
+    title: &str,
+    logs: &[LogLine],
+    mut symbolizer: Option<&mut Symbolizer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     if logs.is_empty() {
-        // Of what comes before the last ones there need not be any.
+        // There may be no warnings before the last logs.
         return if title == "The last logs" { nothing(title, out) } else { Ok(()) };
     }
     section(title, out)?;
@@ -365,6 +405,16 @@ fn logs(title: &str, logs: &[LogLine], out: &mut impl Write) -> io::Result<()> {
             name().apply_to(fit(&log.thread.short(), 14)),
             truncate_str(&escape(&text), room, "…"),
         )?;
+        for line in frames::in_short(&log.stack, symbolizer.as_deref_mut()).iter().take(MOST_FRAMES)
+        {
+            writeln!(
+                out,
+                "  {:>11}  {:14}  {}",
+                "",
+                "",
+                dim().apply_to(format!("at {}", escape(line)))
+            )?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::service::Child;
 /// A way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// SIGKILL, as by the kernel when memory runs out, or by who orchestrates.
+    /// SIGKILL, as sent by the kernel when memory runs out, or by an orchestrator.
     Kill,
     /// A store to an address that is not mapped.
     Fault,
@@ -13,13 +13,13 @@ pub enum End {
     Abort,
     /// The main thread panics, and everything is dropped.
     Unwind,
-    /// A panic where none may unwind, which aborts, as with `panic = "abort"`.
+    /// A panic that cannot unwind and aborts, as with `panic = "abort"`.
     PanicAbort,
-    /// `std::process::exit`, without a word to the recorder.
+    /// `std::process::exit`, without stopping the recorder.
     Exit,
-    /// No memory, by a limit of the process's.
+    /// Memory runs out, by a limit of the process.
     Limit,
-    /// No memory, by the kernel's hand where there are cgroups to be had.
+    /// Memory runs out, and the kernel kills, if cgroups are available.
     Cgroup,
     /// Stopped first, and then killed.
     StopKill,
@@ -38,7 +38,7 @@ impl End {
         Self::StopKill,
     ];
 
-    /// The letter that tells a child to end itself so.
+    /// The letter that tells a child to end itself like this.
     pub fn order(self) -> Option<u8> {
         Some(match self {
             Self::Kill | Self::StopKill => return None,
@@ -55,7 +55,7 @@ impl End {
     /// Ends the child.
     pub fn bring_about(self, child: &Child) {
         let signal = |signal| {
-            // SAFETY: the child is not waited for yet, so its number is its own.
+            // SAFETY: the child was not waited for yet, so its ID is still its own.
             assert_eq!(unsafe { libc::kill(child.service, signal) }, 0);
         };
         match (self, self.order()) {
@@ -70,7 +70,7 @@ impl End {
     }
 }
 
-/// Ends this process as it was told to, apart from [`End::Unwind`].
+/// Ends this process as ordered, except for [`End::Unwind`].
 pub fn obey(order: u8) {
     match order {
         // SAFETY: none; that is what it is for.
@@ -96,7 +96,7 @@ extern "C" fn cannot_unwind() {
 /// Takes memory until there is none.
 fn eat() {
     let mut eaten = Vec::new();
-    // Where nobody stops it, it stops itself, as if somebody had.
+    // If nothing kills it, it kills itself in the same way.
     for _ in 0..64 {
         eaten.push(vec![1_u8; 8 << 20]);
     }

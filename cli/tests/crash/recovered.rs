@@ -7,14 +7,14 @@ use lookback::read::{Value, validate};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// A snapshot that was made of what an ended process has left.
+/// A snapshot of what an ended process has left.
 pub struct Recovered {
     from: String,
     trace: Trace,
 }
 
 impl Recovered {
-    /// Of a black box, by `lookback recover`.
+    /// From a black box, by `lookback recover`.
     pub fn of_box(path: &Path, directory: &Path, what: &str) -> Self {
         let out = directory.join("recovered.lbk");
         let words = ["recover", path.to_str().unwrap(), "-o", out.to_str().unwrap()];
@@ -23,7 +23,7 @@ impl Recovered {
         Self { from: "the black box".to_owned(), trace: Trace::open(&out).unwrap() }
     }
 
-    /// Of `lookback run`, which has saved it.
+    /// From `lookback run`, which has saved it.
     pub fn of_run(directory: &Path, what: &str) -> Self {
         let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{what}: {e}"));
         let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -36,8 +36,8 @@ impl Recovered {
         self.trace.generations().iter().map(|generation| generation.events).sum()
     }
 
-    /// Makes sure that it is sound, and holds the last event of each writer and all before it, as far
-    /// back as it goes. How many of the writers' last events are from before all that there was room for.
+    /// Checks that it is sound and holds each writer's last event and all before it, as far back as it goes.
+    /// Returns how many of the writers' last events are older than everything that had room.
     pub fn holds(&self, last: &[Last; WRITERS], what: &str) -> usize {
         let from = &self.from;
         let violations = validate(&self.trace);
@@ -67,7 +67,7 @@ impl Recovered {
         for (writer, (numbers, last)) in numbers.iter().zip(last).enumerate() {
             let (first, newest) = (numbers.iter().min(), numbers.iter().max());
             let is_there = numbers.contains(&last.number);
-            // The machine let the writer wait while others filled the arena.
+            // The machine held the writer up while others filled the arena.
             let is_too_old = oldest.number.0 > 1 && last.wall < oldest.wall.0;
             assert!(
                 is_there || is_too_old,

@@ -1,5 +1,5 @@
-//! The service that is ended: two threads and two tasks that do nothing but record, spans and regions
-//! around them, and a pipe on which each tells how far it has come.
+//! The service that is ended: two threads and two tasks that only record, inside spans and regions, and a
+//! pipe on which each reports its progress.
 
 use super::command::LOOKBACK;
 use super::ends::{End, obey};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The file names in the child's directory: of the black box, and of where `lookback run` saves.
+/// The names in the child's directory: of the black box, and of the directory where `lookback run` saves.
 pub const BOX: &str = "service.box";
 pub const SAVED: &str = "saved";
 
@@ -27,16 +27,16 @@ pub fn is_child() -> bool {
     std::env::var_os(DIRECTORY).is_some()
 }
 
-/// A directory where boxes belong: in memory where that can be had, and written to.
+/// A directory that suits boxes: in memory if possible, and writable.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// The last event that a writer has told of.
+/// The last event that a writer has reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Last {
     pub number: u64,
-    /// When it was emitted, or a moment before: nanoseconds since 1970.
+    /// When it was emitted, or slightly earlier: nanoseconds since 1970.
     pub wall: u64,
 }
 
@@ -114,19 +114,20 @@ impl Child {
         Self { process, service, orders, told, cgroup }
     }
 
-    /// Tells it to do something.
+    /// Sends it a command.
     pub fn order(&self, order: u8) {
-        // It may be gone already: memory ran out by itself.
+        // It may be gone already, if memory ran out by itself.
         let _ = (&self.orders).write_all(&[order]);
     }
 
-    /// Waits until the service has ended: each writer's last event.
+    /// Waits until the service has ended. Returns each writer's last event.
     pub fn last(&self, what: &str) -> [Last; WRITERS] {
         let last = self.told.recv_timeout(Duration::from_secs(120));
         last.unwrap_or_else(|_| panic!("{what}: it does not end"))
     }
 
-    /// Waits for who ran it, too. Whether the kernel ended it because the memory of its group had run out.
+    /// Also waits for its parent. Returns whether the kernel killed it because its group had run out of
+    /// memory.
     pub fn wait(mut self) -> bool {
         self.process.wait().unwrap();
         let ran_out = self.cgroup.as_deref().is_some_and(ran_out);
@@ -143,7 +144,7 @@ impl Child {
     }
 }
 
-/// Whether the kernel has ended a process of the group for want of memory.
+/// Whether the kernel has killed a process of the group for want of memory.
 fn ran_out(cgroup: &Path) -> bool {
     ["memory.events", "memory.oom_control"].iter().any(|file| {
         let told = std::fs::read_to_string(cgroup.join(file)).unwrap_or_default();
@@ -151,7 +152,7 @@ fn ran_out(cgroup: &Path) -> bool {
     })
 }
 
-/// A group whose memory is limited, if this system lets us make one.
+/// A group with limited memory, if this system lets us make one.
 fn make_cgroup(directory: &Path) -> Option<PathBuf> {
     let name = format!("lookback-{}", directory.file_name()?.to_str()?);
     for (root, limit) in
@@ -179,7 +180,7 @@ enum Told {
 
 impl Told {
     fn parse(line: &str) -> Option<Self> {
-        // A line that is not whole is not told.
+        // An incomplete line does not count.
         let (kind, numbers) = line.strip_suffix('\n')?.split_once(' ')?;
         let numbers: Option<Vec<u64>> = numbers.split(' ').map(|word| word.parse().ok()).collect();
         match (kind, &numbers?[..]) {
@@ -198,7 +199,7 @@ fn tell(line: &str) {
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
 
-/// Emits a few events, and tells of the last.
+/// Emits a few events, and reports the last.
 fn burst(writer: usize, number: &mut u64) {
     let region = lookback::region!("burst");
     let (last, mut wall) = (*number + 1 + *number % 29, 0);
@@ -211,7 +212,7 @@ fn burst(writer: usize, number: &mut u64) {
     }
     serve(*number);
     drop(region);
-    // What is emitted after the end of the recording is nobody's last event.
+    // An event that is emitted after the end of the recording is no writer's last event.
     if lookback::is_recording() {
         tell(&format!("event {writer} {number} {wall}\n"));
     }
@@ -223,8 +224,8 @@ fn now() -> u64 {
     now.unwrap().as_nanos() as u64
 }
 
-/// Some work between events, as a service has: with it the arena goes back for about a second, and a
-/// writer that the machine leaves waiting for a while is mostly still in it.
+/// Some work between events, as in a service. With it, the arena reaches back about a second, and a writer
+/// that the machine holds up for a while usually still has events in it.
 fn serve(number: u64) {
     let mut sum = number;
     for _ in 0..if cfg!(debug_assertions) { 100 } else { 4000 } {
@@ -243,7 +244,7 @@ pub fn run() {
         builder = builder.black_box(directory.join(BOX));
     }
     let recorder = builder.start().unwrap();
-    // Before it stands what the test's harness has to say.
+    // The test harness's output comes before it.
     tell(&format!("\nprocess {}\n", std::process::id()));
     for writer in 0..THREADS {
         std::thread::Builder::new()

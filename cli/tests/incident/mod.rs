@@ -1,6 +1,6 @@
-//! A snapshot of an executor with two workers, made by hand. Forty requests are served quickly. Then
-//! one waits for a database task, which waits for the disk; and when it is woken at last, its thread
-//! is in a long poll of a task that reloads prices.
+//! A snapshot of an executor with two workers, written by hand. Forty requests are served quickly. Then one
+//! waits for a database task, which waits for the disk; when it is finally woken, its thread is in a long
+//! poll of a task that reloads prices.
 
 use lookback::read::file::{FileBlock, FileWriter, GenerationFrame};
 use lookback::read::wire::{
@@ -38,7 +38,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 impl Incident {
-    /// A slot of a thread of the same number, which is a worker perhaps.
+    /// A slot whose thread has the same number, and may be a worker.
     fn thread(&mut self, number: u32, name: &str, worker: Option<u64>) {
         self.slots.push(Slot { number, records: Vec::new(), events: 0, last: 0 });
         self.event(number, 1, Kind::ThreadStart, |out| {
@@ -51,7 +51,7 @@ impl Incident {
         }
     }
 
-    /// Microseconds since the begin; the slots' own order is that of the calls.
+    /// Microseconds since the beginning; within a slot, the order of calls counts.
     fn event(&mut self, slot: u32, micros: u64, kind: Kind, put: impl FnOnce(&mut Vec<u8>)) {
         let slot = self.slots.iter_mut().find(|known| known.number == slot).unwrap();
         let at = micros * 1000;
@@ -122,7 +122,7 @@ pub fn incident() -> Vec<u8> {
     }
     of.numbers(2, 45_000, Kind::WorkerPark, &[]);
 
-    // The request that will be slow: it asks the database, and waits.
+    // The request that will be slow: it queries the database, and waits.
     of.spawn(1, 50_000, 500, REQUEST);
     of.poll(1, 50_010, 500);
     of.open(1, 50_020, 500, HANDLE);

@@ -1,5 +1,5 @@
-//! Instants of the judge: the operating system's monotonic clock, which the recorder does not use
-//! for its events.
+//! The judge's instants: the operating system's monotonic clock, which the recorder does not use for its
+//! events.
 
 use std::cell::Cell;
 
@@ -11,14 +11,14 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// An instant that lies between two readings.
+/// An instant between two readings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     pub before: u64,
     pub after: u64,
 }
 
-/// Does something, and says between which readings.
+/// Does something, and returns the readings before and after.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Window) {
     let before = now();
     let result = work();

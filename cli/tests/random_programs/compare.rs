@@ -1,4 +1,4 @@
-//! Compares what a trace says with what the judge saw. Every difference is a line.
+//! Compares a trace with what the judge saw. Every difference is a line.
 
 use crate::clock::Window;
 use crate::judge::{End, Facts};
@@ -6,10 +6,10 @@ use lookback::read::wire::{SpanId, TaskId};
 use lookback::read::{Event, EventKind, Trace, Value};
 use std::collections::{BTreeMap, HashMap};
 
-/// How much two clocks may disagree by, in nanoseconds.
+/// How much two clocks may differ, in nanoseconds.
 const TOLERANCE: i64 = 60_000;
 
-/// An instant as the trace has it: on the monotonic clock, as computed here and there.
+/// An instant in the trace: on the monotonic clock, converted.
 #[derive(Clone, Copy, Debug)]
 struct At {
     monotonic: i64,
@@ -250,7 +250,7 @@ fn spans(seen: &Seen, facts: &Facts, wrong: &mut Vec<String>) {
             check(within(seen, closed), "end");
             check(fits(seen.measured - span.created.measured, fact.created, closed), "length");
         }
-        // By thread, because calls of several threads have no order.
+        // By thread, because calls of different threads have no order.
         for (what, seen, truth) in
             [("enters", &span.enters, &fact.enters), ("exits", &span.exits, &fact.exits)]
         {

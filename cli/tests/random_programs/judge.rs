@@ -1,9 +1,9 @@
-//! The judge: watches a program by means of its own, so that what a trace says can be compared.
+//! The judge: watches a program by its own means, so that a trace can be compared with what it saw.
 //!
-//! Spans and their events it sees as `tracing` tells them, through layers on both sides of the
-//! recorder's (or around its subscriber); the rest the program reports itself, at the very place.
-//! For every call it keeps a reading of the clock before and one after, so that the truth lies
-//! between them, however slow the machine is.
+//! It sees spans and their events as `tracing` reports them, through layers on both sides of the recorder's
+//! (or around its subscriber); the program itself reports everything else, at the very place. For every call
+//! it keeps a reading of the clock before and one after, so the truth lies in between, however slow the
+//! machine is.
 
 use crate::clock::{Window, now, tid};
 use std::cell::{Cell, RefCell};
@@ -17,7 +17,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// All that is known of a program.
+/// Everything known about a program.
 #[derive(Default)]
 pub struct Facts {
     pub spans: BTreeMap<u64, SpanFact>,
@@ -34,8 +34,7 @@ pub struct SpanFact {
     pub recorded: bool,
     /// The nearest recorded span outwards.
     pub parent: Option<u64>,
-    /// Whether there is no doubt which the current span was: one that is entered twice has two
-    /// places among those that its thread is inside of.
+    /// Whether the current span is certain: a span that is entered twice is in the thread's list twice.
     pub is_sure: bool,
     pub created: Window,
     pub closed: Option<Window>,
@@ -82,13 +81,13 @@ pub enum End {
 #[derive(Debug)]
 pub struct PollFact {
     pub thread: u64,
-    /// The latest reading on this thread before the poll.
+    /// The last reading on this thread before the poll.
     pub lower: u64,
-    /// First and last thing inside of it.
+    /// The first and the last thing inside it.
     pub inside: Window,
     /// The first reading on this thread after the poll.
     pub upper: u64,
-    /// What it waits for, and whether there is no doubt.
+    /// What it waits for, and whether that is certain.
     pub reason: Option<&'static str>,
     pub is_sure: bool,
 }
@@ -105,25 +104,25 @@ static FACTS: Mutex<Option<Facts>> = Mutex::new(None);
 static IDS: Mutex<Option<HashMap<u64, u64>>> = Mutex::new(None);
 static RECORDING: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU64 = AtomicU64::new(1);
-/// The most verbose level that the recorder is to record.
+/// The most verbose level that the recorder should record.
 static LEVEL: Mutex<Level> = Mutex::new(Level::TRACE);
 
 thread_local! {
-    /// The spans that this thread is inside of.
+    /// The spans that this thread has entered.
     static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    /// The tasks that are being polled on this thread.
+    /// The tasks that this thread is polling.
     static TASKS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    /// The waits that are pending in this poll, in the order in which they were polled.
+    /// The pending waits of this poll, in the order in which they were polled.
     static REASONS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
-    /// Whether another task was polled inside of this poll.
+    /// Whether another task was polled inside this poll.
     static NESTED: Cell<bool> = const { Cell::new(false) };
     static BEFORE: Cell<u64> = const { Cell::new(0) };
     static LAST: Cell<u64> = const { Cell::new(0) };
-    /// The poll that has ended here last: its task, and which of its polls.
+    /// The last poll that ended here: its task, and which of the task's polls.
     static ENDED: Cell<Option<(u64, usize)>> = const { Cell::new(None) };
 }
 
-/// A number that nothing else has.
+/// A unique number.
 pub fn fresh() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -159,12 +158,12 @@ pub fn is_recorded(recording: bool) {
     RECORDING.store(recording, Ordering::SeqCst);
 }
 
-/// The program has ended: all that is known of it.
+/// The program has ended: returns everything known about it.
 pub fn end() -> Facts {
     lock(&FACTS).take().expect("there is a program")
 }
 
-/// A reading of the clock on this thread, for polls to lie between.
+/// A reading of the clock on this thread, to bound polls.
 pub fn touch() -> u64 {
     let time = now();
     let ended = ENDED.try_with(Cell::take).ok().flatten();
@@ -177,7 +176,7 @@ pub fn touch() -> u64 {
     time
 }
 
-/// The task that is being polled on this thread.
+/// The task that this thread is polling.
 pub fn current_task() -> Option<u64> {
     TASKS.with_borrow(|tasks| tasks.last().copied())
 }
@@ -229,7 +228,7 @@ impl Drop for PollGuard {
     }
 }
 
-/// A wait inside of the poll is pending, for this reason.
+/// A wait inside the poll is pending, for this reason.
 pub fn waits_for(reason: &'static str) {
     REASONS.with_borrow_mut(|reasons| {
         if !reasons.contains(&reason) {
@@ -238,7 +237,7 @@ pub fn waits_for(reason: &'static str) {
     });
 }
 
-/// A wait inside of the poll is over, or was dropped.
+/// A wait inside the poll is over, or was dropped.
 pub fn waits_no_more(reason: &'static str) {
     let _ = REASONS.try_with(|reasons| reasons.borrow_mut().retain(|other| *other != reason));
 }
@@ -255,7 +254,7 @@ fn number_of(id: &Id) -> u64 {
     lock(&IDS).get_or_insert_default().get(&id.into_u64()).copied().unwrap_or(0)
 }
 
-/// A span, or none, and whether there is no doubt which it is.
+/// A span, or none, and whether that is certain.
 type Known = (Option<u64>, bool);
 
 /// The nearest recorded span from this one outwards.
@@ -267,7 +266,7 @@ fn recorded(facts: &Facts, span: u64) -> Known {
     }
 }
 
-/// Something that the spans which this thread is inside of give to a new span or an event.
+/// What the spans that this thread has entered imply for a new span or an event.
 fn current(find: impl Fn(&[u64]) -> Known) -> Known {
     STACK.with_borrow(|stack| {
         let twice = stack.iter().enumerate().any(|(at, span)| stack[..at].contains(span));
@@ -276,7 +275,7 @@ fn current(find: impl Fn(&[u64]) -> Known) -> Known {
     })
 }
 
-/// What a new span is in: the nearest recorded one from the current span outwards.
+/// The parent of a new span: the nearest recorded one from the current span outwards.
 fn parent(facts: &Facts, explicit: Option<&Id>, is_root: bool) -> Known {
     match explicit {
         Some(id) => recorded(facts, number_of(id)),
@@ -285,7 +284,7 @@ fn parent(facts: &Facts, explicit: Option<&Id>, is_root: bool) -> Known {
     }
 }
 
-/// What an event is in: the innermost recorded span that its thread is inside of.
+/// The span of an event: the innermost recorded one that its thread has entered.
 fn around(facts: &Facts, explicit: Option<&Id>, is_root: bool) -> Known {
     let is_recorded = |span: &&u64| facts.spans.get(span).is_some_and(|fact| fact.recorded);
     match explicit {
@@ -404,7 +403,7 @@ fn said(event: &Event<'_>) {
     facts.logs.insert(seen.id, fact);
 }
 
-/// The layer inside of the recorder's: called before it.
+/// The layer below the recorder's: called before it.
 pub struct Before;
 
 impl<S: Subscriber> Layer<S> for Before {
@@ -425,7 +424,7 @@ impl<S: Subscriber> Layer<S> for Before {
     }
 }
 
-/// The layer outside of the recorder's: called after it.
+/// The layer above the recorder's: called after it.
 pub struct After;
 
 impl<S: Subscriber> Layer<S> for After {
@@ -452,7 +451,7 @@ impl<S: Subscriber> Layer<S> for After {
     }
 }
 
-/// A subscriber that hands everything on to another one, and watches.
+/// A subscriber that passes everything on to another one, and watches.
 pub struct Around<S>(pub S);
 
 impl<S: Subscriber> Subscriber for Around<S> {

@@ -1,13 +1,13 @@
 //! Whatever a legal program does, its snapshot says what happened.
 //!
-//! A seed makes a program of threads, tasks, runtimes, spans, regions, events and panics, that runs
-//! in a process of its own. A judge watches it by other means (layers of `tracing` around the
-//! recorder's, the monotonic clock, its own counts); then every name, length, parent, thread and
-//! count of the snapshot is compared with what the judge saw. The command finds the file sound,
-//! nothing is lost, and Go reads what is exported.
+//! A seed makes a program of threads, tasks, runtimes, spans, regions, events and panics, which runs in a
+//! process of its own. A judge watches it by other means (layers of `tracing` around the recorder's, the
+//! monotonic clock, its own counts); then every name, length, parent, thread and count in the snapshot is
+//! compared with what the judge saw. The command must find the file sound, nothing may be lost, and Go must
+//! read the export.
 //!
-//! `LOOKBACK_PROGRAMS=N` says how many programs there are (24 if it is not set), and
-//! `LOOKBACK_SEED=N` with which seed they begin; a failure names its seed.
+//! `LOOKBACK_PROGRAMS=N` sets the number of programs (24 by default), and `LOOKBACK_SEED=N` the first seed; a
+//! failure names its seed.
 
 mod clock;
 #[path = "../command/mod.rs"]
@@ -77,7 +77,7 @@ fn whatever_a_legal_program_does_its_snapshot_says_what_happened() {
     println!("{programs} programs, {events} events");
 }
 
-/// The command finds it sound, and Go reads it; says how many events it has.
+/// Checks that the command finds it sound and Go reads it; returns how many events it has.
 fn judge_of_the_command(file: &Path, seed: u64, go: Option<&go_tool::GoTool>) -> usize {
     let path = file.to_str().unwrap();
     let valid = lookback(&["validate", path]);
@@ -100,7 +100,7 @@ fn judge_of_the_command(file: &Path, seed: u64, go: Option<&go_tool::GoTool>) ->
     lines
 }
 
-/// The trace of a snapshot, which is valid.
+/// The trace of a snapshot, which must be valid.
 #[track_caller]
 fn assert_valid(snapshot: &Snapshot, what: &str) -> Trace {
     let mut bytes = Vec::new();

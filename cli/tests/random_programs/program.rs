@@ -1,8 +1,8 @@
-//! A random legal program: a seed makes one. What it does it reports to the judge.
+//! A random legal program, made from a seed. It reports to the judge what it does.
 //!
-//! It is made of actors (threads, tasks), each with dice of its own. What they share lies in a pool:
-//! spans that anybody may enter, name as a parent, add to, or drop. Regions are kept by thread, so
-//! that whoever runs there may end them, in any order.
+//! It consists of actors (threads, tasks), each with its own dice. They share a pool of spans that any actor
+//! may enter, name as a parent, add to, or drop. Regions are kept by thread, so whatever runs there may end
+//! them, in any order.
 
 use crate::clock::{Window, tid, timed};
 use crate::judge::{self, TaskFact, TypedFact, facts, fresh, touch};
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tracing::{Instrument, Span};
 
-/// A sequence of numbers that is as good as random: <https://prng.di.unimi.it/splitmix64.c>.
+/// A pseudo-random sequence of numbers: <https://prng.di.unimi.it/splitmix64.c>.
 #[derive(Clone)]
 pub struct Random(pub u64);
 
@@ -75,7 +75,7 @@ impl Pool {
 type Guard = (Region, &'static str, Window);
 
 thread_local! {
-    /// Regions that are open on this thread, whoever began them.
+    /// The open regions of this thread, whichever actor began them.
     static GUARDS: RefCell<Vec<Guard>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -196,7 +196,7 @@ fn spin(random: &mut Random) {
     }
 }
 
-/// Something that acts, with dice of its own.
+/// Something that acts, with its own dice.
 pub struct Actor {
     pub random: Random,
     pub pool: Arc<Pool>,
@@ -225,7 +225,7 @@ impl Actor {
         self.depth -= 1;
     }
 
-    /// So many steps, on this thread.
+    /// This many steps, on this thread.
     pub fn steps(&mut self, many: u64) {
         for _ in 0..many {
             self.step();
@@ -236,7 +236,7 @@ impl Actor {
         if self.random.one_in(3) { self.pool.pick(&mut self.random) } else { None }
     }
 
-    /// One thing that needs no executor.
+    /// One action that needs no executor.
     fn step(&mut self) {
         touch();
         let random = &mut self.random;
@@ -256,7 +256,7 @@ impl Actor {
                 }
             }
             4 => {
-                // As `guard = region!(…)` does: the new one begins before the old one ends.
+                // As in `guard = region!(…)`: the new one begins before the old one ends.
                 if let Some(old) = take_guard(random) {
                     let new = begin_region(random);
                     end_region(old);
@@ -344,7 +344,7 @@ impl Actor {
         }
     }
 
-    /// So many steps of a task.
+    /// This many steps of a task.
     pub fn run(mut self, many: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             for _ in 0..many {
@@ -435,7 +435,7 @@ impl Drop for OnDrop {
     }
 }
 
-/// Gives others a turn.
+/// Lets others run.
 async fn yield_once() {
     let mut is_first = true;
     std::future::poll_fn(move |context| {
@@ -448,7 +448,7 @@ async fn yield_once() {
     .await;
 }
 
-/// A wait with a reason, that the judge knows of.
+/// A wait with a reason that the judge knows.
 struct Wait<F> {
     reason: &'static str,
     future: F,
@@ -479,7 +479,7 @@ impl<F> Drop for Wait<F> {
     }
 }
 
-/// A future of which the judge knows each poll, and how it ends.
+/// A future whose polls and end the judge knows.
 pub struct Judged {
     task: u64,
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -505,7 +505,7 @@ impl Future for Judged {
         if !std::mem::replace(&mut self.is_named, true) {
             lookback::event!("task", id = self.task);
         }
-        // A poll that panics is over, too.
+        // A poll that panics has ended, too.
         self.is_over = true;
         let result = self.future.as_mut().poll(context);
         self.is_over = result.is_ready();

@@ -1,5 +1,4 @@
-//! A small recorded service, which is the test's own executable started again. What it is to do
-//! stands in its environment.
+//! A small recorded service: the test's own executable, started again. Its environment says what to do.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -14,10 +13,11 @@ use std::time::Duration;
 
 const TASK: &str = "LOOKBACK_TEST_SERVICE";
 const BOX: &str = "LOOKBACK_TEST_BOX";
-/// What it prints when it records.
+pub const SNAPSHOTS: &str = "LOOKBACK_TEST_SNAPSHOTS";
+/// What it prints once it records.
 const READY: &str = "service is ready";
 
-/// The body of the test `service`: does what it is to do, if this process is to be a service.
+/// The body of the test `service`: does its task, if this process is a service.
 pub fn serve() {
     let Ok(task) = std::env::var(TASK) else { return };
     if task == "bare" {
@@ -32,10 +32,19 @@ pub fn serve() {
     if task == "parent" {
         return parent();
     }
+    if task == "numbers" || task == "numbers-for-ever" {
+        return numbers(task == "numbers");
+    }
     let mut builder = Recorder::builder().name("service").max_bytes(1 << 20);
     builder = builder.generation_period(Duration::from_millis(200));
     if let Some(path) = std::env::var_os(BOX) {
         builder = builder.black_box(path);
+    }
+    if task == "panic-unseen" {
+        builder = builder.trigger(lookback::Trigger::panic());
+    }
+    if task == "unsavable" {
+        builder = builder.snapshot_dir(std::env::var_os(SNAPSHOTS).unwrap());
     }
     let recorder = builder.start().unwrap();
     if task != "silent" {
@@ -50,6 +59,11 @@ pub fn serve() {
         "spin" => spin(),
         "abort" => std::process::abort(),
         "panic" => panic!("this is meant"),
+        // As in a program that is built to abort.
+        "panic-unseen" => {
+            std::panic::set_hook(Box::new(|_| std::process::abort()));
+            panic!("this is meant");
+        }
         "exit-3" => std::process::exit(3),
         "segfault" => segfault(),
         "in-order" => drop(recorder),
@@ -68,6 +82,8 @@ pub fn serve() {
         "flood" => flood(&recorder),
         "tasks" => tasks(),
         "signal" => on_signal(),
+        "quits" | "quits-143" => quits(&task),
+        "unsavable" => unsavable(&recorder),
         _ => hang(),
     }
 }
@@ -84,7 +100,19 @@ fn hang() {
     }
 }
 
-/// How many threads have said what they want.
+/// Has a trigger whose snapshot cannot be saved: a file has replaced its directory.
+fn unsavable(recorder: &Recorder) {
+    use lookback::SnapshotOnErr;
+    let directory = PathBuf::from(std::env::var_os(SNAPSHOTS).unwrap());
+    std::fs::remove_dir(&directory).unwrap();
+    std::fs::write(&directory, "where the directory was").unwrap();
+    let failed: Result<(), &str> = Err("no such order");
+    let _ = failed.snapshot_on_err(recorder);
+    wait_until(|| recorder.stats().triggers.failed == 1);
+    hang();
+}
+
+/// How many threads have announced the lock that they want.
 static SAID: AtomicU32 = AtomicU32::new(0);
 
 fn deadlock() {
@@ -160,7 +188,7 @@ fn close_all() {
 /// Bytes of the arena of a hostile process.
 pub const HOSTILE_BYTES: usize = lookback::read::wire::offset::DATA + (64 << 10);
 
-/// Has what looks like an arena mapped. Whoever reads its descriptor's number may write to it.
+/// Maps a file that looks like an arena, and prints its descriptor's number, so that a test may write to it.
 fn hostile() {
     // SAFETY: the name ends with a zero; the mapping is new and never used.
     let descriptor = unsafe {
@@ -176,7 +204,7 @@ fn hostile() {
     hang();
 }
 
-/// A child that only has its parent's arena.
+/// A child that has only its parent's arena.
 fn forks() {
     // SAFETY: the child does nothing but wait.
     let child = unsafe { libc::fork() };
@@ -190,8 +218,8 @@ fn forks() {
     hang();
 }
 
-/// Has a second arena, as a process has in which a shared object has a recorder of its own: a copy of the
-/// first one, of the same process.
+/// Has a second arena, like a process in which a shared object has its own recorder: a copy of the first one,
+/// for the same process.
 fn twice(recorder: &Recorder) {
     use std::os::fd::{AsRawFd, FromRawFd};
     recorder.advance();
@@ -218,7 +246,7 @@ fn twice(recorder: &Recorder) {
     hang();
 }
 
-/// Records in a signal handler until that comes in the middle of an event, which is a loss.
+/// Records in a signal handler until that interrupts an event, which is a loss.
 fn losses(recorder: &Recorder) {
     extern "C" fn record(_: libc::c_int) {
         lookback::event!("interrupts");
@@ -241,7 +269,7 @@ fn losses(recorder: &Recorder) {
     hang();
 }
 
-/// Records faster than generations can be ended, until there is no room; says how much was lost.
+/// Records faster than generations can be ended, until there is no room; returns how much was lost.
 fn flood(recorder: &Recorder) {
     lose();
     let text = "x".repeat(1000);
@@ -261,14 +289,14 @@ fn flood(recorder: &Recorder) {
     hang();
 }
 
-/// From now on an arena that is full loses the newest events, where the collector is late.
+/// From now on a full arena loses the newest events if the collector is late.
 fn lose() {
     #[cfg(debug_assertions)]
     lookback::fault_injection::leave_the_collector_alone();
 }
 
-/// Tasks that go from thread to thread and wake each other, for ever, with more recorded than there is
-/// room for.
+/// Tasks that go from thread to thread and wake each other forever, while more is recorded than there is room
+/// for.
 fn tasks() {
     use lookback::RecordExt;
     use std::collections::VecDeque;
@@ -328,7 +356,23 @@ fn on_signal() {
     hang();
 }
 
-/// Counts SIGINT, and exits with how many it were on SIGTERM.
+/// Exits on SIGTERM without stopping its recorder: with 0, or as a shell says it.
+fn quits(task: &str) {
+    extern "C" fn quietly(_: libc::c_int) {
+        // SAFETY: may be called in a handler.
+        unsafe { libc::_exit(0) };
+    }
+    extern "C" fn by_its_code(signal: libc::c_int) {
+        // SAFETY: may be called in a handler.
+        unsafe { libc::_exit(128 + signal) };
+    }
+    let handler: extern "C" fn(libc::c_int) = if task == "quits" { quietly } else { by_its_code };
+    // SAFETY: the handler does what a handler may.
+    unsafe { libc::signal(libc::SIGTERM, handler as *const () as libc::sighandler_t) };
+    hang();
+}
+
+/// Counts SIGINT, and exits with the count on SIGTERM.
 fn count() {
     static CAME: AtomicU32 = AtomicU32::new(0);
     extern "C" fn interrupted(_: libc::c_int) {
@@ -349,7 +393,7 @@ fn count() {
     hang();
 }
 
-/// Starts a service, and ends when that is ready.
+/// Starts a service, and exits when that is ready.
 fn parent() {
     let mut child = command("hang").stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -366,7 +410,7 @@ pub fn command(task: &str) -> Command {
     command
 }
 
-/// As [`command`], run by `lookback run`.
+/// Like [`command`], under `lookback run`.
 pub fn held(task: &str, directory: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(super::command::LOOKBACK);
     command.args(["run", "-o"]).arg(directory).args(options).arg("--");
@@ -375,10 +419,10 @@ pub fn held(task: &str, directory: &Path, options: &[&str]) -> Command {
     command
 }
 
-/// A service that is killed when the test is over.
+/// A service that is killed when the test ends.
 pub struct Service {
     pub child: Child,
-    /// Its own number; that of the child is another if something runs it.
+    /// Its own ID; if another process runs it, the child's is different.
     pub pid: u32,
     /// What it has printed before it was ready.
     pub said: Vec<String>,
@@ -404,7 +448,7 @@ impl Service {
             pid
         });
         let pid = pid.expect("it gets ready");
-        // So that it can go on printing.
+        // So that it can continue printing.
         thread::spawn(move || lines.for_each(drop));
         Self { child, pid, said }
     }
@@ -413,7 +457,7 @@ impl Service {
         self.pid.to_string()
     }
 
-    /// Ends it, and waits for that.
+    /// Kills it, and waits for that.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -440,7 +484,7 @@ pub fn snapshots(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|end| end == "lbk")).collect()
 }
 
-/// Waits until it is so. The deadline only ends the wait.
+/// Waits until this holds. The deadline only ends the wait.
 pub fn wait_until(done: impl Fn() -> bool) {
     let began = std::time::Instant::now();
     while !done() {
@@ -449,7 +493,7 @@ pub fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
-/// Whether a signal was sent to a process that has not been taken yet.
+/// Whether a signal is pending for a process.
 pub fn is_pending(pid: u32, signal: libc::c_int) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let lines =
@@ -458,7 +502,24 @@ pub fn is_pending(pid: u32, signal: libc::c_int) -> bool {
     sets.map(|set| u64::from_str_radix(set, 16).unwrap()).any(|set| set >> (signal - 1) & 1 != 0)
 }
 
-/// A directory of the test's own, on a tmpfs.
+/// A directory for this test, on a tmpfs.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Records numbers from 0 on, slowly enough for a disk: 2,000 times ten numbers and a millisecond's pause, or
+/// without end.
+fn numbers(is_finite: bool) {
+    let recorder = Recorder::builder().name("service").max_bytes(1 << 20);
+    let recorder = recorder.generation_period(Duration::from_millis(50)).start().unwrap();
+    ready();
+    let mut number = 0_u64;
+    while number < 20_000 || !is_finite {
+        for _ in 0..10 {
+            lookback::event!("number", number = number);
+            number += 1;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    recorder.stop().unwrap();
 }

@@ -21,7 +21,7 @@ fn add(numbers: Vec<f64>) -> f64 {
 /// What the thread is called in a snapshot.
 #[pyfunction]
 fn name_thread(name: &str) {
-    lookback::thread_name(name);
+    lookback::set_thread_name(name);
 }
 
 /// Saves a snapshot.

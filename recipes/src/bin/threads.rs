@@ -11,7 +11,7 @@ fn main() {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(3)
         .thread_name(|number| format!("rayon-{number}"))
-        .start_handler(|number| lookback::thread_name(&format!("indexer, rayon {number}")))
+        .start_handler(|number| lookback::set_thread_name(&format!("indexer, rayon {number}")))
         .build()
         .expect("a pool");
     let cache = Mutex::new(0_u64);

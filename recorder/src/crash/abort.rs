@@ -1,46 +1,47 @@
 //! Aborts while a handler deals with a fault.
 //!
-//! Such an abort is a consequence of the fault, which is noted already (see [`note`](super::note)): our handler
-//! of SIGABRT passes it on. But where the handler runs on a small alternate stack, as threads of the standard
-//! library have, the frame of a second signal does not fit, and the process would die of that instead. So there
-//! SIGABRT is *lent*: what was
-//! installed for it before is there in place of ours, as long as the handler runs. That is so for the whole
-//! process; an abort of another thread in that time is neither noted nor waited for.
+//! Such an abort is a consequence of the fault, which is already noted (see [`note`](super::note)), so our
+//! handler of SIGABRT passes it on. But if the fault's handler runs on a small alternate stack, such as
+//! threads of the standard library have, a second signal's frame does not fit, and the process would die of
+//! that instead. So there SIGABRT is *lent*: while the handler runs, the previous disposition replaces ours.
+//! This applies to the whole process; during that time an abort of another thread is neither noted nor waited
+//! for.
 //!
-//! A handler may leave by a jump, and so never come back to give SIGABRT back. That is found out at the next
-//! fault of the thread, or when it first records in another generation, by where on its stack it is then
-//! (see [`frame`]); and by who advances, if the thread is gone. A thread that lives on and does neither keeps it.
+//! A handler may leave by a jump, and then it never gives SIGABRT back. The thread detects that at its next
+//! fault, or when it first records in another generation, from its position on the stack (see [`frame`]). If
+//! the thread is gone, the advancing thread detects it. A thread that lives on and does neither keeps SIGABRT
+//! lent.
 
 use super::{BEFORE, Before, is_ours};
-use crate::frame;
-use crate::sigaction::{FATAL, current};
-use crate::thread;
+use crate::os;
+use crate::os::signal_chain::{FATAL, current};
+use crate::protocol::frame;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So much of the stack there must be for SIGABRT to stay ours: for what the kernel saves, a few kilobytes
-/// with all registers, for our handler, and for the one from before.
+/// SIGABRT stays ours if this much stack is free: enough for what the kernel saves (a few kilobytes, with all
+/// registers), for our handler, and for the previous one.
 const ENOUGH: u64 = 32 << 10;
 
-/// Ours for SIGABRT. Written once, before it is installed.
+/// Our action for SIGABRT. Written once, before it is installed.
 pub(super) static OURS: Before = Before(UnsafeCell::new(MaybeUninit::uninit()));
 
-/// The operating system's number of the thread to which SIGABRT is lent, 0 for none, and where on its stack
-/// it was then. [`MOVING`]: it is being lent, or taken back.
+/// The operating system's ID of the thread to which SIGABRT is lent (0 for none), and its position on its
+/// stack at that time. [`MOVING`]: SIGABRT is being lent or taken back.
 static LENT_TO: AtomicU64 = AtomicU64::new(0);
 static LENT_AT: AtomicU64 = AtomicU64::new(0);
-/// How the system names what is there then: handler and flags, of which it adds some.
+/// What the system reports as installed while it is lent: handler and flags, some of which the system adds.
 static LENT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 const MOVING: u64 = u64::MAX;
 
-/// While a handler deals with a fault.
+/// Exists while a handler deals with a fault.
 pub(super) struct Dealing {
     is_lent: bool,
 }
 
 impl Dealing {
-    /// `here` is where on its stack is whoever calls the handler.
+    /// `here` is the caller's position on the stack.
     pub(super) fn begin(here: u64) -> Self {
         Self { is_lent: !has_enough(here) && lend(here) }
     }
@@ -49,28 +50,28 @@ impl Dealing {
 impl Drop for Dealing {
     fn drop(&mut self) {
         if self.is_lent {
-            take_back(thread::os_thread());
+            take_back(os::thread::number());
         }
     }
 }
 
-/// Whether the frame of another signal fits below, as far as that is known.
+/// Whether the frame of another signal is known to fit below.
 fn has_enough(here: u64) -> bool {
     let Some((first, size)) = frame::alternate_stack() else { return false };
     let below = here.wrapping_sub(first);
     here != 0 && (below >= size || below >= ENOUGH)
 }
 
-/// What is installed for SIGABRT: handler and flags.
+/// The action that is installed for SIGABRT: handler and flags.
 fn installed() -> [u64; 2] {
     let now = current(libc::SIGABRT);
     [now.sa_sigaction as u64, now.sa_flags.cast_unsigned().into()]
 }
 
-/// Puts back what was installed for SIGABRT before ours, if ours is.
+/// If our action for SIGABRT is installed, restores the previous one.
 fn lend(here: u64) -> bool {
     let Some(index) = FATAL.iter().position(|known| *known == libc::SIGABRT) else { return false };
-    let own = thread::os_thread();
+    let own = os::thread::number();
     let swap = LENT_TO.compare_exchange(0, MOVING, Ordering::SeqCst, Ordering::SeqCst);
     if swap.is_err() {
         return false;
@@ -88,7 +89,7 @@ fn lend(here: u64) -> bool {
     is_lent
 }
 
-/// Takes SIGABRT back from this thread, if it has it. What somebody else has installed for it meanwhile stays.
+/// Takes SIGABRT back from this thread, if it has it. An action installed meanwhile by anyone else stays.
 fn take_back(from: u64) {
     let swap = LENT_TO.compare_exchange(from, MOVING, Ordering::SeqCst, Ordering::SeqCst);
     if swap.is_err() {
@@ -101,7 +102,7 @@ fn take_back(from: u64) {
     LENT_TO.store(0, Ordering::SeqCst);
 }
 
-/// Takes SIGABRT back, if it was lent to a handler of this thread that has left by a jump.
+/// Takes SIGABRT back if it was lent to a handler of this thread that has left by a jump.
 #[inline]
 pub(crate) fn take_back_if_left() {
     if LENT_TO.load(Ordering::Relaxed) != 0 {
@@ -112,7 +113,7 @@ pub(crate) fn take_back_if_left() {
 #[cold]
 #[inline(never)]
 fn take_back_if_left_here(here: u64) {
-    let own = thread::os_thread();
+    let own = os::thread::number();
     if LENT_TO.load(Ordering::SeqCst) == own
         && frame::has_left(LENT_AT.load(Ordering::SeqCst), here)
     {
@@ -120,10 +121,10 @@ fn take_back_if_left_here(here: u64) {
     }
 }
 
-/// Takes SIGABRT back, if it was lent to a thread that is gone. For who advances.
+/// Takes SIGABRT back if it was lent to a thread that is gone. The advancing thread calls this.
 pub(crate) fn look_after() {
     let lent_to = LENT_TO.load(Ordering::Relaxed);
-    if lent_to != 0 && lent_to != MOVING && thread::is_gone(lent_to) {
+    if lent_to != 0 && lent_to != MOVING && os::thread::is_gone(lent_to) {
         take_back(lent_to);
     }
 }

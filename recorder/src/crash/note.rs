@@ -1,35 +1,39 @@
-//! The note itself: which of several faults it is of, and how it is written.
+//! Which of several faults the note describes, and how it is written.
 //!
-//! There is room for one note. Threads may fault at once, and a handler that was there before may deal
-//! with a fault, or end the process, after any time. So a note *stands* while its thread's handler runs;
-//! after that the process went on, or is gone.
+//! There is room for one note. Several threads may fault at once, and a previous handler may resolve a fault
+//! or end the process at any later time. So a note *stands* while its thread's handler runs; afterwards the
+//! process has survived or is gone.
 //!
-//! * A fault of the same thread while its note stands is a consequence, and not noted. Unless it is the
-//!   very signal which that handler is not interrupted by: then the handler was left by a jump.
-//! * A fault of another thread *waits*, in memory of the process. When the note that stands turns out to be
-//!   of a fault that was dealt with, what waits takes its place.
-//! * What is sure to end the process (no handler was there before) waits no longer.
+//! * A fault of the same thread while its note stands is a consequence, and is not noted. The exception is
+//!   the signal that the handler itself blocks: its arrival shows that the handler was left by a jump.
+//! * A fault of another thread *waits*, in the process's memory. When the standing note's fault turns out to
+//!   be resolved, the waiting note takes its place.
+//! * A fault that is sure to end the process (there was no previous handler) does not wait.
 //!
-//! One can wait; what comes beyond that is not noted.
+//! One note can wait; further ones are dropped. The thread's [stack](super::stack) is taken when the note is written or
+//! begins to wait, but not of any number of faults: a runtime that resolves 100,000 a second, on several threads, must not
+//! walk as many stacks, one after the other.
 //!
 //! # Synchronization
 //!
-//! The word `STATE` is odd while a note is written, by who made it so by compare-and-swap; [`WAITING`] has
-//! a word of that kind, too. Who waits stores that and then looks whether the note was dealt with; who has
-//! dealt with it stores that and then looks whether anybody waits (sequentially consistent): so one of
-//! them sees the other. In the same way who is sure to die says so before it looks whether somebody is
-//! writing over its note, and waits for that.
+//! The word `STATE` is odd while a note is being written; the writer made it odd by compare-and-swap.
+//! [`WAITING`] has a word of the same kind. A thread whose note waits stores that and then checks whether the
+//! standing note was resolved; a thread whose note was resolved stores that and then checks whether a note
+//! waits (sequentially consistent). So one of them sees the other. In the same way, a thread that is sure to
+//! die announces that before it checks whether another thread is overwriting its note, and waits for that.
 
 use super::AT_NOTE;
-use crate::clock;
-use crate::control::control;
-use crate::sigaction::sender;
-use crate::thread;
+use super::stack::{self, Of, Room, Writing};
+use crate::os;
+use crate::os::clock;
+use crate::os::signal_chain::sender;
+use crate::stack::budget::Budget;
+use crate::stack::unwind::Registers;
 use lookback_snapshot::wire::{crash_offset as at, offset};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// What a note is of.
+/// The facts that a note records.
 #[derive(Clone, Copy)]
 struct Facts {
     header: *mut u8,
@@ -37,9 +41,11 @@ struct Facts {
     code: libc::c_int,
     address: u64,
     sender: u32,
-    instruction: u64,
+    /// Where the thread was, if that is known on this system.
+    place: Option<Registers>,
     os_thread: u64,
     thread: u64,
+    panicked: bool,
     ticks: u64,
     monotonic: u64,
     wall: u64,
@@ -49,9 +55,9 @@ struct Facts {
 /// Where a fault was noted.
 pub(super) enum Noted {
     Nowhere,
-    /// In the arena with this header, which had this state afterwards.
+    /// In the arena with this header, whose state this was afterwards.
     InArena(*mut u8, u64),
-    /// It waits, for the arena with this header.
+    /// It waits for room in the arena with this header.
     Waiting(*mut u8),
 }
 
@@ -59,9 +65,10 @@ pub(super) enum Noted {
 struct Waiting {
     state: AtomicU32,
     facts: UnsafeCell<Option<Facts>>,
+    stack: Room,
 }
 
-// SAFETY: only who made the state `HELD`, from another one by compare-and-swap, touches the facts.
+// SAFETY: only the thread that changed the state to `HELD` by compare-and-swap touches the facts and the stack.
 unsafe impl Sync for Waiting {}
 
 const FREE: u32 = 0;
@@ -69,18 +76,19 @@ const HELD: u32 = 1;
 const WAITS: u32 = 2;
 
 static WAITING: Waiting =
-    Waiting { state: AtomicU32::new(FREE), facts: UnsafeCell::new(None) };
-/// The note in the arena is of what the process is sure to die of.
+    Waiting { state: AtomicU32::new(FREE), facts: UnsafeCell::new(None), stack: Room::new() };
+/// The note in the arena describes a fault that is sure to end the process.
 static IS_FATAL: AtomicBool = AtomicBool::new(false);
-/// For so many tenths of a millisecond somebody is waited for who writes: far longer than it takes; but it
-/// may be this very thread that was interrupted in it.
+/// So many faults a second have stacks.
+static STACKS: Budget = Budget::new(500);
+/// How long to wait for a writer, in tenths of a millisecond. That is far longer than writing takes; but the
+/// writer may be this very thread, interrupted.
 const TURNS: u32 = 5000;
 
-/// Notes a fault, as far as there is room for it. `nests`: its handler may be interrupted by the same
-/// signal.
+/// Notes a fault, if there is room. `nests` says that the same signal may interrupt its handler.
 ///
 /// # Safety
-/// To be called in the handler with what it was given.
+/// Call it in the handler, with the handler's arguments.
 pub(super) unsafe fn take(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -90,35 +98,42 @@ pub(super) unsafe fn take(
     let Some(note) = Note::place() else { return Noted::Nowhere };
     // SAFETY: the caller's promise.
     let facts = unsafe { Facts::gather(note.header, signal, info, context) };
+    let writing = if STACKS.take() { Writing::begin() } else { None };
     wait_while(|| note.is_being_written());
     let is_left = !nests && note.is_of(&facts);
     if let Some(noted) = note.put_if(&facts, || is_left || note.is_over()) {
+        if let (Noted::InArena(header, state), Some(place)) = (&noted, facts.place)
+            && let Some(writing) = writing
+        {
+            // SAFETY: the header stays mapped while the note exists.
+            unsafe { writing.write(*header, *state, Of::Interrupted(place)) };
+        }
         return noted;
     }
-    if note.os_thread() == facts.os_thread || !WAITING.put(&facts) {
+    if note.os_thread() == facts.os_thread || !WAITING.put(&facts, writing.is_some()) {
         return Noted::Nowhere;
     }
-    // It may have been dealt with before it could be seen that somebody waits.
-    let put = |facts: &Facts| note.put_if(facts, || note.is_over());
+    // The standing note's fault may have been resolved before its thread could see that this note waits.
+    let put = |facts: &Facts| note.put_waiting_if(facts, writing.as_ref(), || note.is_over());
     let noted = if note.is_over() { WAITING.take(|of| of.is_same(&facts), put) } else { None };
     noted.map_or(Noted::Waiting(note.header), |noted| noted.unwrap_or(Noted::Nowhere))
 }
 
 impl Noted {
-    /// A handler has dealt with it: the process goes on.
+    /// A handler has resolved the fault: the process continues.
     pub(super) fn survived(&self) {
         let Some(note) = Note::place() else { return };
-        let own = thread::os_thread();
+        let own = os::thread::number();
         let state = match *self {
             Self::InArena(header, state) if header == note.header => state,
             Self::Waiting(header) => {
-                // Somebody may be holding it to look at it.
+                // Another thread may hold it to look at it.
                 wait_while(|| WAITING.state.load(Ordering::SeqCst) == HELD);
                 let is_ours = |of: &Facts| of.os_thread == own && of.header == header;
                 if WAITING.take(is_ours, |_| ()).is_some() {
                     return;
                 }
-                // It has taken the place of the note that stood, or is lost.
+                // It has replaced the standing note, or is lost.
                 wait_while(|| WAITING.state.load(Ordering::SeqCst) == HELD);
                 if header != note.header || note.os_thread() != own {
                     return;
@@ -130,22 +145,26 @@ impl Noted {
         if !note.mark_as_survived(state) {
             return;
         }
-        let put = |facts: &Facts| note.put_if(facts, || note.is_over());
+        let writing = Writing::begin();
+        let put = |facts: &Facts| note.put_waiting_if(facts, writing.as_ref(), || note.is_over());
         WAITING.take(|of| of.header == note.header, put);
     }
 
-    /// The process is sure to die of it.
+    /// The process is sure to die of this fault.
     pub(super) fn is_fatal(&self) {
         let Some(note) = Note::place() else { return };
-        let own = thread::os_thread();
+        let own = os::thread::number();
         let stands = match *self {
             Self::InArena(header, state) => header == note.header && note.state() == state,
             Self::Waiting(header) => {
                 let is_ours = |of: &Facts| {
                     of.os_thread == own && of.header == header && header == note.header
                 };
-                let put =
-                    |facts: &Facts| note.put_if(facts, || !IS_FATAL.load(Ordering::SeqCst));
+                let writing = Writing::begin();
+                let put = |facts: &Facts| {
+                    let is_so = || !IS_FATAL.load(Ordering::SeqCst);
+                    note.put_waiting_if(facts, writing.as_ref(), is_so)
+                };
                 WAITING.take(is_ours, put).flatten().is_some()
             }
             Self::Nowhere => false,
@@ -153,36 +172,43 @@ impl Noted {
         if stands {
             IS_FATAL.store(true, Ordering::SeqCst);
         }
-        // Nobody is to die in the middle of a note.
-        wait_while(|| note.is_being_written());
+        // No thread may die in the middle of a note.
+        wait_while(|| note.is_being_written() || stack::is_being_written());
     }
 }
 
-/// Waits as long as it is so, but not for ever.
-fn wait_while(mut is_so: impl FnMut() -> bool) {
+/// Waits while this holds, but not forever.
+pub(super) fn wait_while(mut is_so: impl FnMut() -> bool) {
     for _ in 0..TURNS {
         if !is_so() {
             return;
         }
         let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
-        // SAFETY: the time is valid, and what is left of it is not asked for.
+        // SAFETY: the time is valid, and the remaining time is not requested.
         unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
     }
 }
 
 impl Waiting {
-    /// Lets these wait, if none do.
-    fn put(&self, facts: &Facts) -> bool {
+    /// Makes these facts wait, if none do, with the stack or without.
+    fn put(&self, facts: &Facts, with_stack: bool) -> bool {
         let is_held = self.hold(FREE);
         if is_held {
             // SAFETY: it is held.
             unsafe { *self.facts.get() = Some(*facts) };
+            match facts.place.filter(|_| crate::stack::is_on()) {
+                // SAFETY: as above.
+                Some(place) if with_stack => unsafe { self.stack.fill(place) },
+                // SAFETY: as above.
+                _ => unsafe { self.stack.leave_empty() },
+            }
             self.state.store(WAITS, Ordering::SeqCst);
         }
         is_held
     }
 
-    /// Ends the waiting of what waits, if that is so of it; and `then` is called before anybody can see it.
+    /// Takes the waiting facts if `is_so` holds for them, and calls `then` before any other thread can see
+    /// that.
     fn take<R>(
         &self,
         is_so: impl FnOnce(&Facts) -> bool,
@@ -203,18 +229,19 @@ impl Waiting {
     }
 }
 
-/// The note in the arena that is recorded into, which stays mapped as long as this is there.
+/// The note in the arena of the current recording, which stays mapped while this value exists.
 struct Note {
     header: *mut u8,
 }
 
 impl Note {
-    /// The place for a note, if this process records.
+    /// The room for a note, if this process records.
     fn place() -> Option<Self> {
         AT_NOTE.fetch_add(1, Ordering::SeqCst);
         let note = Self { header: super::HEADER.load(Ordering::SeqCst) };
         // A forked child has the mapping, too, and must not write to it.
-        (!note.header.is_null() && !control().is_foreign()).then_some(note)
+        (!note.header.is_null() && !super::witness().is_none_or(|witness| (witness.is_foreign)()))
+            .then_some(note)
     }
 
     fn state(&self) -> u64 {
@@ -225,7 +252,7 @@ impl Note {
         self.state() % 2 == 1
     }
 
-    /// There is none, or it is of what was dealt with.
+    /// Whether there is no note, or its fault was resolved.
     fn is_over(&self) -> bool {
         let survived = self.word(at::SURVIVED).load(Ordering::SeqCst);
         self.state() < 2 || survived != 0
@@ -235,13 +262,13 @@ impl Note {
         u64::from_le(self.word(at::OS_THREAD).load(Ordering::SeqCst))
     }
 
-    /// Whether it is of the same signal on the same thread.
+    /// Whether it describes the same signal on the same thread.
     fn is_of(&self, facts: &Facts) -> bool {
         let signal = u32::from_le(self.half(at::SIGNAL).load(Ordering::SeqCst));
         self.os_thread() == facts.os_thread && signal == facts.signal.cast_unsigned()
     }
 
-    /// Makes the state odd, for who writes: of two threads that do so at once, one gets it.
+    /// Makes the state odd, for a writer. If two threads try at once, one succeeds.
     fn hold(&self, state: u64) -> bool {
         let (old, new) = (state.to_le(), (state | 1).to_le());
         let word = self.word(at::STATE);
@@ -253,7 +280,7 @@ impl Note {
         self.word(at::STATE).store(state.to_le(), Ordering::SeqCst);
     }
 
-    /// Writes the note, if that is so while nobody else writes one.
+    /// Writes the note, if `is_so` holds while no other thread writes one.
     fn put_if(&self, facts: &Facts, is_so: impl FnOnce() -> bool) -> Option<Noted> {
         let before = self.state();
         if !self.hold(before) {
@@ -268,7 +295,22 @@ impl Note {
         Some(Noted::InArena(self.header, before + 2))
     }
 
-    /// What was noted with this state was dealt with. Says no if somebody else's stands there by now.
+    /// Like [`put_if`](Self::put_if), for what waits and is held by this thread: writes its stack, too.
+    fn put_waiting_if(
+        &self,
+        facts: &Facts,
+        writing: Option<&Writing>,
+        is_so: impl FnOnce() -> bool,
+    ) -> Option<Noted> {
+        let noted = self.put_if(facts, is_so)?;
+        if let (Noted::InArena(header, state), Some(writing)) = (&noted, writing) {
+            // SAFETY: the header stays mapped while the note exists, and what waits is held.
+            unsafe { writing.write(*header, *state, Of::Room(&WAITING.stack)) };
+        }
+        Some(noted)
+    }
+
+    /// Marks the note with this state as survived. Returns false if another note is there by now.
     fn mark_as_survived(&self, state: u64) -> bool {
         let mut is_held = false;
         wait_while(|| {
@@ -283,7 +325,7 @@ impl Note {
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: within the note in the header, which is mapped; and aligned.
+        // SAFETY: aligned, and within the note in the header, which is mapped.
         unsafe { &*self.header.add(offset::CRASH_NOTE + at).cast::<AtomicU64>() }
     }
 
@@ -301,7 +343,8 @@ impl Note {
         put_half(at::CODE, facts.code.cast_unsigned());
         put(at::ADDRESS, facts.address);
         put_half(at::SENDER, facts.sender);
-        put(at::INSTRUCTION, facts.instruction);
+        put_half(at::PANICKED, facts.panicked.into());
+        put(at::INSTRUCTION, facts.place.map_or(0, |place| place.pc));
         put(at::OS_THREAD, facts.os_thread);
         put(at::THREAD, facts.thread);
         put(at::TICKS, facts.ticks);
@@ -322,7 +365,7 @@ impl Drop for Note {
 
 impl Facts {
     /// # Safety
-    /// To be called in the handler with what it was given.
+    /// Call it in the handler, with the handler's arguments.
     unsafe fn gather(
         header: *mut u8,
         signal: libc::c_int,
@@ -331,7 +374,7 @@ impl Facts {
     ) -> Self {
         // SAFETY: the kernel's.
         let (code, address) = unsafe { ((*info).si_code, address_of(info)) };
-        let slot = thread::present_slot();
+        let witness = super::witness();
         Self {
             header,
             signal,
@@ -340,13 +383,15 @@ impl Facts {
             // SAFETY: the kernel's.
             sender: unsafe { sender(info) },
             // SAFETY: the kernel's.
-            instruction: unsafe { instruction(context) },
-            os_thread: thread::os_thread(),
-            thread: slot.map_or(0, |slot| slot.thread.load(Ordering::Relaxed)),
-            ticks: clock::now(control().mode()),
+            place: unsafe { place(context) },
+            os_thread: os::thread::number(),
+            thread: witness.map_or(0, |witness| (witness.thread)()),
+            panicked: signal == libc::SIGABRT
+                && witness.is_some_and(|witness| (witness.aborts_unseen)()),
+            ticks: witness.map_or(0, |witness| clock::now((witness.mode)())),
             monotonic: clock::monotonic().0,
             wall: clock::wall().0,
-            name: thread::name().short(),
+            name: os::thread::whole_characters(os::thread::name()),
         }
     }
 
@@ -368,19 +413,13 @@ unsafe fn address_of(info: *mut libc::siginfo_t) -> u64 {
 }
 
 /// Where the thread was.
-unsafe fn instruction(context: *mut libc::c_void) -> u64 {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn place(context: *mut libc::c_void) -> Option<Registers> {
     // SAFETY: the kernel's.
-    return unsafe {
-        let context = &*context.cast::<libc::ucontext_t>();
-        context.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned()
-    };
-    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-    // SAFETY: the kernel's.
-    return unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.pc };
-    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    {
-        let _ = context;
-        0
-    }
+    Some(unsafe { crate::stack::capture::registers_in(context) })
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+unsafe fn place(_: *mut libc::c_void) -> Option<Registers> {
+    None
 }

@@ -1,22 +1,22 @@
-//! A recorder that was told not to record: what the program asks of it, it answers.
+//! A recorder that is disabled: it answers the program's calls, but records nothing.
 
 #![forbid(unsafe_code)]
 
 use super::{Recorder, State};
-use crate::barrier::Barrier;
 use crate::error::Error;
-use crate::process;
+use crate::os::barrier::Barrier;
+use crate::recorder::builder::Settings;
+use crate::recorder::identity;
+use crate::recorder::stats::Stats;
+use crate::recorder::trigger::{Armed, Trigger};
 use crate::redact;
-use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::stats::Stats;
-use crate::trigger::directory::Directory;
-use crate::trigger::{Armed, Trigger};
-use crate::window::Window;
+use crate::snapshot::snapshot_dir::Directory;
+use crate::snapshot::window::Window;
 use crossbeam_channel::bounded;
 use lookback_snapshot::wire::{ClockKind, encode_event_table, key};
-use std::path::PathBuf;
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 /// See the module.
@@ -27,7 +27,7 @@ pub(super) struct Off {
 }
 
 impl Recorder {
-    /// One that does nothing.
+    /// A recorder that does nothing.
     pub(super) fn off(settings: Settings) -> Self {
         let off = Arc::new(Off { settings, on_error: Trigger::error().arm() });
         *TURNED_OFF.lock() = Arc::downgrade(&off);
@@ -35,19 +35,19 @@ impl Recorder {
     }
 }
 
-/// The last one, while it is there: for who saves from anywhere in the process.
+/// The last disabled recorder while it exists, for saves from anywhere in the process.
 static TURNED_OFF: Mutex<Weak<Off>> = Mutex::new(Weak::new());
 
-/// The recorder of this process that was told not to record, where there is one. (Nobody holds the lock but for a
-/// moment; a child that was forked in it finds none.)
+/// This process's disabled recorder, if there is one. (The lock is only ever held for a moment; a
+/// child forked in that moment finds no recorder.)
 pub(super) fn turned_off() -> Option<Arc<Off>> {
     TURNED_OFF.try_lock()?.upgrade()
 }
 
 impl Off {
-    /// A snapshot of nothing, which says why.
+    /// An empty snapshot that says why it is empty.
     pub(super) fn snapshot(&self, reason: &str, trigger: &str) -> Snapshot {
-        let mut metadata = process::describe(self.settings.name.as_deref());
+        let mut metadata = identity::describe(self.settings.name.as_deref());
         let reason = redact::scrubbed_string(reason.to_owned());
         metadata.add(key::REASON, format!("{reason} (recording is turned off)"));
         metadata.add(key::TRIGGER, trigger);
@@ -59,11 +59,11 @@ impl Off {
     }
 
     pub(super) fn save(&self, reason: &str) -> Result<PathBuf, Error> {
-        let name = process::describe(self.settings.name.as_deref());
+        let name = identity::describe(self.settings.name.as_deref());
         let name = name.text(key::PROCESS_NAME).unwrap_or("lookback");
         let (path, bounds) = (self.settings.snapshot_dir.clone(), self.settings.snapshot_bounds);
         let directory = Directory::new(path, bounds, name);
-        // Within the directory's bounds, and through no link, as snapshots are that have something in them.
+        // Within the directory's bounds, and through no link, like any other snapshot.
         let snapshot = self.snapshot(reason, "request");
         directory.save(&directory.name("request"), |out| snapshot.write_to(out).map(drop))
     }

@@ -1,7 +1,7 @@
-//! Bytes of a text at which a secret may be found: `=`, `:` and others. All else is passed over, sixteen bytes
-//! at a time: most texts have no secrets, and are looked at whenever one is recorded.
+//! Finds the bytes at which a secret may begin: `=`, `:` and others. Skips everything else, sixteen
+//! bytes at a time, because most texts hold no secrets, and every recorded text is scanned.
 
-/// Where the first mark is, from `at` on. Bytes that differ from one in a single bit may be taken for it.
+/// The first mark at or after `at`. May also report bytes that differ from a mark in a single bit.
 #[inline]
 pub(super) fn first(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(piece) = bytes.get(at..)?.first_chunk::<16>() {
@@ -16,7 +16,8 @@ pub(super) fn first(bytes: &[u8], mut at: usize) -> Option<usize> {
     (marks != 0).then(|| at + marks.trailing_zeros() as usize)
 }
 
-/// Of less than sixteen bytes, a bit for each: the front half and the back half, which overlap.
+/// The marks in fewer than sixteen bytes, one bit each: combines the front and the back, which
+/// overlap.
 #[inline]
 fn of_end(bytes: &[u8]) -> u32 {
     let length = bytes.len();
@@ -34,16 +35,16 @@ fn of_end(bytes: &[u8]) -> u32 {
     bytes.iter().enumerate().fold(0, |marks, (at, byte)| marks | is_mark(byte) << at)
 }
 
-/// The marks, in small letters.
+/// The marks, in lower case.
 const MARKS: [u8; 7] = *b"=:%,-bj";
 
-/// A bit for each of these bytes that is a mark.
+/// One bit for each of these bytes that is a mark.
 #[inline(always)]
 fn of_piece(bytes: u128) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{
-            _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm_set_epi64x,
+            _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
             _mm_setzero_si128,
         };
         // SAFETY: every x86-64 processor has these instructions, and they touch no memory.
@@ -60,7 +61,7 @@ fn of_piece(bytes: u128) -> u32 {
     by_bytes(bytes)
 }
 
-/// As [`of_piece`], on any processor.
+/// [`of_piece`] for any processor.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn by_bytes(bytes: u128) -> u32 {
     const IS_MARK: [bool; 256] = {
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Byte by byte, without the bit that tells small letters from others.
+    /// Byte by byte, ignoring the bit that distinguishes lower case.
     fn right(bytes: &[u8], at: usize) -> Option<usize> {
         (at..bytes.len()).find(|at| MARKS.contains(&(bytes[*at] | 0x20)))
     }

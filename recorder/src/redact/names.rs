@@ -1,14 +1,14 @@
-//! Names of secrets: told by whole words, so that `className` is no `ssn`.
+//! Names of secrets, matched by whole words, so that `className` does not match `ssn`.
 //!
-//! A name is split where it is not a letter, and where a capital begins a word: `user.apiKey2`,
-//! `API-Key`, `APIKey` are all of the words `api`, `key`.
+//! A name is split at every character that is not a letter, and where a capital begins a word:
+//! `user.apiKey2`, `API-Key` and `APIKey` all consist of the words `api`, `key`.
 
 #![forbid(unsafe_code)]
 
-/// Names of secrets: words, and words in a row.
+/// Names of secrets: words, and sequences of words.
 ///
-/// One that has five letters or more is also found at the end of a longer word, and words in a row also
-/// without anything between them: `userpassword`, `apikey`.
+/// A word of five letters or more also matches at the end of a longer word, and a sequence also
+/// matches when its words are joined: `userpassword`, `apikey`.
 pub const SECRETS: &[&str] = &[
     // Passwords.
     "password",
@@ -90,7 +90,7 @@ pub const SECRETS: &[&str] = &[
     "sid",
     "csrf",
     "xsrf",
-    // Where databases are, which often has the password in it.
+    // Database addresses, which often contain the password.
     "dsn",
     "database url",
     "database uri",
@@ -100,7 +100,7 @@ pub const SECRETS: &[&str] = &[
     "connection str",
     "conn string",
     "conn str",
-    // Codes that are asked for.
+    // One-time codes.
     "otp",
     "totp",
     "hotp",
@@ -129,34 +129,109 @@ pub const SECRETS: &[&str] = &[
     "social security",
 ];
 
-/// A name that ends with one of these words says something *about* a secret, unless the word belongs to
-/// the secret's name: `token_count`, `auth_method`, `password_length`.
+/// A name that ends with one of these words says something *about* a secret, unless the word is
+/// part of the secret's name: `token_count`, `auth_method`, `password_length`.
 pub const ABOUT: &[&str] = &[
-    "age", "alg", "algorithm", "at", "attempts", "budget", "bytes", "chars", "count", "counts",
-    "disabled", "duration", "elapsed", "enabled", "endpoint", "error", "errors", "expiration",
-    "expired", "expires", "expiry", "failed", "failure", "failures", "file", "handler", "host",
-    "index", "invalid", "issuer", "kind", "latency", "len", "length", "limit", "limits", "method",
-    "micros", "middleware", "millis", "missing", "mode", "ms", "name", "nanos", "ns", "offset",
-    "path", "policy", "port", "position", "present", "provider", "rate", "remaining", "required",
-    "retries", "scheme", "scope", "scopes", "seconds", "secs", "server", "service", "size", "state",
-    "status", "strategy", "time", "total", "ttl", "type", "uri", "url", "us", "usage", "used", "user",
-    "username", "valid", "version",
+    "age",
+    "alg",
+    "algorithm",
+    "at",
+    "attempts",
+    "budget",
+    "bytes",
+    "chars",
+    "count",
+    "counts",
+    "disabled",
+    "duration",
+    "elapsed",
+    "enabled",
+    "endpoint",
+    "error",
+    "errors",
+    "expiration",
+    "expired",
+    "expires",
+    "expiry",
+    "failed",
+    "failure",
+    "failures",
+    "file",
+    "handler",
+    "host",
+    "index",
+    "invalid",
+    "issuer",
+    "kind",
+    "latency",
+    "len",
+    "length",
+    "limit",
+    "limits",
+    "method",
+    "micros",
+    "middleware",
+    "millis",
+    "missing",
+    "mode",
+    "ms",
+    "name",
+    "nanos",
+    "ns",
+    "offset",
+    "path",
+    "policy",
+    "port",
+    "position",
+    "present",
+    "provider",
+    "rate",
+    "remaining",
+    "required",
+    "retries",
+    "scheme",
+    "scope",
+    "scopes",
+    "seconds",
+    "secs",
+    "server",
+    "service",
+    "size",
+    "state",
+    "status",
+    "strategy",
+    "time",
+    "total",
+    "ttl",
+    "type",
+    "uri",
+    "url",
+    "us",
+    "usage",
+    "used",
+    "user",
+    "username",
+    "valid",
+    "version",
 ];
 
-/// And so does a name that begins with one of these: `has_password`, `max_token`.
-pub const ABOUT_FIRST: &[&str] =
-    &["count", "had", "has", "is", "max", "min", "needs", "no", "num", "requires", "total", "use", "uses"];
+/// A name that begins with one of these says something about a secret, too: `has_password`,
+/// `max_token`.
+pub const ABOUT_FIRST: &[&str] = &[
+    "count", "had", "has", "is", "max", "min", "needs", "no", "num", "requires", "total", "use",
+    "uses",
+];
 
-/// What a name was found to be.
+/// How a name relates to secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// No secret's.
+    /// Not the name of a secret.
     Nothing,
-    /// Of something about a secret.
+    /// Says something about a secret.
     About,
-    /// A secret's, with words behind it.
+    /// Contains a secret's name, followed by other words.
     Inside,
-    /// A secret's.
+    /// Ends with a secret's name.
     Last,
 }
 
@@ -166,18 +241,19 @@ impl Found {
     }
 }
 
-/// What this is the name of.
+/// Classifies a name.
 pub(super) fn find(name: &str) -> Found {
     let mut last: [&[u8]; 3] = [&[]; 3];
     let mut first: &[u8] = &[];
-    // Whether there was one, and whether it ends with the word that was looked at last.
+    // Whether a secret's name was found, and whether it ends with the word examined last.
     let mut found = (false, false);
     for word in words(name.as_bytes()) {
         if first.is_empty() {
             first = word;
         }
         last = [last[1], last[2], word];
-        found.1 = may_end(word) && ending_like(word).any(|secret| ends_with(&last, secret.as_bytes()));
+        found.1 =
+            may_end(word) && ending_like(word).any(|secret| ends_with(&last, secret.as_bytes()));
         found.0 |= found.1;
     }
     match found {
@@ -211,10 +287,10 @@ fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte >= 0x80
 }
 
-/// Whether a word begins at this letter, which stands behind another one.
+/// Whether a word begins at this letter, which follows another letter.
 fn begins(name: &[u8], at: usize) -> bool {
     let next_is_small = name.get(at + 1).is_some_and(u8::is_ascii_lowercase);
-    // `apiKey`, and the last capital of a run of them: `APIKey`. A plural's s is no word: `APIs`.
+    // `apiKey`, or the last capital of a run: `APIKey`. A plural's s begins no word: `APIs`.
     name[at].is_ascii_uppercase()
         && (!name[at - 1].is_ascii_uppercase() || (next_is_small && !is_plural(name, at)))
 }
@@ -226,7 +302,7 @@ fn is_plural(name: &[u8], at: usize) -> bool {
 /// Whether these words end with a secret's name.
 fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
     let [.., last] = words;
-    // Its last word must be the end of the last word, whatever else is.
+    // The name's last word must match the end of the last word.
     let (mut at, mut rest) = (last.len(), secret.len());
     while rest > 0 && secret[rest - 1] != b' ' {
         if at == 0 || last[at - 1] | 0x20 != secret[rest - 1] {
@@ -238,7 +314,7 @@ fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
         return at == 0 || secret.len() >= 5;
     }
     if at > 0 {
-        // Of several words, without anything between them. All such have five letters and more.
+        // A name of several words, joined. All such names have at least five letters.
         return ends_joined(&last[..at], &secret[..rest]);
     }
     // Word by word, from the last one back.
@@ -246,9 +322,10 @@ fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
     let mut theirs = secret[..rest - 1].rsplit(|byte| *byte == b' ').peekable();
     while let Some(word) = theirs.next() {
         let Some(other) = ours.next() else { return false };
-        // Also of the first one, if it is long enough, the end alone.
+        // The name's first word, if long enough, need only match the end of its word.
         let is_first = theirs.peek().is_none();
-        let matches = equals(other, word) || (is_first && word.len() >= 5 && ends_joined(other, word));
+        let matches =
+            equals(other, word) || (is_first && word.len() >= 5 && ends_joined(other, word));
         if !matches {
             return false;
         }
@@ -256,7 +333,7 @@ fn ends_with(words: &[&[u8]; 3], secret: &[u8]) -> bool {
     true
 }
 
-/// Whether a word ends with these letters; blanks between them are none.
+/// Whether a word ends with these letters, ignoring blanks between them.
 fn ends_joined(word: &[u8], letters: &[u8]) -> bool {
     let mut at = word.len();
     for letter in letters.iter().rev().filter(|letter| **letter != b' ') {
@@ -268,7 +345,7 @@ fn ends_joined(word: &[u8], letters: &[u8]) -> bool {
     true
 }
 
-/// Whether a word is this one, which is in small letters.
+/// Whether a word equals this lower-case one, ignoring case.
 pub(super) fn equals(word: &[u8], small: &[u8]) -> bool {
     word.len() == small.len() && word.iter().zip(small).all(|(a, b)| a.to_ascii_lowercase() == *b)
 }
@@ -277,8 +354,8 @@ pub(super) fn is_one_of(word: &[u8], list: &[&str]) -> bool {
     list.iter().any(|other| equals(word, other.as_bytes()))
 }
 
-/// Whether this may be the name of a secret: told by the last letters of its words, because most names
-/// are not.
+/// Whether this may be the name of a secret, judged by the last letters of its words: a quick test,
+/// because most names are not.
 pub(super) fn may_name(name: &[u8]) -> bool {
     name.windows(3).enumerate().any(|(at, letters)| {
         let next = name.get(at + 3);
@@ -287,7 +364,7 @@ pub(super) fn may_name(name: &[u8]) -> bool {
     })
 }
 
-/// Whether a word may be the last one of a secret's name.
+/// Whether a word may be the last word of a secret's name.
 fn may_end(word: &[u8]) -> bool {
     equals(word, b"id") || (word.len() >= 3 && is_ending(&word[word.len() - 3..]))
 }
@@ -296,14 +373,14 @@ fn is_ending(letters: &[u8]) -> bool {
     let place = |byte: &u8| usize::from((byte | 0x20).wrapping_sub(b'a'));
     let [a, b, c] = [0, 1, 2].map(|index| place(&letters[index]));
     let index = (a * 26 + b) * 26 + c;
-    // The one last word of two letters is `id`.
+    // `id` is the only last word of two letters.
     if letters[1] | 0x20 == b'i' && letters[2] | 0x20 == b'd' {
         return true;
     }
     a < 26 && b < 26 && c < 26 && ENDINGS[index / 64] >> (index % 64) & 1 != 0
 }
 
-/// Those of the names that end with the same two letters as this word: few have to be compared.
+/// The names that end with the same two letters as this word: only a few need comparing.
 fn ending_like(word: &[u8]) -> impl Iterator<Item = &'static str> {
     let chain = match word {
         [.., a, b] => FIRST_OF_CHAIN[chain(*a, *b)],
@@ -320,7 +397,7 @@ const fn chain(a: u8, b: u8) -> usize {
 
 const CHAINS: usize = 64;
 
-/// Chains of indices + 1 of the names whose last two letters are alike.
+/// Chains of indices + 1 of the names whose last two letters are equal.
 const FIRST_OF_CHAIN: [u8; CHAINS] = CHAINED.0;
 const NEXT_OF_CHAIN: [u8; SECRETS.len()] = CHAINED.1;
 const CHAINED: ([u8; CHAINS], [u8; SECRETS.len()]) = {
@@ -343,7 +420,7 @@ const CHAINED: ([u8; CHAINS], [u8; SECRETS.len()]) = {
     (first, next)
 };
 
-/// The last three letters of all of them, a bit for each three that there can be.
+/// The last three letters of every name, one bit for each possible triple.
 const ENDINGS: [u64; 26 * 26 * 26 / 64 + 1] = {
     let mut endings = [0; 26 * 26 * 26 / 64 + 1];
     let mut index = 0;
@@ -352,7 +429,10 @@ const ENDINGS: [u64; 26 * 26 * 26 / 64 + 1] = {
         let end = secret.len();
         index += 1;
         if secret[end - 3] == b' ' {
-            assert!(secret[end - 2] == b'i' && secret[end - 1] == b'd', "two letters, and not `id`");
+            assert!(
+                secret[end - 2] == b'i' && secret[end - 1] == b'd',
+                "two letters, and not `id`"
+            );
             continue;
         }
         let [a, b, c] = [secret[end - 3], secret[end - 2], secret[end - 1]];

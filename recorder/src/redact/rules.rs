@@ -1,10 +1,10 @@
-//! Rules of the program's own, on top of those that there are.
+//! The program's own redaction rules, added to the built-in ones.
 //!
 //! # Synchronization
 //!
-//! Rules are set when a recorder starts, before anything is recorded, and are never freed: whoever reads
-//! the pointer (acquire) may keep them. The epoch is raised after they are stored; a site that looked
-//! at its names before looks again.
+//! Rules are set when a recorder starts, before anything is recorded, and are never freed: a thread
+//! that loads the pointer (acquire) may keep the reference. The epoch is raised after the rules are
+//! stored; a site that has judged its names under an earlier epoch judges them again.
 
 use super::names::words;
 use lookback_snapshot::wire::{ceil_char_boundary, floor_char_boundary};
@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 /// Finds the first secret in a text.
 pub(crate) type Finder = fn(&str) -> Option<Range<usize>>;
 
-/// The most names of the program's own, and the longest of them.
+/// The most names that a program can add, and the longest of them.
 const MOST_NAMES: usize = 256;
 const LONGEST_NAME: usize = 128;
-/// So many secrets of one text are found by the program's own rule; then all of the rest is one.
+/// The most secrets that the program's own rule can find in one text; the rest of the text then
+/// counts as a secret.
 const MOST_FOUND: usize = 64;
 
 /// See the module.
@@ -43,19 +44,18 @@ impl fmt::Debug for Rules {
 }
 
 impl Rules {
-    /// What is wrong with them: a name, and why.
+    /// Checks the rules: on failure, the bad name and the reason.
     pub(crate) fn check(&self) -> Result<(), (String, &'static str)> {
         let names = || self.redact.iter().chain(&self.reveal);
         if names().count() > MOST_NAMES {
-            return Err((names().count().to_string(), "256 names at most make sense"));
+            return Err((names().count().to_string(), "must be at most 256 names"));
         }
-        let is_wrong = |name: &&String| {
-            name.len() > LONGEST_NAME || words(name.as_bytes()).next().is_none()
-        };
+        let is_wrong =
+            |name: &&String| name.len() > LONGEST_NAME || words(name.as_bytes()).next().is_none();
         match names().find(is_wrong) {
             Some(name) => {
                 let front = crate::text::cut(name, LONGEST_NAME).to_owned();
-                Err((front, "a name has a letter, and 128 bytes at most"))
+                Err((front, "a name must contain a letter, and have at most 128 bytes"))
             }
             None => Ok(()),
         }
@@ -75,7 +75,7 @@ impl Rules {
 static RULES: AtomicPtr<Rules> = AtomicPtr::new(std::ptr::null_mut());
 static EPOCH: AtomicU32 = AtomicU32::new(1);
 
-/// Goes up whenever other names are hidden than before. Never 0.
+/// Changes whenever the set of hidden names changes. Never 0.
 #[inline(always)]
 #[must_use]
 pub fn epoch() -> u32 {
@@ -84,16 +84,16 @@ pub fn epoch() -> u32 {
 
 #[inline(always)]
 fn current() -> Option<&'static Rules> {
-    // SAFETY: it is null, or points to rules that were leaked.
+    // SAFETY: the pointer is null, or points to rules that were leaked.
     unsafe { RULES.load(Ordering::Acquire).as_ref() }
 }
 
-/// From now on these hold. Called under the lock of `start`, while nothing is recorded.
+/// Installs these rules. Called under the lock of `start`, while nothing is recorded.
 pub(crate) fn set(rules: &Rules) {
     let none = Rules::default();
     if !current().unwrap_or(&none).is_like(rules) {
         RULES.store(Box::into_raw(Box::new(rules.clone())), Ordering::Release);
-        // Zero is what a site has that has not looked yet.
+        // Zero is the epoch of a site that has not judged its names yet.
         let next = epoch().checked_add(1).unwrap_or(1);
         EPOCH.store(next, Ordering::Release);
     }
@@ -104,12 +104,12 @@ pub(crate) fn reveal_all() -> bool {
     current().is_some_and(|rules| rules.reveal_all)
 }
 
-/// Whether names are hidden that are not known to be those of secrets.
+/// Whether the program hides names that the built-in rules do not.
 pub(super) fn have_names() -> bool {
     current().is_some_and(|rules| !rules.redact.is_empty())
 }
 
-/// Whether a field of this name is hidden, if these rules say.
+/// Whether a field of this name is hidden, if these rules decide it.
 #[inline]
 pub(super) fn say(name: &str) -> Option<bool> {
     let rules = current()?;
@@ -122,7 +122,7 @@ pub(super) fn say(name: &str) -> Option<bool> {
     rules.reveal.iter().any(|own| is_same(name, own)).then_some(false)
 }
 
-/// Whether the words of `own` stand in `name`, in a row.
+/// Whether `name` contains the words of `own` in sequence.
 fn contains(name: &str, own: &str) -> bool {
     let mut rest = words(name.as_bytes());
     loop {
@@ -135,12 +135,12 @@ fn contains(name: &str, own: &str) -> bool {
     }
 }
 
-/// Whether two names are of the same words.
+/// Whether two names consist of the same words.
 fn is_same(name: &str, own: &str) -> bool {
     begin_with(words(name.as_bytes()), own).is_some_and(|mut rest| rest.next().is_none())
 }
 
-/// What is left of `name` behind the words of `own`, if it begins with them.
+/// What follows the words of `own` in `name`, if it begins with them.
 fn begin_with<'a, I: Iterator<Item = &'a [u8]>>(mut name: I, own: &str) -> Option<I> {
     for word in words(own.as_bytes()) {
         if !name.next()?.eq_ignore_ascii_case(word) {
@@ -156,7 +156,7 @@ pub(super) fn own_finder() -> Option<Finder> {
     current()?.texts
 }
 
-/// What the program's own rule finds in a text, in order.
+/// The ranges that the program's own rule finds in a text, in order.
 pub(super) struct Own<'a> {
     text: &'a str,
     at: usize,
@@ -177,11 +177,11 @@ impl Iterator for Own<'_> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         let finder = self.finder?;
         let Some(_asked) = Asked::first() else {
-            // What the rule records itself it cannot be asked about: that would not end.
+            // A text that the rule itself records is not passed to the rule: that would never end.
             return Some(std::mem::replace(&mut self.at, self.text.len())..self.text.len());
         };
         let found = finder(rest)?;
-        // Whatever the rule says: whole characters, within the text, and further on.
+        // Whatever the rule returns, keep to whole characters, within the text, and move on.
         let length = self.text.len();
         let start = floor_char_boundary(self.text, self.at.saturating_add(found.start).min(length));
         let end = ceil_char_boundary(self.text, self.at.saturating_add(found.end).min(length));
@@ -196,15 +196,16 @@ impl Iterator for Own<'_> {
 }
 
 thread_local! {
-    /// The program's own rule is being asked on this thread.
+    /// The program's own rule is running on this thread.
     static IS_ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The program's own rule is being asked, until this is dropped.
+/// Marks the program's own rule as running until dropped.
 struct Asked;
 
 impl Asked {
-    /// `None` if it is being asked already: it records something itself, or a signal has interrupted it.
+    /// `None` if the rule is running already: it records something itself, or a signal interrupted
+    /// it.
     fn first() -> Option<Self> {
         (!IS_ASKED.replace(true)).then(|| Self)
     }

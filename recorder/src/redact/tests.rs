@@ -1,11 +1,11 @@
-//! What is hidden, what is not, and that it takes no longer than the text is long.
+//! Tests what is hidden, what is not, and that scanning takes time proportional to the text.
 
 use super::*;
 use proptest::prelude::*;
 
-/// The text as it is recorded.
+/// The text as recorded.
 fn recorded(text: &str) -> String {
-    let mut room = TextRoom::new();
+    let mut room = TextBuf::new();
     let short = scrubbed(text, &mut room).to_owned();
     if text.len() < 900 {
         assert_eq!(short, scrubbed_string(text.to_owned()), "texts and strings are treated alike");
@@ -48,12 +48,14 @@ fn a_counter_is_hidden_where_its_name_ends_with_a_secret() {
     for name in ["otp", "card_number", "user.pin", "password"] {
         assert!(hides_counter(name), "{name}");
     }
-    for name in ["otp.sent", "auth.requests", "jwt_verified", "token_cache_entries", "tokens", "depth"] {
+    for name in
+        ["otp.sent", "auth.requests", "jwt_verified", "token_cache_entries", "tokens", "depth"]
+    {
         assert!(!hides_counter(name), "{name}");
     }
 }
 
-/// Each text, where `<` and `>` enclose what must not be recorded.
+/// Texts in which `<` and `>` enclose what must not be recorded.
 const TEXTS: &[&str] = &[
     // Names and values.
     "password=<hunter2>",
@@ -78,7 +80,7 @@ const TEXTS: &[&str] = &[
     "password=<größe>",
     "größe password=<öäü> größe",
     "token=<eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-_1>",
-    // Structures as `Debug` and JSON have them.
+    // Structures as `Debug` and JSON write them.
     "Config { user: \"ann\", password: \"<hunter2>\", retries: 3 }",
     "Config { password: <Some(\"hunter2\")>, retries: 3 }",
     "Config { password: <Secret { inner: \"a } b\" }>, retries: 3 }",
@@ -130,7 +132,7 @@ const TEXTS: &[&str] = &[
 #[test]
 fn secrets_in_texts_are_hidden_and_the_rest_is_shown() {
     for marked in TEXTS {
-        // Marks, not what a text itself has: those here have no other `<`, and one `=>`.
+        // The markers, not characters of the text: these texts have no other `<`, and one `=>`.
         let plain = marked.replace("=>", "=\u{1}").replace(['<', '>'], "").replace('\u{1}', ">");
         let guarded = marked.replace("=>", "=\u{1}");
         let mut expected = String::new();
@@ -200,22 +202,88 @@ fn a_secret_that_a_text_is_cut_in_is_hidden() {
 
 #[test]
 fn the_command_lines_arguments_are_looked_at_one_after_the_other() {
-    let given = ["shop", "--password", "hunter2", "--token=abc", "-v", "--pin", "--port", "80", "API_KEY=x",
-        "postgres://a:b@h/d", "--secret-file", "/run/x", "--no-auth", "y"];
-    let kept = ["shop", "--password", "[redacted]", "--token=[redacted]", "-v", "--pin", "--port", "80",
-        "API_KEY=[redacted]", "postgres://a:[redacted]@h/d", "--secret-file", "/run/x", "--no-auth", "y"];
+    let given = [
+        "shop",
+        "--password",
+        "hunter2",
+        "--token=abc",
+        "-v",
+        "--pin",
+        "--port",
+        "80",
+        "API_KEY=x",
+        "postgres://a:b@h/d",
+        "--secret-file",
+        "/run/x",
+        "--no-auth",
+        "y",
+    ];
+    let kept = [
+        "shop",
+        "--password",
+        "[redacted]",
+        "--token=[redacted]",
+        "-v",
+        "--pin",
+        "--port",
+        "80",
+        "API_KEY=[redacted]",
+        "postgres://a:[redacted]@h/d",
+        "--secret-file",
+        "/run/x",
+        "--no-auth",
+        "y",
+    ];
     let mut arguments = Arguments::default();
     let scrubbed: Vec<_> = given.iter().map(|a| arguments.scrubbed((*a).to_owned())).collect();
     assert_eq!(scrubbed, kept);
 }
 
-/// Parts that texts of secrets are made of, and that are hard to tell apart.
+/// Fragments of texts with secrets that are hard to tell apart.
 fn adversarial() -> impl Strategy<Value = String> {
     let parts = prop::sample::select(vec![
-        "password", "token", "authorization", "cookie", "Bearer ", "Basic ", "--password", "://", "@", ":", "=",
-        "\"", "\\", "\\\"", "'", "{", "}", "(", ")", "[", "]", ",", ";", "&", "?", " ", "\n", "%3D", "eyJ", ".",
-        "-----BEGIN PRIVATE KEY-----", "-----END", "ü", "😀", "x", "1", "[redacted]", "Some(", "\\r\\n", "\0",
-        "credit card", "http",
+        "password",
+        "token",
+        "authorization",
+        "cookie",
+        "Bearer ",
+        "Basic ",
+        "--password",
+        "://",
+        "@",
+        ":",
+        "=",
+        "\"",
+        "\\",
+        "\\\"",
+        "'",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        ";",
+        "&",
+        "?",
+        " ",
+        "\n",
+        "%3D",
+        "eyJ",
+        ".",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----END",
+        "ü",
+        "😀",
+        "x",
+        "1",
+        "[redacted]",
+        "Some(",
+        "\\r\\n",
+        "\0",
+        "credit card",
+        "http",
     ]);
     prop::collection::vec(parts, 0..60).prop_map(|parts| parts.concat())
 }
@@ -246,13 +314,38 @@ proptest! {
     }
 }
 
-/// A quarter of a MiB is done in milliseconds; if the time grew as its square, it would be minutes.
+/// A quarter of a MiB takes milliseconds; quadratic time would be minutes.
 #[test]
 fn the_scan_is_linear_in_the_text() {
     let parts = [
-        "password=", "a:b@", "x://", "a://b:x/", "://a:b", "\"", "\\", "\\\"", "--password ", "Bearer ", "token: [",
-        "a,b,c,", "a;", "password,", "eyJ", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "%3D", "a ", "(\"a\",", "x",
-        "credit card ", "((", "=\"", "cookie: ", "\\r\\n", "?key=&", " ",
+        "password=",
+        "a:b@",
+        "x://",
+        "a://b:x/",
+        "://a:b",
+        "\"",
+        "\\",
+        "\\\"",
+        "--password ",
+        "Bearer ",
+        "token: [",
+        "a,b,c,",
+        "a;",
+        "password,",
+        "eyJ",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN ",
+        "%3D",
+        "a ",
+        "(\"a\",",
+        "x",
+        "credit card ",
+        "((",
+        "=\"",
+        "cookie: ",
+        "\\r\\n",
+        "?key=&",
+        " ",
     ];
     for part in parts {
         let text = part.repeat((1 << 18) / part.len());

@@ -1,9 +1,9 @@
 //! Secrets in a text: `password=…`, `"token": "…"`, `Authorization: Bearer …`, `postgres://user:…@host`.
 //!
-//! One pass from left to right, without allocating. What stands before `=` or `:` is a name, and is
-//! looked up as the name of a field is; [`values`](super::values) says how far the value behind it goes. Where
-//! that cannot be known, it goes further rather than less far. What is looked at ahead is bounded, or
-//! is looked at once: the time grows as the text.
+//! Scans once from left to right, without allocating. The text before `=` or `:` is a name, looked
+//! up like the name of a field; [`values`](super::values) finds the end of the value after it.
+//! Where the end is ambiguous, it hides more rather than less. Lookahead is bounded or consumed at
+//! once, so the time is linear in the length of the text.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use super::{REDACTED, hides, marks, names, rules};
 use lookback_snapshot::wire::ceil_char_boundary;
 use std::ops::Range;
 
-/// The secrets in a text, in order. `is_cut` says that the text went on.
+/// The secrets in a text, in order. `is_cut`: the original text went on.
 pub(super) fn secrets(text: &str, is_cut: bool) -> impl Iterator<Item = Range<usize>> {
     Secrets::new(if rules::reveal_all() { "" } else { text }, is_cut)
 }
@@ -23,21 +23,21 @@ pub(super) struct Secrets<'a> {
     bytes: &'a [u8],
     at: usize,
     is_cut: bool,
-    /// Where the last one ended: what is before it is no name of what comes.
+    /// The end of the last secret: no name of a later one begins before it.
     floor: usize,
-    /// Up to here it is known that there is no `@`.
+    /// There is no `@` before this position.
     no_at: usize,
 }
 
-/// In a query, these are secrets, too; elsewhere they are much else.
+/// Secrets in a query; elsewhere, these names mean many other things.
 const OF_QUERIES: &[&str] = &["key", "sig", "code", "pass"];
 
-/// Values of these names go to the end of the line, where nothing encloses them; of the others, behind a
-/// colon.
+/// The values of these names extend to the end of the line if nothing encloses them; of the header
+/// names, only after a colon.
 const LINES: &[&str] = &["cookie", "cookies", "passphrase", "mnemonic", "phrase"];
 const LINES_OF_HEADERS: &[&str] = &["authorization"];
 
-/// The longest name that is looked at, and how much may stand between it and its `=`.
+/// The longest name that is examined, and the longest distance between a name and its `=`.
 const LONGEST: usize = 128;
 const APART: usize = 32;
 
@@ -59,15 +59,17 @@ impl<'a> Secrets<'a> {
         let least = self.floor.max(end.saturating_sub(LONGEST));
         let front = self.bytes.get(least..end).unwrap_or_default();
         let length = front.iter().rev().take_while(|byte| is_word(**byte)).count();
-        // All that is not ASCII is part of a word, so a word begins with a character, unless it is cut.
+        // Non-ASCII bytes are all part of words, so a word begins at a character boundary, unless
+        // it is cut.
         ceil_char_boundary(self.text, end - length)..end
     }
 
-    /// The name that stands before this, with nothing but blanks, quotes and the like between.
+    /// The name before this position, separated only by blanks, quotes and the like.
     fn name_before(&self, end: usize) -> Range<usize> {
         let least = self.floor.max(end.saturating_sub(APART));
         let front = self.bytes.get(least..end).unwrap_or_default();
-        let is_between = |byte: u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'`' | b'\\' | b']');
+        let is_between =
+            |byte: u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'`' | b'\\' | b']');
         let apart = front.iter().rev().take_while(|byte| is_between(**byte)).count();
         self.word_before(end - apart)
     }
@@ -77,12 +79,12 @@ impl<'a> Secrets<'a> {
         at <= self.floor || !is_word(self.bytes[at - 1])
     }
 
-    /// Where the word ends that begins here.
+    /// The end of the word that begins here.
     fn word_end(&self, at: usize) -> usize {
         at + self.bytes[at..].iter().take_while(|byte| is_word(**byte)).count()
     }
 
-    /// Whether this is the name of a secret, alone or with the word before it.
+    /// Whether this is the name of a secret, alone or together with the word before it.
     fn is_named(&self, word: &Range<usize>) -> bool {
         let name = &self.text[word.clone()];
         let opens = word.start.checked_sub(1).and_then(|at| self.byte(at));
@@ -95,7 +97,7 @@ impl<'a> Secrets<'a> {
         if hides(name) {
             return true;
         }
-        // The word before is a part of the name, not a name by itself: `credit card`.
+        // The word before must be part of the name, not a name by itself: `credit card`.
         let before = match opens {
             Some(b' ') if word.start > self.floor => self.word_before(word.start - 1),
             _ => return false,
@@ -107,19 +109,20 @@ impl<'a> Secrets<'a> {
         !hides(&self.text[before]) && hides(both)
     }
 
-    /// The value behind a name and its `=` or `:`, which is at `sign`; `self.at` is behind that.
+    /// The value of a name and its `=` or `:` at `sign`; `self.at` is after that.
     fn named_value(&self, sign: usize, is_colon: bool) -> Option<Range<usize>> {
         let word = self.name_before(sign);
         if !self.is_named(&word) {
             return None;
         }
         let last = names::words(&self.bytes[word]).last().unwrap_or_default();
-        let is_line = names::is_one_of(last, LINES)
-            || (is_colon && names::is_one_of(last, LINES_OF_HEADERS));
+        let is_line =
+            names::is_one_of(last, LINES) || (is_colon && names::is_one_of(last, LINES_OF_HEADERS));
         self.value().named(self.at, is_line)
     }
 
-    /// `--password x`, also in quotes; or a private key. The word is from `start` to `self.at`.
+    /// `--password x`, also in quotes; or a private key. The word extends from `start` to
+    /// `self.at`.
     fn behind_option(&self, start: usize) -> Option<Range<usize>> {
         let word = &self.text[start..self.at];
         if word.ends_with("-BEGIN") {
@@ -142,7 +145,7 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    /// `("password", "x")`, as `Debug` has pairs. The comma is before `self.at`.
+    /// `("password", "x")`, as `Debug` writes pairs. The comma is before `self.at`.
     fn paired_value(&self) -> Option<Range<usize>> {
         let quote = (self.at - 1).checked_sub(1).filter(|at| self.bytes[*at] == b'"')?;
         let word = self.name_before(quote);
@@ -154,7 +157,7 @@ impl<'a> Secrets<'a> {
         (is_pair && self.is_named(&word)).then(|| self.value().named(self.at, false))?
     }
 
-    /// What begins as a JWT does, whose `J` is before `self.at`.
+    /// Something that begins like a JWT, whose `J` is before `self.at`.
     fn jwt(&self) -> Option<Range<usize>> {
         let start = self.at.checked_sub(3)?;
         let is_one = self.bytes[start..].starts_with(b"eyJ") && self.begins(start);
@@ -162,7 +165,7 @@ impl<'a> Secrets<'a> {
         (word.len() >= 20 && self.bytes[word.clone()].contains(&b'.')).then_some(word)
     }
 
-    /// What is behind `Bearer` or `Basic`, whose `B` is before `self.at`.
+    /// The credentials after `Bearer` or `Basic`, whose `B` is before `self.at`.
     fn behind_scheme(&self) -> Option<Range<usize>> {
         let start = self.at - 1;
         let is = |scheme: &[u8]| {
@@ -177,7 +180,7 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    /// What is secret of an URL, whose `://` ends here: the password, or who calls itself by a token.
+    /// The secret in a URL whose `://` ends here: the password, or a token in place of the user.
     fn user_info(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         let scheme = &self.text[self.word_before(start - 3)];
@@ -190,11 +193,13 @@ impl<'a> Secrets<'a> {
             let at = start + at;
             return match colon.filter(|colon| *colon <= at) {
                 Some(colon) => Some(colon..at),
-                None => scheme.get(..4).filter(|s| s.eq_ignore_ascii_case("http")).map(|_| start..at),
+                None => {
+                    scheme.get(..4).filter(|s| s.eq_ignore_ascii_case("http")).map(|_| start..at)
+                }
             };
         }
         let colon = colon.filter(|_| !authority.starts_with(b"["))?;
-        // Where the text was cut, nobody knows whether it is a port.
+        // Where the text was cut, this may or may not be a port.
         if end == self.bytes.len() && self.is_cut {
             return Some(colon..end);
         }
@@ -204,7 +209,7 @@ impl<'a> Secrets<'a> {
         self.far_at(end).map(|at| colon..at)
     }
 
-    /// The last `@` before a blank or a quote: a password may have slashes in it.
+    /// The last `@` before a blank or a quote: a password may contain slashes.
     fn far_at(&mut self, from: usize) -> Option<usize> {
         if from < self.no_at {
             return None;
@@ -219,7 +224,7 @@ impl<'a> Secrets<'a> {
         at.map(|at| from + at)
     }
 
-    /// Looks at the byte before `self.at`, which is a mark, or like one.
+    /// Examines the byte before `self.at`, which is a mark or resembles one.
     fn look(&mut self, byte: u8) -> Option<Range<usize>> {
         let sign = self.at - 1;
         let next = self.byte(self.at);
@@ -243,7 +248,7 @@ impl<'a> Secrets<'a> {
                 self.named_value(sign, true)
             }
             b'%' => {
-                // `=` and `:` as they are in an URL.
+                // `=` and `:` as a URL encodes them.
                 let code = self.bytes.get(self.at..self.at + 2)?;
                 if !matches!(code, b"3D" | b"3d" | b"3A" | b"3a") {
                     return None;
@@ -274,7 +279,7 @@ impl Iterator for Secrets<'_> {
             let Some(found) = found else { continue };
             self.at = found.end;
             self.floor = found.end;
-            // What was hidden before is not hidden again.
+            // Text that was hidden before is not hidden again.
             if self.bytes[found.clone()] != *REDACTED.as_bytes() {
                 return Some(found);
             }
@@ -299,7 +304,7 @@ const IS_WORD: [bool; 256] = {
     is_word
 };
 
-/// The bytes at which the part of an URL ends that has the user and the host.
+/// The bytes that end the authority of a URL, the part with the user and the host.
 const ENDS_AUTHORITY: [bool; 256] = {
     let (mut ends, mut index) = ([false; 256], 0);
     while index < 256 {

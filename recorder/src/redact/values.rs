@@ -1,24 +1,40 @@
-//! How far the value of a secret goes, that stands in a text.
+//! Finds where the value of a secret within a text ends.
 
 #![forbid(unsafe_code)]
 
 use super::{REDACTED, names};
 use std::ops::Range;
 
-/// A text in which a value is.
+/// A text that contains a value.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// What may come before the secret itself.
+/// Words that may precede the secret itself.
 const SCHEMES: &[&str] = &["bearer", "basic", "token", "negotiate", "apikey", "key", "jwt", "dpop"];
-/// What has many parts.
-const LONG_SCHEMES: &[&str] = &["digest", "hawk", "oauth", "aws4-hmac-sha256", "hoba", "scram-sha-256"];
-/// What comes behind `Bearer` where that is a word of a sentence.
+/// Schemes whose credentials have several parts.
+const LONG_SCHEMES: &[&str] =
+    &["digest", "hawk", "oauth", "aws4-hmac-sha256", "hoba", "scram-sha-256"];
+/// Words that follow `Bearer` in ordinary sentences.
 const WORDS: &[&str] = &[
-    "token", "tokens", "auth", "authentication", "authorization", "credentials", "format", "header",
-    "headers", "realm", "scheme", "expired", "expected", "instead", "invalid", "missing", "required",
+    "token",
+    "tokens",
+    "auth",
+    "authentication",
+    "authorization",
+    "credentials",
+    "format",
+    "header",
+    "headers",
+    "realm",
+    "scheme",
+    "expired",
+    "expected",
+    "instead",
+    "invalid",
+    "missing",
+    "required",
 ];
 
 pub(super) const fn is_blank(byte: u8) -> bool {
@@ -34,7 +50,7 @@ impl Value<'_> {
         self.bytes.get(at).copied()
     }
 
-    /// Behind whatever blanks there are.
+    /// The position after any blanks.
     fn skip_blanks(&self, mut at: usize) -> usize {
         while matches!(self.byte(at), Some(b' ' | b'\t')) {
             at += 1;
@@ -42,7 +58,7 @@ impl Value<'_> {
         at
     }
 
-    /// The value of a name. `is_line` says that it goes to the end of the line.
+    /// The value of a name. `is_line`: it extends to the end of the line.
     pub(super) fn named(&self, at: usize, is_line: bool) -> Option<Range<usize>> {
         let start = self.skip_blanks(at);
         let mut quote = start;
@@ -72,20 +88,20 @@ impl Value<'_> {
         Some(start..end)
     }
 
-    /// What stands in quotes, of which the first is at `open`. Backslashes before it say how deep in
-    /// other quotes it is.
+    /// The contents of quotes that open at `open`. The backslashes before it tell how deeply the
+    /// quotes are nested in others.
     pub(super) fn quoted(&self, open: usize) -> Option<Range<usize>> {
         let end = self.string_end(open);
         Some(open + 1..end)
     }
 
-    /// How many backslashes stand before this.
+    /// The number of backslashes before this position.
     fn backslashes(&self, at: usize) -> usize {
         self.bytes[..at].iter().rev().take(64).take_while(|byte| **byte == b'\\').count()
     }
 
-    /// Where the text of a quote that is opened here ends: at the quote that closes it, or at the
-    /// backslashes that belong to that.
+    /// The end of the text in the quotes that open here: at the closing quote, or at the
+    /// backslashes that belong to it.
     fn string_end(&self, open: usize) -> usize {
         let (quote, depth) = (self.bytes[open], self.backslashes(open));
         let mut slashes = 0;
@@ -95,8 +111,8 @@ impl Value<'_> {
                 continue;
             }
             if *byte == quote {
-                // As deep as it was opened: within, each backslash is many. One with fewer ends
-                // what is around this, too.
+                // As deep as the opening quote: within, each backslash is multiplied. A quote with
+                // fewer backslashes ends the enclosing text, too.
                 let (times, rest) = (slashes / (depth + 1), slashes % (depth + 1));
                 if slashes < depth || (rest == depth && times % 2 == 0) {
                     return at - depth.min(slashes);
@@ -107,7 +123,7 @@ impl Value<'_> {
         self.bytes.len()
     }
 
-    /// Behind the bracket that closes the one here; the end, if none does.
+    /// The position after the bracket that closes this one; the end of the text if none does.
     fn balanced(&self, open: usize) -> usize {
         let (mut depth, mut at) = (0_usize, open);
         while let Some(byte) = self.byte(at) {
@@ -120,7 +136,7 @@ impl Value<'_> {
                     }
                 }
                 b'"' => {
-                    // The closing quote, and not the backslashes before it.
+                    // The closing quote, without the backslashes before it.
                     at = self.string_end(at);
                     while self.byte(at) == Some(b'\\') {
                         at += 1;
@@ -133,7 +149,7 @@ impl Value<'_> {
         self.bytes.len()
     }
 
-    /// Where `Some("x")`, `Secret { … }` or `b"x"` ends, if that is what begins here.
+    /// The end of `Some("x")`, `Secret { … }` or `b"x"`, if one begins here.
     fn constructed(&self, start: usize) -> Option<usize> {
         let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
         let rest = &self.bytes[start..];
@@ -141,7 +157,10 @@ impl Value<'_> {
         let is_named = end > start;
         match self.byte(end)? {
             b'(' | b'{' | b'[' if is_named => Some(self.balanced(end)),
-            b' ' if is_named && rest[0].is_ascii_uppercase() && self.byte(end + 1) == Some(b'{') => {
+            b' ' if is_named
+                && rest[0].is_ascii_uppercase()
+                && self.byte(end + 1) == Some(b'{') =>
+            {
                 Some(self.balanced(end + 1))
             }
             b'"' if is_named && end - start <= 2 => Some(self.string_end(end) + 1),
@@ -150,9 +169,9 @@ impl Value<'_> {
         .map(|end| end.min(self.bytes.len()))
     }
 
-    /// A value that nothing encloses, up to a blank or to what is not part of it.
+    /// An unenclosed value, up to a blank or to a character that is not part of it.
     pub(super) fn plain(&self, start: usize) -> Option<Range<usize>> {
-        // What was hidden before has a bracket at its end.
+        // A value that was hidden already ends with a bracket.
         let is_hidden = self.bytes[start..].starts_with(REDACTED.as_bytes());
         let mut end = if is_hidden { start + REDACTED.len() } else { start };
         while let Some(byte) = self.byte(end)
@@ -164,13 +183,15 @@ impl Value<'_> {
         (end > start).then_some(start..end)
     }
 
-    /// Whether this ends a value that has no blanks. What could be part of a password does so only
-    /// where the text goes on as if the value were over.
+    /// Whether this byte ends a value without blanks. A byte that could be part of a password ends
+    /// it only where the text continues as if the value were over.
     fn ends_plain(&self, byte: u8, at: usize) -> bool {
         let next = self.byte(at + 1);
         let is_last = next.is_none_or(is_blank);
         let closes = |next: Option<u8>| {
-            next.is_none_or(|byte| is_blank(byte) || matches!(byte, b')' | b']' | b'}' | b',' | b';' | b'.'))
+            next.is_none_or(|byte| {
+                is_blank(byte) || matches!(byte, b')' | b']' | b'}' | b',' | b';' | b'.')
+            })
         };
         match byte {
             b',' | b';' | b'&' | b'|' => {
@@ -189,17 +210,18 @@ impl Value<'_> {
         }
     }
 
-    /// Whether a short name and `=` or `:` stand here.
+    /// Whether a short name and `=` or `:` follow here.
     fn is_name(&self, at: usize) -> bool {
         let at = self.skip_blanks(at);
         let rest = &self.bytes[at.min(self.bytes.len())..];
-        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let is_part =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         let length = rest.iter().take(40).take_while(|byte| is_part(byte)).count();
         let sign = rest.get(length..).unwrap_or_default();
         length > 0 && (sign.starts_with(b"=") || sign.starts_with(b":") || sign.starts_with(b"%3D"))
     }
 
-    /// The end of the line, or of the quotes around it.
+    /// The end of the line, or of the enclosing quotes.
     fn line(&self, start: usize) -> usize {
         let mut is_inside = false;
         let mut at = start;
@@ -223,11 +245,14 @@ impl Value<'_> {
         at
     }
 
-    /// What stands behind `Bearer` or `Basic`, if it is no word of a sentence.
+    /// The token after `Bearer` or `Basic`, unless it is a word of a sentence.
     pub(super) fn token(&self, start: usize, is_bearer: bool) -> Option<Range<usize>> {
         let is_part = |byte: &u8| {
             byte.is_ascii_alphanumeric()
-                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'%' | b'|' | b'$' | b'!')
+                || matches!(
+                    byte,
+                    b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'%' | b'|' | b'$' | b'!'
+                )
         };
         let rest = self.bytes.get(start..).unwrap_or_default();
         let token = &rest[..rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len())];
@@ -242,7 +267,7 @@ impl Value<'_> {
         is_secret.then(|| start..start + token.len())
     }
 
-    /// A private key, of which `-----BEGIN` ends here: what is between that line and the last one.
+    /// A private key, whose `-----BEGIN` ends here: everything between that line and the last one.
     pub(super) fn private_key(&self, at: usize) -> Option<Range<usize>> {
         const END: &[u8] = b"-----END";
         let rest = &self.bytes[at..];

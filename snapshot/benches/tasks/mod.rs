@@ -1,5 +1,4 @@
-//! The records of a made-up service of tasks: four workers, and a thousand tasks that go from one to
-//! the other.
+//! The records of a made-up service of tasks: four workers, and a thousand tasks that move between them.
 
 use crate::build::{Gen, inline};
 use lookback_snapshot::wire::{Kind, TaskListItem, put_varint};
@@ -7,7 +6,7 @@ use lookback_snapshot::wire::{Kind, TaskListItem, put_varint};
 const WORKERS: u32 = 4;
 const TASKS: usize = 1000;
 
-/// A task: its number, and the generation that it was mentioned in last.
+/// A task: its number, and the generation that last mentioned it.
 #[derive(Clone, Copy)]
 struct Task {
     sequence: u64,
@@ -50,7 +49,7 @@ impl Program {
         (self.random >> 16) % sides
     }
 
-    /// The next generation, of about so many events.
+    /// The next generation, with about this many events.
     pub fn generation(&mut self, events: u64) -> Gen {
         let mut g = self.last.as_ref().map_or_else(|| Gen::new(1), Gen::next);
         let first = g.number == 1;
@@ -137,7 +136,7 @@ impl Program {
         g.at(worker, time, Kind::TaskPoll, numbers(&[index, task.sequence]));
     }
 
-    /// Wakes a task that is idle; whether it had to be.
+    /// Wakes a task, unless it is running or was woken already; returns whether it did.
     fn wake(&mut self, g: &mut Gen, worker: u32, time: u64, index: u64, running: u64) -> bool {
         let task = &mut self.tasks[index as usize];
         if index == running || std::mem::replace(&mut task.woken, true) {

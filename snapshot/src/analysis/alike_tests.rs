@@ -1,13 +1,13 @@
-//! What is alike is told once: tasks of one name are told apart by what they were for.
+//! Findings that are alike are reported once; tasks of one name are distinguished by their purpose.
 
-use super::script::Script;
+use super::test_trace::Script;
 use super::*;
 
 fn titles<T>(section: &Section<T>) -> Vec<&str> {
     section.findings.iter().map(|finding| &*finding.title).collect()
 }
 
-/// A task inside of a request of that route, which is woken, and polled so much later.
+/// A task inside a request of this route, which is woken, and polled `delay` later.
 fn request(script: &mut Script, number: u32, at: f64, route: &str, delay: f64) {
     script.spawn(at, 1, number, "http request").poll(at, 1, number);
     script.with("method", "GET").with("route", route).open(at, 1, number, "request");
@@ -20,7 +20,7 @@ fn request(script: &mut Script, number: u32, at: f64, route: &str, delay: f64) {
 fn delays_of_one_task_name_are_told_apart_by_their_routes() {
     let mut script = Script::new(20, &[]);
     script.worker(0.0, 1, 0);
-    // Twenty of one route are longer than the fault in another.
+    // Twenty of one route take longer than the faulty one of another.
     for number in 1..=20 {
         let at = 10.0 + f64::from(number) * 200.0;
         request(&mut script, number, at, "/export", 150.0);
@@ -32,8 +32,8 @@ fn delays_of_one_task_name_are_told_apart_by_their_routes() {
     let told = titles(&report.delays);
     assert_eq!(told.len(), 2, "{told:#?}");
     let parts = [
-        ["woken and then not polled for 150 ms", "{method=GET route=/export} (19 more like it)"],
-        ["woken and then not polled for 60 ms", "{method=GET route=/items}"],
+        ["waited 150 ms from its wake to its poll", "{method=GET route=/export} (19 more like it)"],
+        ["waited 60 ms from its wake to its poll", "{method=GET route=/items}"],
     ];
     for (title, parts) in told.iter().zip(parts) {
         assert!(parts.iter().all(|part| title.contains(part)), "{told:#?}");
@@ -46,7 +46,7 @@ fn delays_of_one_task_name_are_told_apart_by_their_routes() {
 fn stuck_tasks_of_one_name_are_told_apart_by_their_routes() {
     let mut script = Script::new(20, &[]);
     script.worker(0.0, 1, 0);
-    // What waits a few milliseconds as a rule.
+    // Tasks that usually wait a few milliseconds.
     for number in 1..=150 {
         let (at, route) =
             (10.0 + f64::from(number) * 5.0, if number % 2 == 0 { "/items" } else { "/export" });
@@ -57,7 +57,7 @@ fn stuck_tasks_of_one_name_are_told_apart_by_their_routes() {
         request(&mut script, number, 800.0 + f64::from(number) * 4.0, route, 1.0);
         script.pending(802.5 + f64::from(number) * 4.0, 1);
     }
-    // Time goes by.
+    // Time passes.
     script.worker(9000.0, 2, 1);
     let report = script.report();
     let told = titles(&report.stuck);

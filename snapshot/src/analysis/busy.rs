@@ -1,31 +1,31 @@
 //! Busy loops: tasks that wake themselves, poll after poll.
 
-use super::length::Length;
-use super::names::Name;
-use super::scribe::Scribe;
-use super::state::{Poll, World};
-use super::top::Top;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
+use super::state::{LiveState, Poll};
+use super::top_n::Top;
 use super::{Finding, Moment, Score, Section, TaskRef, Unit};
+use crate::format::{count, duration};
 use crate::wire::{Nanos, TaskId};
-use crate::words::{count, duration};
 use std::collections::HashSet;
 
-/// A task should not wake itself more often than this without ever waiting for somebody else.
+/// A task should not wake itself more often than this in a row without waiting for anything else.
 pub const LONG_SPIN: u64 = 1000;
-/// Shorter runs than this are not even listed.
+/// Shorter runs are not even listed.
 const LISTED: u64 = 100;
 
-/// Polls that ended with their task having woken itself.
+/// Polls that ended after their task had woken itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct BusyLoops {
     /// How many there were.
     pub self_wakes: u64,
-    /// The longest runs of them, if they are 100 or longer.
+    /// The longest runs of them, of 100 polls or more.
     pub longest: Vec<BusyLoop>,
 }
 
-/// Polls in a row of one task that it woke itself for.
+/// A run of polls of one task, each of which it woke itself for.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BusyLoop {
@@ -37,7 +37,7 @@ pub struct BusyLoop {
     pub began: Moment,
     /// From there to the end of the last one.
     pub length: Nanos,
-    /// How much of that it was being polled.
+    /// How much of that time it was being polled.
     pub polling: Nanos,
 }
 
@@ -58,10 +58,10 @@ struct Run {
 }
 
 impl BusyWatch {
-    /// A poll has ended; if the task is not over, it may have woken itself.
-    pub(super) fn ended(&mut self, poll: &Poll, world: &mut World) {
+    /// A poll has ended; if the task is not done, it may have woken itself.
+    pub(super) fn ended(&mut self, poll: &Poll, live: &mut LiveState) {
         self.self_wakes += u64::from(poll.self_woken);
-        let Some(task) = world.tasks.get_mut(&poll.task) else { return };
+        let Some(task) = live.tasks.get_mut(&poll.task) else { return };
         if poll.self_woken {
             let spin = &mut task.spin;
             if spin.polls == 0 {
@@ -84,38 +84,38 @@ impl BusyWatch {
         }
     }
 
-    /// A task is over, or the snapshot is.
-    pub(super) fn leaves(&mut self, task: TaskId, world: &World, at: Nanos) {
-        if let Some(entry) = world.tasks.get(&task) {
+    /// A task has ended, or the snapshot has.
+    pub(super) fn leaves(&mut self, task: TaskId, live: &LiveState, at: Nanos) {
+        if let Some(entry) = live.tasks.get(&task) {
             let spin = entry.spin;
             self.over(task, entry.name, spin.polls, (spin.began, at, spin.polling));
         }
     }
 
-    pub(super) fn end(&mut self, world: &World, at: Nanos) {
-        let mut spinning: Vec<_> = world
+    pub(super) fn end(&mut self, live: &LiveState, at: Nanos) {
+        let mut spinning: Vec<_> = live
             .tasks
             .iter()
             .filter(|(_, task)| task.spin.polls >= LISTED)
             .map(|(id, _)| *id)
             .collect();
         spinning.sort();
-        spinning.into_iter().for_each(|task| self.leaves(task, world, at));
+        spinning.into_iter().for_each(|task| self.leaves(task, live, at));
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<BusyLoops> {
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<BusyLoops> {
         let mut section = Section::<BusyLoops>::default();
         let mut told = HashSet::new();
         for run in self.longest.iter() {
             let busy = BusyLoop {
-                task: scribe.task(run.task, run.name),
+                task: context.task(run.task, run.name),
                 polls: run.polls,
-                began: scribe.moment(run.began),
+                began: context.moment(run.began),
                 length: run.ended.since(run.began),
                 polling: run.polling,
             };
             if told.insert(run.name) {
-                section.findings.extend(finding(&busy, run, scribe));
+                section.findings.extend(finding(&busy, run, context));
             }
             section.table.longest.push(busy);
         }
@@ -124,7 +124,7 @@ impl BusyWatch {
     }
 }
 
-fn finding(busy: &BusyLoop, run: &Run, scribe: &Scribe<'_>) -> Option<Finding> {
+fn finding(busy: &BusyLoop, run: &Run, context: &ReportContext<'_>) -> Option<Finding> {
     let score = Score::beyond(busy.polls as f64, LONG_SPIN as f64, Unit::Count)?;
     let title = format!(
         "Task {} woke itself for {} polls in a row, in {}, {} of it in those polls",
@@ -134,7 +134,7 @@ fn finding(busy: &BusyLoop, run: &Run, scribe: &Scribe<'_>) -> Option<Finding> {
         duration(busy.polling)
     );
     let what = format!("{} self-wakes in a row", count(busy.polls));
-    let mut evidence = scribe.evidence(what, run.began, Some(run.ended));
+    let mut evidence = context.evidence(what, run.began, Some(run.ended));
     evidence.task = Some(busy.task.clone());
     Some(Finding { analysis: "busy", title, score, evidence: vec![evidence] })
 }

@@ -1,47 +1,47 @@
-//! What is watched by its name: how long it took, how many are still open, and the slowest, those apart
-//! that were slow because of something inside of them.
+//! Statistics by name: how long they took, how many are still open, and the slowest, grouped by what slowed
+//! them down.
 
 use super::Histogram;
 use super::inner::Part;
-use super::length::Length;
-use super::map::Map;
-use super::names::Name;
-use super::top::Top;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::top_n::Top;
+use crate::read::decode::fast_map::Map;
 use crate::wire::Nanos;
 
-/// How many of the slowest are kept of a name, and of those that have the same in them.
+/// How many of the slowest to keep for a name, and for each cause.
 const SLOWEST: usize = 3;
-/// Names beyond this many are not told apart.
+/// The most names that are distinguished.
 pub(super) const MOST_NAMES: usize = 1024;
-/// So many things that may be inside of those of a name are told apart.
+/// The most causes that are distinguished for a name.
 const MOST_CAUSES: usize = 6;
 
-/// Each name, and how many were of further ones.
+/// The names, and a count of those with further names.
 pub(super) struct ByName<T> {
     pub(super) names: Map<Name, OfName<T>>,
     pub(super) others: u64,
 }
 
-/// What is known of one name.
+/// The statistics of one name.
 pub(super) struct OfName<T> {
-    /// Of those that ended.
+    /// Of those that have ended.
     pub(super) lengths: Histogram,
     pub(super) open: u64,
     pub(super) slowest: Top<T, SLOWEST>,
     pub(super) causes: Vec<Cause<T>>,
 }
 
-/// Those of a name of which most was the same.
+/// Those of a name that spent most of their time in the same thing.
 pub(super) struct Cause<T> {
-    /// What was inside of them for at least half of their time.
+    /// What took at least half of their time.
     pub(super) inside: Option<Name>,
-    /// The longest of those.
+    /// The longest of those things.
     pub(super) longest_inside: Nanos,
     lengths: Histogram,
     pub(super) slowest: Top<T, SLOWEST>,
 }
 
-/// How many were too long, and how much time was lost by that.
+/// How many took too long, and how much time that cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Slow {
     pub(super) many: u64,
@@ -62,8 +62,8 @@ impl<T> Default for OfName<T> {
 }
 
 impl<T: Clone> ByName<T> {
-    /// One that is over, or that is still open where the snapshot ends, with what it was inside of for
-    /// most of the time.
+    /// Adds one that has ended, or is still open at the end of the snapshot, with what it was inside for most
+    /// of the time.
     pub(super) fn add(
         &mut self,
         name: Name,
@@ -86,7 +86,7 @@ impl<T: Clone> ByName<T> {
         of.slowest.add(length.0, what);
     }
 
-    /// One that is open, and of which nothing more is to be said.
+    /// Counts one that is open and of no further interest.
     pub(super) fn only_open(&mut self, name: Name, length: Nanos, what: T) {
         if self.names.len() < MOST_NAMES || self.names.contains_key(&name) {
             let of = self.names.entry(name).or_default();
@@ -95,7 +95,7 @@ impl<T: Clone> ByName<T> {
         }
     }
 
-    /// How many of this name are over.
+    /// How many of this name have ended.
     pub(super) fn ended(&self, name: Name) -> u64 {
         self.names.get(&name).map_or(0, |of| of.lengths.count())
     }
@@ -104,7 +104,7 @@ impl<T: Clone> ByName<T> {
 impl<T: Clone> OfName<T> {
     fn because(&mut self, length: Nanos, part: Option<Part>, what: &T) {
         let mut inside = part.map(|part| part.name);
-        // Those that are one too many are told as if there were nothing inside of them.
+        // Beyond the limit, they count as having no cause.
         if self.causes.len() >= MOST_CAUSES && !self.causes.iter().any(|c| c.inside == inside) {
             inside = None;
         }
@@ -126,12 +126,12 @@ impl<T: Clone> OfName<T> {
 }
 
 impl<T> Cause<T> {
-    /// Those that took longer than `limit`, where `usual` is what others take.
+    /// Those that took longer than `limit`, where `usual` is the usual length.
     pub(super) fn slow(&self, limit: Nanos, usual: Nanos, length: impl Fn(&T) -> Nanos) -> Slow {
         let known: Vec<_> = self.slowest.iter().map(length).filter(|took| *took > limit).collect();
         let lost =
             |all: &[Nanos]| all.iter().fold(Nanos(0), |sum, took| sum.plus(took.since(usual)));
-        // The few that are known are exact.
+        // With few of them, their lengths are exact.
         if known.len() < SLOWEST || self.lengths.count() <= SLOWEST as u64 {
             return Slow { many: known.len() as u64, lost: lost(&known) };
         }

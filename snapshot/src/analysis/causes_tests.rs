@@ -1,13 +1,13 @@
-//! Findings tell causes: the innermost of what was slow, once, and what cost most first.
+//! Findings name causes: the innermost slow thing, once, and what cost most comes first.
 
-use super::script::Script;
+use super::test_trace::Script;
 use super::*;
 
 fn titles<T>(section: &Section<T>) -> Vec<&str> {
     section.findings.iter().map(|finding| &*finding.title).collect()
 }
 
-/// So many quick spans of a name, one after the other.
+/// This many quick spans of a name, one after the other.
 fn quick(script: &mut Script, from: u32, many: u32, length: f64, name: &str) {
     for number in from..from + many {
         let at = f64::from(number - from) * 0.1;
@@ -18,13 +18,13 @@ fn quick(script: &mut Script, from: u32, many: u32, length: f64, name: &str) {
 #[test]
 fn the_innermost_slow_span_is_told_once_and_what_cost_most_comes_first() {
     let mut script = Script::new(60, &[]);
-    // Six names of which one span took a hundred times as long as usual, and cost little.
+    // Six names; one span of each took a hundred times as long as usual, and cost little.
     for (at, name) in ["a", "b", "c", "d", "e", "f"].iter().enumerate() {
         let first = 1000 * (at as u32 + 1);
         quick(&mut script, first, 20, 0.05, name);
         script.open(10.0, 1, first + 500, name).close(110.0, 1, first + 500);
     }
-    // Requests that take half a second of which the most is a query: ten of them hang.
+    // Requests that take half a second, mostly for a query; ten of them hang.
     for number in 1..=20 {
         let at = 200.0 + f64::from(number);
         script.open(at, 1, number, "request").inside(number);
@@ -49,12 +49,12 @@ fn the_innermost_slow_span_is_told_once_and_what_cost_most_comes_first() {
     let told = titles(&report.spans);
     assert_eq!(told.len(), 5, "{told:#?}");
     assert!(told[0].starts_with("Span `query` took 5.5 s, where the median of 30 is"), "{told:#?}");
-    // Ten times five seconds, known to 3 %.
+    // Ten times five seconds, to within 3 %.
     let (_, lost) = told[0].split_once("(9 more like it, ").unwrap();
     let lost: f64 = lost.split(' ').next().unwrap().parse().unwrap();
     assert!((49.0..53.0).contains(&lost), "{told:#?}");
     assert!(!told.iter().any(|title| title.contains("`request`")), "{told:#?}");
-    // In the list of all, the ratio of one that cost little does not stand before it.
+    // In the list of all findings, a high ratio that cost little does not come first.
     let first = report.findings()[0];
     assert!(first.title.starts_with("Span `query`"), "{}", first.title);
 }
@@ -66,7 +66,7 @@ fn a_span_that_is_slow_by_itself_is_told_beside_those_with_a_slow_one_in_them() 
     quick(&mut script, 101, 20, 1.0, "query");
     for number in 201..=206 {
         let at = 1000.0 * f64::from(number - 200);
-        // Three have a slow query in them, three have none; and those were shorter.
+        // Three contain a slow query; three do not, and are shorter.
         let (length, slow) = if number <= 203 { (800.0, true) } else { (300.0, false) };
         script.open(at, 1, number, "request");
         if slow {
@@ -91,14 +91,14 @@ fn spans_are_compared_with_those_of_their_route() {
     let mut script = Script::new(20, &[]);
     for number in 1..=20 {
         let at = f64::from(number) * 500.0;
-        // One route takes long, always; on the other one of them did.
+        // One route always takes long; on the other, one request did.
         script.with("method", "GET").with("route", "/export").open(at, 1, number, "request");
         script.close(at + 400.0, 1, number);
         let length = if number == 7 { 350.0 } else { 1.0 };
         script.with("method", "GET").with("route", "/items").open(at, 2, 100 + number, "request");
         script.close(at + length, 2, 100 + number);
     }
-    // A route that is known only later.
+    // A route that becomes known only later.
     script.open(15_000.0, 1, 300, "request").with("http.route", "/late").record(15_001.0, 1, 300);
     script.close(15_002.0, 1, 300);
     let report = script.report();
@@ -142,7 +142,7 @@ fn routes_without_end_are_told_apart_no_more() {
 fn a_span_that_somebody_only_holds_is_told_apart() {
     let mut script = Script::new(20, &[]);
     quick(&mut script, 1, 20, 1.0, "request");
-    // Its task is over; another one's task goes on; of the third, the task waits in it.
+    // The first one's task has ended; the second one's continues elsewhere; the third one's waits in it.
     for (task, span) in [(1, 101), (2, 102), (3, 103)] {
         script.spawn(100.0, 1, task, "serve").poll(101.0, 1, task);
         script.open(102.0, 1, span, "request").enter(102.0, 1, span).exit(103.0, 1, span);
@@ -161,8 +161,8 @@ fn a_span_that_somebody_only_holds_is_told_apart() {
     assert!(!told[0].contains("more like it"), "{told:#?}");
     assert_eq!(
         told[1],
-        "Span `request` is open for 19.9 s, and no thread is inside of it: its task `serve` (1) is over; \
-         somebody still holds it (1 more like it)"
+        "Span `request` has been open for 19.9 s with no thread inside it: its task `serve` (1) is over, and \
+         something still holds the span (1 more like it)"
     );
     assert_eq!(told.len(), 2, "{told:#?}");
     assert_eq!(report.spans.table.names[0].open, 3);
@@ -178,16 +178,13 @@ fn the_innermost_slow_region_is_told_though_it_is_not_the_worst_of_its_name() {
             .region(at + 1.0, at + 2.0, 1, "lock.cache")
             .end_region(at + 3.0, 1);
     }
-    // The worst of the lock is elsewhere; the job's own is not the longest of its name.
+    // The lock's worst region is elsewhere; the job's own is not the longest of its name.
     script.region(1000.0, 1900.0, 2, "lock.cache");
     script.begin(3000.0, 1, "job").region(3100.0, 3534.0, 1, "lock.cache").end_region(3559.0, 1);
     let report = script.report();
     let told = titles(&report.regions);
     assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(
-        told[0].starts_with("w-2 (thread 2) was in region `lock.cache` for 900 ms"),
-        "{told:#?}"
-    );
+    assert!(told[0].starts_with("w-2#2 was in region `lock.cache` for 900 ms"), "{told:#?}");
     assert!(told[0].contains("(1 more like it, 1.33 s lost by all of them)"), "{told:#?}");
     let evidence: Vec<_> =
         report.regions.findings[0].evidence.iter().map(|evidence| &*evidence.what).collect();
@@ -221,11 +218,11 @@ fn what_a_task_waited_for_is_said_and_added_up() {
         script.spawn(at, 1, number, "query").poll(at, 1, number).open(at, 1, number, "query");
         script.enter(at, 1, number).exit(at + 0.1, 1, number).waits(at + 0.5, 1, "pool permit");
     }
-    // One is woken after 100 ms, one is polled after 200 without that a wake is seen, one is cancelled.
+    // One is woken after 100 ms, one is polled after 200 ms without a visible wake, one is cancelled.
     script.wake(101.5, 1, 1).poll(105.0, 1, 1).ready(106.0, 1).close(106.0, 1, 1);
     script.poll(202.5, 1, 2).ready(203.0, 1).close(203.0, 1, 2);
     script.cancel(303.5, 1, 3).close(303.5, 1, 3);
-    // One waits for something else up to the end; one is woken before it could.
+    // One waits for something else until the end; one is woken before it could.
     script.spawn(500.0, 1, 4, "query").poll(500.0, 1, 4).waits(1000.0, 1, "answer");
     script
         .spawn(500.0, 1, 5, "query")
@@ -283,7 +280,7 @@ fn long_polls_of_one_task_name_are_told_apart_by_what_they_were_for() {
         script.exit(end, 1, 5000 + number).close(end, 1, 5000 + number);
         script.exit(end, 1, number).close(end, 1, number).ready(end, 1);
     };
-    // Twenty polls of one route are longer than the fault in another.
+    // Twenty polls of one route take longer than the faulty one of another.
     for number in 1..=20 {
         request(number, 10.0 + f64::from(number) * 200.0, "/export", 150.0);
     }
@@ -293,15 +290,14 @@ fn long_polls_of_one_task_name_are_told_apart_by_what_they_were_for() {
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(
         told[0].contains(
-            "for 150 ms in span `work`, inside of span `request` {method=GET route=/export}"
+            "for 150 ms in span `work`, inside span `request` {method=GET route=/export}"
         ),
         "{told:#?}"
     );
     assert!(told[0].contains("(19 more like it)"), "{told:#?}");
     assert!(
-        told[1].contains(
-            "for 60 ms in span `work`, inside of span `request` {method=GET route=/items}"
-        ),
+        told[1]
+            .contains("for 60 ms in span `work`, inside span `request` {method=GET route=/items}"),
         "{told:#?}"
     );
 }
@@ -316,7 +312,7 @@ fn who_stands_in_a_lock_at_the_end_is_found() {
     assert_eq!(
         told,
         [
-            "w-1 (thread 1) has been inside of region `lock b` for the last 3.8 s of the snapshot, and has recorded \
+            "w-1#1 has been inside of region `lock b` for the last 3.8 s of the snapshot, and has recorded \
           nothing since; 1 more stands in a lock or waits for one at the end"
         ]
     );
@@ -363,7 +359,7 @@ fn several_who_wait_for_a_lock_are_told_in_one_sentence_that_is_right() {
 #[test]
 fn who_goes_on_or_has_only_just_begun_does_not_stand_still() {
     let mut script = Script::new(5, &[]);
-    // It records something while it holds the lock; it has just taken it; it waits for work.
+    // One records something while it holds the lock, one has just taken it, one waits for work.
     script.begin(1000.0, 1, "lock a").counter(4900.0, "rows", 7.0);
     script.begin(4500.0, 2, "lock a");
     script.begin(1000.0, 3, "wait for work");
@@ -376,18 +372,18 @@ fn who_goes_on_or_has_only_just_begun_does_not_stand_still() {
         "{because}"
     );
     assert!(because.contains("`wait for work` on w-3"), "{because}");
-    // What it said last before it stood still is no sign of life.
+    // What it logged just before it stopped is no sign of life.
     let mut said = Script::new(5, &[]);
     said.begin(1000.0, 1, "transfer").begin(1001.0, 1, "lock b").counter(1100.0, "wants", 7.0);
     let report = said.report();
     assert_eq!(
         titles(&report.standing),
         [
-            "w-1 (thread 1) has been inside of region `lock b` for the last 4 s of the snapshot, and has recorded nothing \
+            "w-1#1 has been inside of region `lock b` for the last 4 s of the snapshot, and has recorded nothing \
           for the last 3.9 s"
         ]
     );
-    // Where events are missing, something may have been recorded.
+    // Where events are missing, the thread may have recorded something.
     let mut lossy = Script::new(5, &[(3, 1)]);
     lossy.begin(1000.0, 1, "lock a");
     assert_eq!(lossy.report().standing.findings, []);

@@ -1,44 +1,43 @@
-//! What was different in the last second: what happened more often than before, or less.
+//! What was different in the last second: what happened more often than before, or less often.
 
 use super::Section;
-use super::length::Length;
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
+use crate::read::decode::fast_map::Map;
 use crate::wire::Nanos;
 
-/// The time at the end that is compared with what was before.
+/// The time at the end that is compared with the time before.
 pub const LAST: Nanos = Nanos(1_000_000_000);
 
 const MOST_NAMES: usize = 4096;
 const LISTED: usize = 10;
-/// So many standard deviations from what was to be expected are listed, if each event came by
-/// itself.
+/// Deviations of at least this many standard deviations are listed, assuming independent events.
 const ODD: f64 = 5.0;
 
-/// What was different, the least likely first.
+/// The differences, least likely first.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// What happened so much more often, or less, that it is unlikely to be by chance.
+    /// What happened so much more often, or less often, that chance is an unlikely explanation.
     pub changes: Vec<Change>,
 }
 
-/// Events of one name, before and in the last second.
+/// Events of one name, before and during the last second.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Change {
-    /// What kind of event: `log`, say.
+    /// The kind of event, such as `log`.
     pub kind: &'static str,
-    /// Its name: of the span, the region, the task, the log's category.
+    /// The name: of the span, the region, the task, or the log's category.
     pub name: String,
     /// How often it happened in the last second.
     pub last: u64,
-    /// How often in a second before.
+    /// How often it happened per second before.
     pub before: f64,
 }
 
-/// Counts events, before and in the last second.
+/// Counts events, before and during the last second.
 #[derive(Default)]
 pub(super) struct ChangeWatch {
     /// When the last second begins.
@@ -47,7 +46,7 @@ pub(super) struct ChangeWatch {
 }
 
 impl ChangeWatch {
-    /// The snapshot ends then.
+    /// For a snapshot that ends at this time.
     pub(super) fn until(end: Nanos) -> Self {
         Self { from: end.since(LAST), ..Self::default() }
     }
@@ -58,15 +57,15 @@ impl ChangeWatch {
         }
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Changes> {
-        let before = self.from.since(scribe.first);
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Changes> {
+        let before = self.from.since(context.first);
         if before < LAST {
             return Section::nothing(
                 "there is less than a second before the last one to compare it with",
             );
         }
-        if scribe.world.doubts.any() {
-            return Section::nothing(scribe.world.doubts.because());
+        if context.live.doubts.any() {
+            return Section::nothing(context.live.doubts.because());
         }
         let seconds = before.0 as f64 / LAST.0 as f64;
         let mut odd: Vec<_> = self
@@ -74,10 +73,10 @@ impl ChangeWatch {
             .into_iter()
             .filter_map(|((kind, name), [earlier, last])| {
                 let before = earlier as f64 / seconds;
-                // The spread of what is counted, and of what it is expected from.
+                // The spread of the count, and of the expectation.
                 let spread = (before + before / seconds).max(1.0).sqrt();
                 let distance = (last as f64 - before).abs() / spread;
-                let name = scribe.text(name);
+                let name = context.text(name);
                 (distance >= ODD).then_some((distance, Change { kind, name, last, before }))
             })
             .collect();

@@ -1,12 +1,33 @@
-//! Counters: between which values they moved.
+//! Counters: their ranges of values.
 
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
-use super::{Moment, Section};
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
+use super::slices::{SLICES, Slices, rises};
+use super::{Finding, Moment, Score, Section, Unit};
+use crate::format::{count, counted, duration};
 use crate::read::Value;
+use crate::read::decode::fast_map::Map;
 use crate::wire::Nanos;
-use crate::words::counted;
+
+/// What a counter of a queue may grow to at least.
+pub const GROWN_QUEUE: f64 = 100.0;
+/// And how many times its value at the beginning.
+pub const GROWN_QUEUE_RATIO: f64 = 2.0;
+/// A counter with one of these words in its name says how long something is that should not grow.
+const QUEUES: [&str; 9] = [
+    "queue",
+    "backlog",
+    "pending",
+    "depth",
+    "waiting",
+    "inflight",
+    "in_flight",
+    "in-flight",
+    "unacked",
+];
+/// What does not rise most of the time does not grow.
+const RISING: f64 = 0.75;
 
 const MOST_NAMES: usize = 1024;
 
@@ -14,15 +35,15 @@ const MOST_NAMES: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Each of them.
+    /// The counters.
     pub counters: Vec<CounterRange>,
-    /// Samples of further counters, which were not looked at.
+    /// Samples of further counters, which were not analyzed.
     pub others: u64,
-    /// Samples that are no finite numbers, which are in no range.
+    /// Samples that are not finite numbers and belong to no range.
     pub not_finite: u64,
 }
 
-/// One counter. Values are as `f64`: those beyond 2^53 are rounded.
+/// One counter. Values are `f64`: beyond 2^53 they are rounded.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CounterRange {
@@ -32,15 +53,15 @@ pub struct CounterRange {
     pub samples: u64,
     /// Its first value in the snapshot.
     pub first: f64,
-    /// Its last one.
+    /// Its last value.
     pub last: f64,
-    /// The least.
+    /// Its least value.
     pub least: f64,
-    /// When it had that, the first time.
+    /// When it first had its least value.
     pub least_at: Moment,
-    /// The greatest.
+    /// Its greatest value.
     pub most: f64,
-    /// When it had that, the first time.
+    /// When it first had its greatest value.
     pub most_at: Moment,
     /// The mean of the samples.
     pub mean: f64,
@@ -49,9 +70,10 @@ pub struct CounterRange {
 /// Watches counters.
 #[derive(Default)]
 pub(super) struct CounterWatch {
+    slices: Slices,
     counters: Map<Name, Range>,
     others: u64,
-    /// Samples that are no finite numbers.
+    /// Samples that are not finite numbers.
     not_finite: u64,
 }
 
@@ -63,9 +85,16 @@ struct Range {
     least: (f64, Nanos),
     most: (f64, Nanos),
     sum: f64,
+    /// The last value in each slice of the snapshot's time; not a number where there is none.
+    at: [f64; SLICES],
 }
 
 impl CounterWatch {
+    /// For a snapshot of this time.
+    pub(super) fn between(from: Nanos, until: Nanos) -> Self {
+        Self { slices: Slices::between(from, until), ..Self::default() }
+    }
+
     pub(super) fn sample(&mut self, name: Name, value: Value<'_>, at: Nanos) {
         let value = match value {
             Value::Unsigned(value) => value as f64,
@@ -81,8 +110,11 @@ impl CounterWatch {
             return;
         }
         let (least, most) = ((value, at), (value, at));
-        let new = Range { samples: 0, first: value, last: value, least, most, sum: 0.0 };
+        let at_slices = [f64::NAN; SLICES];
+        let new =
+            Range { samples: 0, first: value, last: value, least, most, sum: 0.0, at: at_slices };
         let range = self.counters.entry(name).or_insert(new);
+        range.at[self.slices.at(at)] = value;
         range.samples += 1;
         range.last = value;
         range.sum += value;
@@ -94,16 +126,19 @@ impl CounterWatch {
         }
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Counters> {
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Counters> {
+        let findings =
+            self.counters.iter().filter_map(|(name, range)| self.grows(*name, range, context));
+        let findings: Vec<_> = findings.collect();
         let counters = self.counters.into_iter().map(|(name, range)| CounterRange {
-            name: scribe.text(name),
+            name: context.text(name),
             samples: range.samples,
             first: range.first,
             last: range.last,
             least: range.least.0,
-            least_at: scribe.moment(range.least.1),
+            least_at: context.moment(range.least.1),
             most: range.most.0,
-            most_at: scribe.moment(range.most.1),
+            most_at: context.moment(range.most.1),
             mean: range.sum / range.samples.max(1) as f64,
         });
         let mut counters: Vec<_> = counters.collect();
@@ -125,6 +160,54 @@ impl CounterWatch {
             return Section::nothing("no counter is recorded: `lookback::counter!` samples one");
         }
         let table = Counters { counters, others: self.others, not_finite };
-        Section { table, not_assessed: unknown.into_iter().collect(), ..Section::default() }
+        Section { table, findings, not_assessed: unknown.into_iter().collect() }.settle(3)
+    }
+
+    /// A queue that became longer all the while.
+    fn grows(&self, name: Name, range: &Range, context: &ReportContext<'_>) -> Option<Finding> {
+        let text = context.live.names.text(name);
+        let lower = text.to_lowercase();
+        if !QUEUES.iter().any(|word| lower.contains(word)) {
+            return None;
+        }
+        let row: Vec<f64> = range.at.iter().copied().filter(|value| !value.is_nan()).collect();
+        let limit = GROWN_QUEUE.max(GROWN_QUEUE_RATIO * range.first);
+        let score = Score::beyond(range.last, limit, Unit::Count)?;
+        if !rises(&row, RISING) {
+            return None;
+        }
+        let title = format!(
+            "Counter `{text}` grew from {} to {} in {}, all the while: more comes in than goes out",
+            count(range.first.max(0.0) as u64),
+            count(range.last.max(0.0) as u64),
+            duration(context.end.since(context.first)),
+        );
+        let what = counted(range.samples, "sample");
+        let evidence = context.evidence(what, context.first, Some(context.end));
+        Some(Finding { analysis: "counters", title, score, evidence: vec![evidence] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analysis::test_trace::Script;
+
+    fn findings(name: &str, value: impl Fn(u32) -> f64) -> Vec<String> {
+        let mut script = Script::new(8, &[]);
+        (0..80).for_each(|at| {
+            script.counter(f64::from(at) * 100.0, name, value(at));
+        });
+        script.report().counters.findings.into_iter().map(|one| one.title).collect()
+    }
+
+    #[test]
+    fn a_queue_that_grows_is_found_and_one_that_drains_is_not() {
+        let found = findings("orders.queue_depth", |at| f64::from(at) * 10.0);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("Counter `orders.queue_depth` grew from 0 to 790 in "));
+        assert!(findings("queue", |at| f64::from(at % 20) * 50.0).is_empty());
+        assert!(findings("queue", f64::from).is_empty(), "short");
+        assert!(findings("queue", |at| if at < 40 { 0.0 } else { 900.0 }).is_empty(), "a jump");
+        assert!(findings("requests", |at| f64::from(at) * 10.0).is_empty(), "no queue");
     }
 }

@@ -1,60 +1,71 @@
-//! What fired, and what the snapshot covers.
+//! What triggered the snapshot, and what it covers.
 
-use super::{Finding, Score, Section, Unit};
+use super::report_context::ReportContext;
+use super::{Finding, Score, Section, Stop, Unit};
+use crate::format::{bytes, count, counted, duration, percent};
 use crate::read::{GenerationInfo, Trace};
 use crate::wire::{Generation, Nanos, key, needed_bytes};
-use crate::words::{bytes, count, counted, duration, percent};
 
-/// Not more than this part of the window that was asked for should be missing.
+/// The largest part of the configured window that may be missing.
 pub const MISSING: f64 = 0.5;
 
 /// What the snapshot says about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Coverage {
-    /// The process it is of.
+    /// The process's name.
     pub process: Option<String>,
-    /// Its number.
+    /// The process ID.
     pub pid: Option<u64>,
     /// Why it was taken.
     pub reason: Option<String>,
     /// What took it.
     pub trigger: Option<String>,
-    /// When, as RFC 3339 has it.
+    /// When, as in RFC 3339.
     pub taken: Option<String>,
-    /// What was recorded of `tracing` and of the `log` crate, at the end: `info,hyper=warn`.
+    /// The filter of `tracing` and the `log` crate at the end: `info,hyper=warn`.
     pub filters: Vec<String>,
-    /// It goes back to when the recorder was started.
+    /// Whether it goes back to the start of the recorder.
     pub from_begin: bool,
-    /// The time that the generations in it cover, without gaps.
+    /// The time that its generations cover, without gaps.
     pub covered: Nanos,
-    /// The window that was asked for.
+    /// The configured window.
     pub window: Option<Nanos>,
     /// The bound on the recorder's memory.
     pub max_bytes: Option<u64>,
-    /// How large that would have to be for the whole window, at the rate of the snapshot; none if all of it
-    /// is covered, or all that was recorded.
+    /// How large that would have to be for the whole window, at the snapshot's rate of events; none if the
+    /// window, or everything that was recorded, is covered.
     pub needed_bytes: Option<u64>,
     /// How many generations there are.
     pub generations: u64,
-    /// Those that were not complete when it was taken.
+    /// The generations that were not complete when it was taken.
     pub incomplete: Vec<Generation>,
-    /// That some of those have no statuses although others follow, in words.
+    /// In words: some of those have no statuses although others follow.
     pub without_statuses: Option<String>,
-    /// How often a generation does not follow on the one before it.
+    /// How often a generation does not follow directly on the one before it.
     pub gaps: u64,
+    /// When the whole process was stopped. No length in the report includes that time.
+    pub stops: Vec<Stop>,
     /// How many events.
     pub events: u64,
-    /// How many of them are about tasks.
+    /// How many of them concern tasks.
     pub task_events: u64,
-    /// Begins and ends of threads, and their names.
+    /// Starts, ends and names of threads.
     pub thread_events: u64,
-    /// About workers.
+    /// Samples of CPU time.
+    pub cpu_samples: u64,
+    /// Samples of the heap.
+    pub allocation_samples: u64,
+    /// Events of locks: waits, and locks that were held across an `.await`.
+    pub lock_events: u64,
+    /// Events of workers.
     pub worker_events: u64,
-    /// About spans.
+    /// Events of spans.
     pub span_events: u64,
-    /// Begins and ends of regions.
+    /// Beginnings and ends of regions.
     pub region_events: u64,
+    /// Beginnings and ends of ranges of the process.
+    pub range_events: u64,
     /// Logs.
     pub logs: u64,
     /// Samples of counters.
@@ -63,9 +74,9 @@ pub struct Coverage {
     pub typed: u64,
 }
 
-/// Generations that have no statuses although others follow: nobody got to write them, so what was idle in them
-/// is known from the generation before. In words; nothing if there are none. `begin` is the number of the
-/// first generation that there was at all, before which nothing was.
+/// Generations that have no statuses although others follow, in words; none if there are none. No thread got
+/// to write their statuses, so what was idle in them is known from the generation before. `begin` is the
+/// number of the very first generation, before which there was nothing.
 #[must_use]
 pub fn without_statuses(generations: &[GenerationInfo], begin: Generation) -> Option<String> {
     let (mut all, mut alone) = (0_u64, 0_u64);
@@ -98,7 +109,7 @@ pub fn without_statuses(generations: &[GenerationInfo], begin: Generation) -> Op
 }
 
 impl Coverage {
-    /// What the file says, without the events.
+    /// What the file says about itself, without its events.
     pub(super) fn of(trace: &Trace) -> Self {
         let metadata = trace.metadata();
         let text = |name| metadata.text(name).map(str::to_owned);
@@ -134,7 +145,7 @@ impl Coverage {
         }
     }
 
-    /// Why not all of the window is covered.
+    /// Why the window is not covered completely.
     #[must_use]
     pub fn too_small(&self) -> Option<String> {
         let rate = self.events as f64 / (self.covered.0.max(1) as f64 / 1e9);
@@ -142,10 +153,10 @@ impl Coverage {
         Some(format!("an arena of {arena} is too small for {} events a second", count(rate as u64)))
     }
 
-    /// What would do for all of it.
+    /// What would suffice to cover it.
     #[must_use]
     pub fn would_do(&self) -> Option<String> {
-        /// The most that a recorder takes.
+        /// The largest arena that a recorder accepts.
         const MOST: u64 = 16 << 30;
         let needed = self.needed_bytes?;
         Some(match needed <= MOST {
@@ -155,7 +166,7 @@ impl Coverage {
         })
     }
 
-    /// That the filter may be why there are none; at the end of a sentence.
+    /// The filter as the possible reason why there are none; the end of a sentence.
     pub(super) fn filtered(&self) -> String {
         match self.filters.as_slice() {
             [] => String::new(),
@@ -165,9 +176,12 @@ impl Coverage {
         }
     }
 
-    pub(super) fn finish(self) -> Section<Self> {
+    pub(super) fn finish(mut self, context: &ReportContext<'_>) -> Section<Self> {
+        let stops = &context.live.stops;
+        self.stops = stops.list(stops.told(context.first));
         let mut section = Section::default();
-        // A recorder that has only begun has nothing to look back on.
+        section.findings.extend(stops.finding(context));
+        // A recorder that has just begun has nothing to look back on.
         if let Some(window) = self.window.filter(|window| window.0 > 0 && !self.from_begin) {
             let missing = 1.0 - self.covered.0 as f64 / window.0 as f64;
             section.findings.extend(Score::beyond(missing, MISSING, Unit::Share).map(|score| {

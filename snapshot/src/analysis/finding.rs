@@ -1,66 +1,68 @@
-//! What an analysis hands over: findings with their evidence, and what it could not assess.
+//! The results of an analysis: findings with their evidence, and what it could not assess.
 
 use super::Score;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
-/// An instant, in nanoseconds since the first event of the snapshot. Negative for what began
-/// before it.
+/// An instant, in nanoseconds since the snapshot's first event. Negative for what began before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub i64);
 
 /// A thread, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ThreadRef {
-    /// The recorder's number of it.
+    /// The recorder's number of the thread.
     pub number: ThreadNumber,
-    /// Its name; empty if it has none. Several threads can have one name.
+    /// Its name; empty if it has none. Several threads can have the same name.
     pub name: String,
-    /// The worker that it is, if it was one and no other, and no other thread was that one.
+    /// Its worker, if the thread was that worker and no other, and no other thread was.
     pub worker: Option<WorkerId>,
-    /// The name that this worker was given, if it was given one.
+    /// The name that this worker was given, if any.
     pub worker_name: Option<String>,
 }
 
 /// A task, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskRef {
-    /// Which.
+    /// The task.
     pub task: TaskId,
-    /// Its future's type, or what it was called; `?` if that is not known.
+    /// Its future's type, or the name it was given; `?` if unknown.
     pub name: String,
 }
 
 /// A span, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpanRef {
-    /// Which.
+    /// The span.
     pub span: SpanId,
-    /// Its name; `?` if that is not known.
+    /// Its name; `?` if unknown.
     pub name: String,
     /// Its first fields, as `name=value name=value`.
     pub fields: String,
 }
 
-/// A place in the trace that shows what a finding says.
+/// A place in the trace that supports a finding.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Evidence {
-    /// What is to be seen there.
+    /// What happens there.
     pub what: String,
     /// When it begins.
     pub at: Moment,
-    /// When it ends, if it takes time.
+    /// When it ends, if it has a length.
     pub until: Option<Moment>,
-    /// How long before the end of the snapshot it begins: what `lookback events --last` takes.
+    /// How long before the end of the snapshot it begins, as for `lookback events --last`.
     pub before_end: Nanos,
-    /// The thread that it happened on.
+    /// The thread on which it happened.
     pub thread: Option<ThreadRef>,
-    /// The task that it is about.
+    /// The task that it concerns.
     pub task: Option<TaskRef>,
-    /// The span that it is about.
+    /// The span that it concerns.
     pub span: Option<SpanRef>,
-    /// How deep it stands in a chain of causes: what is one deeper explains what is before it.
+    /// Its depth in a chain of causes: each item explains the preceding one that is less deep.
     pub depth: u8,
 }
 
@@ -70,35 +72,35 @@ pub struct Evidence {
 pub struct Finding {
     /// The analysis that found it, as the key in `--json`.
     pub analysis: &'static str,
-    /// What it is, in one sentence.
+    /// The finding in one sentence.
     pub title: String,
-    /// How far beyond its limit.
+    /// How far it is beyond its limit.
     pub score: Score,
-    /// Where it can be seen.
+    /// The evidence.
     pub evidence: Vec<Evidence>,
 }
 
-/// What one analysis has to say.
+/// The results of one analysis.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Section<T> {
     /// What it measured.
     pub table: T,
-    /// What stands out, by descending score.
+    /// The findings, by descending score.
     pub findings: Vec<Finding>,
-    /// What could not be assessed: each the end of a sentence that begins with "not assessed
-    /// because".
+    /// What it could not assess: each is the end of a sentence that begins with "not assessed because".
     pub not_assessed: Vec<String>,
 }
 
 impl<T: Default> Section<T> {
-    /// Nothing was assessed, because of this.
+    /// An analysis that assessed nothing, for this reason.
     pub(super) fn nothing(because: impl Into<String>) -> Self {
         Self { not_assessed: vec![because.into()], ..Self::default() }
     }
 }
 
 impl<T> Section<T> {
-    /// Puts the findings in order, and keeps so many.
+    /// Sorts the findings, and keeps the first `most`.
     pub(super) fn settle(mut self, most: usize) -> Self {
         self.findings.sort_by(|a, b| b.score.number().total_cmp(&a.score.number()));
         self.findings.truncate(most);

@@ -1,12 +1,12 @@
-//! Lengths of time, counted in buckets that are a thirty-second of their value wide.
+//! Counts durations in buckets that are a thirty-second of their value wide.
 
 use crate::wire::Nanos;
 
-/// Buckets of an octave, as a power of two.
+/// The number of buckets per octave, as a power of two.
 const FINE: u32 = 5;
 
-/// How often lengths of time were met. Percentiles of it are too high by 3.2 % at most; the least
-/// and the greatest are exact.
+/// A histogram of durations. Its percentiles are too high by 3.2 % at most; the least and the greatest value
+/// are exact.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     buckets: Vec<u32>,
@@ -17,7 +17,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds a length of time.
+    /// Adds a duration.
     pub(super) fn add(&mut self, length: Nanos) {
         let at = bucket(length.0);
         if self.buckets.len() <= at {
@@ -36,7 +36,7 @@ impl Histogram {
         self.count
     }
 
-    /// All of them together.
+    /// Their sum.
     #[must_use]
     pub fn total(&self) -> Nanos {
         Nanos(u64::try_from(self.total).unwrap_or(u64::MAX))
@@ -54,8 +54,8 @@ impl Histogram {
         Nanos(self.most)
     }
 
-    /// How many are longer than this, and all of those together: by their buckets, so 3.2 % too long at
-    /// most, and those apart that are in the bucket of the limit itself.
+    /// How many are longer than this, and their sum. By buckets: up to 3.2 % too long, and without those in
+    /// the limit's own bucket.
     pub(super) fn beyond(&self, limit: Nanos) -> (u64, u128) {
         let (mut many, mut total) = (0_u64, 0_u128);
         for (at, count) in self.buckets.iter().enumerate().skip(bucket(limit.0) + 1) {
@@ -65,7 +65,7 @@ impl Histogram {
         (many, total)
     }
 
-    /// What this part of them (0 to 1) does not exceed; zero if there is none.
+    /// What this fraction of them (0 to 1) does not exceed; zero if there is none.
     #[must_use]
     pub fn percentile(&self, part: f64) -> Nanos {
         let rank = (self.count as f64 * part.clamp(0.0, 1.0)).ceil().max(1.0) as u64;

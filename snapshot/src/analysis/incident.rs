@@ -1,68 +1,86 @@
-//! Why the snapshot was taken, and where that happened: on which thread, in which task, span, regions.
+//! Why the snapshot was taken, and where that happened: on which thread, in which task, span and regions.
 //!
-//! The metadata says why, in words. The events of the recorder itself (`trigger`, `stall`, `panic`)
-//! say when and on which thread, and what was open there then says the rest. Of a process that a
-//! fatal signal ended, it is what was open on that thread at the end.
+//! The metadata gives the reason in words. The recorder's own events (`trigger`, `stall`, `panic`) give the
+//! time and the thread, and what was open there at that time gives the rest. If a fatal signal ended the
+//! process, what was open on its thread at the end counts.
 
-use super::scribe::Scribe;
-use super::state::{Here, World};
-use super::step::Step;
+use super::event_view::EventView;
+use super::interner::Name;
+use super::report_context::ReportContext;
+use super::state::{Here, LiveState};
 use super::{Evidence, Finding, Score, Section, Unit};
-use crate::read::{Trace, Value};
-use crate::wire::{Metadata, Nanos, ThreadNumber, key};
-use crate::words::counted;
+use crate::format::counted;
+use crate::read::{Event, EventKind, OwnedFrame, Trace, Value};
+use crate::wire::{Metadata, Nanos, StackReason, ThreadNumber, key};
 
-/// So many different panics are kept, the first ones: what came first has caused the others, as often as
+/// How many different panics to keep, from the first on: the first ones have caused the others as often as
 /// not.
 const LISTED: usize = 16;
-/// So many reasons are kept: a recorder writes fewer.
+/// How many reasons to keep: a recorder writes fewer.
 const REASONS: usize = 64;
-/// So many of them are told, beside the first.
+/// How many of them to report, besides the first.
 const TOLD: usize = 3;
-/// What panics say that meet a lock which another one has poisoned.
+/// How many frames of a stack to keep: a recorder writes no more.
+const SHOWN: usize = 128;
+/// What a panic's message says if it met a lock that another panic had poisoned.
 const POISONED: &str = "PoisonError";
-/// What a stall or a signal triggers is told by a thread of the recorder.
+/// A recorder's thread reports what a stall or a signal triggers.
 const STALLED: &str = "stalled_poll";
 const SIGNAL: &str = "signal";
+/// Fires inside the span of the failed request.
+const SERVER_ERROR: &str = "server_error";
+/// A panic is reported on its own thread.
+const PANIC: &str = "panic";
+/// A message of a level has triggered it.
+const LOG: &str = "log";
 
 /// Why the snapshot was taken.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Incident {
-    /// Each reason, in the order in which they came.
+    /// The reasons, in the order in which they came.
     pub causes: Vec<Cause>,
-    /// How many panics there were, caught or not, as far as the recorder's hook was told of them.
+    /// How many panics there were, caught or not, as far as the recorder's hook was called.
     pub panics: u64,
+    /// How many stacks of threads the snapshot has.
+    pub stacks: u64,
 }
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Cause {
-    /// What took the snapshot: the name of a trigger, say.
+    /// What took the snapshot, such as the name of a trigger.
     pub trigger: String,
     /// Why, in words.
     pub reason: String,
     /// Where it happened, if the events say so.
     pub evidence: Option<Evidence>,
-    /// The innermost few of the regions that the thread was inside of then, outermost first.
+    /// The innermost few of the regions that the thread had open then, outermost first.
     pub regions: Vec<String>,
+    /// The thread's stack, innermost frame first; empty if it was not recorded.
+    pub stack: Vec<OwnedFrame>,
 }
 
 /// Watches the recorder's own events.
 #[derive(Default)]
 pub(super) struct IncidentWatch {
     causes: Vec<Known>,
-    /// The thread that a fatal signal ended, and when it last recorded something.
+    /// The thread that got the fatal signal, and when it last recorded something.
     crashed: Option<(ThreadNumber, Option<Nanos>)>,
     stalled: Option<ThreadNumber>,
+    /// The last stack that was taken: why, and of which thread.
+    stack: Option<(StackReason, ThreadNumber, Event)>,
+    /// That of the thread that got the fatal signal.
+    of_crash: Vec<OwnedFrame>,
+    stacks: u64,
     panics: Vec<Panicked>,
     /// Panics beyond those that are kept.
     more: u64,
     panicked: u64,
 }
 
-/// A panic, and those after it that say the same in the same place.
+/// A panic, and later ones with the same message in the same place.
 struct Panicked {
     what: String,
     seen: Seen,
@@ -70,7 +88,7 @@ struct Panicked {
 }
 
 impl Panicked {
-    /// Whether it says itself that another panic has caused it.
+    /// Whether its message says that another panic caused it.
     fn follows(&self) -> bool {
         self.what.contains(POISONED)
     }
@@ -80,9 +98,10 @@ struct Known {
     trigger: String,
     reason: String,
     seen: Option<Seen>,
+    stack: Vec<OwnedFrame>,
 }
 
-/// What was to be seen on a thread.
+/// What was open on a thread.
 struct Seen {
     at: Nanos,
     thread: ThreadNumber,
@@ -90,7 +109,7 @@ struct Seen {
 }
 
 impl IncidentWatch {
-    /// What the file says, without the events.
+    /// What the file says about itself, without its events.
     pub(super) fn of(trace: &Trace) -> Self {
         let metadata = trace.metadata();
         let mut triggers = metadata.texts(key::TRIGGER);
@@ -99,30 +118,41 @@ impl IncidentWatch {
             trigger: triggers.next().unwrap_or_default().to_owned(),
             reason: reason.to_owned(),
             seen: None,
+            stack: Vec::new(),
         });
         Self { causes: causes.collect(), crashed: crashed(metadata), ..Self::default() }
     }
 
     /// Any event.
-    pub(super) fn step(&mut self, step: &Step<'_>) {
+    pub(super) fn view(&mut self, view: &EventView<'_>) {
         if let Some((thread, at)) = &mut self.crashed
-            && *thread == step.thread
+            && *thread == view.thread
         {
-            *at = Some(step.at);
+            *at = Some(view.at);
+        }
+    }
+
+    /// The stack of a thread.
+    pub(super) fn stack(&mut self, view: &EventView<'_>) {
+        self.stacks += 1;
+        let EventKind::ThreadStack { thread, reason: Some(reason), .. } = view.kind else { return };
+        match view.event {
+            Some(event) if reason == StackReason::Crash => self.of_crash = frames_of(event),
+            event => self.stack = event.map(|event| (reason, thread, event.clone())),
         }
     }
 
     /// A typed event, which may be one of the recorder's own.
-    pub(super) fn typed(&mut self, step: &Step<'_>, world: &World) {
-        let seen = |thread| Seen { at: step.at, thread, here: world.here(thread) };
-        match step.name {
+    pub(super) fn typed(&mut self, view: &EventView<'_>, live: &LiveState) {
+        let seen = |thread| Seen { at: view.at, thread, here: live.here(thread) };
+        match view.name {
             "stall" => {
-                let Some(Value::Unsigned(thread)) = field(step, "thread") else { return };
+                let Some(Value::Unsigned(thread)) = field(view, "thread") else { return };
                 self.stalled = Some(ThreadNumber(thread));
             }
             "panic" => {
                 let (Some(message), Some(location)) =
-                    (field(step, "message"), field(step, "location"))
+                    (field(view, "message"), field(view, "location"))
                 else {
                     return;
                 };
@@ -131,60 +161,82 @@ impl IncidentWatch {
                 if let Some(same) = self.panics.iter_mut().find(|known| known.what == what) {
                     same.times += 1;
                 } else if self.panics.len() < LISTED {
-                    self.panics.push(Panicked { what, seen: seen(step.thread), times: 1 });
+                    self.panics.push(Panicked { what, seen: seen(view.thread), times: 1 });
                 } else {
                     self.more += 1;
                 }
             }
             "trigger" => {
                 let (Some(Value::Text(name)), Some(Value::Text(reason))) =
-                    (field(step, "name"), field(step, "reason"))
+                    (field(view, "name"), field(view, "reason"))
                 else {
                     return;
                 };
                 let (name, reason) = (name.text, reason.text);
-                // What stands in an event may have been cut.
+                // The message in an event may have been cut.
                 let is_it = |known: &&mut Known| {
                     known.trigger == name && !reason.is_empty() && known.reason.starts_with(reason)
                 };
                 let Some(known) = self.causes.iter_mut().find(is_it) else { return };
+                let of = match name {
+                    STALLED => self.stalled.map(|thread| (StackReason::Stall, thread)),
+                    PANIC => Some((StackReason::Panic, view.thread)),
+                    LOG => Some((StackReason::Error, view.thread)),
+                    _ => None,
+                };
+                if let (Some((reason, thread, event)), Some(of)) = (&self.stack, of)
+                    && of == (*reason, *thread)
+                {
+                    known.stack = frames_of(event);
+                }
                 known.seen = match name {
                     STALLED => self.stalled.map(seen),
                     SIGNAL => None,
-                    _ => Some(seen(step.thread)),
+                    _ => Some(seen(view.thread)),
                 };
             }
             _ => {}
         }
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Incident> {
-        let Self { mut causes, crashed, panics, more, panicked, .. } = self;
+    /// The groups of the spans for whose failure the snapshot was taken.
+    pub(super) fn failed(&self) -> Vec<Name> {
+        let failed = self.causes.iter().filter(|cause| cause.trigger == SERVER_ERROR);
+        let spans = failed.filter_map(|cause| cause.seen.as_ref()?.here.span.as_ref());
+        spans.map(|span| span.group).collect()
+    }
+
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Incident> {
+        let Self { mut causes, crashed, of_crash, stacks, panics, more, panicked, .. } = self;
+        if let Some(cause) = causes.first_mut().filter(|_| !of_crash.is_empty()) {
+            cause.stack = of_crash;
+        }
         if let (Some((thread, at)), Some(cause)) = (crashed, causes.first_mut()) {
-            let here = scribe.world.here(thread);
+            let here = context.live.here(thread);
             cause.seen = at.map(|at| Seen { at, thread, here });
         }
         let mut section = Section::<Incident>::default();
         let told = |what: &str| causes.iter().any(|known| known.reason == what);
-        section.findings.extend(panics_in_order(&panics, more, &told, scribe));
+        section.findings.extend(panics_in_order(&panics, more, &told, context));
         let told = causes.into_iter().map(|known| Cause {
             trigger: known.trigger,
             reason: known.reason,
-            evidence: known.seen.as_ref().map(|seen| seen.tell(scribe)),
-            regions: known.seen.map_or(Vec::new(), |seen| seen.here.regions(scribe)),
+            evidence: known.seen.as_ref().map(|seen| seen.tell(context)),
+            regions: known.seen.map_or(Vec::new(), |seen| seen.here.regions(context)),
+            stack: known.stack,
         });
-        section.table = Incident { causes: told.collect(), panics: panicked };
+        section.table = Incident { causes: told.collect(), panics: panicked, stacks };
         section
     }
 }
 
-/// What there is to say of panics, if the reasons do not say all of it: the first one that no other has
-/// caused, as far as they say so themselves, and what came after it, in that order, counted.
+/// The panics, if the reasons do not tell everything: first the one that no other caused, as far as the
+/// messages tell, then those after it in their order, counted.
 fn panics_in_order(
     panics: &[Panicked],
     more: u64,
     told: &dyn Fn(&str) -> bool,
-    scribe: &Scribe<'_>,
+    context: &ReportContext<'_>,
 ) -> Option<Finding> {
     let cause = panics.iter().find(|panic| !panic.follows()).or(panics.first())?;
     let times = |panics: &mut dyn Iterator<Item = &Panicked>| panics.map(|p| p.times).sum::<u64>();
@@ -203,7 +255,7 @@ fn panics_in_order(
     }
     let followers = panics.iter().filter(|panic| !std::ptr::eq(*panic, cause));
     let tell = |panic: &Panicked| {
-        let mut evidence = panic.seen.tell(scribe);
+        let mut evidence = panic.seen.tell(context);
         if !std::ptr::eq(panic, cause) {
             let often =
                 if panic.times > 1 { format!("{} times ", panic.times) } else { String::new() };
@@ -218,37 +270,44 @@ fn panics_in_order(
 }
 
 impl Seen {
-    fn tell(&self, scribe: &Scribe<'_>) -> Evidence {
-        let task = self.here.task.map(|(task, name)| scribe.task(task, name));
-        let span = self.here.span.as_ref().map(|span| scribe.span(span));
+    fn tell(&self, context: &ReportContext<'_>) -> Evidence {
+        let task = self.here.task.map(|(task, name)| context.task(task, name));
+        let span = self.here.span.as_ref().map(|span| context.span(span));
         let mut inside = Vec::new();
         inside.extend(task.as_ref().map(|task| format!("task {}", task.label())));
         inside.extend(span.as_ref().map(|span| format!("span {}", span.label())));
-        let regions = self.here.regions(scribe).into_iter().rev();
+        let regions = self.here.regions(context).into_iter().rev();
         inside.extend(regions.take(3).map(|region| format!("region `{region}`")));
         let what = match inside.as_slice() {
             [] => "outside of any task, span and region".to_owned(),
             inside => format!("in {}", inside.join(", ")),
         };
-        let mut evidence = scribe.evidence(what, self.at, None);
-        evidence.thread = Some(scribe.thread(self.thread));
+        let mut evidence = context.evidence(what, self.at, None);
+        evidence.thread = Some(context.thread(self.thread));
         (evidence.task, evidence.span) = (task, span);
         evidence
     }
 }
 
 impl Here {
-    fn regions(&self, scribe: &Scribe<'_>) -> Vec<String> {
-        self.regions.iter().map(|name| scribe.text(*name)).collect()
+    fn regions(&self, context: &ReportContext<'_>) -> Vec<String> {
+        self.regions.iter().map(|name| context.text(*name)).collect()
     }
 }
 
-/// The thread that a fatal signal ended.
+/// The innermost frames of the stack that an event reports.
+fn frames_of(event: &Event) -> Vec<OwnedFrame> {
+    let stack = event.stack();
+    let frames = stack.iter().flat_map(|stack| stack.frames()).take(SHOWN);
+    frames.map(OwnedFrame::from).collect()
+}
+
+/// The thread that got the fatal signal.
 fn crashed(metadata: &Metadata) -> Option<(ThreadNumber, Option<Nanos>)> {
     let number = metadata.number(key::CRASH_THREAD).filter(|number| *number > 0);
     number.map(|number| (ThreadNumber(number), None))
 }
 
-fn field<'a>(step: &Step<'a>, name: &str) -> Option<Value<'a>> {
-    step.event?.fields().find_map(|(known, value)| (known == name).then_some(value))
+fn field<'a>(view: &EventView<'a>, name: &str) -> Option<Value<'a>> {
+    view.event?.fields().find_map(|(known, value)| (known == name).then_some(value))
 }

@@ -1,17 +1,17 @@
-//! What lies directly inside of something, by name: whether one of them is why it took so long.
+//! What lies directly inside something, by name: whether one of these explains its length.
 
-use super::length::Length;
-use super::names::Name;
+use super::interner::Name;
+use super::nanos_ext::Length;
 use crate::wire::Nanos;
 
-/// So many names are told apart. What is behind them took less than the others, or came last.
+/// The most names that are distinguished. Further names took less time, or came last.
 const NAMES: usize = 4;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inner(Vec<Part>);
 
-/// All that was of one name.
+/// The total of one name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Part {
     pub(super) name: Name,
@@ -21,7 +21,7 @@ pub(super) struct Part {
 }
 
 impl Inner {
-    /// One that was inside for so long.
+    /// Adds one that was inside for this long.
     pub(super) fn add(&mut self, name: Name, length: Nanos) {
         if let Some(part) = self.0.iter_mut().find(|part| part.name == name) {
             part.count += 1;
@@ -39,13 +39,13 @@ impl Inner {
         }
     }
 
-    /// The one that took at least half of this, one after the other.
+    /// The name that took at least half of this length, in sequence.
     pub(super) fn most_of(&self, length: Nanos) -> Option<Part> {
         let most = self.0.iter().max_by_key(|part| part.total)?;
         (length.0 > 0 && most.total.0 >= length.0.div_ceil(2)).then_some(*most)
     }
 
-    /// The one of which a single one took at least half of this: where several may run at once.
+    /// The name of which a single one took at least half of this length: for things that may run at once.
     pub(super) fn one_most_of(&self, length: Nanos) -> Option<Part> {
         let most = self.0.iter().max_by_key(|part| part.longest)?;
         (length.0 > 0 && most.longest.0 >= length.0.div_ceil(2)).then_some(*most)
@@ -54,7 +54,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::Names;
+    use super::super::interner::Names;
     use super::*;
 
     #[test]

@@ -1,11 +1,11 @@
-//! What was recorded in part: no event is missing, and yet not all is there.
+//! What was recorded only in part: no event is missing, and yet not everything is there.
 //!
-//! Losses are events. A text that was cut, a status that found no room, a region deeper than the recorder
-//! restates: these are no events, and who is told "none lost" takes all to be there. So they are counted,
-//! for every command to say.
+//! Losses are lost events. A text that was cut, a status that found no room, or a region deeper than the
+//! recorder restates is not an event, and a user who reads "none lost" assumes that everything is there. So
+//! these are counted, for every command to report.
 
+use crate::format::counted;
 use crate::read::{DecodedGeneration, Event, EventKind, GenerationInfo, SpanStatus, Value};
-use crate::words::counted;
 
 /// See the module.
 ///
@@ -18,22 +18,21 @@ use crate::words::counted;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// Statuses (of tasks, spans, threads) that there was no room for: what they are of may not be
-    /// known at all.
+    /// Statuses (of tasks, spans, threads) that found no room: what they describe may be unknown altogether.
     pub statuses: u64,
     /// Texts that were cut.
     pub texts: u64,
-    /// Fields of spans and messages that had values for which there was no room.
+    /// Fields of spans and messages whose values found no room.
     pub omitted_fields: u64,
-    /// Spans that were open when the snapshot, or what follows a gap, begins, and of whose fields there was
-    /// no room for all.
+    /// Spans that were open at the beginning of the snapshot, or after a gap, and whose fields did not all
+    /// find room.
     pub fields: u64,
-    /// Regions and spans that threads were inside of then, deeper than is restated.
+    /// Regions and spans that threads had open then, deeper than the recorder restates.
     pub deeper: u64,
 }
 
 impl LeftOut {
-    /// Reads all of a snapshot for it.
+    /// Reads a whole snapshot and counts.
     #[must_use]
     pub fn of(trace: &crate::read::Trace) -> Self {
         let mut left_out = Self::default();
@@ -41,17 +40,22 @@ impl LeftOut {
         if let Some(Ok(first)) = trace.generations().first().map(|g| trace.generation(g.number)) {
             left_out.begin(&first);
         }
-        trace.events().filter_map(Result::ok).for_each(|event| left_out.event(&event));
+        let mut events = trace.events();
+        while let Some(next) = events.lend() {
+            if let Ok(lent) = next {
+                left_out.event(lent.event);
+            }
+        }
         left_out
     }
 
-    /// What generations say of themselves.
+    /// Counts what generations say about themselves.
     pub fn generations(&mut self, generations: &[GenerationInfo]) {
         let omitted = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
         self.statuses = self.statuses.saturating_add(omitted);
     }
 
-    /// What is known when the snapshot begins, or begins again behind a gap.
+    /// Counts what is known at the beginning of the snapshot, or after a gap.
     pub fn begin(&mut self, generation: &DecodedGeneration) {
         self.fields += generation.spans().filter(SpanStatus::is_part).count() as u64;
         for state in generation.statuses() {
@@ -60,7 +64,7 @@ impl LeftOut {
         }
     }
 
-    /// One event.
+    /// Counts one event.
     pub fn event(&mut self, event: &Event) {
         let has_texts = matches!(
             event.kind(),
@@ -80,13 +84,13 @@ impl LeftOut {
         }
     }
 
-    /// Whether all is there that the events tell.
+    /// Whether nothing was left out.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What was left out, a few words for each kind; none if nothing was.
+    /// What was left out, in a few words for each kind; empty if nothing was.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let mut words = Vec::new();

@@ -1,46 +1,46 @@
-//! Losses: what happened and is not in the snapshot.
+//! Losses: what happened and is missing in the snapshot.
 
-use super::scribe::Scribe;
+use super::report_context::ReportContext;
 use super::{Finding, LeftOut, Score, Section, Unit};
+use crate::format::{count, counted, percent};
 use crate::read::GenerationInfo;
 use crate::wire::{Generation, Nanos};
-use crate::words::{count, counted, percent};
 use std::collections::BTreeMap;
 
-/// Not more than this part of the events should be lost.
+/// The largest share of events that may be lost.
 pub const LOST_SHARE: f64 = 0.001;
 
 /// What is missing.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Losses {
-    /// Events that were lost, by cause.
+    /// Lost events, by cause.
     pub lost: BTreeMap<String, u64>,
-    /// The generations that they were lost in.
+    /// The generations in which they were lost.
     pub generations: Vec<Generation>,
-    /// Which part of all events they are, 0 to 1.
+    /// Their share of all events, 0 to 1.
     pub share: f64,
     /// Statuses that were left out for want of room.
     pub omitted: u64,
-    /// What was recorded in part, those statuses included.
+    /// What was recorded in part, including those statuses.
     pub left_out: LeftOut,
-    /// Callsites and kinds of tasks that the recorder had no place for, at least so many: they are told as
+    /// How many callsites and kinds of tasks (or more) found no entry in the recorder: they are reported as
     /// `(other)`, or without their values.
     pub nameless: u64,
-    /// Texts that were written out since the process began, at least so many, because the table of a
-    /// generation's texts was full: nothing is missing, but they took more room.
+    /// How many texts (or more), since the process began, were written out because their generation's table
+    /// of texts was full: nothing is missing, but they took more room.
     pub unshared_texts: u64,
     /// How often the kernel refused `membarrier` to a thread that needed it to make room for an event.
     pub refused_barriers: u64,
-    /// Generations of which the file is damaged.
+    /// Generations that are damaged in the file.
     pub damaged: Vec<Generation>,
 }
 
-/// From what the generations say of themselves.
+/// The losses according to the generations themselves.
 pub(super) fn finish(
     generations: &[GenerationInfo],
     left_out: LeftOut,
-    scribe: &Scribe<'_>,
+    context: &ReportContext<'_>,
 ) -> Section<Losses> {
     let mut losses = Losses { left_out, ..Losses::default() };
     losses.left_out.generations(generations);
@@ -63,7 +63,9 @@ pub(super) fn finish(
             if evidence.len() < 5 {
                 let what = format!("{} lost in generation {}", counted(here, "event"), info.number);
                 let until = Nanos(info.start.0.saturating_add(info.duration.0));
-                evidence.push(scribe.evidence(what, info.start, Some(until)));
+                let stops = &context.live.stops;
+                let (from, until) = (stops.counted(info.start), stops.counted(until));
+                evidence.push(context.evidence(what, from, Some(until)));
             }
         }
         all = all.saturating_add(here);
@@ -82,7 +84,8 @@ pub(super) fn finish(
     }
     if let Some(score) = Score::beyond(losses.damaged.len() as f64, 0.0, Unit::Count) {
         let damaged = counted(losses.damaged.len() as u64, "generation");
-        let title = format!("The file is damaged in {damaged}: what happened then is not all here");
+        let title =
+            format!("The file is damaged in {damaged}, so some of their events are missing");
         findings.push(Finding { analysis: "losses", title, score, evidence: Vec::new() });
     }
     Section { table: losses, findings, not_assessed: Vec::new() }.settle(2)

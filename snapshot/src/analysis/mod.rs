@@ -1,44 +1,60 @@
-//! What a snapshot tells: what stood out, with its evidence, and what cannot be said.
+//! What a snapshot tells: what stood out, with evidence, and what cannot be said.
 //!
-//! [`Report::of`] reads the events once, in order. `state` follows what lives (threads, tasks,
-//! spans, workers) and hands what is over to small analyses, a file each, which keep the worst few
-//! and count the rest. So memory grows with what lives at once, not with the file.
+//! [`Report::of`] reads the events once, in order. `state` follows everything that lives (threads, tasks,
+//! spans, workers) and hands whatever has ended to small analyses, a file each, which keep the worst few and
+//! count the rest. So memory grows with what lives at one time, not with the file.
 //!
-//! Nothing is concluded from an event that is not there while events may be missing: `doubts` knows
-//! where that is, and what cannot be assessed says why. `docs/summary.md` has the limits and how a
-//! score is computed.
+//! No analysis concludes anything from the absence of an event while events may be missing: `completeness`
+//! knows where that is, and what cannot be assessed says why. `docs/summary.md` has the limits and the
+//! computation of scores.
 
-mod begin;
 mod busy;
 mod by_name;
 mod changes;
+mod completeness;
+mod contention_profile;
 mod counters;
 mod coverage;
+mod cpu_profile;
 mod delays;
-mod doubts;
-mod endings;
+mod event_view;
 mod finding;
+mod frame_numbers;
+mod heap_growth;
+mod heap_profile;
 mod histogram;
+mod idle_tasks;
 mod incident;
+mod initial_state;
 mod inner;
+mod interner;
 mod left_out;
-mod length;
+mod locks;
 mod logs;
 mod losses;
-mod map;
-mod names;
+mod nanos_ext;
+mod outcomes;
 mod pass;
 mod polls;
+mod ranges;
 mod refs;
 mod regions;
+mod report_context;
+mod runtimes;
 mod score;
-mod scribe;
+mod slices;
 mod spans;
 mod standing;
+mod starved;
 mod state;
-mod step;
+mod stopped;
 mod stuck;
-mod top;
+mod system;
+mod task_numbers;
+mod task_outcomes;
+mod thread_places;
+mod top_n;
+mod waiting;
 mod waits;
 mod workers;
 
@@ -47,36 +63,62 @@ mod alike_tests;
 #[cfg(test)]
 mod causes_tests;
 #[cfg(test)]
-mod script;
+mod test_trace;
 #[cfg(test)]
 mod tests;
 
 pub use busy::{BusyLoop, BusyLoops, LONG_SPIN};
 pub use changes::{Change, Changes, LAST};
-pub use counters::{CounterRange, Counters};
+pub use contention_profile::{ContendedStack, ContentionProfile};
+pub use counters::{CounterRange, Counters, GROWN_QUEUE, GROWN_QUEUE_RATIO};
 pub use coverage::{Coverage, MISSING, without_statuses};
+pub use cpu_profile::{CpuProfile, CpuStack};
 pub use delays::{Delay, Delays, LONG_DELAY};
-pub use endings::{Endings, Panic};
 pub use finding::{Evidence, Finding, Moment, Section, SpanRef, TaskRef, ThreadRef};
+pub use heap_growth::{
+    BURST_BYTES, BURST_RATIO, GROWN_BYTES, GROWN_RATIO, HeapGrowth, HeapStackChange,
+};
+pub use heap_profile::{AllocatingStack, HeapProfile};
 pub use histogram::Histogram;
+pub use idle_tasks::IdleTasks;
 pub use incident::{Cause, Incident};
 pub use left_out::LeftOut;
+pub use locks::{
+    AcrossAwait, ContendedLock, FEWEST_WAITERS, FEWEST_WAITS_FOR_LOCK, LONG_WAITS, LockWaiter,
+    Locks,
+};
 pub use logs::{LogLine, Logs};
 pub use losses::{LOST_SHARE, Losses};
+pub use outcomes::{
+    CANCELLED_ONE_IN, FAILED_ONE_IN, FAILED_ONE_IN_SINCE, FEWEST_CANCELLED, Failures, SpanOutcomes,
+};
 pub use polls::{LONG_POLL, LongPoll, Polls, Victim};
+pub use ranges::{RangeName, Ranges, TROUBLED_SHARE};
 pub use refs::{BlockerRef, WakeRef};
 pub use regions::{RegionName, Regions, SlowRegion};
+pub use runtimes::{LONG_QUEUE, RuntimeCounters, Runtimes};
 pub use score::{Score, Unit};
 pub use spans::{
     FEWEST_SPANS, SLOW_SPAN, SLOW_SPAN_LEAST, SlowSpan, SpanGap, SpanName, SpanTime, Spans,
 };
 pub use standing::{STANDS, Stand, StandingStill};
+pub use starved::{STARVED_SHARE, STOLEN_SHARE, Starved};
+pub use stopped::Stop;
 pub use stuck::{FEWEST_WAITS, IdleTask, STUCK, StuckTasks};
+pub use system::{DESCRIPTORS_SHARE, MEMORY_SHARE, System, SystemRange, THROTTLED_SHARE};
+pub use task_numbers::{
+    LARGE_FUTURE, LARGE_FUTURES, LEAKED_TASKS, SPAWN_STORM, SPAWN_STORM_RATIO, TaskNumbers,
+    TasksOfName,
+};
+pub use task_outcomes::{Endings, Panic};
+pub use thread_places::ThreadPlaces;
+pub use waiting::{WaitPlace, WaitingAt};
 pub use waits::{LongWait, WaitReason, Waits};
 pub use workers::{BUSY_WORKER, UNINSTRUMENTED, WorkerTime, Workers};
 
 use crate::read::{ReadError, Trace};
-use crate::wire::Nanos;
+use crate::wire::{Nanos, TaskId};
+use std::collections::BTreeMap;
 
 /// What a snapshot tells.
 #[derive(Clone, Debug, Default)]
@@ -90,17 +132,25 @@ pub struct Report {
     pub polls: Section<Polls>,
     /// Long times from wake to poll.
     pub delays: Section<Delays>,
+    /// Spans that failed or were cancelled.
+    pub failures: Section<Failures>,
     /// Spans by name, and where the time of the slowest went.
     pub spans: Section<Spans>,
     /// Regions by name.
     pub regions: Section<Regions>,
-    /// Threads and tasks that stand still in a lock at the end.
+    /// Threads and tasks that are stuck in a lock at the end.
     pub standing: Section<StandingStill>,
-    /// Tasks that nobody polls or wakes.
+    /// Locks that were waited for, and who waits for whom at the end.
+    pub locks: Section<Locks>,
+    /// Tasks that are neither polled nor woken.
     pub stuck: Section<StuckTasks>,
     /// What tasks waited for.
     pub waits: Section<Waits>,
-    /// Tasks that wake themselves all the time.
+    /// Where those of these tasks wait that `stuck` and `waits` name, as far as it is known.
+    pub waiting: BTreeMap<TaskId, WaitingAt>,
+    /// Where threads are that stand still at the end.
+    pub threads: ThreadPlaces,
+    /// Tasks that keep waking themselves.
     pub busy: Section<BusyLoops>,
     /// How tasks ended.
     pub endings: Section<Endings>,
@@ -108,20 +158,32 @@ pub struct Report {
     pub workers: Section<Workers>,
     /// Counters' ranges.
     pub counters: Section<Counters>,
+    /// How the process, its control group and the machine fared.
+    pub system: Section<System>,
+    /// How executors' runtimes fared.
+    pub runtimes: Section<Runtimes>,
+    /// Whether others had the cores.
+    pub starved: Section<Starved>,
+    /// Ranges of the whole process.
+    pub ranges: Section<Ranges>,
+    /// How many tasks of each name there were, and how large their futures are.
+    pub tasks: Section<TaskNumbers>,
+    /// How the heap grew.
+    pub heap: Section<HeapGrowth>,
     /// What was different in the last second.
     pub changes: Section<Changes>,
     /// What was lost.
     pub losses: Section<Losses>,
     /// The last logs.
     pub logs: Section<Logs>,
-    /// When the snapshot ends, since its first event.
+    /// The end of the snapshot, since its first event.
     pub end: Moment,
-    /// Damage that was met, in the order of the file.
+    /// The damage in the file, in its order.
     pub damage: Vec<ReadError>,
 }
 
 impl Report {
-    /// Reads all of a snapshot, and says what stood out.
+    /// Analyzes a whole snapshot.
     ///
     /// ```no_run
     /// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
@@ -136,17 +198,19 @@ impl Report {
         pass::report(trace)
     }
 
-    /// All findings, by descending score; those of one analysis in its own order, which is by the time
-    /// that they cost where that is known.
+    /// All findings: first those within the recorder's window, then those that were over before it. By descending
+    /// score; those of one analysis in its own order, which is by the time that they cost if that is known.
     #[must_use]
     pub fn findings(&self) -> Vec<&Finding> {
         let sections = [
             &self.incident.findings,
+            &self.failures.findings,
             &self.coverage.findings,
             &self.polls.findings,
             &self.delays.findings,
             &self.spans.findings,
             &self.regions.findings,
+            &self.locks.findings,
             &self.standing.findings,
             &self.stuck.findings,
             &self.waits.findings,
@@ -154,26 +218,47 @@ impl Report {
             &self.endings.findings,
             &self.workers.findings,
             &self.counters.findings,
+            &self.system.findings,
+            &self.starved.findings,
+            &self.runtimes.findings,
+            &self.ranges.findings,
+            &self.tasks.findings,
+            &self.heap.findings,
             &self.losses.findings,
             &self.logs.findings,
         ];
         let mut ranked = Vec::new();
         for section in sections {
-            // What comes before another one of its section is as bad as that.
-            let mut rank = 0.0_f64;
+            // A finding that precedes another one of its section ranks at least as high, if it is no older.
+            let mut ranks = [0.0_f64; 2];
             let mut of_section: Vec<_> = section
                 .iter()
                 .rev()
                 .map(|finding| {
-                    rank = rank.max(finding.score.number());
-                    (rank, finding)
+                    let is_old = self.before_window(finding).is_some();
+                    let rank = &mut ranks[usize::from(is_old)];
+                    *rank = rank.max(finding.score.number());
+                    (is_old, *rank, finding)
                 })
                 .collect();
             of_section.reverse();
             ranked.extend(of_section);
         }
-        ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        ranked.into_iter().map(|(_, finding)| finding).collect()
+        ranked.sort_by(|(old, a, _), (other_old, b, _)| old.cmp(other_old).then(b.total_cmp(a)));
+        ranked.into_iter().map(|(.., finding)| finding).collect()
+    }
+
+    /// How long before the end of the snapshot this was over, if that was before the recorder's window. A
+    /// snapshot can go back further than that.
+    #[must_use]
+    pub fn before_window(&self, finding: &Finding) -> Option<Nanos> {
+        let window = self.coverage.table.window.filter(|window| window.0 > 0)?;
+        let evidence = finding.evidence.first()?;
+        // Panics have no length; whatever else has no end was not over.
+        let is_moment = ["incident", "endings"].contains(&finding.analysis);
+        let over = evidence.until.or(is_moment.then_some(evidence.at))?;
+        let ago = Nanos(u64::try_from(self.end.0.saturating_sub(over.0)).unwrap_or_default());
+        (ago > window && finding.analysis != "failures").then_some(ago)
     }
 
     /// What could not be assessed: the analysis, and why.
@@ -185,6 +270,7 @@ impl Report {
             ("delays", &self.delays.not_assessed),
             ("spans", &self.spans.not_assessed),
             ("regions", &self.regions.not_assessed),
+            ("locks", &self.locks.not_assessed),
             ("standing", &self.standing.not_assessed),
             ("stuck", &self.stuck.not_assessed),
             ("waits", &self.waits.not_assessed),
@@ -192,6 +278,12 @@ impl Report {
             ("endings", &self.endings.not_assessed),
             ("workers", &self.workers.not_assessed),
             ("counters", &self.counters.not_assessed),
+            ("system", &self.system.not_assessed),
+            ("starved", &self.starved.not_assessed),
+            ("runtimes", &self.runtimes.not_assessed),
+            ("ranges", &self.ranges.not_assessed),
+            ("tasks", &self.tasks.not_assessed),
+            ("heap", &self.heap.not_assessed),
             ("changes", &self.changes.not_assessed),
             ("losses", &self.losses.not_assessed),
             ("logs", &self.logs.not_assessed),
@@ -201,6 +293,25 @@ impl Report {
         });
         told.collect()
     }
+}
+
+/// Where the threads of a snapshot are that stand still at its end, as its recorder has seen it: [`Report::threads`] alone.
+#[must_use]
+pub fn standing_threads(trace: &Trace) -> ThreadPlaces {
+    let mut watch = thread_places::PlaceWatch::default();
+    let mut events = trace.events();
+    while let Some(next) = events.lend() {
+        if let Ok(lent) = next {
+            watch.view(&event_view::EventView::of(lent.event));
+        }
+    }
+    watch.finish(end(trace))
+}
+
+/// See [`end`].
+#[cfg(feature = "symbols")]
+pub(crate) fn end_of(trace: &Trace) -> Nanos {
+    end(trace)
 }
 
 /// When the last generation ends, by the clock of the events.

@@ -2,38 +2,54 @@
 
 use super::busy::BusyWatch;
 use super::changes::ChangeWatch;
+use super::completeness::Doubts;
 use super::counters::CounterWatch;
 use super::coverage::Coverage;
 use super::delays::DelayWatch;
-use super::doubts::Doubts;
-use super::endings::EndingWatch;
+use super::event_view::EventView;
+use super::heap_growth::HeapWatch;
 use super::incident::IncidentWatch;
-use super::length::Length;
+use super::interner::Name;
+use super::locks::LockWatch;
 use super::logs::LogWatch;
-use super::map::Map;
-use super::names::Name;
+use super::nanos_ext::Length;
 use super::polls::PollWatch;
+use super::ranges::RangeWatch;
 use super::regions::RegionWatch;
-use super::scribe::Scribe;
+use super::report_context::ReportContext;
+use super::runtimes::RuntimeWatch;
 use super::spans::SpanWatch;
-use super::state::{Poll, PollEnd, WorkerNow, World};
-use super::step::Step;
+use super::starved::StarvedWatch;
+use super::state::{LiveState, Poll, PollEnd, WorkerNow};
+use super::stopped::Stops;
+use crate::read::decode::fast_map::Map;
+
 use super::stuck::WaitWatch;
-use super::{Finding, LeftOut, Report, Section, end, losses, standing, workers};
-use crate::read::{EventKind, GenerationInfo, Level, Trace};
+use super::system::SystemWatch;
+use super::task_numbers::TaskCounter;
+use super::task_outcomes::EndingWatch;
+use super::thread_places::PlaceWatch;
+use super::waits::Waits;
+use super::{Finding, LeftOut, Report, Section, end, losses, standing, waiting, workers};
+use crate::format::counted as counted_words;
+use crate::read::{DecodedGeneration, EventKind, GenerationInfo, Level, Trace};
 use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
-use crate::words::counted as counted_words;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// See the module.
 pub(super) fn report(trace: &Trace) -> Report {
-    let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), end(trace));
+    let stops = Stops::of(trace);
+    let until = stops.counted(end(trace));
+    let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), until);
+    pass.live.stops = stops;
+    pass.cores = trace.metadata().number(crate::wire::key::HOST_CORES);
     pass.incident = IncidentWatch::of(trace);
     let mut generations = Generations::new(trace.generations());
     let mut damage: Vec<_> = trace.damage().to_vec();
-    for event in trace.events() {
-        let event = match event {
-            Ok(event) => event,
+    let mut events = trace.events();
+    while let Some(next) = events.lend() {
+        let event = match next {
+            Ok(lent) => lent.event,
             Err(error) => {
                 if damage.len() < MOST_DAMAGE && !damage.contains(&error) {
                     damage.push(error);
@@ -41,28 +57,36 @@ pub(super) fn report(trace: &Trace) -> Report {
                 continue;
             }
         };
+        let is_first = generations.now != Some(event.generation());
+        let decoded = is_first.then(|| DecodedGeneration::of(event));
+        if let Some(decoded) = &decoded {
+            pass.polls.enter(decoded.thread_times());
+        }
         generations.go_on(event.generation(), trace, &mut pass);
-        pass.left_out.event(&event);
-        pass.step(&Step::of(&event));
+        if let Some(decoded) = &decoded {
+            pass.list(decoded);
+        }
+        pass.left_out.event(event);
+        pass.view(&EventView::of(event).counted(&pass.live.stops));
     }
-    // Behind the last event, too, there may be generations.
+    // Further generations may follow the last event.
     if let Some(last) = trace.generations().last() {
         generations.go_on(last.number, trace, &mut pass);
     }
     pass.finish(trace, damage)
 }
 
-/// An executor that wakes a task that has yielded does so within this; the timers of Tokio take longer.
+/// An executor wakes a task that has yielded within this time; Tokio's timers take longer.
 const AT_ONCE: Nanos = Nanos(1_000_000);
-/// So much damage is told one by one.
+/// The most damage that is reported item by item.
 const MOST_DAMAGE: usize = 100;
 
-/// Which generation is being read, and which come next.
+/// The current generation, and those that follow.
 struct Generations<'a> {
     infos: &'a [GenerationInfo],
     next: usize,
     now: Option<Generation>,
-    /// What was silent since the last gap is not known yet.
+    /// What has been silent since the last gap is still unknown.
     is_part: bool,
 }
 
@@ -71,67 +95,86 @@ impl<'a> Generations<'a> {
         Self { infos, next: 0, now: None, is_part: false }
     }
 
-    /// Goes on to this generation. Where it does not follow on what was read, its statuses tell.
+    /// Moves on to this generation. If it does not follow on what was read, its statuses give the state.
     fn go_on(&mut self, number: Generation, trace: &Trace, pass: &mut Pass) {
         if self.now == Some(number) {
             return;
         }
-        let follows = self.enter(number, pass);
+        let follows = self.enter(number, trace, pass);
         if follows && !self.is_part {
             return;
         }
         let Ok(decoded) = trace.generation(number) else { return };
         if !follows {
-            pass.world.begin(&decoded);
+            pass.live.begin(&decoded);
             pass.left_out.begin(&decoded);
         } else if !decoded.is_alone() {
             // What has been silent so far has its statuses here.
-            pass.world.learn(&decoded);
+            pass.live.learn(&decoded);
         }
-        // Before the first one there was nothing.
+        let began = pass.live.stops.counted(decoded.began().monotonic);
+        pass.tasks.count(&pass.live, began);
+        // Before the very first generation there was nothing.
         let begin = trace.metadata().number(crate::wire::key::FIRST_GENERATION).unwrap_or(1);
         self.is_part = decoded.is_alone() && number.0 > begin;
         pass.begins_incomplete = self.is_part;
     }
 
-    /// Enters this generation, and those before it. Says whether it follows on what was read.
-    fn enter(&mut self, number: Generation, pass: &mut Pass) -> bool {
+    /// Enters this generation, and those before it. Returns whether it follows on what was read.
+    fn enter(&mut self, number: Generation, trace: &Trace, pass: &mut Pass) -> bool {
         let mut follows = self.now.is_some();
         while let Some(info) = self.infos.get(self.next).filter(|info| info.number <= number) {
             self.next += 1;
             follows &= self.now.is_none_or(|before| before.next() == info.number);
-            // Where events are missing, anything may have changed: the statuses tell it anew.
-            follows &= !pass.world.doubts.here();
+            // Where events are missing, anything may have changed: the statuses give the state anew.
+            follows &= !pass.live.doubts.here();
             self.now = Some(info.number);
             pass.enter(info);
+            // The events of a process that was held up, by its control group say, do not lead here.
+            if info.complete
+                && info.events == 0
+                && let Ok(decoded) = trace.generation(info.number)
+            {
+                pass.list(&decoded);
+            }
         }
         self.now = Some(number);
         follows
     }
 }
 
-/// What reads the events.
+/// Receives the events.
 #[derive(Default)]
 pub(super) struct Pass {
-    pub(super) world: World,
+    pub(super) live: LiveState,
     coverage: Coverage,
     incident: IncidentWatch,
     polls: PollWatch,
     delays: DelayWatch,
     waits: WaitWatch,
     busy: BusyWatch,
-    /// Polls after whose end their threads did nothing else yet.
+    /// Polls that have ended and whose threads have done nothing else since.
     just_ended: HashMap<ThreadNumber, Poll>,
     endings: EndingWatch,
     spans: SpanWatch,
     regions: RegionWatch,
     counters: CounterWatch,
+    pub(super) system: SystemWatch,
+    locks: LockWatch,
+    pub(super) runtimes: RuntimeWatch,
+    pub(super) starved: StarvedWatch,
+    /// How many cores the process may use.
+    pub(super) cores: Option<u64>,
+    ranges: RangeWatch,
+    tasks: TaskCounter,
+    heap: HeapWatch,
     logs: LogWatch,
     left_out: LeftOut,
+    places: PlaceWatch,
     changes: ChangeWatch,
     first: Option<Nanos>,
     last: Nanos,
-    /// What was silent since the begin, or the last gap, is not known up to the end.
+    /// What has been silent since the beginning, or the last gap, stays unknown until the end.
     begins_incomplete: bool,
     had_tasks: bool,
     had_spans: bool,
@@ -140,168 +183,228 @@ pub(super) struct Pass {
 impl Pass {
     pub(super) fn new(coverage: Coverage, doubts: Doubts, end: Nanos) -> Self {
         let changes = ChangeWatch::until(end);
-        Self { coverage, changes, world: World::new(doubts), ..Self::default() }
+        let from = Nanos(end.0.saturating_sub(coverage.covered.0));
+        let (tasks, counters) = (TaskCounter::between(from, end), CounterWatch::between(from, end));
+        let live = LiveState::new(doubts);
+        Self { coverage, changes, tasks, counters, live, ..Self::default() }
+    }
+
+    /// What a generation lists at its end.
+    fn list(&mut self, decoded: &DecodedGeneration) {
+        let stops = &self.live.stops;
+        let info = decoded.info();
+        let ended = stops.counted(Nanos(info.start.0.saturating_add(info.duration.0)));
+        self.system.read(decoded.system_counters(), ended);
+        self.runtimes.read(decoded.runtime_counters(), ended);
+        self.starved.read(decoded.thread_times(), ended);
+        self.heap.read(decoded, ended);
+        let listed = decoded.ranges().map(|range| (range, stops.counted(range.began)));
+        let all = info.complete && info.omitted == 0;
+        self.ranges.list(listed, all, &mut self.live.names);
+        self.tasks.sizes(decoded.task_types(), &mut self.live.names);
     }
 
     pub(super) fn enter(&mut self, info: &GenerationInfo) {
-        self.world.doubts.enter(info.number, info.start.max(self.last));
+        let start = self.live.stops.counted(info.start);
+        self.live.doubts.enter(info.number, start.max(self.last));
     }
 
     /// The next event.
-    pub(super) fn step(&mut self, step: &Step<'_>) {
-        self.first.get_or_insert(step.at);
-        self.last = step.at;
+    pub(super) fn view(&mut self, view: &EventView<'_>) {
+        self.first.get_or_insert(view.at);
+        self.last = view.at;
         self.coverage.events += 1;
-        self.incident.step(step);
+        // Nothing happens in a sample.
+        if let EventKind::CpuSample { .. } = view.kind {
+            self.coverage.cpu_samples += 1;
+            return;
+        }
+        if let EventKind::AllocationSample { .. } = view.kind {
+            self.coverage.allocation_samples += 1;
+            return;
+        }
+        if self.locks.view(view, &mut self.live.names, &self.live.stops) {
+            self.coverage.lock_events += 1;
+            // That a wait goes on is reported by another thread.
+            if !matches!(view.kind, EventKind::LockWait { .. }) {
+                self.live.seen(view.thread, view.at);
+                self.live.called(view.thread, view.thread_name);
+            }
+            return;
+        }
+        self.incident.view(view);
+        self.places.view(view);
         if !self.just_ended.is_empty() {
-            self.after_poll(step);
+            self.after_poll(view);
         }
-        self.world.seen(step.thread, step.at);
-        self.world.called(step.thread, step.thread_name);
-        if let Some(kind) = counted(&step.kind) {
-            let name = self.world.names.name(step.name);
-            self.changes.event(kind, name, step.at);
+        self.live.seen(view.thread, view.at);
+        self.live.called(view.thread, view.thread_name);
+        if let Some(kind) = counted(&view.kind) {
+            let name = self.live.names.name(view.name);
+            self.changes.event(kind, name, view.at);
         }
-        match step.kind {
+        match view.kind {
             EventKind::ThreadStart | EventKind::ThreadExit => {
                 self.coverage.thread_events += 1;
-                self.world.clear_thread(step);
+                self.live.clear_thread(view);
             }
             EventKind::ThreadName => {
                 self.coverage.thread_events += 1;
-                self.world.renamed(step.thread, step.thread_name);
+                self.live.renamed(view.thread, view.thread_name);
             }
             EventKind::RegionBegin { .. } => {
                 self.coverage.region_events += 1;
-                self.world.region_begin(step);
+                self.live.region_begin(view);
             }
             EventKind::RegionEnd { site, duration, inside } => {
                 self.coverage.region_events += 1;
                 let known = site.map(|site| (site.name, duration));
-                if let Some(done) = self.world.region_end(step, known, inside) {
+                if let Some(done) = self.live.region_end(view, known, inside) {
                     self.regions.done(done);
                 }
             }
+            EventKind::RangeBegin { range, ago, .. } => {
+                self.coverage.range_events += 1;
+                let name = self.live.names.name(view.name);
+                self.ranges.begin(range, name, view.at.since(ago));
+            }
+            EventKind::RangeEnd { range, duration, late, .. } => {
+                self.coverage.range_events += 1;
+                let name = self.live.names.name(view.name);
+                let ended = view.at.since(late);
+                let from = self.first.unwrap_or(view.at);
+                self.ranges.end(range, name, (ended.since(duration), ended), from);
+            }
             EventKind::Log { .. } => {
                 self.coverage.logs += 1;
-                self.logs.log(step, &self.world);
+                self.logs.log(view, &self.live);
             }
             EventKind::Typed { .. } => {
                 self.coverage.typed += 1;
-                self.incident.typed(step, &self.world);
+                self.incident.typed(view, &self.live);
+            }
+            EventKind::ThreadStack { .. } => {
+                self.incident.stack(view);
+                self.logs.stack(view);
             }
             EventKind::Counter { value, .. } => {
                 self.coverage.counters += 1;
-                let name = self.world.names.name(step.name);
-                self.counters.sample(name, value, step.at);
+                let name = self.live.names.name(view.name);
+                self.counters.sample(name, value, view.at);
             }
             EventKind::SpanCreate { .. }
             | EventKind::SpanEnter { .. }
             | EventKind::SpanExit { .. }
             | EventKind::SpanClose { .. }
             | EventKind::SpanRecord { .. }
-            | EventKind::SpanFollows { .. } => self.span(step),
+            | EventKind::SpanFollows { .. } => self.span(view),
             EventKind::WorkerStart { .. }
             | EventKind::WorkerVisit { .. }
             | EventKind::WorkerPark { .. }
             | EventKind::WorkerUnpark { .. }
             | EventKind::WorkerStop { .. }
-            | EventKind::PoolThread { .. } => self.worker(step),
-            _ => self.task(step),
+            | EventKind::PoolThread { .. } => self.worker(view),
+            _ => self.task(view),
         }
     }
 
-    fn task(&mut self, step: &Step<'_>) {
-        match step.kind {
-            // Which it is was lost.
+    fn task(&mut self, view: &EventView<'_>) {
+        match view.kind {
+            // The task's identity was lost.
             EventKind::TaskPoll { task }
             | EventKind::TaskWake { task }
             | EventKind::TaskDrop { task }
                 if task == TaskId::default() => {}
             EventKind::TaskCreate { task, .. } => {
                 self.endings.spawned += 1;
-                self.world.task_create(step, task);
+                let name = self.live.names.name(view.name);
+                self.tasks.spawned(name, view.at);
+                self.live.task_create(view, task);
             }
             EventKind::TaskPoll { task } => {
-                let gap = self.world.task_poll(step, task);
+                let gap = self.live.task_poll(view, task);
                 if !gap.blocking {
-                    self.polls.polled(&gap, &self.world);
-                    self.delays.polled(&gap, &self.world);
+                    self.polls.polled(&gap, &self.live);
+                    self.delays.polled(&gap, &self.live);
                 }
                 self.waits.polled(&gap);
             }
             EventKind::TaskPending { task, waits_for } => {
                 let waits_for = waits_for.map(|site| site.name);
-                self.poll_end(step, task, PollEnd::Pending, waits_for);
+                self.poll_end(view, task, PollEnd::Pending, waits_for);
             }
             EventKind::TaskReady { task } => {
                 self.endings.ready += 1;
-                self.poll_end(step, task, PollEnd::Over, None);
+                self.poll_end(view, task, PollEnd::Over, None);
             }
             EventKind::TaskPanic { task } => {
-                let name = self.world.names.name(step.name);
-                self.endings.panicked(step, task, name);
-                self.poll_end(step, task, PollEnd::Over, None);
+                let name = self.live.names.name(view.name);
+                self.endings.panicked(view, task, name);
+                self.poll_end(view, task, PollEnd::Over, None);
             }
             EventKind::TaskDrop { task } => {
                 self.endings.dropped += 1;
-                self.busy.leaves(task, &self.world, step.at);
-                self.world.task_drop(task, step.at);
+                let name = self.live.names.name(view.name);
+                self.tasks.ended(name, view.at);
+                self.busy.leaves(task, &self.live, view.at);
+                self.live.task_drop(task, view.at);
             }
-            EventKind::TaskWake { task } => self.world.task_wake(step, task),
+            EventKind::TaskWake { task } => self.live.task_wake(view, task),
             _ => return,
         }
         self.coverage.task_events += 1;
         self.had_tasks = true;
     }
 
-    fn poll_end(&mut self, step: &Step<'_>, task: TaskId, how: PollEnd, waits: Option<&str>) {
+    fn poll_end(&mut self, view: &EventView<'_>, task: TaskId, how: PollEnd, waits: Option<&str>) {
         if how == PollEnd::Over {
-            self.busy.leaves(task, &self.world, step.at);
+            let name = self.live.names.name(view.name);
+            self.tasks.ended(name, view.at);
+            self.busy.leaves(task, &self.live, view.at);
         }
-        if let Some(poll) = self.world.task_poll_end(step, task, how, waits) {
-            self.polls.ended(&poll, &self.world);
-            self.just_ended.insert(step.thread, poll);
+        if let Some(poll) = self.live.task_poll_end(view, task, how, waits) {
+            self.polls.ended(&poll, &self.live);
+            self.just_ended.insert(view.thread, poll);
         }
     }
 
-    /// What a thread does first after a poll: an executor wakes a task then that has yielded, so that
-    /// counts as if the task had done it.
-    fn after_poll(&mut self, step: &Step<'_>) {
-        let Some(mut poll) = self.just_ended.remove(&step.thread) else { return };
-        let is_woken = matches!(step.kind, EventKind::TaskWake { task } if task == poll.task);
-        // Later it is a timer, say, where nothing tells that the worker slept meanwhile.
-        let yields = is_woken && step.at.since(poll.ended) <= AT_ONCE;
+    /// The first thing that a thread does after a poll: if the executor now wakes a task that has yielded,
+    /// this counts as if the task had done it.
+    fn after_poll(&mut self, view: &EventView<'_>) {
+        let Some(mut poll) = self.just_ended.remove(&view.thread) else { return };
+        let is_woken = matches!(view.kind, EventKind::TaskWake { task } if task == poll.task);
+        // A later wake may be a timer's, if nothing shows that the worker slept meanwhile.
+        let yields = is_woken && view.at.since(poll.ended) <= AT_ONCE;
         poll.self_woken |= yields && poll.outermost;
-        self.busy.ended(&poll, &mut self.world);
+        self.busy.ended(&poll, &mut self.live);
     }
 
-    fn worker(&mut self, step: &Step<'_>) {
+    fn worker(&mut self, view: &EventView<'_>) {
         self.coverage.worker_events += 1;
-        match step.kind {
-            EventKind::WorkerStart { worker } => self.world.worker_start(step, worker, false),
-            EventKind::WorkerVisit { worker } => self.world.worker_start(step, worker, true),
-            EventKind::WorkerStop { worker } => self.world.worker_stop(step, worker),
+        match view.kind {
+            EventKind::WorkerStart { worker } => self.live.worker_start(view, worker, false),
+            EventKind::WorkerVisit { worker } => self.live.worker_start(view, worker, true),
+            EventKind::WorkerStop { worker } => self.live.worker_stop(view, worker),
             EventKind::WorkerPark { worker } => {
-                self.world.worker_goes(step, worker, WorkerNow::Parked);
+                self.live.worker_goes(view, worker, WorkerNow::Parked);
             }
             EventKind::WorkerUnpark { worker } => {
-                self.world.worker_goes(step, worker, WorkerNow::Running);
+                self.live.worker_goes(view, worker, WorkerNow::Running);
             }
             _ => {}
         }
     }
 
-    fn span(&mut self, step: &Step<'_>) {
+    fn span(&mut self, view: &EventView<'_>) {
         self.coverage.span_events += 1;
         self.had_spans = true;
-        match step.kind {
-            EventKind::SpanCreate { span, .. } => self.world.span_create(step, span),
-            EventKind::SpanEnter { span } => self.world.span_enter(step, span),
-            EventKind::SpanExit { span } => self.world.span_exit(step, span),
-            EventKind::SpanRecord { span } => self.world.span_record(step, span),
+        match view.kind {
+            EventKind::SpanCreate { span, .. } => self.live.span_create(view, span),
+            EventKind::SpanEnter { span } => self.live.span_enter(view, span),
+            EventKind::SpanExit { span } => self.live.span_exit(view, span),
+            EventKind::SpanRecord { span } => self.live.span_record(view, span),
             EventKind::SpanClose { span } => {
-                if let Some(done) = self.world.span_close(step.at, span) {
+                if let Some(done) = self.live.span_close(view.at, span) {
                     self.spans.done(done);
                 }
             }
@@ -310,70 +413,83 @@ impl Pass {
     }
 
     fn finish(self, trace: &Trace, damage: Vec<crate::read::ReadError>) -> Report {
-        let end = end(trace).max(self.last);
+        let end = self.live.stops.counted(end(trace)).max(self.last);
         let mut report = self.conclude(trace.generations(), end);
         let number = |name| trace.metadata().number(name).unwrap_or_default();
         report.losses.table.nameless = number(crate::wire::key::NAMELESS);
         report.losses.table.refused_barriers = number(crate::wire::key::REFUSED_BARRIERS);
         report.losses.table.unshared_texts = number(crate::wire::key::UNSHARED_TEXTS);
         report.damage = damage;
+        report.waiting = waiting::of(&report, trace);
         report
     }
 
-    /// The snapshot ends here.
+    /// Ends the pass at the end of the snapshot.
     pub(super) fn conclude(mut self, generations: &[GenerationInfo], end: Nanos) -> Report {
-        self.world.settle(end);
-        for poll in self.world.open_polls(end) {
-            self.polls.ended(&poll, &self.world);
+        self.live.settle(end);
+        for poll in self.live.open_polls(end) {
+            self.polls.ended(&poll, &self.live);
         }
-        for region in self.world.open_regions(end) {
+        for region in self.live.open_regions(end) {
             self.regions.done(region);
         }
-        self.delays.end(&self.world, end);
+        self.delays.end(&self.live, end);
         for poll in std::mem::take(&mut self.just_ended).into_values() {
-            self.busy.ended(&poll, &mut self.world);
+            self.busy.ended(&poll, &mut self.live);
         }
-        self.busy.end(&self.world, end);
-        let has_tasks = self.had_tasks || !self.world.tasks.is_empty();
-        let has_spans = self.had_spans || !self.world.spans.is_empty();
+        self.busy.end(&self.live, end);
+        let has_tasks = self.had_tasks || !self.live.tasks.is_empty();
+        let has_spans = self.had_spans || !self.live.spans.is_empty();
         let first = self.first.unwrap_or(end);
-        let scribe = Scribe { world: &self.world, first, end };
-        // While it is still known what is open.
-        let incident = self.incident.finish(&scribe);
-        let stuck = self.waits.finish(&scribe, has_spans.then_some(&self.spans));
-        self.world.open_waits(end);
-        for span in self.world.open_spans(end) {
+        let context = ReportContext { live: &self.live, first, end };
+        // First, while the open tasks, spans and regions are still known.
+        let failed = self.incident.failed();
+        let incident = self.incident.finish(&context);
+        let stuck = self.waits.finish(&context, has_spans.then_some(&self.spans));
+        self.live.open_waits(end);
+        for span in self.live.open_spans(end) {
             self.spans.done(span);
         }
-        let scribe = Scribe { world: &self.world, first, end };
+        let context = ReportContext { live: &self.live, first, end };
         let ended: Map<Name, u64> =
-            self.world.standing().map(|on| (on.what, self.regions.ended(on.what))).collect();
-        let (polls, regions) = (self.polls.finish(&scribe), self.regions.finish(&scribe));
+            self.live.standing().map(|on| (on.what, self.regions.ended(on.what))).collect();
+        let (polls, regions) = (self.polls.finish(&context), self.regions.finish(&context));
         let told = [&polls.findings, &regions.findings, &stuck.findings];
         let told: Vec<&Finding> = told.into_iter().flatten().collect();
         let standing =
-            standing::finish(&scribe, &told, |name| ended.get(&name).copied().unwrap_or_default());
+            standing::finish(&context, &told, |name| ended.get(&name).copied().unwrap_or_default());
+        let system = self.system.finish(&context);
         let mut report = Report {
             incident,
             polls,
-            delays: self.delays.finish(&scribe),
-            spans: self.spans.finish(&scribe),
+            delays: self.delays.finish(&context),
+            failures: self.spans.failures(&failed, &context),
+            spans: self.spans.finish(&context),
             regions,
             standing,
+            locks: self.locks.finish(&context),
             stuck,
-            waits: self.world.waits.finish(&scribe),
-            busy: self.busy.finish(&scribe),
-            endings: self.endings.finish(&scribe),
-            workers: workers::finish(&scribe, has_tasks),
-            counters: self.counters.finish(&scribe),
-            changes: self.changes.finish(&scribe),
-            losses: losses::finish(generations, self.left_out, &scribe),
-            logs: self.logs.finish(&scribe),
-            end: scribe.moment(end),
-            coverage: self.coverage.finish(),
+            waits: Waits::section(&self.live.waits, &context),
+            waiting: BTreeMap::new(),
+            threads: self.places.finish(end),
+            busy: self.busy.finish(&context),
+            endings: self.endings.finish(&context),
+            workers: workers::finish(&context, has_tasks),
+            counters: self.counters.finish(&context),
+            starved: self.starved.finish(self.cores, &system.table, &context),
+            system,
+            runtimes: self.runtimes.finish(&context),
+            ranges: self.ranges.finish(&context),
+            tasks: self.tasks.finish(&context),
+            heap: self.heap.finish(&context),
+            changes: self.changes.finish(&context),
+            losses: losses::finish(generations, self.left_out, &context),
+            logs: self.logs.finish(&context),
+            end: context.moment(end),
+            coverage: self.coverage.finish(&context),
             damage: Vec::new(),
         };
-        // They have been told, with what they said.
+        // Those panics have been reported, with their messages.
         let all_told = report.incident.table.panics >= report.endings.table.panicked;
         if all_told && !report.incident.findings.is_empty() {
             report.endings.findings.clear();
@@ -392,6 +508,7 @@ impl Pass {
             report.stuck = Section::nothing(because);
             report.waits = Section::nothing(because);
             report.busy = Section::nothing(because);
+            report.tasks = Section::nothing(because);
             report.endings = Section::nothing(because);
         } else {
             report.stuck.not_assessed.extend(missing(self.begins_incomplete, generations));
@@ -413,7 +530,7 @@ impl Pass {
     }
 }
 
-/// What is counted to see what was different in the last second: what begins, and what is said.
+/// What counts towards the differences in the last second: beginnings and messages.
 fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
     Some(match kind {
         EventKind::Log { level, .. } => match level {
@@ -423,6 +540,7 @@ fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
         },
         EventKind::Typed { .. } => "event",
         EventKind::RegionBegin { .. } => "region",
+        EventKind::RangeBegin { .. } => "range",
         EventKind::SpanCreate { .. } => "span",
         EventKind::TaskCreate { .. } => "task",
         EventKind::TaskPanic { .. } => "panic",

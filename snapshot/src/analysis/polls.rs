@@ -1,33 +1,34 @@
-//! Long polls: a task that keeps a thread of its executor to itself, and the tasks that waited
-//! meanwhile.
+//! Long polls: a task that keeps a thread of its executor busy, and the tasks that waited meanwhile.
 
-use super::length::Length;
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
-use super::state::{Gap, Home, Label, Poll, WorkerNow, World};
-use super::top::Top;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
+use super::state::{Gap, Home, Label, LiveState, Poll, WorkerNow};
+use super::top_n::Top;
 use super::{
     Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
 };
-use crate::read::WorkerId;
+use crate::format::{count, counted, duration};
+use crate::read::decode::fast_map::Map;
+use crate::read::{ThreadTimes, WorkerId};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
-use crate::words::{count, counted, duration};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A poll should not take longer than this.
 pub const LONG_POLL: Nanos = Nanos(10_000_000);
-/// Who waited for less than this during a long poll is no victim of it.
+/// A shorter poll may be long only because the kernel ran another thread meanwhile.
+const SURELY_RUNNING: Nanos = Nanos(100_000_000);
+/// A task that waited for less than this during a long poll is not its victim.
 const VICTIM: u64 = 1_000_000;
 
 const LONGEST: usize = 10;
-/// So many groups of long polls are told apart, and of each so many polls are kept.
+/// The most groups of long polls that are distinguished, and the most polls that are kept of each.
 const GROUPS: usize = 128;
 const ALIKE: usize = 3;
 const VICTIMS: usize = 64;
 const LATE: usize = 256;
-/// So many tasks that might run are looked at for each long poll, and so many more for each poll that there
-/// was: of more than that, those that have waited for longest.
+/// How many ready tasks to examine for each long poll, and how many more for each poll that there was. If
+/// there are more, those that have waited longest.
 const LOOKED_AT: usize = 1024;
 const LOOKED_AT_A_POLL: usize = 64;
 const MOST_NOTED: usize = 1 << 17;
@@ -36,7 +37,7 @@ const MOST_NOTED: usize = 1 << 17;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Polls {
-    /// How long they took. Those that are not over are not in it.
+    /// How long they took. Polls that have not ended are not included.
     pub lengths: Histogram,
     /// How many were longer than [`LONG_POLL`].
     pub long: u64,
@@ -50,49 +51,48 @@ pub struct Polls {
 pub struct LongPoll {
     /// The task that was polled.
     pub task: TaskRef,
-    /// The thread that did.
+    /// The thread that polled it.
     pub thread: ThreadRef,
     /// The worker that the thread was.
     pub worker: Option<WorkerId>,
-    /// The span that most of it was spent in.
+    /// The span in which most of it was spent.
     pub span: Option<SpanRef>,
-    /// The region that most of it was spent in.
+    /// The region in which most of it was spent.
     pub region: Option<String>,
-    /// The span that says what it was for, if one does: that of a request with its route, say.
+    /// The span that shows its purpose, if there is one: that of a request with its route, for instance.
     pub route: Option<SpanRef>,
-    /// When it began; if that was before the snapshot, when that begins.
+    /// When it began, or when the snapshot begins if that is later.
     pub began: Moment,
-    /// How long it kept the thread, or the worker until that was handed to another thread, without
-    /// the polls of recorded tasks inside of it. At least so long, if it began before the snapshot or
-    /// is not over.
+    /// How long it kept the thread busy (or the worker, until another thread took that over), without the
+    /// polls of recorded tasks inside it. At least, if it began before the snapshot or has not ended.
     pub length: Nanos,
-    /// It began before the snapshot does.
+    /// Whether it began before the snapshot.
     pub before: bool,
-    /// It was not over when the snapshot ends.
+    /// Whether it had not ended at the end of the snapshot.
     pub running: bool,
-    /// Its worker went on on another thread (`block_in_place`).
+    /// Whether its worker continued on another thread (`block_in_place`).
     pub handed_over: bool,
-    /// How many tasks might have run meanwhile and were not polled for a millisecond or more of it,
-    /// if it was longer than [`LONG_POLL`]. Only tasks that this thread could have polled: those of its
-    /// runtime, if it is a worker, else those that it did poll.
+    /// How many tasks were ready and not polled for a millisecond or more of it, if it was longer than
+    /// [`LONG_POLL`]. Counts only tasks that this thread could have polled: those of its runtime, if it is a
+    /// worker; otherwise those that it did poll.
     pub waited: u64,
-    /// Those of them that waited longest.
+    /// The tasks among them that waited longest.
     pub victims: Vec<Victim>,
 }
 
-/// A task that might have run while a thread was in a long poll.
+/// A task that was ready while a thread was in a long poll.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Victim {
-    /// Which.
+    /// The task.
     pub task: TaskRef,
-    /// Since when it might have run.
+    /// Since when it was ready.
     pub runnable: Moment,
     /// How long it was not polled, in all.
     pub waited: Nanos,
-    /// Who polled it then; none if nobody did.
+    /// The thread that polled it then; none if it was not polled.
     pub polled_by: Option<ThreadRef>,
-    /// Whether that was the thread of the long poll: then it waited for that one.
+    /// Whether that was the thread of the long poll: then the task waited for that poll.
     pub same_thread: bool,
 }
 
@@ -102,24 +102,26 @@ pub(super) struct PollWatch {
     lengths: Histogram,
     long: u64,
     uncertain: u64,
+    /// What the kernel said of threads at the end of the generation that is read.
+    thread_times: Map<ThreadNumber, ThreadTimes>,
     longest: Top<Kept, LONGEST>,
-    /// Long polls by what they were for: a task's name alone may be that of all tasks.
+    /// Long polls by purpose: one task name may be that of all tasks.
     groups: Map<GroupKey, Group>,
     next: u64,
     /// Tasks that still wait, with the polls that they waited for.
     watched: Map<TaskId, Vec<u64>>,
-    /// The last polls that came late.
+    /// The last late polls.
     late: VecDeque<Waiting>,
-    /// How many more tasks may be looked at.
+    /// How many more tasks may be examined.
     looks: usize,
-    /// How often a poll was noted in `watched` since those were taken out that are not kept any more.
+    /// How many polls were noted in `watched` since displaced ones were last removed.
     noted: usize,
 }
 
-/// The task's name, what the poll was for, and the span and the region that took most of it.
+/// The task's name, the poll's purpose, and the span and the region that took most of it.
 type GroupKey = (Name, Option<Name>, Option<Name>, Option<Name>);
 
-/// Long polls that are alike.
+/// Similar long polls.
 #[derive(Default)]
 struct Group {
     many: u64,
@@ -130,9 +132,11 @@ struct Group {
 struct Kept {
     number: u64,
     poll: Poll,
+    /// What the kernel said of its thread.
+    times: Option<ThreadTimes>,
     waited: u64,
     victims: Vec<Waiting>,
-    /// Who may be more of them: where they can be polled is not known yet.
+    /// Tasks that may be further victims: which threads can poll them is not known yet.
     unsure: Vec<Waiting>,
 }
 
@@ -146,8 +150,14 @@ struct Waiting {
 }
 
 impl PollWatch {
-    /// A poll is over, or the snapshot is.
-    pub(super) fn ended(&mut self, poll: &Poll, world: &World) {
+    /// A generation begins, at whose end the kernel said this.
+    pub(super) fn enter(&mut self, times: &[ThreadTimes]) {
+        self.thread_times.clear();
+        self.thread_times.extend(times.iter().map(|of| (of.thread, *of)));
+    }
+
+    /// A poll has ended, or the snapshot has.
+    pub(super) fn ended(&mut self, poll: &Poll, live: &LiveState) {
         if poll.blocking {
             return;
         }
@@ -176,7 +186,7 @@ impl PollWatch {
         }
         let number = self.next;
         self.next += 1;
-        let found = if is_long { self.victims(poll, world) } else { Default::default() };
+        let found = if is_long { self.victims(poll, live) } else { Default::default() };
         let (waited, victims, unsure) = found;
         if self.noted > MOST_NOTED {
             self.forget_displaced();
@@ -187,14 +197,15 @@ impl PollWatch {
                 self.noted += 1;
             }
         }
-        let kept = Kept { number, poll: poll.clone(), waited, victims, unsure };
+        let times = self.thread_times.get(&poll.thread).copied();
+        let kept = Kept { number, poll: poll.clone(), times, waited, victims, unsure };
         if is_kept && let Some(group) = self.groups.get_mut(&key) {
             group.longest.add(poll.blocked.0, kept.clone());
         }
         self.longest.add(poll.blocked.0, kept);
     }
 
-    /// Takes polls out of `watched` that longer ones have displaced.
+    /// Removes from `watched` the polls that longer ones have displaced.
     fn forget_displaced(&mut self) {
         let alike = self.groups.values().flat_map(|group| group.longest.iter());
         let kept: BTreeSet<_> = self.longest.iter().chain(alike).map(|kept| kept.number).collect();
@@ -202,9 +213,9 @@ impl PollWatch {
         self.noted = 0;
     }
 
-    /// Who could have run on the thread of this poll, and did not: how many, those who waited longest,
-    /// and those of whom it is not known yet.
-    fn victims(&mut self, poll: &Poll, world: &World) -> (u64, Vec<Waiting>, Vec<Waiting>) {
+    /// The tasks that this poll's thread could have run, and did not: how many, those that waited longest,
+    /// and those for which that is not known yet.
+    fn victims(&mut self, poll: &Poll, live: &LiveState) -> (u64, Vec<Waiting>, Vec<Waiting>) {
         let until = poll.began.plus(poll.held);
         let home = Home::of(poll.worker, poll.thread);
         let is_victim = |waiting: &Waiting| {
@@ -214,9 +225,9 @@ impl PollWatch {
         };
         let mut looked = 0;
         let most = LOOKED_AT + self.looks;
-        let ready = world.runnable().take_while(|(runnable, _)| *runnable < until).take(most);
+        let ready = live.runnable().take_while(|(runnable, _)| *runnable < until).take(most);
         let still = ready.inspect(|_| looked += 1).filter_map(|(runnable, task)| {
-            let entry = world.tasks.get(&task)?;
+            let entry = live.tasks.get(&task)?;
             let (name, home) = (entry.name, entry.home);
             Some(Waiting { task, name, home, runnable, polled: None })
         });
@@ -226,27 +237,28 @@ impl PollWatch {
             .filter(|late| late.polled.is_some_and(|(polled, _)| polled > poll.began));
         let mut found = Top::<_, VICTIMS>::default();
         let mut unsure = Vec::new();
-        let mut waited = 0;
+        // One task may have waited again and again.
+        let mut waited = BTreeSet::new();
         for waiting in still.chain(late.cloned()).filter(is_victim) {
             if waiting.home == Home::Unknown && unsure.len() < VICTIMS {
                 unsure.push(waiting);
             } else if waiting.home == home {
-                waited += 1;
+                waited.insert(waiting.task);
                 let polled = waiting.polled.map_or(until, |(polled, _)| polled);
                 found.add(polled.0.saturating_sub(waiting.runnable.0), waiting);
             }
         }
         self.looks = most.saturating_sub(looked.max(LOOKED_AT));
-        (waited, found.iter().cloned().collect(), unsure)
+        (waited.len() as u64, found.iter().cloned().collect(), unsure)
     }
 
     /// A task is polled after a while: perhaps it waited for one of the long polls.
-    pub(super) fn polled(&mut self, gap: &Gap, world: &World) {
-        let home = world.tasks.get(&gap.task).map_or(Home::Unknown, |task| task.home);
+    pub(super) fn polled(&mut self, gap: &Gap, live: &LiveState) {
+        let home = live.tasks.get(&gap.task).map_or(Home::Unknown, |task| task.home);
         if let Some(numbers) = self.watched.remove(&gap.task) {
             let alike = self.groups.values_mut().flat_map(|group| group.longest.iter_mut());
             let kept = self.longest.iter_mut().chain(alike);
-            // They ascend.
+            // They are in ascending order.
             let kept = kept.filter(|kept| numbers.binary_search(&kept.number).is_ok());
             kept.for_each(|kept| kept.polled(gap, home));
         }
@@ -261,16 +273,16 @@ impl PollWatch {
         }
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Polls> {
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Polls> {
         let mut section = Section::<Polls>::default();
-        if scribe.world.doubts.any() {
+        if context.live.doubts.any() {
             let so_many = match self.uncertain {
                 0 => String::new(),
                 many => format!(" ({} of more than {})", count(many), duration(LONG_POLL)),
             };
             section.not_assessed.push(format!(
                 "polls that touch times from which events are missing are left out{so_many}: {}",
-                scribe.world.doubts.because()
+                context.live.doubts.because()
             ));
         }
         let mut groups: Vec<_> = self.groups.values().collect();
@@ -288,9 +300,9 @@ impl PollWatch {
             .filter(|kept| kept.poll.running && !kept.poll.handed_over)
             .filter_map(|kept| kept.poll.worker)
             .collect();
-        let told = groups.iter().take(5).filter_map(|group| group.finding(&held, scribe));
+        let told = groups.iter().take(5).filter_map(|group| group.finding(&held, context));
         section.findings.extend(told);
-        section.table.longest = self.longest.iter().map(|kept| kept.told(scribe)).collect();
+        section.table.longest = self.longest.iter().map(|kept| kept.told(context)).collect();
         section.table.lengths = self.lengths;
         section.table.long = self.long;
         section.settle(5)
@@ -298,7 +310,7 @@ impl PollWatch {
 }
 
 impl Kept {
-    /// One of those who waited is polled, which shows where it can be.
+    /// A waiting task is polled, which shows where it can be polled.
     fn polled(&mut self, gap: &Gap, home: Home) {
         let own = Home::of(self.poll.worker, self.poll.thread);
         let is_it = |waiting: &Waiting| waiting.task == gap.task && waiting.polled.is_none();
@@ -322,26 +334,26 @@ impl Kept {
         }
     }
 
-    fn told(&self, scribe: &Scribe<'_>) -> LongPoll {
+    fn told(&self, context: &ReportContext<'_>) -> LongPoll {
         let Self { poll, .. } = self;
         let victims = self.victims.iter().map(|victim| {
-            let until = victim.polled.map_or(scribe.end, |(polled, _)| polled);
+            let until = victim.polled.map_or(context.end, |(polled, _)| polled);
             Victim {
-                task: scribe.task(victim.task, victim.name),
-                runnable: scribe.moment(victim.runnable),
+                task: context.task(victim.task, victim.name),
+                runnable: context.moment(victim.runnable),
                 waited: until.since(victim.runnable),
-                polled_by: victim.polled.map(|(_, thread)| scribe.thread(thread)),
+                polled_by: victim.polled.map(|(_, thread)| context.thread(thread)),
                 same_thread: victim.polled.is_some_and(|(_, thread)| thread == poll.thread),
             }
         });
         LongPoll {
-            task: scribe.task(poll.task, poll.name),
-            thread: scribe.thread(poll.thread),
+            task: context.task(poll.task, poll.name),
+            thread: context.thread(poll.thread),
             worker: poll.worker,
-            span: poll.span.as_ref().map(|span| scribe.span(span)),
-            region: poll.region.map(|region| scribe.text(region)),
-            route: poll.route.as_ref().map(|span| scribe.span(span)),
-            began: scribe.moment(poll.began),
+            span: poll.span.as_ref().map(|span| context.span(span)),
+            region: poll.region.map(|region| context.text(region)),
+            route: poll.route.as_ref().map(|span| context.span(span)),
+            began: context.moment(poll.began),
             length: poll.blocked,
             before: !poll.exact,
             running: poll.running,
@@ -351,14 +363,14 @@ impl Kept {
         }
     }
 
-    fn evidence(&self, told: &LongPoll, scribe: &Scribe<'_>) -> Evidence {
+    fn evidence(&self, told: &LongPoll, context: &ReportContext<'_>) -> Evidence {
         let poll = &self.poll;
         let mut what = format!("a poll of {}", duration(poll.blocked));
         if let Some(region) = &told.region {
             what += &format!(", most of it in region `{region}`");
         }
         let until = (!poll.running).then_some(poll.ended);
-        let mut evidence = scribe.evidence(what, poll.began, until);
+        let mut evidence = context.evidence(what, poll.began, until);
         evidence.thread = Some(told.thread.clone());
         evidence.task = Some(told.task.clone());
         evidence.span.clone_from(&told.span);
@@ -366,20 +378,20 @@ impl Kept {
     }
 }
 
-/// How many workers a runtime has, if there are several and all of them were in long polls at the end: then
-/// nothing else of it could run.
-fn all_held(runtime: u64, held: &BTreeSet<WorkerId>, scribe: &Scribe<'_>) -> Option<u64> {
-    if scribe.world.doubts.any() {
+/// The number of a runtime's workers, if there are several and all of them were in long polls at the end:
+/// then nothing else of the runtime could run.
+fn all_held(runtime: u64, held: &BTreeSet<WorkerId>, context: &ReportContext<'_>) -> Option<u64> {
+    if context.live.doubts.any() {
         return None;
     }
-    let there = scribe.world.workers.iter().filter(|(_, worker)| worker.now != WorkerNow::Gone);
+    let there = context.live.workers.iter().filter(|(_, worker)| worker.now != WorkerNow::Gone);
     let mut own = there.map(|(id, _)| id).filter(|id| id.runtime == runtime);
     let many = own.clone().count() as u64;
     (many > 1 && own.all(|id| held.contains(id))).then_some(many)
 }
 
 impl Poll {
-    /// What polls like it have in common.
+    /// What it has in common with similar polls.
     fn group(&self) -> GroupKey {
         let group = |span: &Option<Label>| span.as_ref().map(|span| span.group);
         (self.name, group(&self.route), group(&self.span), self.region)
@@ -387,12 +399,12 @@ impl Poll {
 }
 
 impl Group {
-    /// One finding for all long polls that are alike.
+    /// One finding for all similar long polls.
     ///
     /// `held` are the workers that were in a long poll at the end.
-    fn finding(&self, held: &BTreeSet<WorkerId>, scribe: &Scribe<'_>) -> Option<Finding> {
+    fn finding(&self, held: &BTreeSet<WorkerId>, context: &ReportContext<'_>) -> Option<Finding> {
         let worst = self.longest.iter().next()?;
-        let told = &worst.told(scribe);
+        let told = &worst.told(context);
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
         let least = if told.before || told.running { "at least " } else { "" };
         let whom = match told.worker {
@@ -408,12 +420,12 @@ impl Group {
             title += &format!(" in span {}", span.label());
         }
         if let Some(route) = told.route.as_ref().filter(|route| told.span.as_ref() != Some(route)) {
-            title += &format!(", inside of span {}", route.label());
+            title += &format!(", inside span {}", route.label());
         }
         if told.running {
-            title += ", and still did at the end";
+            title += ", and still held it at the end";
             if let Some(many) =
-                told.worker.and_then(|worker| all_held(worker.runtime, held, scribe))
+                told.worker.and_then(|worker| all_held(worker.runtime, held, context))
             {
                 title += &format!(", when none of the {many} workers of its runtime was free");
             }
@@ -428,7 +440,23 @@ impl Group {
         if self.many > 1 {
             title += &format!(" ({} more like it)", count(self.many - 1));
         }
-        let mut evidence = vec![worst.evidence(told, scribe)];
+        let mut evidence = vec![worst.evidence(told, context)];
+        let times = worst.times.filter(|of| of.waited.0 >= told.length.0.min(of.time.0 / 2) / 4);
+        if let Some(ThreadTimes { time, waited, ran, .. }) = times {
+            evidence[0].what += &format!(
+                "; in the {} around it the thread waited {} for a core, and ran for {}",
+                duration(time),
+                duration(waited),
+                duration(ran)
+            );
+        } else if worst.times.is_none()
+            && told.length < SURELY_RUNNING
+            && told.region.is_none()
+            && !told.running
+        {
+            evidence[0].what += "; whether the thread ran all the time, or the kernel ran another one meanwhile, is \
+                                 not recorded";
+        }
         for victim in told.victims.iter().take(3) {
             let then = match &victim.polled_by {
                 Some(_) if victim.same_thread => "then polled by the same thread".to_owned(),
@@ -436,14 +464,14 @@ impl Group {
                 None => "and was not polled up to the end".to_owned(),
             };
             let what = format!("waited {}, {then}", duration(victim.waited));
-            let from = Nanos((i128::from(scribe.first.0) + i128::from(victim.runnable.0)) as u64);
-            let mut one = scribe.evidence(what, from, Some(from.plus(victim.waited)));
+            let from = context.at(victim.runnable);
+            let mut one = context.evidence(what, from, Some(from.plus(victim.waited)));
             one.task = Some(victim.task.clone());
             one.depth = 1;
             evidence.push(one);
         }
         let others = self.longest.iter().skip(1);
-        evidence.extend(others.map(|other| other.evidence(&other.told(scribe), scribe)));
+        evidence.extend(others.map(|other| other.evidence(&other.told(context), context)));
         Some(Finding { analysis: "polls", title, score, evidence })
     }
 }

@@ -1,32 +1,32 @@
-//! What findings of several analyses refer to.
+//! References that findings of several analyses share.
 
 use super::{Moment, TaskRef, ThreadRef};
 use crate::wire::Nanos;
 
-/// A poll that kept a thread busy while somebody might have run there.
+/// A poll that kept a thread busy while another task was ready to run there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlockerRef {
     /// The task that was polled.
     pub task: TaskRef,
-    /// When that began.
+    /// When the poll began.
     pub began: Moment,
-    /// How long it took.
+    /// How long the poll took.
     pub length: Nanos,
 }
 
-/// Who woke a task, or spawned it.
+/// What woke a task, or spawned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WakeRef {
     /// When.
     pub at: Moment,
-    /// The thread that did.
+    /// The thread.
     pub thread: ThreadRef,
-    /// The task that was polled there, if one was.
+    /// The task that the thread was polling, if any.
     pub task: Option<TaskRef>,
     /// When that poll had begun.
     pub polled: Option<Moment>,
-    /// It was not woken, but spawned.
+    /// Whether it was spawned rather than woken.
     pub spawned: bool,
 }

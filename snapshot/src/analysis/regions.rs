@@ -1,24 +1,24 @@
-//! Regions by name, and those that took far longer than others of their name.
+//! Regions by name, and those that took far longer than others of the same name.
 
 use super::by_name::{ByName, Cause, OfName};
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
+use super::interner::Name;
+use super::report_context::ReportContext;
 use super::state::RegionDone;
 use super::{
     Evidence, FEWEST_SPANS, Finding, Histogram, Moment, SLOW_SPAN, SLOW_SPAN_LEAST, Score, Section,
     ThreadRef, Unit,
 };
+use crate::format::{count, counted, duration};
+use crate::read::decode::fast_map::Map;
 use crate::wire::Nanos;
-use crate::words::{count, counted, duration};
 
-/// Regions, by name, those first that took most time in all.
+/// Regions by name; the names that took most time in all come first.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Regions {
-    /// Each name.
+    /// The names.
     pub names: Vec<RegionName>,
-    /// Regions of further names, which were not looked at.
+    /// Regions of further names, which were not analyzed.
     pub others: u64,
 }
 
@@ -28,9 +28,9 @@ pub struct Regions {
 pub struct RegionName {
     /// The name.
     pub name: String,
-    /// How long they took: of those that ended, and whose begin is known.
+    /// How long they took: those that ended and whose beginning is known.
     pub lengths: Histogram,
-    /// How many were open when the snapshot ends.
+    /// How many were open at the end of the snapshot.
     pub open: u64,
     /// The slowest, open ones included, slowest first.
     pub slowest: Vec<SlowRegion>,
@@ -40,13 +40,13 @@ pub struct RegionName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlowRegion {
-    /// The thread that was in it.
+    /// Its thread.
     pub thread: ThreadRef,
     /// When it began.
     pub began: Moment,
-    /// How long it took; up to the end of the snapshot, if it was still open.
+    /// How long it took, up to the end of the snapshot if it was still open.
     pub length: Nanos,
-    /// It was still open.
+    /// Whether it was still open.
     pub open: bool,
     /// The names of the regions around it, outermost first.
     pub within: Vec<String>,
@@ -60,7 +60,7 @@ pub(super) struct RegionWatch {
 }
 
 impl RegionWatch {
-    /// A region is over, or the snapshot is.
+    /// A region has ended, or the snapshot has.
     pub(super) fn done(&mut self, region: RegionDone) {
         if region.name == Name::OWN {
             return;
@@ -74,21 +74,21 @@ impl RegionWatch {
         self.watched.add(name, length, open, inner, region);
     }
 
-    /// How many regions of this name are over.
+    /// How many regions of this name have ended.
     pub(super) fn ended(&self, name: Name) -> u64 {
         self.watched.ended(name)
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Regions> {
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Regions> {
         let mut section = Section::<Regions>::default();
         if self.uncertain > 0 {
             section.not_assessed.push(format!(
                 "{} touch times from which events are missing: {}",
                 counted(self.uncertain, "region"),
-                scribe.world.doubts.because()
+                context.live.doubts.because()
             ));
         }
-        // What is around a slow region is slow, too: the innermost one tells it.
+        // Whatever is around a slow region is slow, too: only the innermost one is reported.
         let limits: Map<Name, Nanos> = self
             .watched
             .names
@@ -103,17 +103,17 @@ impl RegionWatch {
         for (name, of) in self.watched.names {
             if let Some(limit) = limits.get(&name) {
                 let causes = of.causes.iter().filter(|cause| !is_explained(cause));
-                found.extend(causes.filter_map(|cause| finding(cause, &of, *limit, scribe)));
+                found.extend(causes.filter_map(|cause| finding(cause, &of, *limit, context)));
             }
             let slowest = of.slowest.iter().map(|region| SlowRegion {
-                thread: scribe.thread(region.thread),
-                began: scribe.moment(region.began),
+                thread: context.thread(region.thread),
+                began: context.moment(region.began),
                 length: region.length(),
                 open: region.open,
-                within: region.within.iter().map(|name| scribe.text(*name)).collect(),
+                within: region.within.iter().map(|name| context.text(*name)).collect(),
             });
             section.table.names.push(RegionName {
-                name: scribe.text(name),
+                name: context.text(name),
                 slowest: slowest.collect(),
                 lengths: of.lengths,
                 open: of.open,
@@ -132,28 +132,28 @@ impl RegionWatch {
     }
 }
 
-/// So many findings are kept.
+/// The most findings.
 const MOST_FOUND: usize = 5;
 
-/// From where on a region of a name is slow, if enough of them have ended to say so.
+/// The length from which a region of this name is slow, if enough have ended to tell.
 fn limit(lengths: &Histogram) -> Option<Nanos> {
     let median = lengths.percentile(0.5);
     (lengths.count() >= FEWEST_SPANS)
         .then(|| Nanos(median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST))
 }
 
-/// One finding for all regions of a name that were slow for one reason, and the time that they cost.
+/// One finding for all regions of a name that were slow for the same reason, with the time that they cost.
 fn finding(
     cause: &Cause<RegionDone>,
     of: &OfName<RegionDone>,
     limit: Nanos,
-    scribe: &Scribe<'_>,
+    context: &ReportContext<'_>,
 ) -> Option<(Nanos, Finding)> {
     let region = cause.slowest.iter().next()?;
     let median = of.lengths.percentile(0.5);
     let length = region.length();
     let score = Score::beyond(length.0 as f64, limit.0 as f64, Unit::Nanos)?;
-    let thread = scribe.thread(region.thread);
+    let thread = context.thread(region.thread);
     let took = match region.open {
         true => "was still in region",
         false => "was in region",
@@ -161,7 +161,7 @@ fn finding(
     let mut title = format!(
         "{} {took} `{}` {} {}, where the median of {} is {}",
         thread.label(),
-        scribe.text(region.name),
+        context.text(region.name),
         if region.open { "after" } else { "for" },
         duration(length),
         count(of.lengths.count()),
@@ -172,7 +172,7 @@ fn finding(
             1 => String::new(),
             many => format!(", {} times", count(many)),
         };
-        let (most, name) = (duration(inner.total), scribe.text(inner.name));
+        let (most, name) = (duration(inner.total), context.text(inner.name));
         title += &format!("; {most} of it in `{name}`{times}");
     }
     let slow = cause.slow(limit, median, RegionDone::length);
@@ -181,12 +181,12 @@ fn finding(
         title += &format!(" ({more} more like it, {lost} lost by all of them)");
     }
     let beyond = cause.slowest.iter().filter(|region| region.length() > limit);
-    let evidence = beyond.map(|region| evidence(region, scribe)).collect();
+    let evidence = beyond.map(|region| evidence(region, context)).collect();
     Some((slow.lost, Finding { analysis: "regions", title, score, evidence }))
 }
 
-fn evidence(region: &RegionDone, scribe: &Scribe<'_>) -> Evidence {
-    let within: Vec<_> = region.within.iter().map(|name| scribe.text(*name)).collect();
+fn evidence(region: &RegionDone, context: &ReportContext<'_>) -> Evidence {
+    let within: Vec<_> = region.within.iter().map(|name| context.text(*name)).collect();
     let inside = match within.as_slice() {
         [] => String::new(),
         within => format!(", inside of {}", within.join(" > ")),
@@ -196,7 +196,7 @@ fn evidence(region: &RegionDone, scribe: &Scribe<'_>) -> Evidence {
         false => format!("in it for {}{inside}", duration(region.length())),
     };
     let until = (!region.open).then_some(region.ended);
-    let mut evidence = scribe.evidence(what, region.began, until);
-    evidence.thread = Some(scribe.thread(region.thread));
+    let mut evidence = context.evidence(what, region.began, until);
+    evidence.thread = Some(context.thread(region.thread));
     evidence
 }

@@ -1,37 +1,41 @@
 //! How far something is beyond its limit.
 
-/// What a value and its limit count.
+/// The unit of a value and its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
     /// Nanoseconds.
     Nanos,
-    /// How many.
+    /// A number of things.
     Count,
     /// A part of a whole, 0 to 1.
     Share,
+    /// Bytes.
+    Bytes,
 }
 
 impl Unit {
-    /// Its name in `--json`: `ns`, `count` or `share`.
+    /// Its name in `--json`: `ns`, `count`, `share` or `bytes`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nanos => "ns",
             Self::Count => "count",
             Self::Share => "share",
+            Self::Bytes => "bytes",
         }
     }
 }
 
-/// A value that is beyond its limit.
+/// A value beyond its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Score {
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
-    /// What it is measured against.
+    /// The limit.
     pub limit: f64,
-    /// What both count.
+    /// The unit of both.
     pub unit: Unit,
 }
 
@@ -41,14 +45,14 @@ impl Score {
         (value > limit).then_some(Self { value, limit, unit })
     }
 
-    /// From 0, at the limit, towards 1. Of lengths and counts: `1 - limit / value`, so 0.5 at twice
-    /// the limit and 0.9 at ten times. Of shares: how much of what is left above the limit is taken,
-    /// `(value - limit) / (1 - limit)`.
+    /// From 0, at the limit, towards 1. For durations, counts and bytes it is `1 - limit / value`: 0.5 at twice the
+    /// limit, 0.9 at ten times. For shares it is the used part of what remains above the limit: `(value -
+    /// limit) / (1 - limit)`.
     #[must_use]
     pub fn number(&self) -> f64 {
         let number = match self.unit {
             Unit::Share => (self.value - self.limit) / (1.0 - self.limit),
-            Unit::Nanos | Unit::Count => 1.0 - self.limit / self.value,
+            Unit::Nanos | Unit::Count | Unit::Bytes => 1.0 - self.limit / self.value,
         };
         if number.is_finite() { number.clamp(0.0, 1.0) } else { 0.0 }
     }

@@ -1,33 +1,34 @@
-//! Spans by name, and where the time of the slowest went: in polls, in waiting for somebody, or in
-//! waiting for a thread.
+//! Spans by name, and where the time of the slowest went: to polls, to waiting for a wake, or to waiting for
+//! a thread.
 
 use super::by_name::{ByName, Cause, MOST_NAMES, OfName};
-use super::length::Length;
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::outcomes::{Failures, Outcomes, SpanOutcomes};
+use super::report_context::ReportContext;
 use super::state::{Gap, Holder, SpanDone};
 use super::{
     BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
     Unit, WakeRef,
 };
+use crate::format::{count, counted, duration};
+use crate::read::decode::fast_map::Map;
 use crate::wire::Nanos;
-use crate::words::{count, counted, duration};
 
-/// A span is slow if it takes longer than so many times the median of its name, …
+/// A span is slow if it takes longer than this many times the median of its name, …
 pub const SLOW_SPAN: u64 = 10;
 /// … and longer than this.
 pub const SLOW_SPAN_LEAST: Nanos = Nanos(10_000_000);
-/// Of fewer spans of a name than this no median is taken.
+/// With fewer spans of a name than this, no median is computed.
 pub const FEWEST_SPANS: u64 = 8;
 
-/// Spans, by name, those first that took most time in all.
+/// Spans by name; the names that took most time in all come first.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Spans {
-    /// Each name.
+    /// The names.
     pub names: Vec<SpanName>,
-    /// Spans of further names, which were not looked at.
+    /// Spans of further names, which were not analyzed.
     pub others: u64,
 }
 
@@ -37,13 +38,15 @@ pub struct Spans {
 pub struct SpanName {
     /// The name.
     pub name: String,
-    /// The name with what tells these from others of the name: the method and the route of a request, say
-    /// (fields `http.route`, `route`, `rpc.method`). Else the name alone.
+    /// The name with what distinguishes these from others of the name, such as the method and the route of a
+    /// request (fields `http.route`, `route`, `rpc.method`). Without such a field, the name alone.
     pub group: String,
-    /// How long they took: of those that closed.
+    /// How long they took: those that closed.
     pub lengths: Histogram,
-    /// How many were open when the snapshot ends.
+    /// How many were open at the end of the snapshot.
     pub open: u64,
+    /// How many failed or were cancelled, as far as their fields say so.
+    pub outcomes: SpanOutcomes,
     /// The slowest, open ones included, slowest first.
     pub slowest: Vec<SlowSpan>,
 }
@@ -52,56 +55,59 @@ pub struct SpanName {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SlowSpan {
-    /// Which.
+    /// The span.
     pub span: SpanRef,
     /// When it began.
     pub began: Moment,
-    /// How long it took; up to the end of the snapshot, if it was still open.
+    /// How long it took, up to the end of the snapshot if it was still open.
     pub length: Nanos,
-    /// It was still open.
+    /// Whether it was still open.
     pub open: bool,
-    /// It was known from a status, so what happened in it before is not.
+    /// Whether it was known from a status, so what happened in it before is not known.
     pub before: bool,
     /// The thread that created it; none if that was before the snapshot.
     pub thread: Option<ThreadRef>,
     /// The task that it ran in.
     pub task: Option<TaskRef>,
-    /// How long threads were inside of it; none if events are missing.
+    /// How long threads had it entered; none if events are missing.
     pub inside: Option<Nanos>,
-    /// What its task did in its time; none if it ran in no task, or events are missing.
+    /// What its task did during it; none if it ran in no task, or events are missing.
     pub spent: Option<SpanTime>,
 }
 
-/// The time of a span, by what its task did. What is left of its length was before the task was
-/// known, or after it ended.
+/// The time of a span, by what its task did. The four parts add up to its length, or, if it began before the
+/// snapshot, to the time since the snapshot begins.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SpanTime {
-    /// It was polled.
+    /// The task was being polled.
     pub polling: Nanos,
-    /// It waited for somebody to wake it.
+    /// The task waited to be woken.
     pub waiting: Nanos,
-    /// It had been woken, and was not polled yet.
+    /// The task had been woken, and was not polled yet.
     pub runnable: Nanos,
-    /// It was not polled, and who woke it is not known.
+    /// The task was not polled, and its waker is not known; or its task was not known yet, or had ended.
     pub unknown: Nanos,
-    /// What it said that it waited for, and how much of `waiting` that was.
+    /// The reasons to wait that the task gave, and how much of `waiting` each took.
     pub reasons: Vec<(String, Nanos)>,
-    /// Other tasks entered the span too; what they did is not in here.
+    /// Whether other tasks entered the span, too; what they did is not included.
     pub shared: bool,
-    /// The longest times between polls, in the order of time.
+    /// The longest times between polls, in chronological order.
     pub gaps: Vec<SpanGap>,
 }
 
 impl SpanTime {
-    /// Where the time went, in words, the longest first.
+    /// Where the time went, in words, longest first.
     #[must_use]
     pub fn split(&self) -> String {
+        let known = self.waiting.plus(self.runnable).plus(self.polling);
+        // Next to what is known a little means nothing.
+        let unknown = if self.unknown.0 > known.0 / 100 { self.unknown } else { Nanos(0) };
         let named = self.reasons.iter().fold(Nanos(0), |sum, (_, length)| sum.plus(*length));
         let parts = [
             (self.waiting.since(named), "waiting to be woken".to_owned()),
             (self.runnable, "ready but not polled".to_owned()),
-            (self.unknown, "waiting for what is not known".to_owned()),
+            (unknown, "unaccounted for".to_owned()),
             (self.polling, "being polled".to_owned()),
         ];
         let reasons = self.reasons.iter();
@@ -118,20 +124,20 @@ impl SpanTime {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SpanGap {
-    /// When it began; not before the span did.
+    /// When it began, but not before the span did.
     pub began: Moment,
-    /// Until the task was woken; or until the end, if nobody did.
+    /// The time until the task was woken, or until the end if it was not.
     pub waiting: Nanos,
-    /// From there to its poll, or the end.
+    /// The time from there to its poll, or to the end.
     pub runnable: Nanos,
-    /// What it waited for, if it said so.
+    /// What the task waited for, if it said so.
     pub waits_for: Option<String>,
-    /// Who woke it, latest first, and who had woken those, as far back as the span goes. Empty if
-    /// that is not known, or nobody did.
+    /// The waker, then that one's waker, and so on, as far back as the span goes. Empty if unknown, or if
+    /// nothing woke the task.
     pub wakes: Vec<WakeRef>,
-    /// Who polled it then; none if nobody did.
+    /// The thread that polled it then; none if it was not polled.
     pub polled_by: Option<ThreadRef>,
-    /// What that thread was doing for most of the time that the task might have run.
+    /// What that thread did for most of the time that the task was ready.
     pub blocker: Option<BlockerRef>,
 }
 
@@ -139,23 +145,32 @@ pub struct SpanGap {
 #[derive(Default)]
 pub(super) struct SpanWatch {
     watched: ByName<SpanDone>,
-    /// All that closed, by name: for groups of which there are few.
+    /// All that closed, by name: for groups with few spans.
     by_name: Map<Name, Histogram>,
-    /// Open spans in which nobody works, by group: how many, and the one that is open for longest.
+    /// Open spans in which nothing happens, by group: how many, and the one that has been open longest.
     held: Map<Name, (u64, SpanDone)>,
+    /// How they ended, by group.
+    outcomes: Map<Name, Outcomes>,
     uncertain: u64,
 }
 
 impl SpanWatch {
-    /// A span is over, or the snapshot is.
+    /// A span has ended, or the snapshot has.
     pub(super) fn done(&mut self, span: SpanDone) {
-        // Its id is its own, so its length is right even where events are missing; but whether it
-        // is still open is not known then.
+        // The span's id is its own, so its length is right even where events are missing; but then it is not
+        // known whether it is still open.
         if span.open && !span.certain {
             self.uncertain += 1;
             return;
         }
         let (group, length, open) = (span.label.group, span.length(), span.open);
+        // One that is still open may have failed already.
+        if let Some(outcome) = span.outcome
+            && (self.outcomes.len() < MOST_NAMES || self.outcomes.contains_key(&group))
+        {
+            let before = self.watched.ended(group);
+            self.outcomes.entry(group).or_default().add(outcome, &span, before);
+        }
         if !open && group != span.label.name {
             self.note(span.label.name, length);
         }
@@ -172,21 +187,49 @@ impl SpanWatch {
         self.watched.add(group, length, open, inner, span);
     }
 
-    /// One of this name has closed. Names may be made up for each span: there is an end to how many are kept.
+    /// A span of this name has closed. Names may be made up for each span, so their number is bounded.
     fn note(&mut self, name: Name, length: Nanos) {
         if self.by_name.len() < MOST_NAMES || self.by_name.contains_key(&name) {
             self.by_name.entry(name).or_default().add(length);
         }
     }
 
-    /// How many spans of this group, or of this name in all, have closed.
+    /// The groups whose spans failed or were cancelled: first those in `reasons`, for whose failures the snapshot
+    /// was taken, then by how many.
+    pub(super) fn failures(
+        &self,
+        reasons: &[Name],
+        context: &ReportContext<'_>,
+    ) -> Section<Failures> {
+        let mut section = Section::<Failures>::default();
+        let mut found = Vec::new();
+        for (group, outcomes) in &self.outcomes {
+            section.table.failed += outcomes.failed;
+            section.table.cancelled += outcomes.cancelled;
+            let of = self.watched.names.get(group);
+            let all = of.map_or(0, |of| of.lengths.count().saturating_add(of.open));
+            let all = all.max(outcomes.failed.saturating_add(outcomes.cancelled));
+            let is_reason = reasons.contains(group);
+            let findings = outcomes.findings(*group, all, is_reason, context);
+            found.extend(findings.into_iter().map(|(many, finding)| (is_reason, many, finding)));
+        }
+        found.sort_by(|(reason, many, one), (other_reason, other_many, other)| {
+            (other_reason, other_many)
+                .cmp(&(reason, many))
+                .then_with(|| one.title.cmp(&other.title))
+        });
+        section.findings =
+            found.into_iter().map(|(.., finding)| finding).take(MOST_FOUND).collect();
+        section
+    }
+
+    /// How many spans of this group have closed, or of this name in all.
     pub(super) fn closed(&self, group: Name, name: Name) -> u64 {
         let of_name = self.by_name.get(&name).map_or(0, Histogram::count);
         self.watched.ended(group).max(of_name)
     }
 
-    /// What a span of this group usually takes, if enough have closed to say so; else what one of its
-    /// name takes, if so.
+    /// How long spans of this group usually take, if enough have closed to tell; otherwise those of its name.
     fn usual(&self, group: Name, name: Name) -> Option<Usual> {
         let of = self.watched.names.get(&group).map(|of| &of.lengths);
         let lengths = [of, self.by_name.get(&name)];
@@ -198,13 +241,13 @@ impl SpanWatch {
             .map(|lengths| Usual { count: lengths.count(), median: lengths.percentile(0.5) })
     }
 
-    pub(super) fn finish(self, scribe: &Scribe<'_>) -> Section<Spans> {
+    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<Spans> {
         let mut section = Section::<Spans>::default();
         if self.uncertain > 0 {
             section.not_assessed.push(format!(
                 "{} may be open or not: {}",
                 counted(self.uncertain, "span"),
-                scribe.world.doubts.because()
+                context.live.doubts.because()
             ));
         }
         let usual = |group: &Name, of: &OfName<SpanDone>| {
@@ -223,14 +266,14 @@ impl SpanWatch {
             match usual.get(group) {
                 Some(mine) => {
                     let causes = of.causes.iter().filter(|cause| !is_explained(cause, &usual));
-                    found.extend(causes.filter_map(|cause| finding(cause, mine, scribe)));
+                    found.extend(causes.filter_map(|cause| finding(cause, mine, context)));
                 }
                 None => {
                     few += u64::from(of.slowest.iter().any(|span| span.length() > SLOW_SPAN_LEAST));
                 }
             }
         }
-        // What cost most comes first: one that is a hundred times too slow may have cost nothing.
+        // What cost most comes first: a span that is a hundred times too slow may have cost nothing.
         found.sort_by_key(|(lost, _)| std::cmp::Reverse(*lost));
         section.findings.extend(found.into_iter().take(MOST_FOUND).map(|(_, finding)| finding));
         let mut held: Vec<_> = self.held.iter().collect();
@@ -239,15 +282,17 @@ impl SpanWatch {
             |span: &SpanDone| span.inner.is_some_and(|inner| self.held.contains_key(&inner.name));
         let held = held.into_iter().filter(|(_, (_, span))| !is_outer(span));
         let held = held.filter_map(|(group, (many, span))| {
-            held_finding(*many, span, usual.get(group)?, scribe)
+            held_finding(*many, span, usual.get(group)?, context)
         });
         section.findings.extend(held.take(MOST_HELD));
         for (group, of) in self.watched.names {
-            let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, scribe)).collect();
-            let group = scribe.text(group);
+            let slowest: Vec<_> = of.slowest.iter().map(|span| told(span, context)).collect();
+            let outcomes = self.outcomes.get(&group);
+            let group = context.text(group);
             let name = slowest.first().map_or_else(|| group.clone(), |span| span.span.name.clone());
             let (lengths, open) = (of.lengths, of.open);
-            section.table.names.push(SpanName { name, group, lengths, open, slowest });
+            let outcomes = outcomes.map(|of| of.told(context)).unwrap_or_default();
+            section.table.names.push(SpanName { name, group, lengths, open, outcomes, slowest });
         }
         let total = |name: &SpanName| name.lengths.total().0;
         section
@@ -265,11 +310,11 @@ impl SpanWatch {
     }
 }
 
-/// So many findings are kept, and so many of spans that somebody only holds.
+/// The most findings, and the most for spans that are merely held.
 const MOST_FOUND: usize = 5;
 const MOST_HELD: usize = 2;
 
-/// What spans of a name take, and of how many that is known.
+/// How long spans of a name take, and how many spans this is based on.
 #[derive(Clone, Copy)]
 struct Usual {
     count: u64,
@@ -277,80 +322,84 @@ struct Usual {
 }
 
 impl Usual {
-    /// From here on one is slow.
+    /// The length from which a span is slow.
     fn limit(self) -> Nanos {
         Nanos(self.median.0.saturating_mul(SLOW_SPAN)).max(SLOW_SPAN_LEAST)
     }
 }
 
-/// Whether what is inside of these is too slow itself: that tells the cause.
+/// Whether something inside these is too slow itself: then that is the cause.
 fn is_explained(cause: &Cause<SpanDone>, usual: &Map<Name, Usual>) -> bool {
     let inside = cause.inside.and_then(|inside| usual.get(&inside));
     inside.is_some_and(|inside| cause.longest_inside > inside.limit())
 }
 
-fn told(span: &SpanDone, scribe: &Scribe<'_>) -> SlowSpan {
-    let thread = (span.thread.0 > 0).then(|| scribe.thread(span.thread));
+fn told(span: &SpanDone, context: &ReportContext<'_>) -> SlowSpan {
+    let thread = (span.thread.0 > 0).then(|| context.thread(span.thread));
     let spent = (span.task.is_some() && span.certain).then(|| {
         let spent = &span.spent;
-        let mut gaps: Vec<_> = spent.gaps.iter().map(|gap| told_gap(gap, span, scribe)).collect();
+        let mut gaps: Vec<_> = spent.gaps.iter().map(|gap| told_gap(gap, span, context)).collect();
         gaps.sort_by_key(|gap| gap.began);
         SpanTime {
             polling: spent.polling,
             waiting: spent.waiting,
             runnable: spent.runnable,
             unknown: spent.unknown,
-            reasons: spent.reasons.iter().map(|(what, much)| (scribe.text(*what), *much)).collect(),
+            reasons: spent
+                .reasons
+                .iter()
+                .map(|(what, much)| (context.text(*what), *much))
+                .collect(),
             shared: span.shared,
             gaps,
         }
     });
     SlowSpan {
-        span: scribe.span(&span.label),
-        began: scribe.moment(span.began),
+        span: context.span(&span.label),
+        began: context.moment(span.began),
         length: span.length(),
         open: span.open,
         before: span.before,
         thread,
-        task: span.task.map(|(task, name)| scribe.task(task, name)),
+        task: span.task.map(|(task, name)| context.task(task, name)),
         inside: span.certain.then_some(span.inside),
         spent,
     }
 }
 
-/// When a gap of a span began, when its task was woken, and when it was polled.
+/// When a gap within a span began, when its task was woken, and when it was polled.
 fn times(gap: &Gap, span: &SpanDone) -> (Nanos, Option<Nanos>, Nanos) {
     let until = gap.polled.map_or(span.ended, |(polled, _)| polled);
     let began = gap.since.unwrap_or(span.began).max(span.began).min(until);
     (began, gap.runnable.map(|runnable| runnable.clamp(began, until)), until)
 }
 
-fn told_gap(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>) -> SpanGap {
+fn told_gap(gap: &Gap, span: &SpanDone, context: &ReportContext<'_>) -> SpanGap {
     let (began, runnable, until) = times(gap, span);
     let woken = runnable.unwrap_or(until);
-    let mut wakes = scribe.wakes(&gap.chain);
+    let mut wakes = context.wakes(&gap.chain);
     let within = gap.chain.iter().take_while(|hop| hop.at >= span.began).count();
     wakes.truncate(within.max(1));
     SpanGap {
-        began: scribe.moment(began),
+        began: context.moment(began),
         waiting: woken.since(began),
         runnable: until.since(woken),
-        waits_for: gap.waits_for.map(|what| scribe.text(what)),
+        waits_for: gap.waits_for.map(|what| context.text(what)),
         wakes,
-        polled_by: gap.polled.map(|(_, thread)| scribe.thread(thread)),
-        blocker: gap.blocker.as_ref().map(|blocker| scribe.blocker(blocker)),
+        polled_by: gap.polled.map(|(_, thread)| context.thread(thread)),
+        blocker: gap.blocker.as_ref().map(|blocker| context.blocker(blocker)),
     }
 }
 
-/// One finding for all spans of a group that were slow for one reason, and the time that they cost.
+/// One finding for all spans of a group that were slow for the same reason, with the time that they cost.
 fn finding(
     cause: &Cause<SpanDone>,
     usual: &Usual,
-    scribe: &Scribe<'_>,
+    context: &ReportContext<'_>,
 ) -> Option<(Nanos, Finding)> {
     let (limit, median) = (usual.limit(), usual.median);
     let span = cause.slowest.iter().next()?;
-    let told = &told(span, scribe);
+    let told = &told(span, context);
     let score = Score::beyond(told.length.0 as f64, limit.0 as f64, Unit::Nanos)?;
     let took = if told.open { "was still open after" } else { "took" };
     let mut title = format!(
@@ -365,7 +414,7 @@ fn finding(
         title += &format!(": {}{part}", spent.split());
     }
     if let Some(inner) = &span.inner {
-        let (most, name) = (duration(inner.longest), scribe.text(inner.name));
+        let (most, name) = (duration(inner.longest), context.text(inner.name));
         title += &format!("; {most} of it in span `{name}`");
     }
     let slow = cause.slow(limit, median, SpanDone::length);
@@ -373,7 +422,7 @@ fn finding(
         let (more, lost) = (count(slow.many - 1), duration(slow.lost));
         title += &format!(" ({more} more like it, {lost} lost by all of them)");
     }
-    let mut whole = scribe.evidence("the span", span.began, (!span.open).then_some(span.ended));
+    let mut whole = context.evidence("the span", span.began, (!span.open).then_some(span.ended));
     whole.thread.clone_from(&told.thread);
     whole.task.clone_from(&told.task);
     whole.span = Some(told.span.clone());
@@ -384,34 +433,39 @@ fn finding(
         for gap in gaps {
             let (began, _, until) = times(gap, span);
             if until.since(began).0 >= told.length.0 / 20 {
-                chain(gap, span, scribe, &mut evidence);
+                chain(gap, span, context, &mut evidence);
             }
         }
     }
     for other in cause.slowest.iter().skip(1).filter(|other| other.length() > limit) {
         let what = format!("another one, of {}", duration(other.length()));
-        let mut one = scribe.evidence(what, other.began, (!other.open).then_some(other.ended));
-        one.thread = (other.thread.0 > 0).then(|| scribe.thread(other.thread));
-        one.span = Some(scribe.span(&other.label));
+        let mut one = context.evidence(what, other.began, (!other.open).then_some(other.ended));
+        one.thread = (other.thread.0 > 0).then(|| context.thread(other.thread));
+        one.span = Some(context.span(&other.label));
         evidence.push(one);
     }
     Some((slow.lost, Finding { analysis: "spans", title, score, evidence }))
 }
 
-/// Spans that are open because somebody holds them: nothing is slow there, but something is not let go.
-fn held_finding(many: u64, span: &SpanDone, usual: &Usual, scribe: &Scribe<'_>) -> Option<Finding> {
+/// Spans that are open because they are held: nothing is slow there, but something is not released.
+fn held_finding(
+    many: u64,
+    span: &SpanDone,
+    usual: &Usual,
+    context: &ReportContext<'_>,
+) -> Option<Finding> {
     let length = span.length();
     let score = Score::beyond(length.0 as f64, usual.limit().0 as f64, Unit::Nanos)?;
-    let task = span.task.map(|(task, name)| scribe.task(task, name));
+    let task = span.task.map(|(task, name)| context.task(task, name));
     let whose = task
         .as_ref()
         .map_or_else(|| "its task".to_owned(), |task| format!("its task {}", task.label()));
     let why = match span.holder? {
-        Holder::NeverEntered => "nobody has entered it".to_owned(),
+        Holder::NeverEntered => "nothing has ever entered it".to_owned(),
         Holder::TaskOver => format!("{whose} is over"),
         Holder::TaskGoesOn(polls, left) => format!(
             "{whose} has not entered it for {}, in {}",
-            duration(scribe.end.since(left)),
+            duration(context.end.since(left)),
             counted(polls, "poll")
         ),
     };
@@ -420,33 +474,37 @@ fn held_finding(many: u64, span: &SpanDone, usual: &Usual, scribe: &Scribe<'_>) 
         many => format!(" ({} more like it)", count(many - 1)),
     };
     let title = format!(
-        "Span {} is open for {}, and no thread is inside of it: {why}; somebody still holds it{more}",
-        scribe.span(&span.label).label(),
+        "Span {} has been open for {} with no thread inside it: {why}, and something still holds the span{more}",
+        context.span(&span.label).label(),
         duration(length)
     );
-    let mut evidence = scribe.evidence("the span", span.began, None);
-    evidence.thread = (span.thread.0 > 0).then(|| scribe.thread(span.thread));
+    let mut evidence = context.evidence("the span", span.began, None);
+    evidence.thread = (span.thread.0 > 0).then(|| context.thread(span.thread));
     evidence.task = task;
-    evidence.span = Some(scribe.span(&span.label));
+    evidence.span = Some(context.span(&span.label));
     Some(Finding { analysis: "spans", title, score, evidence: vec![evidence] })
 }
 
-/// The evidence of one gap: who the task waited for, back through the wakes within the span's time.
-fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evidence>) {
+/// The evidence of one gap: what the task waited for, back through the wakes during the span.
+fn chain(gap: &Gap, span: &SpanDone, context: &ReportContext<'_>, evidence: &mut Vec<Evidence>) {
     let (began, runnable, until) = times(gap, span);
-    let told = told_gap(gap, span, scribe);
+    let told = told_gap(gap, span, context);
     let waited = match &told.waits_for {
         Some(what) => format!("waited for `{what}` for {}", duration(told.waiting)),
         None => format!("waited for {}", duration(told.waiting)),
     };
+    let before = if span.open { "" } else { " before the span ended" };
     let mut wait = match (runnable, gap.polled) {
-        (None, None) => scribe.evidence(format!("{waited}, and nobody woke it"), began, None),
+        (None, None) => {
+            let what = format!("{waited}, and nobody woke it{before}");
+            context.evidence(what, began, (!span.open).then_some(until))
+        }
         (None, Some(_)) => {
             let what = match told.waits_for {
                 Some(_) => format!("{waited}, until it was polled; who woke it is not known"),
                 None => format!("not polled for {}; why is not known", duration(told.waiting)),
             };
-            scribe.evidence(what, began, Some(until))
+            context.evidence(what, began, Some(until))
         }
         (Some(woken), _) => {
             let by = match told.wakes.first() {
@@ -455,25 +513,25 @@ fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evi
                 None => String::new(),
             };
             let what = format!("{waited}{by}");
-            scribe.evidence(what, began, Some(woken))
+            context.evidence(what, began, Some(woken))
         }
     };
     wait.thread = told.wakes.first().map(|wake| wake.thread.clone());
-    wait.task = span.task.map(|(task, name)| scribe.task(task, name));
+    wait.task = span.task.map(|(task, name)| context.task(task, name));
     wait.depth = 1;
     evidence.push(wait);
     for (at, (hop, wake)) in gap.chain.iter().zip(&told.wakes).enumerate().skip(1) {
         let what = if wake.spawned { "spawned by" } else { "woken by" };
         let before = gap.chain[at - 1].task;
-        let whom = before.map_or("?".to_owned(), |(task, name)| scribe.task(task, name).label());
-        let mut one = scribe.evidence(format!("{whom} was {what} {}", wake.label()), hop.at, None);
+        let whom = before.map_or("?".to_owned(), |(task, name)| context.task(task, name).label());
+        let mut one = context.evidence(format!("{whom} was {what} {}", wake.label()), hop.at, None);
         one.thread = Some(wake.thread.clone());
         one.task.clone_from(&wake.task);
         one.depth = (at + 1).min(200) as u8;
         evidence.push(one);
     }
     let Some(woken) = runnable else { return };
-    // Next to the waiting this says nothing.
+    // Next to the waiting this means nothing.
     if told.runnable.0 < 1_000_000 && told.runnable < told.waiting {
         return;
     }
@@ -488,9 +546,10 @@ fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evi
             );
         }
         (Some(thread), None) => what += &format!(" until {} polled it", thread.label()),
-        (None, _) => what += ", and not polled up to the end",
+        (None, _) if span.open => what += ", and not polled up to the end",
+        (None, _) => what += ", and not polled before the span ended",
     }
-    let mut ready = scribe.evidence(what, woken, gap.polled.map(|(polled, _)| polled));
+    let mut ready = context.evidence(what, woken, gap.polled.map(|(polled, _)| polled));
     ready.thread = told.polled_by;
     ready.task = told.blocker.map(|blocker| blocker.task);
     ready.depth = 1;
@@ -499,7 +558,7 @@ fn chain(gap: &Gap, span: &SpanDone, scribe: &Scribe<'_>, evidence: &mut Vec<Evi
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::Names;
+    use super::super::interner::Names;
     use super::*;
 
     #[test]

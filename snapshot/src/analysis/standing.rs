@@ -1,40 +1,40 @@
-//! Who stands still when the snapshot ends: threads in a lock, and tasks that wait for one, since a
-//! second or more. In a deadlock nothing takes long, because nothing ends: there may be no other region
-//! of that name to compare with, and no poll that is over.
+//! What is stuck at the end of the snapshot: threads in a lock, and tasks that wait for one, for a second or
+//! more. In a deadlock nothing takes long, because nothing ends: there may be no other region of that name to
+//! compare with, and no poll that has ended.
 //!
-//! A region that is open for long is no fault by itself: threads wait for work in one, and all of a
-//! program may be in one. So it must be one that is called a lock.
+//! A region that has been open for long is no fault by itself: threads wait for work in one, and a whole
+//! program may be in one. So only regions that are named as locks count.
 
-use super::length::Length;
-use super::names::Name;
-use super::scribe::Scribe;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
 use super::state::{Standing, TaskNow};
 use super::{Evidence, FEWEST_SPANS, Finding, Moment, Score, Section, TaskRef, ThreadRef, Unit};
+use crate::format::{count, counted, duration};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
-use crate::words::{count, counted, duration};
 
-/// Who has stood in a lock for less than this is not told.
+/// Less time in a lock than this is not reported.
 pub const STANDS: Nanos = Nanos(1_000_000_000);
-/// So many are listed.
+/// The most that are listed.
 const LISTED: usize = 20;
 
-/// What is still open when the snapshot ends, on threads that have recorded nothing for a second or more.
+/// What is still open at the end of the snapshot, on threads that have recorded nothing for a second or more.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct StandingStill {
-    /// Threads in a lock and tasks that wait for one, those first that have for longest.
+    /// Threads in a lock and tasks that wait for one, longest first.
     pub locks: Vec<Stand>,
-    /// Other threads that have recorded nothing for a second or more, inside of a region.
+    /// Other threads that have recorded nothing for a second or more, with an open region.
     pub others: Vec<Stand>,
 }
 
-/// A thread that is inside of something, or a task that waits for something.
+/// A thread that is inside something, or a task that waits for something.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stand {
-    /// The thread; none if it is a task that waits.
+    /// The thread; none if it is a waiting task.
     pub thread: Option<ThreadRef>,
-    /// The task that waits; of a thread, the one that it polls.
+    /// The waiting task, or the task that the thread polls.
     pub task: Option<TaskRef>,
     /// The region, the span, or what the task waits for.
     pub what: String,
@@ -42,11 +42,11 @@ pub struct Stand {
     pub within: Vec<String>,
     /// Since when.
     pub since: Moment,
-    /// How long, up to the end.
+    /// How long, up to the end of the snapshot.
     pub length: Nanos,
 }
 
-/// One of them, before it is put in words.
+/// One of them, before it is put into words.
 struct Found {
     thread: Option<ThreadNumber>,
     task: Option<(TaskId, Name)>,
@@ -57,21 +57,21 @@ struct Found {
     last: Nanos,
 }
 
-/// What others have found already is not told again: `told` has their findings. `ended` says how many
-/// regions of a name are over.
+/// Leaves out what the findings in `told` have reported already. `ended` tells how many regions of a name
+/// have ended.
 pub(super) fn finish(
-    scribe: &Scribe<'_>,
+    context: &ReportContext<'_>,
     told: &[&Finding],
     ended: impl Fn(Name) -> u64,
 ) -> Section<StandingStill> {
     let mut section = Section::<StandingStill>::default();
     let (mut locks, mut others) = (Vec::new(), Vec::new());
-    let world = scribe.world;
-    for Standing { thread, region, what, within, since, last, task, certain } in world.standing() {
-        if scribe.end.since(last) < STANDS || !certain {
+    let live = context.live;
+    for Standing { thread, region, what, within, since, last, task, certain } in live.standing() {
+        if context.end.since(last) < STANDS || !certain {
             continue;
         }
-        let is_lock = is_lock(world.names.text(what));
+        let is_lock = is_lock(live.names.text(what));
         let kind = if region { "region" } else { "span" };
         let found = Found { thread: Some(thread), task, kind, what, within, since, last };
         if is_lock {
@@ -80,13 +80,13 @@ pub(super) fn finish(
             others.push(found);
         }
     }
-    for (id, task) in &world.tasks {
+    for (id, task) in &live.tasks {
         if let TaskNow::Idle { since, mark, .. } = task.state
             && let Some(what) = task.waits_for
             && task.wake.is_none()
-            && world.doubts.certain_since(mark)
-            && scribe.end.since(since) >= STANDS
-            && is_lock(world.names.text(what))
+            && live.doubts.certain_since(mark)
+            && context.end.since(since) >= STANDS
+            && is_lock(live.names.text(what))
         {
             let (thread, task, within) = (None, Some((*id, task.name)), Vec::new());
             locks.push(Found { thread, task, kind: "", what, within, since, last: since });
@@ -95,7 +95,7 @@ pub(super) fn finish(
     for list in [&mut locks, &mut others] {
         list.sort_by_key(|found| (found.since, found.thread, found.task.map(|(task, _)| task)));
     }
-    section.findings.extend(finding(&locks, told, scribe));
+    section.findings.extend(finding(&locks, told, context));
     if let Some(first) = others.first() {
         let more = match others.len() {
             1 => String::new(),
@@ -108,16 +108,16 @@ pub(super) fn finish(
                 1 => "1 thread has been".to_owned(),
                 many => format!("{} have been", counted(many as u64, "thread")),
             },
-            scribe.text(first.what),
-            first.thread.map_or_else(String::new, |thread| scribe.thread(thread).label()),
+            context.text(first.what),
+            first.thread.map_or_else(String::new, |thread| context.thread(thread).label()),
         ));
     }
-    let listed = |all: &[Found]| all.iter().take(LISTED).map(|found| found.told(scribe)).collect();
+    let listed = |all: &[Found]| all.iter().take(LISTED).map(|found| found.told(context)).collect();
     section.table = StandingStill { locks: listed(&locks), others: listed(&others) };
     section
 }
 
-fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Finding> {
+fn finding(locks: &[Found], told: &[&Finding], context: &ReportContext<'_>) -> Option<Finding> {
     let untold = |found: &&Found| {
         let is_it = |evidence: &Evidence| {
             let same_thread = || {
@@ -133,22 +133,22 @@ fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Fi
         !told.iter().any(|finding| finding.evidence.iter().any(is_it))
     };
     let first = locks.iter().find(untold)?;
-    let length = scribe.end.since(first.since);
+    let length = context.end.since(first.since);
     let score = Score::beyond(length.0 as f64, STANDS.0 as f64, Unit::Nanos)?;
-    let (what, length) = (scribe.text(first.what), duration(length));
+    let (what, length) = (context.text(first.what), duration(length));
     let silent = match first.last > first.since {
-        true => format!("for the last {}", duration(scribe.end.since(first.last))),
+        true => format!("for the last {}", duration(context.end.since(first.last))),
         false => "since".to_owned(),
     };
     let mut title = match (first.thread, first.task) {
         (None, Some((task, name))) => format!(
             "Task {} has waited for `{what}` for the last {length} of the snapshot, and nobody woke it",
-            scribe.task(task, name).label()
+            context.task(task, name).label()
         ),
         (thread, task) => {
-            let thread = scribe.thread(thread.unwrap_or_default()).label();
+            let thread = context.thread(thread.unwrap_or_default()).label();
             let task = task
-                .map(|(task, name)| format!(", polling task {}", scribe.task(task, name).label()));
+                .map(|(task, name)| format!(", polling task {}", context.task(task, name).label()));
             format!(
                 "{thread} has been inside of {} `{what}` for the last {length} of the snapshot, and has \
                  recorded nothing {silent}{}",
@@ -162,24 +162,24 @@ fn finding(locks: &[Found], told: &[&Finding], scribe: &Scribe<'_>) -> Option<Fi
         let more = count(locks.len() as u64 - 1);
         title += &format!("; {more} more {stand} in a lock or {wait} for one at the end");
     }
-    let evidence = locks.iter().take(LISTED).map(|found| found.evidence(scribe)).collect();
+    let evidence = locks.iter().take(LISTED).map(|found| found.evidence(context)).collect();
     Some(Finding { analysis: "standing", title, score, evidence })
 }
 
 impl Found {
-    fn told(&self, scribe: &Scribe<'_>) -> Stand {
+    fn told(&self, context: &ReportContext<'_>) -> Stand {
         Stand {
-            thread: self.thread.map(|thread| scribe.thread(thread)),
-            task: self.task.map(|(task, name)| scribe.task(task, name)),
-            what: scribe.text(self.what),
-            within: self.within.iter().map(|name| scribe.text(*name)).collect(),
-            since: scribe.moment(self.since),
-            length: scribe.end.since(self.since),
+            thread: self.thread.map(|thread| context.thread(thread)),
+            task: self.task.map(|(task, name)| context.task(task, name)),
+            what: context.text(self.what),
+            within: self.within.iter().map(|name| context.text(*name)).collect(),
+            since: context.moment(self.since),
+            length: context.end.since(self.since),
         }
     }
 
-    fn evidence(&self, scribe: &Scribe<'_>) -> Evidence {
-        let stand = self.told(scribe);
+    fn evidence(&self, context: &ReportContext<'_>) -> Evidence {
+        let stand = self.told(context);
         let within = match stand.within.as_slice() {
             [] => String::new(),
             within => format!(", inside of {}", within.join(" > ")),
@@ -188,13 +188,13 @@ impl Found {
             Some(_) => format!("in {} `{}` up to the end{within}", self.kind, stand.what),
             None => format!("waits for `{}` up to the end", stand.what),
         };
-        let mut evidence = scribe.evidence(what, self.since, None);
+        let mut evidence = context.evidence(what, self.since, None);
         (evidence.thread, evidence.task) = (stand.thread, stand.task);
         evidence
     }
 }
 
-/// Whether something is called a lock: a word of its name is one.
+/// Whether something is named as a lock: a word of its name is one.
 fn is_lock(name: &str) -> bool {
     const WORDS: &[&str] = &[
         "lock",

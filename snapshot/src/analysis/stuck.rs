@@ -1,29 +1,30 @@
-//! Stuck tasks: not polled, and nobody woke them.
+//! Stuck tasks: not polled, and not woken.
 //!
-//! Most tasks of a healthy service wait most of the time, and all of them do when there is nothing
-//! to do. So a task is suspected only if it has something to do: it is inside of a span of a name
-//! that others closed. Or, where no span is recorded, if others of its name go on. Then it is
-//! compared with what tasks of its name have waited for.
+//! Most tasks of a healthy service wait most of the time, and all of them do when there is nothing to do.
+//! So a task is a suspect only if it has something to do: it is inside a span, and other spans of that name
+//! have closed; or, where no spans are recorded, other tasks of its name continue. Then its wait is compared
+//! with the waits of tasks of its name.
 
-use super::length::Length;
-use super::map::Map;
-use super::names::Name;
-use super::scribe::Scribe;
+use super::interner::Name;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
 use super::spans::SpanWatch;
 use super::state::{Gap, TaskNow};
 use super::{FEWEST_SPANS, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, Unit};
+use crate::format::{counted, duration};
+use crate::read::decode::fast_map::Map;
 use crate::wire::{Nanos, TaskId};
-use crate::words::{counted, duration};
+use std::collections::BTreeMap;
 
-/// A task that was not polled for less than this is not called stuck.
+/// A task that has been unpolled for less than this is not called stuck.
 pub const STUCK: Nanos = Nanos(1_000_000_000);
-/// Of fewer waits than this of tasks of a name nothing is concluded.
+/// With fewer waits of tasks of a name than this, nothing is concluded.
 pub const FEWEST_WAITS: u64 = 8;
 
 const MOST_NAMES: usize = 4096;
 const LISTED: usize = 10;
 
-/// Tasks that lived when the snapshot ends.
+/// Tasks that were alive at the end of the snapshot.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct StuckTasks {
@@ -31,51 +32,53 @@ pub struct StuckTasks {
     pub live: u64,
     /// How many of them had been woken, or were being polled.
     pub active: u64,
-    /// How many were never polled in the whole snapshot.
+    /// How many were not polled in the whole snapshot.
     pub idle_throughout: u64,
-    /// Those that had not been polled, nor woken, for longest.
+    /// Those that had been neither polled nor woken for longest.
     pub longest: Vec<IdleTask>,
+    /// How long each of them has been, and whether that began before the snapshot.
+    pub(crate) idle: BTreeMap<TaskId, (Nanos, bool)>,
 }
 
-/// A task that is not polled, and that nobody woke.
+/// A task that is neither polled nor woken.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IdleTask {
-    /// Which.
+    /// The task.
     pub task: TaskRef,
-    /// Since when; if that was before the snapshot, when that begins.
+    /// Since when, or the beginning of the snapshot if it was before that.
     pub since: Moment,
     /// How long; at least, if it began before the snapshot.
     pub length: Nanos,
-    /// It began before the snapshot.
+    /// Whether it began before the snapshot.
     pub before: bool,
     /// What it waits for, if it said so.
     pub waits_for: Option<String>,
-    /// An open span that it runs in, innermost.
+    /// The innermost open span that it runs in.
     pub span: Option<SpanRef>,
-    /// What is too long for it, if that can be told.
+    /// The length that is too long for it, if that can be told.
     pub limit: Option<Nanos>,
 }
 
-/// What tasks that are alike have in common: their name, their span with its route, what they wait for.
+/// What similar tasks have in common: their name, their span with its route, what they wait for.
 type GroupKey = (Name, Option<Name>, Option<Name>);
 
 /// Watches how long tasks wait.
 #[derive(Default)]
 pub(super) struct WaitWatch {
-    waits: Map<Name, Waits>,
+    waits: Map<Name, IdleTimes>,
 }
 
 #[derive(Default)]
-struct Waits {
+struct IdleTimes {
     lengths: Histogram,
-    /// When one of that name was polled last.
+    /// When one of that name was last polled.
     last: Nanos,
 }
 
 impl WaitWatch {
     pub(super) fn polled(&mut self, gap: &Gap) {
-        // Who was only just spawned has not waited for anybody.
+        // A task that was just spawned has not waited.
         let spawned = gap.chain.first().is_some_and(|hop| hop.spawned);
         if let (Some(since), Some((polled, _))) = (gap.since, gap.polled)
             && !spawned
@@ -88,8 +91,8 @@ impl WaitWatch {
         }
     }
 
-    /// What is too long for a task of this name that waits since then. `busy` is whether it is known
-    /// to have something to do; none if nothing is known of any task.
+    /// What is too long for a task of this name that has waited since then. `busy` is whether it is known to
+    /// have something to do; none if that is not known of any task.
     fn limit(&self, name: Name, since: Nanos, busy: Option<bool>) -> Option<Nanos> {
         let waits = self.waits.get(&name)?;
         let others_go_on = waits.last.0 >= since.0.saturating_add(STUCK.0);
@@ -103,21 +106,21 @@ impl WaitWatch {
         Some(Nanos(usual).max(STUCK))
     }
 
-    /// `spans` is what was seen of spans, if any are recorded.
+    /// `spans` has the observed spans, if any are recorded.
     pub(super) fn finish(
         &self,
-        scribe: &Scribe<'_>,
+        context: &ReportContext<'_>,
         spans: Option<&SpanWatch>,
     ) -> Section<StuckTasks> {
-        let world = scribe.world;
+        let live = context.live;
         let mut section = Section::<StuckTasks>::default();
-        section.table.live = world.tasks.len() as u64;
+        section.table.live = live.tasks.len() as u64;
         let mut idle: Vec<(Nanos, TaskId)> = Vec::new();
         let mut uncertain = 0_u64;
-        for (id, task) in &world.tasks {
+        for (id, task) in &live.tasks {
             match task.state {
                 TaskNow::Idle { since, mark, exact, .. } if task.wake.is_none() => {
-                    if world.doubts.certain_since(mark) {
+                    if live.doubts.certain_since(mark) {
                         section.table.idle_throughout += u64::from(!exact);
                         idle.push((since, *id));
                     } else {
@@ -132,32 +135,34 @@ impl WaitWatch {
             section.not_assessed.push(format!(
                 "{} may have been polled or woken unseen: {}",
                 counted(uncertain, "task"),
-                world.doubts.because()
+                live.doubts.because()
             ));
         }
-        // What is alike has the task's name, the route and the reason to wait in common.
+        // Similar tasks have the same name, route and reason to wait.
         let mut worst: Map<GroupKey, (u64, IdleTask, Nanos)> = Map::default();
         for (since, id) in idle {
-            let Some(task) = world.tasks.get(&id) else { continue };
-            let span = task.spans.last().and_then(|span| world.spans.get(span));
+            let Some(task) = live.tasks.get(&id) else { continue };
+            let span = task.spans.last().and_then(|span| live.spans.get(span));
             let is_one_of_many = |spans: &SpanWatch| {
                 span.is_some_and(|span| {
                     spans.closed(span.label.group, span.label.name) >= FEWEST_SPANS
                 })
             };
             let limit = self.limit(task.name, since, spans.map(is_one_of_many));
-            let length = scribe.end.since(since);
+            let length = context.end.since(since);
+            let is_before = matches!(task.state, TaskNow::Idle { exact: false, .. });
+            section.table.idle.insert(id, (length, is_before));
             let told = || IdleTask {
-                task: scribe.task(id, task.name),
-                since: scribe.moment(since),
+                task: context.task(id, task.name),
+                since: context.moment(since),
                 length,
                 before: matches!(task.state, TaskNow::Idle { exact: false, .. }),
-                waits_for: task.waits_for.map(|name| scribe.text(name)),
-                span: span.map(|span| scribe.span(&span.label)),
+                waits_for: task.waits_for.map(|name| context.text(name)),
+                span: span.map(|span| context.span(&span.label)),
                 limit,
             };
             if limit.is_some_and(|limit| length > limit) {
-                let route = world.purpose(id).map(|span| span.group);
+                let route = live.purpose(id).map(|span| span.group);
                 let key = (task.name, route, task.waits_for);
                 let entry = worst.entry(key).or_insert_with(|| (0, told(), since));
                 entry.0 += 1;
@@ -168,12 +173,15 @@ impl WaitWatch {
         }
         let mut worst: Vec<_> = worst.into_values().collect();
         worst.sort_by_key(|(_, task, _)| (task.since, task.task.task));
-        section.findings.extend(worst.iter().filter_map(|worst| finding(worst, scribe)));
+        section.findings.extend(worst.iter().filter_map(|worst| finding(worst, context)));
         section.settle(5)
     }
 }
 
-fn finding((alike, idle, since): &(u64, IdleTask, Nanos), scribe: &Scribe<'_>) -> Option<Finding> {
+fn finding(
+    (alike, idle, since): &(u64, IdleTask, Nanos),
+    context: &ReportContext<'_>,
+) -> Option<Finding> {
     let limit = idle.limit?;
     let score = Score::beyond(idle.length.0 as f64, limit.0 as f64, Unit::Nanos)?;
     let least = if idle.before { "at least " } else { "" };
@@ -183,7 +191,7 @@ fn finding((alike, idle, since): &(u64, IdleTask, Nanos), scribe: &Scribe<'_>) -
         duration(idle.length)
     );
     if let Some(span) = &idle.span {
-        title += &format!("; it is inside of span {}", span.label());
+        title += &format!("; it is inside span {}", span.label());
     }
     if let Some(waits_for) = &idle.waits_for {
         title += &format!("; it waits for `{waits_for}`");
@@ -191,7 +199,7 @@ fn finding((alike, idle, since): &(u64, IdleTask, Nanos), scribe: &Scribe<'_>) -
     if *alike > 1 {
         title += &format!(" ({} more like it)", alike - 1);
     }
-    let mut evidence = scribe.evidence("its last poll ended", *since, None);
+    let mut evidence = context.evidence("its last poll ended", *since, None);
     if idle.before {
         evidence.what = "idle since before the snapshot".to_owned();
     }

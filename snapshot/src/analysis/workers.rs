@@ -1,31 +1,31 @@
-//! Workers: how busy they were, and with how much that is not recorded.
+//! Workers: how busy they were, and how much of that is not recorded.
 
-use super::length::Length;
-use super::scribe::Scribe;
+use super::nanos_ext::Length;
+use super::report_context::ReportContext;
 use super::state::WorkerNow;
 use super::{Finding, Score, Section, ThreadRef, Unit};
+use crate::format::{counted, duration, percent};
 use crate::read::WorkerId;
 use crate::wire::Nanos;
-use crate::words::{counted, duration, percent};
 
-/// A worker should not be at work for more of its time than this.
+/// A worker should not be at work for a larger part of its time than this.
 pub const BUSY_WORKER: f64 = 0.9;
-/// Not more than this part of the time at work should be outside of the polls of recorded tasks.
+/// The largest part of the time at work that may lie outside the polls of recorded tasks.
 pub const UNINSTRUMENTED: f64 = 0.5;
-/// Workers that were at work for less of their time than this are not asked what with.
+/// Workers that were at work for a smaller part of their time are not examined further.
 const IDLE: f64 = 0.1;
-/// If more than this part of a worker's time is not known, that is said.
+/// If more of a worker's time than this is unknown, the report says so.
 const UNKNOWN: f64 = 0.1;
-/// So many of those are told one by one.
+/// The most such workers that are listed one by one.
 const TOLD: usize = 16;
-/// A worker that was observed for less than this is not judged.
+/// A worker that was observed for less time than this is not judged.
 const SHORT: Nanos = Nanos(100_000_000);
 
 /// Workers, by runtime and number.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Workers {
-    /// Each of them.
+    /// The workers.
     pub workers: Vec<WorkerTime>,
 }
 
@@ -33,42 +33,42 @@ pub struct Workers {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerTime {
-    /// Which.
+    /// The worker.
     pub worker: WorkerId,
-    /// The name that it was given, if it was given one.
+    /// The name that it was given, if any.
     pub name: Option<String>,
-    /// The thread that is it, or was it last.
+    /// Its thread, current or last.
     pub thread: ThreadRef,
-    /// How much of its time is told here: that from which no event is missing.
+    /// How much of its time these numbers cover: the time from which no event is missing.
     pub observed: Nanos,
-    /// It had nothing to do.
+    /// How long it had nothing to do.
     pub parked: Nanos,
-    /// It polled recorded tasks.
+    /// How long it polled recorded tasks.
     pub polling: Nanos,
-    /// It did something else: looked for work, drove I/O and timers, polled tasks that are not
+    /// How long it did something else: looked for work, drove I/O and timers, polled tasks that are not
     /// recorded.
     pub outside: Nanos,
-    /// It was neither parked nor polled a recorded task, and whether it was at work at all is not
-    /// known: its thread may have left the runtime, where that is not told (`Runtime::block_on` of
-    /// Tokio's own, on the current thread), or nothing tells when it sleeps (a `lookback::worker` that
-    /// never parks).
+    /// How long it was neither parked nor polling a recorded task, without it being known whether it was at
+    /// work at all. Its thread may have left the runtime where no record shows that (Tokio's own
+    /// `Runtime::block_on`, on a current-thread runtime), or no record shows when it sleeps (a
+    /// `lookback::worker` that never parks).
     pub unknown: Nanos,
-    /// How many polls it was.
+    /// The number of those polls.
     pub polls: u64,
     /// The longest of them.
     pub longest: Nanos,
-    /// No thread is it any more.
+    /// Whether no thread is this worker any more.
     pub gone: bool,
 }
 
 impl WorkerTime {
-    /// How it is called: by the name that it was given, or `r0/w3`.
+    /// Its label: the name that it was given, or `r0/w3`.
     #[must_use]
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.worker.to_string())
     }
 
-    /// Which part of its time it was at work, 0 to 1; at least, where some of it is unknown.
+    /// The part of its time that it was at work, 0 to 1; at least, if some of it is unknown.
     #[must_use]
     pub fn busy(&self) -> f64 {
         share(self.polling.plus(self.outside), self.observed)
@@ -80,7 +80,7 @@ fn share(part: Nanos, whole: Nanos) -> f64 {
 }
 
 impl Workers {
-    /// Which part of the time at work was outside of the polls of recorded tasks, 0 to 1.
+    /// The part of the time at work that lies outside the polls of recorded tasks, 0 to 1.
     #[must_use]
     pub fn uninstrumented(&self) -> f64 {
         let sum =
@@ -90,7 +90,7 @@ impl Workers {
         share(outside, outside.plus(polling))
     }
 
-    /// How long they were at work, all together.
+    /// How long they were at work, in all.
     #[must_use]
     pub fn at_work(&self) -> Nanos {
         let at_work = self.workers.iter().map(|worker| worker.outside.plus(worker.polling));
@@ -103,7 +103,7 @@ impl Workers {
         self.workers.iter().map(|worker| worker.polls).fold(0, u64::saturating_add)
     }
 
-    /// Which part of their time the workers were at work, 0 to 1.
+    /// The part of their time that the workers were at work, 0 to 1.
     #[must_use]
     pub fn busy(&self) -> f64 {
         let sum =
@@ -112,16 +112,16 @@ impl Workers {
     }
 }
 
-/// The workers as they were when the snapshot ends.
-pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
+/// The workers at the end of the snapshot.
+pub(super) fn finish(context: &ReportContext<'_>, tasks: bool) -> Section<Workers> {
     let mut section = Section::<Workers>::default();
-    for (id, worker) in &scribe.world.workers {
+    for (id, worker) in &context.live.workers {
         let polling = worker.polling.min(worker.unparked);
         let (outside, unknown) = worker.outside();
         section.table.workers.push(WorkerTime {
             worker: *id,
-            name: scribe.world.given_name(*id).map(str::to_owned),
-            thread: scribe.thread(worker.thread),
+            name: context.live.given_name(*id).map(str::to_owned),
+            thread: context.thread(worker.thread),
             observed: worker.parked.plus(worker.unparked),
             parked: worker.parked,
             polling,
@@ -137,10 +137,10 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
             "no worker is recorded: `lookback::tokio::instrument` records those of a runtime",
         );
     }
-    if scribe.world.doubts.any() {
+    if context.live.doubts.any() {
         section.not_assessed.push(format!(
             "the times from which events are missing are left out: {}",
-            scribe.world.doubts.because()
+            context.live.doubts.because()
         ));
     }
     let mut more_unknown = 0_u64;
@@ -170,8 +170,8 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
                 percent(worker.busy()),
                 duration(worker.observed)
             );
-            let began = scribe.end.since(worker.observed);
-            let mut evidence = scribe.evidence("what it did", began, None);
+            let began = context.end.since(worker.observed);
+            let mut evidence = context.evidence("what it did", began, None);
             evidence.thread = Some(worker.thread.clone());
             let evidence = vec![evidence];
             section.findings.push(Finding { analysis: "workers", title, score, evidence });
@@ -193,7 +193,7 @@ pub(super) fn finish(scribe: &Scribe<'_>, tasks: bool) -> Section<Workers> {
 }
 
 fn uninstrumented(workers: &Workers) -> Option<Finding> {
-    // Of little work nearly all is the runtime's own.
+    // If there is little work, nearly all of it is the runtime's own.
     if workers.busy() < IDLE || workers.at_work() < SHORT {
         return None;
     }

@@ -1,29 +1,28 @@
 //! The content of a generation's frame, before compression.
 //!
-//! The headers of all blocks come first and the records of all blocks behind them, back to back. So
-//! a reader knows where each block lies before it looks at a single record, and the compressor sees
-//! like beside like.
+//! The headers of all blocks come first, then the records of all blocks, back to back. So a reader knows
+//! where each block lies before it reads a single record, and the compressor sees similar data together.
 
 use super::GENERATION_TAG;
 use crate::wire::{Block, ClockRecord, Generation, MAX_VARINT, put_varint, zigzag};
 use std::io;
 
-/// A block of a generation, as it goes to a file.
+/// A block of a generation to write.
 #[derive(Clone, Copy, Debug)]
 pub struct FileBlock<'a> {
     /// The block.
     pub block: Block<'a>,
-    /// How many bytes of its records count in full. Of what begins at or after `cut`, only
-    /// definitions and statuses count. In a complete generation it is the length of the records.
+    /// How many bytes of its records count in full. From `cut` on, only definitions and statuses count. In a
+    /// complete generation it is the length of the records.
     pub cut: u32,
 }
 
-/// A generation, as it goes to a file.
+/// A generation to write.
 #[derive(Clone, Debug)]
 pub struct GenerationFrame<'a> {
     /// Its number.
     pub number: Generation,
-    /// Whether it was over when it was copied, statuses and end record included.
+    /// Whether it had ended when it was copied, with statuses and end record.
     pub complete: bool,
     /// When it began.
     pub began: ClockRecord,
@@ -43,7 +42,7 @@ impl GenerationFrame<'_> {
         u64::from(self.complete)
     }
 
-    /// Sorts the blocks and puts the content into `out`.
+    /// Sorts the blocks and appends the content to `out`.
     ///
     /// # Errors
     /// There is no memory for it.
@@ -55,12 +54,12 @@ impl GenerationFrame<'_> {
         Ok(())
     }
 
-    /// The records of its blocks, which stand one behind the other behind the front.
+    /// The records of its blocks, which follow the front back to back.
     pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.blocks.iter().map(|block| block.block.records)
     }
 
-    /// Sorts the blocks and puts what stands in front of their records into `out`.
+    /// Sorts the blocks and appends the front, everything before their records, to `out`.
     ///
     /// # Errors
     /// There is no memory for it.
@@ -101,7 +100,7 @@ impl GenerationFrame<'_> {
     }
 }
 
-/// Makes room. Who writes a snapshot may be a service that has no memory left, and must not die of it.
+/// Reserves memory. The writer may be a service without memory left, which must not die of that.
 pub(super) fn reserve(out: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
     out.try_reserve(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
@@ -114,7 +113,7 @@ mod decode {
     use super::{ClockRecord, GENERATION_TAG, Generation};
     use crate::wire::{Nanos, ThreadNumber, Ticks, get_varint, unzigzag};
 
-    /// What a generation's frame says about itself before its blocks.
+    /// The start of a generation's frame, before its blocks.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct FramePrefix {
         pub(crate) number: Generation,
@@ -127,7 +126,7 @@ mod decode {
         length: usize,
     }
 
-    /// A block's header as it stands in a file.
+    /// A block's header in a file.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct BlockEntry {
         pub(crate) slot: u32,
@@ -140,12 +139,12 @@ mod decode {
         pub(crate) start: u32,
         pub(crate) end: u32,
         pub(crate) cut: u32,
-        /// More lies behind its end, of which nothing is needed.
+        /// Whether more follows its end; none of that is needed.
         pub(crate) goes_on: bool,
     }
 
     impl BlockEntry {
-        /// Whether anything lies behind the cut.
+        /// Whether there are records after the cut.
         pub(crate) fn is_cut(&self) -> bool {
             self.cut < self.end || self.goes_on
         }

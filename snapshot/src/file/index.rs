@@ -1,23 +1,26 @@
 //! The end of a file: index, copy of the metadata, trailer.
 //!
-//! All three are skippable frames, so that zstd passes over them. Each holds a tag, what it has to
-//! say, and a CRC-32 over both. The trailer has a fixed size: a reader finds it from the file's end.
+//! All three are skippable frames, so that zstd skips them. Each holds a tag, its content, and a CRC-32 over
+//! both. The trailer has a fixed size: a reader finds it from the file's end.
 
-use super::{METADATA_FRONT, SKIPPABLE};
-use crate::wire::{Generation, Nanos, put_varint};
+use super::{METADATA_FRONT, SKIPPABLE, SKIPPABLE_STACKS};
+use crate::wire::{Generation, Nanos, ProcessStacks, put_varint};
 
 pub(crate) const INDEX_TAG: [u8; 4] = *b"LBIX";
 pub(crate) const METADATA_COPY_TAG: [u8; 4] = *b"LBMD";
 pub(crate) const TRAILER_TAG: [u8; 4] = *b"LBND";
+pub(crate) const STACKS_TAG: [u8; 4] = *b"LBST";
+#[cfg(feature = "read")]
+pub(crate) const NAMES_TAG: [u8; 4] = *b"LBNM";
 
-/// What the index says of a generation.
+/// The entry of a generation in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) number: Generation,
-    /// Where its frame begins in the file, and how long it is there.
+    /// The offset of its frame in the file, and the frame's length.
     pub(crate) offset: u64,
     pub(crate) compressed: u64,
-    /// How long the content is.
+    /// The length of the content.
     pub(crate) content: u64,
     pub(crate) flags: u64,
     pub(crate) began: Nanos,
@@ -25,7 +28,7 @@ pub(crate) struct IndexEntry {
     pub(crate) events: u64,
 }
 
-/// Puts the frame of the index into `out`.
+/// Appends the frame of the index to `out`.
 pub(super) fn encode_index(out: &mut Vec<u8>, entries: &[IndexEntry]) {
     skippable(out, SKIPPABLE[0], INDEX_TAG, |out| {
         put_varint(out, entries.len() as u64);
@@ -46,14 +49,25 @@ pub(super) fn encode_index(out: &mut Vec<u8>, entries: &[IndexEntry]) {
     });
 }
 
-/// Puts the frame of the metadata's copy into `out`.
+/// Appends the frame of stacks that were taken from outside to `out`.
+pub(super) fn encode_stacks(out: &mut Vec<u8>, stacks: &ProcessStacks) {
+    skippable(out, SKIPPABLE_STACKS, STACKS_TAG, |out| stacks.encode(out));
+}
+
+/// Appends the frame of names to `out`: `compressed` is a zstd frame.
+#[cfg(feature = "symbols")]
+pub(crate) fn encode_names(out: &mut Vec<u8>, compressed: &[u8]) {
+    skippable(out, super::SKIPPABLE_NAMES, NAMES_TAG, |out| out.extend_from_slice(compressed));
+}
+
+/// Appends the frame of the metadata's copy to `out`.
 pub(super) fn encode_metadata_copy(out: &mut Vec<u8>, content: &[u8]) {
     debug_assert!(content.len() >= METADATA_FRONT);
     skippable(out, SKIPPABLE[1], METADATA_COPY_TAG, |out| out.extend_from_slice(content));
 }
 
-/// Puts the frame of the trailer into `out`: where the other two begin.
-pub(super) fn encode_trailer(out: &mut Vec<u8>, index: u64, metadata: u64) {
+/// Appends the frame of the trailer to `out`: where the other two begin.
+pub(crate) fn encode_trailer(out: &mut Vec<u8>, index: u64, metadata: u64) {
     skippable(out, SKIPPABLE[2], TRAILER_TAG, |out| {
         out.extend(index.to_le_bytes());
         out.extend(metadata.to_le_bytes());
@@ -88,7 +102,7 @@ mod decode {
     }
 
     impl Trailer {
-        /// How long the trailer's frame is.
+        /// The length of the trailer's frame.
         pub(crate) const LENGTH: usize = 32;
 
         /// Reads the last bytes of a file.
@@ -108,14 +122,14 @@ mod decode {
         }
     }
 
-    /// What stands in a skippable frame of ours, if its tag and its CRC are right.
+    /// The content of one of these skippable frames, if its tag and its CRC are right.
     pub(crate) fn checked(content: &[u8], tag: [u8; 4]) -> Option<&[u8]> {
         let (said, check) = content.split_last_chunk::<4>()?;
         let right = crc32fast::hash(said) == u32::from_le_bytes(*check);
         right.then(|| said.strip_prefix(&tag))?
     }
 
-    /// Reads an index: the content of its frame, without the eight bytes of the frame's header.
+    /// Reads an index from its frame, without the eight bytes of the frame's header.
     pub(crate) fn decode_index(content: &[u8]) -> Option<Vec<IndexEntry>> {
         let mut rest = checked(content, INDEX_TAG)?;
         let mut next = || {

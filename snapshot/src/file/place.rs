@@ -1,28 +1,27 @@
-//! Where a file goes, and how it gets there: whole or not at all, and never in the place of what is no
-//! file.
+//! Saves files atomically: a file appears whole or not at all, and never replaces anything but a file.
 //!
-//! The library and the command save in the same way. A file that is there is replaced when the new one is
-//! whole, and the new one has its mode and its owner. A link is followed, also one that leads to
-//! nothing yet. A device, a pipe, a descriptor under `/proc` or `/dev` is written to as it is: to replace
-//! `/dev/null` by a file would break the machine.
+//! The library and the command save in the same way. An existing file is replaced once the new one is whole,
+//! and the new one gets its mode and its owner. Links are followed, even dangling ones. A device, a pipe, or
+//! a descriptor under `/proc` or `/dev` is written to directly: replacing `/dev/null` by a file would break
+//! the machine.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many links may lead to one another, as on Linux.
+/// How many links are followed, as on Linux.
 const MOST_LINKS: u32 = 40;
-/// So many temporary names are tried.
+/// How many temporary names are tried.
 const MOST_TRIES: u32 = 1000;
 
-/// Writes `path`. A regular file, or one that is not there yet, is written under a temporary name beside
-/// it, synced and renamed: on an error nothing is left behind, and what was there before still is. A new
-/// one may be read by its owner alone; one that is there keeps its mode, its owner and its group. What is
-/// no file is opened and written to; that of a pipe waits for its reader.
+/// Writes `path`. A regular or new file is written under a temporary name beside it, synced and renamed: on
+/// an error nothing is left behind, and the old file stays. A new file is readable by its owner only; an
+/// existing one keeps its mode, its owner and its group. Anything but a file is opened and written to
+/// directly; a pipe waits for its reader.
 ///
 /// # Errors
-/// Those of `write`, or of the operating system: `path` is a directory, or must not be written, say.
+/// Those of `write`, or of the operating system: `path` is a directory, or not writable, for instance.
 ///
 /// # Examples
 /// ```
@@ -47,7 +46,7 @@ pub fn write_whole<T, E: From<io::Error>>(
 ) -> Result<T, E> {
     let (target, before) = match Target::of(path)? {
         Target::Stream => {
-            // Behind a descriptor there may be a file, in which something stands already.
+            // A descriptor may lead to a file with content.
             let file = OpenOptions::new().append(true).open(path)?;
             return write(&file);
         }
@@ -63,10 +62,10 @@ pub fn write_whole<T, E: From<io::Error>>(
     Ok(written)
 }
 
-/// Writes a new file of this name into `directory`, as [`write_whole`] does, but follows no link and replaces
-/// nothing: where something has the name (another container has made it in the same millisecond, say), it is
-/// `name-2.lbk`, and so on. For names that a program makes itself, in a directory that others may write to. Says what
-/// the file is called.
+/// Writes a new file of this name into `directory`, like [`write_whole`], but follows no link and replaces
+/// nothing: if the name exists (another container may have created it in the same millisecond), the file is
+/// `name-2.lbk`, and so on. For generated names, in a directory that others may write to. Returns the path of
+/// the file.
 ///
 /// # Errors
 /// Those of `write`, or of the operating system.
@@ -94,7 +93,7 @@ pub fn write_own<E: From<io::Error>>(
                 return Ok(target);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // A file system without such links: then it is looked whether there is one.
+            // The file system may have no hard links: check whether the name exists.
             Err(_) if fs::symlink_metadata(&target).is_ok() => {}
             Err(_) => {
                 temporary.become_file(&target)?;
@@ -102,14 +101,14 @@ pub fn write_own<E: From<io::Error>>(
             }
         }
     }
-    Err(io::Error::other("there are too many files of that name").into())
+    Err(io::Error::other("1,000 files of that name exist; remove some").into())
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Target {
-    /// What is no file: written to as it is.
+    /// Not a file: written to directly.
     Stream,
-    /// A file, and what it must keep if it is there.
+    /// A file, and what to keep if it exists.
     File(PathBuf, Option<Kept>),
 }
 
@@ -147,8 +146,8 @@ impl Target {
             if !kind.is_file() {
                 return Ok(Self::Stream);
             }
-            // Who must not write to a file must not replace it either, though its directory would let
-            // him.
+            // A user who may not write to a file must not replace it either, even if its directory would
+            // allow that.
             OpenOptions::new().write(true).open(&path)?;
             return Ok(Self::File(path, Some(Kept::of(&there))));
         }
@@ -156,8 +155,8 @@ impl Target {
     }
 }
 
-/// Whether this link stands for an open descriptor: what it says may be the name of a file that is to be
-/// appended to, or has been deleted.
+/// Whether this link stands for an open descriptor: its target may be a file opened for appending, or
+/// deleted.
 fn is_descriptor(path: &Path) -> bool {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -166,7 +165,7 @@ fn is_descriptor(path: &Path) -> bool {
     parent.canonicalize().is_ok_and(|parent| parent.starts_with("/proc"))
 }
 
-/// What the new file has of the one before.
+/// What the new file keeps of the old one.
 #[cfg(unix)]
 struct Kept {
     mode: u32,
@@ -186,9 +185,9 @@ impl Kept {
         let mut mode = self.mode;
         if (ours.uid(), ours.gid()) != self.owner {
             let (owner, group) = (Some(self.owner.0), Some(self.owner.1));
-            // Only the superuser gives files away; a group of one's own can be set.
+            // Only the superuser can give files away; a group of the process can be set.
             if fchown(file, owner, group).is_err() && fchown(file, None, group).is_err() {
-                // What was granted to another group is not to be granted to this one.
+                // Rights of another group must not pass to this one.
                 mode &= !0o070;
             }
         }
@@ -210,13 +209,13 @@ impl Kept {
     }
 }
 
-/// A file under a temporary name, which is taken away again unless it gets its own.
+/// A file under a temporary name, which is deleted again unless it gets its own.
 #[derive(Debug)]
 #[must_use = "it is deleted when it is dropped"]
 pub struct Temporary(Option<PathBuf>);
 
 impl Temporary {
-    /// A new file beside `path`, which its owner alone may read.
+    /// A new file beside `path`, readable by its owner only.
     ///
     /// # Errors
     /// The operating system's.
@@ -228,13 +227,12 @@ impl Temporary {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         for _ in 0..MOST_TRIES {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            // Short, whatever the name is: that may be as long as names can be.
+            // Short, because the final name may be as long as names can be.
             let name = format!(".lookback-{}-{number}.tmp", std::process::id());
             let temporary = path.with_file_name(name);
             match options.open(&temporary) {
                 Ok(file) => return Ok((Self(Some(temporary)), file)),
-                // One that was killed has left it: process 1 of a container has the same number each
-                // time.
+                // A killed process left it: process 1 of a container has the same ID each time.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -242,33 +240,33 @@ impl Temporary {
         Err(io::Error::other("all temporary names are taken"))
     }
 
-    /// Its name as it is now.
+    /// Its current path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Gives it its name; what has that name is replaced.
+    /// Renames it, replacing an existing file.
     ///
     /// # Errors
-    /// The operating system's; then it is deleted.
+    /// The operating system's; the file is then deleted.
     pub fn become_file(self, path: &Path) -> io::Result<()> {
         fs::rename(self.path(), path)?;
         self.has_become(path)
     }
 
-    /// It has its name by other means, and stays.
+    /// Keeps it: it got its name by other means.
     ///
     /// # Errors
-    /// The directory could not be synced, so a power cut may take the name away.
+    /// The directory could not be synced, so a power cut may lose the name.
     pub fn has_become(mut self, path: &Path) -> io::Result<()> {
         self.0 = None;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        // So that the name outlives a power cut, too. One may be allowed to write to a directory, and not
-        // to read it; and not every file system can sync one.
+        // So that the name survives a power cut, too. A directory may be writable but not readable; and not
+        // every file system can sync one.
         let Ok(directory) = File::open(directory) else { return Ok(()) };
         match directory.sync_all() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

@@ -1,13 +1,13 @@
 //! The writer: metadata first, then generation after generation, then the index.
 //!
-//! A generation is compressed from where its records lie, and written a piece at a time: its size makes no
-//! difference to the memory that a writer needs, which is that of the compressor, about 2 MiB, and of the
-//! headers of its blocks. What was written before an error is a valid file up to there.
+//! A generation is compressed in place and written in pieces, so the memory that a writer needs does not
+//! depend on its size: about 2 MiB for the compressor, and the headers of its blocks. If writing fails, the
+//! file is valid up to there.
 
 use super::frame::reserve;
-use super::index::{IndexEntry, encode_index, encode_metadata_copy, encode_trailer};
+use super::index::{IndexEntry, encode_index, encode_metadata_copy, encode_stacks, encode_trailer};
 use super::{FILE_MAGIC, FORMAT_VERSION, GenerationFrame};
-use crate::wire::Metadata;
+use crate::wire::{Metadata, ProcessStacks};
 use std::io::{self, Write};
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
@@ -42,11 +42,11 @@ pub struct FileWriter<W: Write> {
     metadata: Vec<u8>,
     index: Vec<IndexEntry>,
     front: Vec<u8>,
-    /// What is compressed and not yet written.
+    /// Compressed data that is not written yet.
     piece: Vec<u8>,
 }
 
-/// So much is written at a time.
+/// How much is written at a time.
 const PIECE: usize = 128 << 10;
 
 impl<W: Write> FileWriter<W> {
@@ -58,7 +58,7 @@ impl<W: Write> FileWriter<W> {
         Self::with_level(out, metadata, LEVEL)
     }
 
-    /// Begins a file whose frames are compressed at another level than the usual one.
+    /// Begins a file with another level of compression.
     ///
     /// # Errors
     /// Those of `out`.
@@ -108,6 +108,18 @@ impl<W: Write> FileWriter<W> {
         Ok(())
     }
 
+    /// Writes the stacks of the process's threads, which were taken from outside: behind the last generation.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn stacks(&mut self, stacks: &ProcessStacks) -> io::Result<()> {
+        let mut frame = Vec::new();
+        encode_stacks(&mut frame, stacks);
+        self.out.write_all(&frame)?;
+        self.written += frame.len() as u64;
+        Ok(())
+    }
+
     /// Ends the file: writes index, copy of the metadata and trailer, and flushes.
     ///
     /// # Errors
@@ -128,7 +140,7 @@ impl<W: Write> FileWriter<W> {
         self.written
     }
 
-    /// Writes a frame of these pieces, one behind the other. How long its content is.
+    /// Writes a frame of these pieces, back to back. Returns the length of its content.
     fn write_frame<'a>(
         &mut self,
         pieces: impl Iterator<Item = &'a [u8]> + Clone,
@@ -149,7 +161,7 @@ impl<W: Write> FileWriter<W> {
         Ok(content)
     }
 
-    /// Compresses a little, and writes what comes of it.
+    /// Compresses one step, and writes the output.
     fn step(
         &mut self,
         compress: impl FnOnce(&mut Encoder<'static>, &mut OutBuffer<'_, [u8]>) -> io::Result<usize>,

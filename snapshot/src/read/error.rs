@@ -1,4 +1,4 @@
-//! What can be wrong with a file, in words.
+//! What can be wrong with a file.
 
 use crate::file::FORMAT_VERSION;
 use crate::wire::Generation;
@@ -6,9 +6,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Why something of a file cannot be read: which file, where in it, and the reason. One line.
+/// Why part of a file cannot be read: which file, where in it, and the reason. Prints as one line.
+#[derive(Clone, PartialEq, Eq)]
+// One word, so that the result of reading an event fits registers.
+pub struct ReadError(Box<Wrong>);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
+struct Wrong {
     file: Arc<str>,
     offset: u64,
     generation: Option<Generation>,
@@ -16,45 +20,46 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    pub(super) fn new(file: &Arc<str>, offset: u64, reason: Reason) -> Self {
-        Self { file: Arc::clone(file), offset, generation: None, reason }
+    #[cold]
+    pub(crate) fn new(file: &Arc<str>, offset: u64, reason: Reason) -> Self {
+        Self(Box::new(Wrong { file: Arc::clone(file), offset, generation: None, reason }))
     }
 
-    pub(super) fn of_generation(mut self, generation: Generation) -> Self {
-        self.generation = Some(generation);
+    pub(crate) fn of_generation(mut self, generation: Generation) -> Self {
+        self.0.generation = Some(generation);
         self
     }
 
     /// The file's path, or `<memory>`.
     #[must_use]
     pub fn file(&self) -> &str {
-        &self.file
+        &self.0.file
     }
 
-    /// Where in the file, in bytes: for what is wrong inside of a frame, where the frame begins.
+    /// The byte offset in the file; for a problem inside a frame, where the frame begins.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
-    /// The generation that is concerned, if it is known.
+    /// The affected generation, if known.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
-        self.generation
+        self.0.generation
     }
 
     /// What is wrong.
     #[must_use]
     pub fn reason(&self) -> &Reason {
-        &self.reason
+        &self.0.reason
     }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, offset, generation, reason } = self;
+        let Wrong { file, offset, generation, reason } = &*self.0;
         match reason {
-            // Of the file as a whole: it could not be opened.
+            // A problem with the file as a whole: it could not be opened.
             Reason::Io { .. } if *offset == 0 => write!(f, "{file}: {reason}"),
             Reason::NoGeneration { .. } => write!(f, "{file}: {reason}"),
             _ => match generation {
@@ -67,6 +72,18 @@ impl fmt::Display for ReadError {
     }
 }
 
+impl fmt::Debug for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Wrong { file, offset, generation, reason } = &*self.0;
+        f.debug_struct("ReadError")
+            .field("file", file)
+            .field("offset", offset)
+            .field("generation", generation)
+            .field("reason", reason)
+            .finish()
+    }
+}
+
 impl std::error::Error for ReadError {}
 
 /// What is wrong with a file.
@@ -76,15 +93,15 @@ pub enum Reason {
     /// The operating system refused.
     #[error("{message}")]
     Io {
-        /// What kind of refusal.
+        /// The kind of error.
         kind: io::ErrorKind,
-        /// Its words.
+        /// The operating system's message.
         message: String,
     },
-    /// There is nothing in the file.
+    /// The file is empty.
     #[error("the file is empty: nothing was written to it; take another snapshot")]
     Empty,
-    /// The file is something else.
+    /// The file has another format.
     #[error(
         "not a snapshot of lookback: it looks like {0}; give a file that a trigger or `lookback snapshot` wrote"
     )]
@@ -92,7 +109,7 @@ pub enum Reason {
     /// The file is an arena, not a snapshot.
     #[error("this is a recorder's arena (a black box), not a snapshot: use `lookback recover`")]
     Arena,
-    /// The file is of a later version of the format.
+    /// The file has a later version of the format.
     #[error("format version {0}; this program reads up to {FORMAT_VERSION}: use a newer lookback")]
     Version(u16),
     /// The file ends before its metadata does.
@@ -100,26 +117,34 @@ pub enum Reason {
         "cut off in the metadata: nothing of the file can be read; if it was copied, copy it again"
     )]
     CutInMetadata,
-    /// The metadata is damaged, and so is its copy, or there is none.
+    /// The metadata is damaged, and its copy is damaged or missing.
     #[error("the metadata is damaged ({0}), and there is no copy; names of the process are lost")]
     MetadataLost(String),
-    /// The metadata is damaged, but its copy is not.
+    /// The metadata is damaged; its copy was used.
     #[error("the metadata is damaged ({0}); its copy at the end was read instead")]
     MetadataDamaged(String),
     /// The copy of the metadata is damaged.
     #[error("the copy of the metadata at the file's end is damaged; nothing is lost by it")]
     CopyDamaged,
+    /// The stacks that were taken from outside are damaged.
+    #[error("the stacks that were taken from outside are damaged, and lost; the recording is not")]
+    StacksDamaged,
+    /// The names for the addresses in stacks are damaged.
+    #[error(
+        "the names that `lookback symbolize` has put in are damaged, and lost; the recording is not"
+    )]
+    NamesDamaged,
     /// The file ends without an index.
     #[error("the file ends without an index: it was cut off, or is still being written")]
     NoIndex,
-    /// There is an index that cannot be right.
+    /// The index cannot be right.
     #[error("the index is damaged; the generations were found without it")]
     IndexDamaged,
-    /// The file ends inside of a generation.
+    /// The file ends within a generation.
     #[error("the file is cut off in a generation, which is lost")]
     Cut,
-    /// Something that is no frame, or damaged beyond recognition.
-    #[error("{0} bytes are damaged and were stepped over; what was in them is lost")]
+    /// Bytes that are not a frame, or are damaged beyond recognition.
+    #[error("{0} damaged bytes were skipped; what was in them is lost")]
     SteppedOver(u64),
     /// The content of a frame is not what was written.
     #[error("frame checksum does not match; this generation is lost, others may be read")]
@@ -127,14 +152,14 @@ pub enum Reason {
     /// A frame cannot be decompressed.
     #[error("frame is damaged ({0}); this generation is lost, others may be read")]
     Frame(String),
-    /// A frame is larger than the limit.
+    /// A frame expands to more than the limit.
     #[error(
         "frame expands to {size} bytes, more than the limit of {limit}: it is not read; `Limits::frame_bytes` allows more"
     )]
     TooLarge {
-        /// How large it says that it is.
+        /// The size that it states.
         size: u64,
-        /// What is allowed: `frame_bytes` of [`Limits`](super::Limits).
+        /// The limit: `frame_bytes` of [`Limits`](super::Limits).
         limit: u64,
     },
     /// A frame needs a larger window than the limit.
@@ -142,15 +167,15 @@ pub enum Reason {
         "frame needs a window of {size} bytes, more than the limit of {limit}: it is not read; `Limits::window_log` allows more"
     )]
     WindowTooLarge {
-        /// How large.
+        /// The size of the window.
         size: u64,
-        /// What is allowed: 2 to the power of `window_log` of [`Limits`](super::Limits).
+        /// The limit: 2 to the power of `window_log` of [`Limits`](super::Limits).
         limit: u64,
     },
-    /// A generation is not what the format says.
+    /// A generation violates the format.
     #[error("{0}; this generation is lost, others may be read")]
     Generation(&'static str),
-    /// A record of a generation cannot be read, nor what follows it in its block.
+    /// A record of a generation cannot be read, and neither can the rest of its block.
     #[error("slot {slot}, block {block}, byte {position}: {what}; the rest of the block is lost")]
     Record {
         /// The slot.
@@ -162,8 +187,8 @@ pub enum Reason {
         /// What is wrong there.
         what: &'static str,
     },
-    /// There is no generation of this number.
-    #[error("there is no generation {0} in it; `lookback info` lists those that there are")]
+    /// The file has no generation of this number.
+    #[error("no generation {0}; `lookback info` lists the generations")]
     NoGeneration(Generation),
 }
 
@@ -189,6 +214,8 @@ mod tests {
             Reason::MetadataLost(text()),
             Reason::MetadataDamaged(text()),
             Reason::CopyDamaged,
+            Reason::StacksDamaged,
+            Reason::NamesDamaged,
             Reason::NoIndex,
             Reason::IndexDamaged,
             Reason::Cut,
@@ -200,7 +227,7 @@ mod tests {
             Reason::Generation("words"),
             Reason::Record { slot: 1, block: 2, position: 3, what: "words" },
         ];
-        // What is to be done, or that there is nothing to do because the rest is read, or cannot be.
+        // What to do, or that nothing needs to be done because the rest is read, or that nothing can be.
         let told = [
             "use ",
             "take another",
@@ -226,6 +253,6 @@ mod tests {
             "a.lbk: at byte 7: permission denied"
         );
         let none = ReadError::new(&file, 0, Reason::NoGeneration(Generation(5))).to_string();
-        assert!(none.starts_with("a.lbk: there is no generation 5"), "{none}");
+        assert!(none.starts_with("a.lbk: no generation 5"), "{none}");
     }
 }

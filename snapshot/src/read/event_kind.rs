@@ -1,7 +1,7 @@
-//! What an event says that happened.
+//! What happened in an event.
 
 use super::{Level, Site, Text, Value, WorkerId};
-use crate::wire::{Nanos, SpanId, TaskId};
+use crate::wire::{LockKind, Nanos, SpanId, StackReason, StackSource, TaskId, ThreadNumber};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,156 +11,260 @@ pub enum EventKind<'a> {
     ThreadStart,
     /// The thread ends.
     ThreadExit,
-    /// The thread is called otherwise than it was: as it is in all of its events.
+    /// The thread's name changes; all of its events have the new one.
     ThreadName,
     /// A region begins.
     RegionBegin {
-        /// Which.
+        /// The region.
         site: Site<'a>,
     },
-    /// A region of the thread ends: the innermost one, but for what `inside` says.
+    /// A region of the thread ends: the innermost one, unless `inside` says otherwise.
     RegionEnd {
-        /// Which, if its begin or a status of it is in the snapshot.
+        /// The region, if its beginning or a status of it is in the snapshot.
         site: Option<Site<'a>>,
-        /// How long it took, if it is known when it began.
+        /// How long it took, if its beginning is known.
         duration: Option<Nanos>,
-        /// How many regions of the thread are open inside of it and go on.
+        /// How many regions of the thread are open inside it and continue.
         inside: u64,
+    },
+    /// A range of the whole process begins.
+    RangeBegin {
+        /// The range.
+        site: Site<'a>,
+        /// Its number, which no other range of the process has.
+        range: u64,
+        /// How long before this event it began: 0 unless the recorder found that it had begun.
+        ago: Nanos,
+    },
+    /// A range of the whole process ends, on any thread.
+    RangeEnd {
+        /// The range.
+        site: Site<'a>,
+        /// Its number.
+        range: u64,
+        /// How long it took.
+        duration: Nanos,
+        /// How long before this event it ended: 0 unless the recorder found that it had ended.
+        late: Nanos,
     },
     /// A message.
     Log {
-        /// How important it is.
+        /// Its level.
         level: Level,
-        /// The place, named by the category.
+        /// The place in the source, named by the category.
         site: Site<'a>,
         /// The message itself.
         message: Text<'a>,
     },
     /// A typed event; its values are its [`fields`](super::Event::fields).
     Typed {
-        /// The place, with the event's name.
+        /// The place in the source, with the event's name.
         site: Site<'a>,
     },
     /// A counter's value at this instant.
     Counter {
-        /// The place, with the counter's name.
+        /// The place in the source, with the counter's name.
         site: Site<'a>,
         /// The value.
         value: Value<'a>,
     },
     /// A task is spawned.
     TaskCreate {
-        /// Which.
+        /// The task.
         task: TaskId,
-        /// Where, named by the task's type.
+        /// Where it was spawned, named by the task's type.
         site: Site<'a>,
-        /// The task that spawned it, if one did.
+        /// The task that spawned it, if any.
         parent: Option<TaskId>,
     },
     /// A poll of a task begins.
     TaskPoll {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
     /// A poll ends: the task has to wait.
     TaskPending {
-        /// Which; of no known poll [`TaskId::default`].
+        /// The task; [`TaskId::default`] if the poll is unknown.
         task: TaskId,
-        /// What for, if that is known.
+        /// What it waits for, if known.
         waits_for: Option<Site<'a>>,
     },
-    /// A poll ends, and with it the task: it is done.
+    /// A poll ends, and so does the task: it is done.
     TaskReady {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
-    /// A poll ends, and with it the task: it panicked.
+    /// A poll ends, and so does the task: it panicked.
     TaskPanic {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
-    /// A task is dropped that was not done: it is cancelled.
+    /// A task is dropped before it is done: it is cancelled.
     TaskDrop {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
     /// A task is woken for its next poll, by the event's [`thread`](super::Event::thread) and
     /// [`task`](super::Event::task).
     TaskWake {
-        /// Which.
+        /// The task.
         task: TaskId,
     },
     /// The thread becomes a worker of a runtime.
     WorkerStart {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
-    /// The thread becomes the worker of a runtime for as long as it drives it (`block_on`); when it
-    /// ceases to is not told.
+    /// The thread becomes the worker of a runtime while it drives it (`block_on`); no event says when it
+    /// stops.
     WorkerVisit {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
     /// The worker has nothing to do and goes to sleep.
     WorkerPark {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
-    /// The worker goes on.
+    /// The worker continues.
     WorkerUnpark {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
-    /// The thread is no worker any more.
+    /// The thread is no longer a worker.
     WorkerStop {
-        /// Which.
+        /// The worker.
         worker: WorkerId,
     },
-    /// The thread belongs to the pool of a runtime: it is a worker, or for what blocks.
+    /// The thread belongs to a runtime's pool, as a worker or for blocking work.
     PoolThread {
         /// The runtime, numbered by the recorder.
         runtime: u64,
     },
     /// A span begins; its values are the event's [`fields`](super::Event::fields).
     SpanCreate {
-        /// Which.
+        /// The span.
         span: SpanId,
-        /// Where, with the span's name.
+        /// Where it was created, with the span's name.
         site: Site<'a>,
-        /// The span that it is a child of.
+        /// Its parent.
         parent: Option<SpanId>,
     },
     /// The thread enters a span.
     SpanEnter {
-        /// Which.
+        /// The span.
         span: SpanId,
     },
-    /// The thread leaves a span.
+    /// The thread exits a span.
     SpanExit {
-        /// Which; of none that is known [`SpanId::default`].
+        /// The span; [`SpanId::default`] if it is unknown.
         span: SpanId,
     },
-    /// A span is over.
+    /// A span ends.
     SpanClose {
-        /// Which.
+        /// The span.
         span: SpanId,
     },
-    /// Values of a span that were not known when it began: the event's [`fields`](super::Event::fields).
+    /// More values of a span become known: the event's [`fields`](super::Event::fields).
     SpanRecord {
-        /// Which.
+        /// The span.
         span: SpanId,
     },
     /// A span follows from another one.
     SpanFollows {
-        /// Which.
+        /// The span.
         span: SpanId,
-        /// What it follows from.
+        /// The span that it follows from.
         from: SpanId,
     },
-    /// Something that a later version recorded; what is known of it are its
-    /// [`fields`](super::Event::fields).
+    /// A thread's stack was taken, on this or another thread: [`Event::stack`](super::Event::stack).
+    ThreadStack {
+        /// The thread.
+        thread: ThreadNumber,
+        /// Why; `None` if only a later version knows the reason.
+        reason: Option<StackReason>,
+        /// How it was obtained, or why there is none.
+        source: Option<StackSource>,
+    },
+    /// A thread has used CPU time, and was somewhere: [`Event::stack`](super::Event::stack). The event may have been
+    /// recorded later, and by another thread.
+    CpuSample {
+        /// The thread.
+        thread: ThreadNumber,
+        /// How often the interval passed: the thread used this many intervals of CPU time. There are
+        /// [`CPU_SAMPLES`](crate::wire::key::CPU_SAMPLES) intervals in a second.
+        weight: u64,
+        /// How the stack was obtained, or why there is none; `None` if only a later version knows it.
+        source: Option<StackSource>,
+        /// How long before the event the sample was taken.
+        ago: Nanos,
+    },
+    /// A thread is blocked and has been for a while, or goes on: [`Event::stack`](super::Event::stack) is where. The
+    /// recorder's own thread reports it.
+    ThreadStands {
+        /// The thread.
+        thread: ThreadNumber,
+        /// How long it had been blocked, at least; 0 if it goes on.
+        since: Nanos,
+        /// How the stack was obtained, or why there is none; `None` if only a later version knows it.
+        source: Option<StackSource>,
+    },
+    /// The thread has allocated an object that is a sample of the heap, at [`Event::stack`](super::Event::stack).
+    AllocationSample {
+        /// The object's size, in bytes.
+        size: u64,
+        /// An object of so many bytes is a sample with probability `1 - exp(-size / interval)`.
+        interval: u64,
+        /// How the stack was obtained, or why there is none; `None` if only a later version knows it.
+        source: Option<StackSource>,
+    },
+    /// The thread, or the task that it polls, has waited for a lock: [`Event::stack`](super::Event::stack) is where, and
+    /// [`Event::lock_holder`](super::Event::lock_holder) has held it.
+    Contention {
+        /// Where it asked for the lock.
+        site: Site<'a>,
+        /// Says only whether two locks of this process are one. A lock that was freed may have had the number of a later one.
+        lock: u64,
+        /// What it is; `None` if only a later version knows it.
+        kind: Option<LockKind>,
+        /// How long it waited.
+        waited: Nanos,
+        /// How many waited when this wait ended, itself included.
+        waiters: u64,
+        /// Whether it gave up, and has no lock.
+        is_given_up: bool,
+    },
+    /// A thread or a task waits for a lock and has been for a while. The recorder's own thread reports it, with each generation.
+    LockWait {
+        /// The thread, if it is one that waits.
+        thread: Option<ThreadNumber>,
+        /// The task that waits, or that the thread polls.
+        task: Option<TaskId>,
+        /// Where it asked for the lock.
+        site: Site<'a>,
+        /// As in [`Contention`](Self::Contention).
+        lock: u64,
+        /// What it is; `None` if only a later version knows it.
+        kind: Option<LockKind>,
+        /// For how long, up to the event.
+        waited: Nanos,
+    },
+    /// The thread has released a lock that it took in an earlier poll of a task.
+    LockHeld {
+        /// Where it took the lock.
+        site: Site<'a>,
+        /// As in [`Contention`](Self::Contention).
+        lock: u64,
+        /// What it is; `None` if only a later version knows it.
+        kind: Option<LockKind>,
+        /// The task.
+        task: TaskId,
+        /// How many of its polls ended meanwhile.
+        polls: u64,
+    },
+    /// An event of a later version; its [`fields`](super::Event::fields) have what is known of it.
     Other {
-        /// What the file's event table calls it.
+        /// Its name in the file's event table.
         name: &'a str,
     },
 }

@@ -1,17 +1,16 @@
-//! How much a reader puts up with.
+//! Bounds on reading.
 
 use crate::file::MAX_WINDOW_LOG;
 
 /// Bounds on what reading may take, whatever a file claims.
 ///
-/// One generation is in memory at a time: its content, at most `frame_bytes`,
-/// and tables that are held to the same bound. Memory is taken as data really arrives.
+/// One generation is in memory at a time: its content, of at most `frame_bytes`, and tables with the same
+/// bound. Memory is allocated as data actually arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes that one frame may expand to. 1 GiB unless said otherwise; never more than
-    /// 4 GiB.
+    /// The most bytes that one frame may expand to. The default is 1 GiB, the maximum 4 GiB.
     pub frame_bytes: u64,
-    /// The largest window that a frame may need, as a power of two. 23 unless said otherwise.
+    /// The largest window that a frame may need, as a power of two. The default is 23.
     pub window_log: u32,
 }
 
@@ -22,12 +21,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most bytes of a frame, such that offsets in it fit 32 bits with room to spare.
-    pub(super) fn content_bytes(&self) -> u64 {
+    /// The most bytes of a frame: offsets in it fit into 32 bits with room to spare.
+    pub(crate) fn content_bytes(&self) -> u64 {
         self.frame_bytes.min(u64::from(u32::MAX) - (1 << 20))
     }
 
-    pub(super) fn window_bytes(&self) -> u64 {
+    pub(crate) fn window_bytes(&self) -> u64 {
         1 << self.window_log.min(31)
     }
 }

@@ -1,17 +1,23 @@
 //! A snapshot's file, opened.
 
-use super::carry::Carry;
-use super::catalog::{Catalog, FrameSpot, catalog};
-use super::chain::{Chain, Left};
-use super::generation::Contents;
-use super::lost::{add_untold, share_out};
-use super::order::Order;
-use super::plan::Plan;
-use super::source::Source;
+#[cfg(feature = "symbols")]
+use super::Frame;
+use super::container::catalog::{Catalog, FrameSpot, catalog};
+use super::container::source::Source;
+#[cfg(feature = "symbols")]
+use super::container::splice::splice;
+use super::decode::carried::Carry;
+use super::decode::contents::Contents;
+use super::decode::decode_plan::DecodePlan;
+use super::decode::lost::{add_untold, share_out};
+use super::replay::chain::{Chain, Left};
+use super::replay::merge::Merge;
 use super::{
-    DecodedGeneration, Event, GenerationEvents, GenerationInfo, Limits, ReadError, Reason,
+    DecodedGeneration, Event, GenerationEvents, GenerationInfo, Lent, Limits, ReadError, Reason,
 };
-use crate::wire::{Generation, Metadata, Nanos};
+#[cfg(feature = "symbols")]
+use crate::wire::CodeNames;
+use crate::wire::{Generation, Metadata, Nanos, ProcessStacks};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A snapshot's file, opened: its metadata is read and its generations are found.
 ///
-/// Generations are read from the file when they are asked for, one at a time.
+/// Generations are read from the file on demand, one at a time.
 ///
 /// ```no_run
 /// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
@@ -35,9 +41,9 @@ pub struct Trace {
     source: Source,
     file: Arc<str>,
     limits: Limits,
-    plan: Arc<Plan>,
+    plan: Arc<DecodePlan>,
     catalog: Catalog,
-    /// Where each generation stands among the frames.
+    /// The index of each generation among the frames.
     places: HashMap<Generation, usize>,
     generations: OnceLock<Vec<GenerationInfo>>,
     chain: Mutex<Chain>,
@@ -48,7 +54,8 @@ impl Trace {
     /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be opened, is none of ours, is of a later version, or nothing of it can be read.
+    /// The file cannot be opened, is not a snapshot, has a later format version, or nothing in it can be
+    /// read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
         Self::open_with(path, Limits::default())
     }
@@ -83,7 +90,7 @@ impl Trace {
 
     fn new(source: Source, file: Arc<str>, limits: Limits) -> Result<Self, ReadError> {
         let mut catalog = catalog(&source, &file, &limits)?;
-        let (plan, wrong) = Plan::new(&catalog.metadata);
+        let (plan, wrong) = DecodePlan::new(&catalog.metadata);
         if let Some(wrong) = wrong {
             let reason = Reason::MetadataLost(wrong.to_owned());
             catalog.damage.push(ReadError::new(&file, 0, reason));
@@ -113,7 +120,7 @@ impl Trace {
         &self.catalog.metadata
     }
 
-    /// The version of the format that the file is of.
+    /// The file's version of the format.
     #[must_use]
     pub fn format_version(&self) -> u16 {
         self.catalog.version
@@ -125,15 +132,51 @@ impl Trace {
         &self.file
     }
 
-    /// What was found to be damaged when the file was opened. Damage inside of a generation shows
-    /// when that generation is read.
+    /// The stacks of the process's threads, if the snapshot was taken from outside: see [`ProcessStacks`].
+    #[must_use]
+    pub fn process_stacks(&self) -> Option<&ProcessStacks> {
+        self.catalog.beside.stacks.as_ref()
+    }
+
+    /// The names for addresses in stacks that the file has, if any.
+    #[cfg(feature = "symbols")]
+    pub(crate) fn names(&self) -> Option<&Arc<CodeNames>> {
+        self.catalog.beside.naming.names.as_ref()
+    }
+
+    /// Writes the file to `out` with these names in place of any that it has: a whole frame. The rest of it stays as it is.
+    /// Returns how many bytes were written.
+    #[cfg(feature = "symbols")]
+    pub(crate) fn write_with_names(
+        &self,
+        names: &[u8],
+        out: &mut impl std::io::Write,
+    ) -> std::io::Result<u64> {
+        splice(&self.source, &self.catalog.beside.naming, names, out)
+    }
+
+    /// The frames that are defined in the file, and those of stacks that were taken from outside; many of them more than
+    /// once. What is damaged is passed over.
+    #[cfg(feature = "symbols")]
+    pub(crate) fn each_frame(&self, mut each: impl FnMut(&Frame<'_>)) {
+        for spot in self.catalog.frames.iter().flatten() {
+            if let Ok(contents) = self.contents(spot, None) {
+                super::stack::frames_of(&contents).for_each(|frame| each(&frame));
+            }
+        }
+        let stacks = self.process_stacks();
+        stacks.iter().flat_map(|stacks| stacks.all_frames()).for_each(|frame| each(&frame));
+    }
+
+    /// The damage that was found when the file was opened. Damage inside a generation shows when that
+    /// generation is read.
     #[must_use]
     pub fn damage(&self) -> &[ReadError] {
         &self.catalog.damage
     }
 
-    /// The generations, in the order of the file. Each is read once to be counted, when this is
-    /// first asked for.
+    /// The generations, in the order of the file. The first call reads each of them once, to count its
+    /// events.
     #[must_use]
     pub fn generations(&self) -> &[GenerationInfo] {
         self.generations.get_or_init(|| {
@@ -156,15 +199,16 @@ impl Trace {
         })
     }
 
-    /// One generation, decoded. An incomplete one is read with the help of those before it.
+    /// One generation, decoded. The generations before an incomplete one are read too, as far as it needs
+    /// them.
     ///
     /// # Errors
-    /// It is not in the file, or it is damaged.
+    /// It is not in the file, or is damaged.
     pub fn generation(&self, number: Generation) -> Result<DecodedGeneration, ReadError> {
         let Some(&at) = self.places.get(&number) else {
             return Err(ReadError::new(&self.file, 0, Reason::NoGeneration(number)));
         };
-        // The nearest one before it that needs no other, or that is known what is left to.
+        // Start at the nearest earlier generation that needs no other, or whose carry-over is known.
         let (mut first, mut left) = (at, None);
         while self.leans(first) {
             left = self.left_to(first);
@@ -176,10 +220,10 @@ impl Trace {
         let mut left: Left = left.flatten();
         for (index, frame) in self.catalog.frames.iter().enumerate().take(at).skip(first) {
             let contents = frame.as_ref().ok().map(|spot| self.contents(spot, left.as_deref()));
-            // Without its predecessor a generation says what it says itself.
+            // Without its predecessor a generation has only its own statuses.
             left = contents
                 .and_then(Result::ok)
-                .map(|contents| Arc::new(Carry::of(&contents, &Order::finished(&contents))));
+                .map(|contents| Arc::new(Carry::of(&contents, &Merge::finished(&contents))));
             self.chain().keep(index + 1, &left);
         }
         let spot = self.catalog.frames[at].as_ref().map_err(Clone::clone)?;
@@ -192,36 +236,37 @@ impl Trace {
         Ok(DecodedGeneration { contents: Arc::new(contents) })
     }
 
-    /// What is left to the generation at this place, if it is known.
+    /// What earlier generations leave to the one at this index, if known.
     fn left_to(&self, at: usize) -> Option<Left> {
         self.chain().get(at)
     }
 
     fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
-        // What it keeps is right whoever panicked.
+        // Its contents are right even after a panic.
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many generations were decoded so far: what reading costs, for tests that hold it to a budget.
+    /// How many generations have been decoded so far: the cost of reading, for tests that hold it to a
+    /// budget.
     #[doc(hidden)]
     #[must_use]
     pub fn decoded(&self) -> u64 {
         self.decoded.load(Ordering::Relaxed)
     }
 
-    /// Every event of every generation, in one order. Where damage is met, its error stands in the
-    /// place of what was lost, and what comes after it follows.
+    /// Every event of every generation, in one order. Where something is damaged, an error takes the place of
+    /// what was lost, and the events after it follow.
     #[must_use]
     pub fn events(&self) -> Events<'_> {
         Events { trace: self, next: 0, current: None, carry: None, latest: Nanos(0) }
     }
 
-    /// The places of the generations.
-    pub(super) fn spots(&self) -> impl Iterator<Item = &Result<FrameSpot, ReadError>> {
+    /// Where the generations are in the file.
+    pub(crate) fn spots(&self) -> impl Iterator<Item = &Result<FrameSpot, ReadError>> {
         self.catalog.frames.iter()
     }
 
-    pub(super) fn contents(
+    pub(crate) fn contents(
         &self,
         spot: &FrameSpot,
         carry: Option<&Carry>,
@@ -234,7 +279,7 @@ impl Trace {
         Contents::decode(&bytes, *spot, &self.file, &self.plan, &self.limits, carry)
     }
 
-    /// Whether the generation at this place needs the one before it, and that one is there.
+    /// Whether the generation at this index needs the one before it, and that one is there.
     fn leans(&self, at: usize) -> bool {
         let frames = &self.catalog.frames;
         let (Some(before), Some(Ok(spot))) = (at.checked_sub(1), frames.get(at)) else {
@@ -245,8 +290,8 @@ impl Trace {
     }
 }
 
-/// A generation that is incomplete, and has another one behind it, was over when that began, whenever
-/// it was copied.
+/// An incomplete generation that is followed by another one ended when that one began, whenever it was
+/// copied.
 fn end_where_the_next_begins(infos: &mut [GenerationInfo]) {
     for at in 1..infos.len() {
         if infos[at - 1].number.next() == infos[at].number && infos[at].start.0 > 0 {
@@ -261,25 +306,18 @@ fn unreadable(spot: &FrameSpot, error: ReadError) -> GenerationInfo {
     let start = entry.map_or(Nanos(0), |entry| entry.began);
     let end = entry.map_or(Nanos(0), |entry| entry.ended);
     GenerationInfo {
-        number: spot.number,
         complete: spot.complete,
         start,
-        wall: Nanos(0),
         duration: Nanos(end.0.saturating_sub(start.0)),
-        events: 0,
-        lost: Vec::new(),
-        bytes: 0,
         compressed: spot.compressed,
         offset: spot.offset,
-        blocks: 0,
-        threads: 0,
-        omitted: 0,
         damage: Some(error),
+        ..GenerationInfo::empty(spot.number)
     }
 }
 
-/// Every event of a file, in one order: generation by generation, and in each as things happened:
-/// by the numbers of tasks' transitions, and where those leave a choice by time.
+/// Every event of a file, in one order: generation by generation, and within each in the order of cause and
+/// effect: by the numbers of tasks' transitions and, where those leave a choice, by time.
 pub struct Events<'a> {
     trace: &'a Trace,
     next: usize,
@@ -289,7 +327,7 @@ pub struct Events<'a> {
 }
 
 impl Events<'_> {
-    /// Begins the next generation. Its error, if it cannot be read.
+    /// Begins the next generation. Returns its error if it cannot be read.
     #[cold]
     fn open_next(&mut self) -> Option<Result<(), ReadError>> {
         let index = self.next;
@@ -306,11 +344,56 @@ impl Events<'_> {
         }))
     }
 
-    /// Notes what the generation that is through leaves to the next one, if that one needs it.
+    /// Notes what a finished generation leaves to the next one, if that one needs it.
     #[cold]
     fn close(&mut self, events: &GenerationEvents) {
         if self.trace.leans(self.next) {
             self.carry = Some(Carry::of(events.contents(), events.order()));
+        }
+    }
+}
+
+impl Events<'_> {
+    /// Lends the next event until the next call, together with the state of its thread: the polls, spans and
+    /// regions that it is inside, and which worker it is. The state is the one right after the event: after a
+    /// region's begin the region is open, after a poll's end the poll is over.
+    ///
+    /// The [iterator](Self::next) returns the same events for the caller to keep, which takes longer;
+    /// `event.clone()` keeps a lent one.
+    ///
+    /// ```no_run
+    /// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
+    /// let mut events = trace.events();
+    /// while let Some(next) = events.lend() {
+    ///     let lent = next?;
+    ///     let within: Vec<_> = lent.state.regions().map(|region| region.site.name).collect();
+    ///     println!("{} {}", lent.event.name(), within.join(" > "));
+    /// }
+    /// # Ok::<(), lookback_snapshot::ReadError>(())
+    /// ```
+    #[inline]
+    pub fn lend(&mut self) -> Option<Result<Lent<'_>, ReadError>> {
+        match self.step()? {
+            Ok(()) => self.current.as_ref()?.lent().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Advances to the next event.
+    #[inline]
+    fn step(&mut self) -> Option<Result<(), ReadError>> {
+        loop {
+            if let Some(events) = &mut self.current {
+                if let Some(step) = events.step(&mut self.latest) {
+                    return Some(step);
+                }
+                if let Some(events) = self.current.take() {
+                    self.close(&events);
+                }
+            }
+            if let Err(error) = self.open_next()? {
+                return Some(Err(error));
+            }
         }
     }
 }
@@ -320,18 +403,9 @@ impl Iterator for Events<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(events) = &mut self.current {
-                if let Some(next) = events.next_from(&mut self.latest) {
-                    return Some(next);
-                }
-                if let Some(events) = self.current.take() {
-                    self.close(&events);
-                }
-            }
-            if let Err(error) = self.open_next()? {
-                return Some(Err(error));
-            }
+        match self.step()? {
+            Ok(()) => self.current.as_ref().map(|events| Ok(events.event())),
+            Err(error) => Some(Err(error)),
         }
     }
 }

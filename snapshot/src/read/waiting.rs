@@ -1,87 +1,72 @@
-//! Streams that cannot go on before something else has happened.
+//! Where tasks were waiting when a generation ended.
 
-use crate::wire::Ticks;
-use std::collections::BTreeSet;
+use super::decode::contents::Contents;
+use super::decode::stacks::WaitingAt;
+use super::{Site, Stack};
+use crate::wire::{ListedStack, TaskId};
 
-/// What somebody may wait for: that something reaches a level. Levels only rise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Level {
-    pub(super) of: Whose,
-    pub(super) level: u64,
+/// A task that was waiting when a generation ended: see
+/// [`DecodedGeneration::waiting`](super::DecodedGeneration::waiting).
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct WaitingTask<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// Where it was spawned, named by its type.
+    pub site: Site<'a>,
+    /// The number of its set of stacks: tasks of one generation with the same number wait at the same places.
+    pub set: u32,
+    /// The number of the stack that spawned it, likewise; `None` if that is not known.
+    pub spawn_set: Option<u32>,
+    of: &'a Contents,
+    stacks: &'a [ListedStack],
 }
 
-/// A place of a task or a span, or a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whose {
-    Task(u32),
-    Span(u32),
-    Worker(u16),
+/// One of the places where a task waits: it may wait for several things at once.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct WaitsAt<'a> {
+    /// The task's await chain: the part of a thread's stack that belongs to the task's poll, from where its waker was
+    /// registered up to the function that polls the task. `None` if the file does not define it.
+    pub stack: Option<Stack<'a>>,
+    /// Whether that was in a poll before the task's last one. Such a registration is in force unless the task has gone
+    /// on without it, which cannot be told.
+    pub is_earlier: bool,
 }
 
-/// See the module. Each stream waits for one level, and is found again by it: nobody is asked twice
-/// without a reason.
-#[derive(Default)]
-pub(super) struct Waiting {
-    by_level: BTreeSet<(Level, u32)>,
-    by_time: BTreeSet<(Ticks, u32)>,
-}
-
-impl Waiting {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_level.is_empty()
+impl<'a> WaitingTask<'a> {
+    pub(crate) fn all(of: &'a Contents) -> impl Iterator<Item = Self> {
+        let stacks = &of.tables.stacks;
+        stacks.waiting.iter().map(move |WaitingAt { task, set }| {
+            let site = of.begin.site_of(*task).and_then(|site| of.site(site));
+            let site = site.unwrap_or(Site::UNKNOWN);
+            let listed = stacks.sets.get(*set as usize).map_or(&[][..], |set| set);
+            let spawn_set = stacks.spawned_by(*task).map(|(_, set)| set);
+            Self { task: *task, site, set: *set, spawn_set, of, stacks: listed }
+        })
     }
 
-    /// A stream, whose next event has this time, waits.
-    pub(super) fn add(&mut self, stream: u32, time: Ticks, level: Level) {
-        self.by_level.insert((level, stream));
-        self.by_time.insert((time, stream));
+    /// The stack of the thread that spawned it, if the recorder was asked to keep it.
+    #[must_use]
+    pub fn spawned_by(&self) -> Option<Stack<'a>> {
+        let (stack, _) = self.of.tables.stacks.spawned_by(self.task)?;
+        Stack::new(self.of, u64::from(stack))
     }
 
-    /// A stream that waits for a level which has been reached; it waits no longer.
-    pub(super) fn reached(&mut self, reached: Level) -> Option<u32> {
-        let lowest = (Level { of: reached.of, level: 0 }, 0);
-        let (level, stream) = *self.by_level.range(lowest..=(reached, u32::MAX)).next()?;
-        self.by_level.remove(&(level, stream));
-        Some(stream)
-    }
-
-    /// This stream, whose next event has this time, was [`reached`](Self::reached).
-    pub(super) fn forget_time(&mut self, stream: u32, time: Ticks) {
-        self.by_time.remove(&(time, stream));
-    }
-
-    /// The stream whose next event is the earliest of all that wait.
-    pub(super) fn earliest(&self) -> Option<u32> {
-        self.by_time.first().map(|(_, stream)| *stream)
-    }
-
-    /// A stream, which waits for this level, goes on without it.
-    pub(super) fn give_up(&mut self, stream: u32, time: Ticks, level: Level) {
-        self.by_level.remove(&(level, stream));
-        self.by_time.remove(&(time, stream));
+    /// Where it waits; those of its last poll first.
+    pub fn places(&self) -> impl Iterator<Item = WaitsAt<'a>> + use<'a> {
+        let of = self.of;
+        self.stacks.iter().map(move |listed| WaitsAt {
+            stack: Stack::new(of, u64::from(listed.stack)),
+            is_earlier: listed.is_earlier,
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_are_woken_by_what_they_wait_for() {
-        let level = |place, level| Level { of: Whose::Task(place), level };
-        let mut waiting = Waiting::default();
-        waiting.add(1, Ticks(10), level(7, 4));
-        waiting.add(2, Ticks(5), level(7, 2));
-        waiting.add(3, Ticks(1), level(8, 1));
-        assert_eq!(waiting.reached(level(7, 1)), None);
-        assert_eq!(waiting.reached(level(7, 3)), Some(2));
-        waiting.forget_time(2, Ticks(5));
-        assert_eq!(waiting.reached(level(7, 3)), None);
-        assert_eq!(waiting.earliest(), Some(3));
-        waiting.give_up(3, Ticks(1), level(8, 1));
-        assert_eq!(waiting.reached(level(7, u64::MAX)), Some(1));
-        waiting.forget_time(1, Ticks(10));
-        assert!(waiting.is_empty() && waiting.earliest().is_none());
+impl std::fmt::Debug for WaitingTask<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut task = f.debug_struct("WaitingTask");
+        task.field("task", &self.task).field("site", &self.site);
+        task.field("places", &self.places().collect::<Vec<_>>()).finish()
     }
 }

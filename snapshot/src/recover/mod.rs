@@ -1,19 +1,20 @@
-//! From an arena whose process is gone, or stands still, to a snapshot.
+//! Makes a snapshot from the arena of a process that has ended or does not run.
 //!
-//! Nobody writes to such an arena any more, so everything that was committed counts: the generations
-//! that are complete, and the one or two that are not, which end with their last event.
+//! No process writes to such an arena any more, so everything committed counts: complete generations, and the
+//! one or two that are not, which end with their last event.
 //!
-//! The arena may be damaged: a file that was cut by a power failure, or that somebody has written to.
-//! What is needed of its header is then read from the blocks themselves, and damage costs no more than
-//! the block that it is in.
+//! The arena may be damaged: cut by a power failure, or overwritten by another program. Then the blocks
+//! themselves replace its header, and damage costs no more than the block that it is in.
 
+mod crash_stack;
 mod scan;
 mod utc;
 
+use self::crash_stack::CrashBlock;
 use crate::file::{FileBlock, FileWriter, GenerationFrame};
 use crate::read::{FrameContents, look_into};
 use crate::wire::{
-    ArenaHeader, Block, ClockRecord, Generation, Metadata, Nanos, Position, Ticks,
+    ArenaHeader, Block, ClockRecord, CrashNote, Generation, Metadata, Nanos, Position, Ticks,
     encode_event_table, key, offset,
 };
 use std::collections::BTreeMap;
@@ -21,25 +22,31 @@ use std::io::{self, Write};
 
 /// Why nothing can be recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecoverError {
-    /// It is no arena, or one of a later version.
+    /// Not an arena, or one of another version.
     #[error("at byte 0: {0}")]
     NoArena(&'static str),
-    /// It is an arena, and there is nothing in it.
-    #[error("at byte {}: nothing was recorded in it, or nothing is left of it", offset::DATA)]
+    /// An arena without any generation.
+    #[error(
+        "at byte {}: no block of a generation is left, so there is nothing to recover",
+        offset::DATA
+    )]
     Empty,
 }
 
-/// What was found in an arena.
+/// The content of an arena.
 #[derive(Debug)]
 pub struct Recovered<'a> {
     header: ArenaHeader,
     metadata: Metadata,
     generations: Vec<GenerationFrame<'a>>,
+    /// The stack of the thread that got the fatal signal, in the newest of these.
+    crash: Option<CrashBlock>,
     damage: Vec<String>,
 }
 
-/// Reads an arena that nobody writes to any more.
+/// Reads an arena that no process writes to.
 ///
 /// ```no_run
 /// use lookback_snapshot::recover::recover;
@@ -52,7 +59,7 @@ pub struct Recovered<'a> {
 /// ```
 ///
 /// # Errors
-/// Nothing can be recovered from it, and why. Damage is no error: see [`Recovered::damage`].
+/// Nothing can be recovered. Damage is not an error: see [`Recovered::damage`].
 pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
     let mut damage = Vec::new();
     let mut header = ArenaHeader::parse_damaged(arena, |what| damage.push(what.to_owned()))
@@ -68,11 +75,12 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
     let mut blocks = scan::blocks(data, capacity);
     let bounds = Bounds::of(&header, &blocks, &mut damage);
     if bounds.are_unknown() {
-        // Nor are its counts believed.
+        // Do not trust its counts either.
         header.lost.clear();
         header.lost_untold.clear();
         header.nameless = 0;
         header.unshared_texts = 0;
+        header.refused_barriers = 0;
     }
     blocks.retain(|block| bounds.hold(block));
     let mut found = BTreeMap::<Generation, Vec<Block<'_>>>::new();
@@ -84,9 +92,9 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
         .map(|(number, blocks)| Part::new(number, blocks, &header, &mut damage))
         .collect();
     finish(&mut generations, &header);
-    let generations: Vec<_> = generations.into_iter().map(|part| part.frame).collect();
+    let mut generations: Vec<_> = generations.into_iter().map(|part| part.frame).collect();
     if generations.iter().any(|frame| frame.complete && frame.number > header.complete) {
-        // It died between a generation's end record and the note of what that tells.
+        // The process died between a generation's end record and the note of its losses.
         header.lost_untold.clear();
     }
     if generations.is_empty() {
@@ -96,7 +104,18 @@ pub fn recover(arena: &[u8]) -> Result<Recovered<'_>, RecoverError> {
         damage.push(error.to_string());
         Metadata::default()
     });
-    Ok(Recovered { header, metadata, generations, damage })
+    let crash = header.crash.as_ref().filter(|crash| !crash.survived);
+    if let (Some(CrashNote { stack: Some(_), ticks, .. }), Some(last)) = (crash, generations.last())
+        && last.complete
+    {
+        // Nothing more belongs to it: the process has died before the next one had a block.
+        let (number, began) = (last.number.next(), last.ended);
+        let ended = at(&began, (*ticks).max(began.ticks));
+        let blocks = Vec::new();
+        generations.push(GenerationFrame { number, complete: false, began, ended, blocks });
+    }
+    let crash = crash.and_then(|crash| CrashBlock::new(crash, &generations));
+    Ok(Recovered { header, metadata, generations, crash, damage })
 }
 
 impl Recovered<'_> {
@@ -106,7 +125,7 @@ impl Recovered<'_> {
         &self.header
     }
 
-    /// What is damaged, a line each.
+    /// The damage, a line each.
     #[must_use]
     pub fn damage(&self) -> &[String] {
         &self.damage
@@ -117,7 +136,7 @@ impl Recovered<'_> {
         self.generations.iter().map(|frame| (frame.number, frame.complete))
     }
 
-    /// How far back it goes.
+    /// How far back the snapshot goes.
     #[must_use]
     pub fn covered(&self) -> Nanos {
         let ends = self.generations.first().zip(self.generations.last());
@@ -126,25 +145,32 @@ impl Recovered<'_> {
         })
     }
 
-    /// How its process ended, as far as the arena says, in a few words.
+    /// How the process ended, as far as the arena shows, in a few words.
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.header.crash {
             Some(crash) if !crash.survived => crash.in_words(),
             _ if self.header.ended => "the recording was ended in order".to_owned(),
-            _ => "the process ended without a word: it was killed, or it exited".to_owned(),
+            _ => "the process was killed, or it exited without stopping its recorder".to_owned(),
         }
     }
 
-    /// Writes a snapshot of it, and says how many bytes that took. `reason` and `trigger` say why it was
-    /// taken.
+    /// Writes a snapshot, and returns its length in bytes. `reason` and `trigger` say why it was taken.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write_to<W: Write>(&mut self, out: W, reason: &str, trigger: &str) -> io::Result<u64> {
         let mut writer = FileWriter::new(out, &self.describe(reason, trigger))?;
-        for frame in &mut self.generations {
-            writer.generation(frame)?;
+        let newest = self.generations.len().saturating_sub(1);
+        for (index, frame) in self.generations.iter_mut().enumerate() {
+            match self.crash.as_ref().filter(|_| index == newest) {
+                Some(crash) => {
+                    let mut frame = frame.clone();
+                    frame.blocks.push(crash.block());
+                    writer.generation(&mut frame)?;
+                }
+                None => writer.generation(frame)?,
+            }
         }
         let bytes = writer.bytes_written();
         writer.finish()?;
@@ -179,7 +205,7 @@ impl Recovered<'_> {
     }
 }
 
-/// Between which positions, and of which generations, blocks are good: the rest is of earlier laps.
+/// The range of positions and generations of valid blocks: others are from earlier laps.
 struct Bounds {
     tail: Position,
     head: Position,
@@ -201,13 +227,13 @@ impl Bounds {
             && header.head - header.tail <= header.capacity
             && header.oldest <= newest
             && header.complete <= newest;
-        // A generation is published after its number has been written here. If a block lies behind the
-        // head, or is of a generation that is none yet, then this header is not what it was.
+        // A generation is published after its number was written here. If a block lies behind the head, or
+        // its generation does not exist yet, this header is damaged.
         let later = |block: &Block<'_>| {
             block.header.generation > newest || block.header.position >= header.head
         };
         if !sane || blocks.iter().any(later) {
-            damage.push("its header does not fit its blocks, and is not believed".to_owned());
+            damage.push("its header contradicts its blocks, and is ignored".to_owned());
             return Self::NONE;
         }
         Self { tail: header.tail, head: header.head, oldest: header.oldest, newest }
@@ -223,7 +249,7 @@ impl Bounds {
     }
 }
 
-/// A generation as it was found.
+/// A generation found in the arena.
 struct Part<'a> {
     frame: GenerationFrame<'a>,
     contents: FrameContents,
@@ -244,7 +270,7 @@ impl<'a> Part<'a> {
         }
         let began = header.entry(number).map(|entry| entry.began);
         let began = began.filter(|began| began.frequency != 0).unwrap_or_else(|| {
-            // Without its entry a generation has no other clock than that of its blocks.
+            // Without its entry, only the blocks of a generation have times.
             let ticks = blocks.iter().map(|block| block.header.base).min().unwrap_or_default();
             ClockRecord { ticks, ..ClockRecord::default() }
         });
@@ -263,7 +289,7 @@ impl<'a> Part<'a> {
         if contents.faults > 0 {
             damage.push(format!("generation {number}: {} damaged blocks", contents.faults));
         }
-        // Slot 0 is the collector's, which counts the blocks of the others.
+        // Slot 0 is the collector's, which counts the other slots' blocks.
         let blocks =
             frame.blocks.iter().filter(|block| block.block.header.slot != 0).count() as u64;
         frame.complete = contents.blocks == Some(blocks);
@@ -274,9 +300,9 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Gives each generation its end, and a clock to those that have none.
+/// Sets the end of each generation, and the clock of those without one.
 fn finish(parts: &mut [Part<'_>], header: &ArenaHeader) {
-    // The first that has a clock stands for those that have none.
+    // The first clock record stands in for missing ones.
     let known = parts.iter().map(|part| part.frame.began).find(|began| began.frequency != 0);
     let known = known.unwrap_or(ClockRecord { frequency: 1_000_000_000, ..ClockRecord::default() });
     for part in &mut *parts {
@@ -296,7 +322,7 @@ fn finish(parts: &mut [Part<'_>], header: &ArenaHeader) {
     }
 }
 
-/// The instant of these ticks by all clocks, by one that is known.
+/// The instant of these ticks by all clocks, computed from a known instant.
 fn at(known: &ClockRecord, ticks: Ticks) -> ClockRecord {
     let elapsed = i128::from(ticks.0) - i128::from(known.ticks.0);
     let nanos = elapsed * 1_000_000_000 / i128::from(known.frequency.max(1));

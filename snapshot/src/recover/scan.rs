@@ -1,19 +1,18 @@
-//! Finding the blocks of an arena whose process is gone, whatever its header says.
+//! Finds the blocks of an arena whose process has ended, whatever its header says.
 //!
-//! Every place where a block can begin is looked at. A block says where it lies, so one of an earlier
-//! lap is told from one of this lap, and a hash over its header tells it from anything else. What it
-//! holds is what was committed. So nothing but the block itself is needed to find it.
+//! The scan checks every place where a block can begin. A block contains its position, which distinguishes it
+//! from one of an earlier lap, and a hash over its header, which distinguishes it from anything else. It
+//! holds what was committed. So the block itself is enough to find it.
 //!
-//! Blocks of earlier laps lie where nothing was written since: in the part that was given up, and in
-//! the hole that a writer leaves who was stopped between carving a block and writing its header. Such a
-//! one may reach over blocks that are newer. So of blocks that overlap, the one with the highest position
-//! counts, and none is stepped over.
+//! Blocks of earlier laps lie where nothing was written since: in reclaimed space, and in the hole of a
+//! writer that was stopped between carving a block and writing its header. Such a block may overlap newer
+//! ones. So of overlapping blocks, the one with the highest position counts, and none is skipped.
 
 use crate::wire::{BLOCK_GRANULE, Block, Position};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The blocks of a ring of `capacity` bytes, of which `data` is what is there, newest first.
+/// The blocks of a ring of `capacity` bytes, of which `data` is left, newest first.
 pub(super) fn blocks(data: &[u8], capacity: u64) -> Vec<Block<'_>> {
     let mut found = Vec::new();
     for (index, place) in data.chunks_exact(BLOCK_GRANULE).enumerate() {
@@ -36,14 +35,14 @@ pub(super) fn blocks(data: &[u8], capacity: u64) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The places that are taken: runs that neither overlap nor touch, each by where it begins. A block may
-/// claim to be as long as all that is there, so what is taken is not gone through place by place.
+/// The occupied ranges: they neither overlap nor touch, and are keyed by their begin. A block may claim the
+/// length of the whole arena, so ranges are not walked place by place.
 #[derive(Default)]
 struct Taken(BTreeMap<usize, usize>);
 
 impl Taken {
-    /// Takes some places, and says whether all of them were free. Every run that is met becomes part of
-    /// the new one, so all of this together takes no longer than sorting the blocks did.
+    /// Takes a range, and returns whether all of it was free. Every range that it meets becomes part of the
+    /// new one, so in total this takes no longer than sorting the blocks did.
     fn take(&mut self, places: Range<usize>) -> bool {
         let Range { mut start, mut end } = places;
         let mut free = true;
@@ -60,8 +59,8 @@ impl Taken {
     }
 }
 
-/// The capacity that fits what is there: that of the header, unless no block lies where it would then
-/// have to, and some do if the file is whole.
+/// The capacity that fits the data: that of the header, unless no block lies where that requires one, while
+/// some do if the file is whole.
 pub(super) fn capacity(data: &[u8], claimed: u64) -> Option<u64> {
     let whole = (data.len() / BLOCK_GRANULE * BLOCK_GRANULE) as u64;
     let fits = |capacity: u64| {

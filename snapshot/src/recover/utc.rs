@@ -1,13 +1,13 @@
-//! An instant as people write it: a recovered snapshot says when its process ended.
+//! Formats an instant: a recovered snapshot says when its process ended.
 
 use crate::wire::Nanos;
 
-/// `2026-11-24T15:41:17Z`, of nanoseconds since 1970-01-01 UTC.
+/// `2026-11-24T15:41:17Z`, from nanoseconds since 1970-01-01 UTC.
 pub(super) fn rfc3339(wall: Nanos) -> String {
     let seconds = wall.0 / 1_000_000_000;
     let (days, within) = (seconds / 86_400, seconds % 86_400);
-    // Years are counted from March on, so that the day that only some have is the last one; and in
-    // eras of 400 years, which all have the same number of days.
+    // Years start in March, so that the leap day is the last one; eras of 400 years all have the same number
+    // of days.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,7 +1,6 @@
-//! The arena's header: what an outside reader needs to know, at fixed places of the mapping.
+//! The arena's header: what an outside reader needs, at fixed offsets of the mapping.
 //!
-//! The header is followed by the data, which is a ring: position `p` lies at
-//! `header_length + p % capacity`.
+//! The data follows the header as a ring: position `p` lies at `header_length + p % capacity`.
 
 use super::{
     ClockKind, ClockRecord, CrashNote, Generation, Loss, Metadata, Nanos, Position, Ticks, key,
@@ -26,23 +25,23 @@ pub mod offset {
     pub const HEADER_LENGTH: usize = 12;
     /// u64, how many bytes of data there are.
     pub const CAPACITY: usize = 16;
-    /// u32, the process that writes.
+    /// u32, the ID of the writing process.
     pub const PID: usize = 24;
     /// u32, the [`ClockKind`](super::ClockKind).
     pub const CLOCK_KIND: usize = 28;
-    /// u64, when the process began, in the kernel's clock ticks since boot.
+    /// u64, when the process started, in the kernel's clock ticks since boot.
     pub const PROCESS_START: usize = 32;
-    /// 16 bytes, the identity of this boot of the machine.
+    /// 16 bytes, the machine's boot ID.
     pub const BOOT_ID: usize = 40;
-    /// u64, the window asked for, in nanoseconds.
+    /// u64, the configured window, in nanoseconds.
     pub const WINDOW: usize = 56;
-    /// u64, the identity of the process's namespace of process numbers, 0 where there is none.
+    /// u64, the process's PID namespace, 0 where there is none.
     pub const PID_NAMESPACE: usize = 64;
-    /// u64, how many bytes of data have memory behind them by now, while the arena is being made; 0 once all have.
+    /// u64, how many bytes of data have memory behind them, while the arena grows; 0 once all have.
     pub const GROWING: usize = 72;
     /// u64, the head: where the next block is carved.
     pub const HEAD: usize = 128;
-    /// u64, the tail: what lies before may be overwritten at any time.
+    /// u64, the tail: data before it may be overwritten at any time.
     pub const TAIL: usize = 192;
     /// u64, the oldest generation that is kept.
     pub const OLDEST: usize = 200;
@@ -52,19 +51,28 @@ pub mod offset {
     pub const RUNNING: usize = 264;
     /// u64, 1 once the recording was ended in order. 0 in the box of a process that died.
     pub const ENDED: usize = 272;
+    /// u64, how often the kernel refused `membarrier` to a thread that writes.
+    pub const REFUSED_BARRIERS: usize = 280;
+    /// u64, how often the whole process was stopped for a while.
+    pub const STOPS: usize = 288;
+    /// u64, how many snapshots of triggers could not be saved.
+    pub const FAILED_SAVES: usize = 296;
     /// 512 bytes for the note of a crash: see [`CrashNote`](super::CrashNote).
     pub const CRASH_NOTE: usize = 320;
     /// u64 for each cause of loss, at eight times its code: events lost since the recording began.
     pub const LOST: usize = 832;
-    /// As [`LOST`], but only those that the end record of a generation tells of.
+    /// Like [`LOST`], but only losses that the end record of a generation reports.
     pub const LOST_AND_TOLD: usize = 928;
     /// u64, how many texts were written out because the table of texts was full.
     pub const UNSHARED_TEXTS: usize = 1008;
-    /// u64, how many callsites and kinds of tasks had no place in the recorder's table.
+    /// u64, how many callsites and kinds of tasks found the recorder's table full.
     pub const NAMELESS: usize = 1016;
-    /// u32, the length of the metadata, then the metadata itself, up to the filter.
+    /// u32, the length of the metadata, then the metadata itself, up to the note of saves. Behind the metadata lie the
+    /// files of a crash's stack: see [`CrashStack`](crate::wire::CrashStack).
     pub const METADATA: usize = 1024;
-    /// A [`FilterNote`](super::FilterNote): its word, then its text, up to the table.
+    /// A [`TextNote`](super::TextNote): why snapshots cannot be saved, up to the filter.
+    pub const SAVES: usize = 3584;
+    /// A [`TextNote`](super::TextNote): the filters, a line each, up to the table.
     pub const FILTER: usize = 3840;
     /// The generation table.
     pub const GENERATIONS: usize = 4096;
@@ -76,27 +84,29 @@ pub mod offset {
     const COUNTS: usize = 8 * (super::Loss::ALL.len() + 1);
     const _: () =
         assert!(LOST + COUNTS <= LOST_AND_TOLD && LOST_AND_TOLD + COUNTS <= UNSHARED_TEXTS);
-    const _: () = assert!(FILTER + 8 + super::FilterNote::ROOM == GENERATIONS);
+    const _: () = assert!(SAVES + 8 + super::TextNote::ROOM == FILTER);
+    const _: () = assert!(FILTER + 8 + super::TextNote::ROOM == GENERATIONS);
 }
 
 /// An entry of the generation table: eight u64, in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GenerationEntry {
-    /// Its number. Written last.
+    /// Its generation number. Written last.
     pub number: Generation,
     /// No block of the generation lies before this position.
     pub start: Position,
     /// No block of the generation lies at or after this position, if it is [complete](Self::is_complete).
     pub end: Position,
-    /// When it began; as the frequency was known then.
+    /// When it began, with the clock frequency known then.
     pub began: ClockRecord,
     /// How many events it holds, if it is complete.
     pub events: u64,
 }
 
 impl GenerationEntry {
-    /// Whether the generation is complete: what was silent in it was listed when it was over. One that is
-    /// not may be over all the same.
+    /// Whether the generation is complete: the collector listed everything silent in it at its end. A
+    /// generation that is not complete may have ended all the same.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.end > self.start
@@ -105,40 +115,49 @@ impl GenerationEntry {
 
 /// An arena's header, read from a copy of its first [`offset::DATA`] bytes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ArenaHeader {
     /// How many bytes of data there are.
     pub capacity: u64,
-    /// The process that writes, or wrote.
+    /// The ID of the process that writes, or wrote.
     pub pid: u32,
     /// Its clock.
     pub clock: ClockKind,
-    /// When the process began, in the kernel's clock ticks since boot.
+    /// When the process started, in the kernel's clock ticks since boot.
     pub process_start: u64,
-    /// The identity of the boot.
+    /// The machine's boot ID.
     pub boot_id: [u8; 16],
-    /// The identity of the process's namespace of process numbers, 0 where there is none.
+    /// The process's PID namespace, 0 where there is none.
     pub pid_namespace: u64,
-    /// The window asked for.
+    /// The configured window.
     pub window: Nanos,
     /// Whether the recording was ended in order.
     pub ended: bool,
-    /// What the process noted of a fatal signal.
+    /// The note of a fatal signal, if there is one.
     pub crash: Option<CrashNote>,
     /// Events lost since the recording began, by cause; causes that did not occur are left out.
     pub lost: Vec<(Loss, u64)>,
-    /// Of each of these causes, how many no generation's end record tells of. That may be none.
+    /// For each of these causes, the losses that no end record reports; may be 0.
     pub lost_untold: Vec<(Loss, u64)>,
-    /// How many callsites and kinds of tasks had no place.
+    /// How many callsites and kinds of tasks found the table full.
     pub nameless: u64,
-    /// How many texts were written out because the table of texts was full; at least so many.
+    /// How many texts, at least, were written out because the table of texts was full.
     pub unshared_texts: u64,
+    /// How often the kernel refused `membarrier` to a thread that writes.
+    pub refused_barriers: u64,
+    /// How often the whole process was stopped for a while.
+    pub stops: u64,
+    /// How many snapshots of triggers could not be saved.
+    pub failed_saves: u64,
+    /// Why they could not, or cannot be, as far as that is known.
+    pub saves: Option<String>,
     /// What is recorded of `tracing` and of the `log` crate.
     pub filters: Vec<String>,
-    /// How many bytes of data have memory behind them by now; none said once all have.
+    /// How many bytes of data have memory behind them while the arena grows; `None` once all have.
     pub growing: Option<u64>,
     /// Where the next block is carved.
     pub head: Position,
-    /// What lies before may be overwritten at any time.
+    /// Data before this position may be overwritten at any time.
     pub tail: Position,
     /// The oldest generation kept.
     pub oldest: Generation,
@@ -155,7 +174,7 @@ impl ArenaHeader {
     /// Reads a header.
     ///
     /// # Errors
-    /// Says in words what is wrong with it: no arena, a later version, impossible fields.
+    /// Says in words what is wrong: not an arena, another version, impossible fields.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let mut wrong = None;
         let header = Self::parse_damaged(bytes, |what| {
@@ -164,25 +183,25 @@ impl ArenaHeader {
         wrong.map_or(Ok(header), Err)
     }
 
-    /// Reads a header that may be damaged: each field that is impossible is told to `complain` and read
-    /// as 0, the clock as the processor's counter.
+    /// Reads a header that may be damaged: passes each impossible field to `complain` and reads it as 0, an
+    /// unknown clock as the processor's counter.
     ///
     /// # Errors
-    /// It is no arena's, or that of a version which this program does not know.
+    /// The bytes are not an arena's header, or of a version that this program does not know.
     pub fn parse_damaged(
         bytes: &[u8],
         mut complain: impl FnMut(&'static str),
     ) -> Result<Self, &'static str> {
         if bytes.len() < offset::DATA {
-            return Err("shorter than an arena's header");
+            return Err("shorter than an arena's header, so there is nothing to read");
         }
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         if bytes[..8] != ARENA_MAGIC {
-            return Err("not an arena of lookback: its first bytes are others");
+            return Err("not an arena of lookback: it starts with other bytes");
         }
         if u32_at(offset::VERSION) != ARENA_VERSION {
-            return Err("an arena of a version that this program does not know");
+            return Err("an arena of another version; use the `lookback` of the service's version");
         }
         if u32_at(offset::HEADER_LENGTH) as usize != offset::DATA {
             complain("an arena whose header has an impossible length");
@@ -235,12 +254,16 @@ impl ArenaHeader {
             pid_namespace: u64_at(offset::PID_NAMESPACE),
             window: Nanos(u64_at(offset::WINDOW)),
             ended: u64_at(offset::ENDED) == 1,
-            crash: CrashNote::parse(&bytes[offset::CRASH_NOTE..offset::LOST]),
+            crash: CrashNote::parse(bytes),
             lost,
             lost_untold,
             nameless: u64_at(offset::NAMELESS),
             unshared_texts: u64_at(offset::UNSHARED_TEXTS),
-            filters: FilterNote::read(&bytes[offset::FILTER..offset::GENERATIONS]),
+            refused_barriers: u64_at(offset::REFUSED_BARRIERS),
+            stops: u64_at(offset::STOPS),
+            failed_saves: u64_at(offset::FAILED_SAVES),
+            saves: TextNote::read(&bytes[offset::SAVES..offset::FILTER]).into_iter().next(),
+            filters: TextNote::read(&bytes[offset::FILTER..offset::GENERATIONS]),
             growing: Some(u64_at(offset::GROWING)).filter(|there| *there != 0),
             head: Position(u64_at(offset::HEAD)),
             tail: Position(u64_at(offset::TAIL)),
@@ -252,7 +275,7 @@ impl ArenaHeader {
         })
     }
 
-    /// Says in the metadata of a snapshot what was lost, and what was recorded at all.
+    /// Adds losses and filters to the metadata of a snapshot.
     pub fn add_losses_to(&self, metadata: &mut Metadata) {
         self.filters.iter().for_each(|filter| metadata.add(key::FILTER, filter.as_str()));
         if self.nameless > 0 {
@@ -261,6 +284,12 @@ impl ArenaHeader {
         if self.unshared_texts > 0 {
             metadata.add(key::UNSHARED_TEXTS, self.unshared_texts);
         }
+        if self.refused_barriers > 0 {
+            metadata.add(key::REFUSED_BARRIERS, self.refused_barriers);
+        }
+        if self.stops > 0 {
+            metadata.add(key::STOPS, self.stops);
+        }
         for (prefix, losses) in [(key::LOST, &self.lost), (key::LOST_UNTOLD, &self.lost_untold)] {
             for (cause, count) in losses {
                 metadata.add(&format!("{prefix}{cause}"), *count);
@@ -268,7 +297,7 @@ impl ArenaHeader {
         }
     }
 
-    /// Every entry of the table that was ever used, by ascending number.
+    /// Every used entry of the table, by ascending number.
     #[must_use]
     pub fn generations(&self) -> Vec<&GenerationEntry> {
         let mut used: Vec<_> = self.entries.iter().filter(|entry| entry.number.0 != 0).collect();
@@ -284,19 +313,20 @@ impl ArenaHeader {
     }
 }
 
-/// What is recorded of `tracing` and of the `log` crate, as the arena's header has it: a word of its length
-/// (the low half) and of the CRC-32 of its bytes, and those: UTF-8, a line for each filter.
+/// Lines of text in the arena's header: a word with the text's length (low half) and its CRC-32 (high half),
+/// then the text in UTF-8. It holds the filters of `tracing` and of the `log` crate, or why snapshots cannot
+/// be saved.
 #[derive(Clone, Debug)]
-pub struct FilterNote(String);
+pub struct TextNote(String);
 
-impl FilterNote {
-    /// So many bytes of it are kept.
+impl TextNote {
+    /// How many bytes of text are kept.
     pub const ROOM: usize = 248;
 
-    /// The note of these filters, as many as there is room for.
+    /// The note of these lines, as many as fit.
     #[must_use]
-    pub fn of(filters: &[String]) -> Self {
-        let mut note = filters.join("\n");
+    pub fn of(lines: &[String]) -> Self {
+        let mut note = lines.join("\n");
         if note.len() > Self::ROOM {
             note.truncate(super::floor_char_boundary(&note, Self::ROOM - "…".len()));
             note.push('…');
@@ -310,13 +340,13 @@ impl FilterNote {
         self.0.as_bytes()
     }
 
-    /// Its word; 0 if there is nothing in it.
+    /// Its word; 0 if it is empty.
     #[must_use]
     pub fn word(&self) -> u64 {
         word_of(self.bytes())
     }
 
-    /// The filters of a note; none if it is being written, or damaged.
+    /// The lines of a note; empty if it is being written, or damaged.
     fn read(note: &[u8]) -> Vec<String> {
         let Some((word, text)) = note.split_first_chunk() else { return Vec::new() };
         let word = u64::from_le_bytes(*word);
@@ -355,20 +385,20 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_filters_is_read_whole_or_not_at_all() {
-        let mut room = [0_u8; 8 + FilterNote::ROOM];
-        let put = |room: &mut [u8], note: &FilterNote| {
+    fn a_note_is_read_whole_or_not_at_all() {
+        let mut room = [0_u8; 8 + TextNote::ROOM];
+        let put = |room: &mut [u8], note: &TextNote| {
             room[..8].copy_from_slice(&note.word().to_le_bytes());
             room[8..][..note.bytes().len()].copy_from_slice(note.bytes());
         };
-        assert!(FilterNote::read(&room).is_empty());
+        assert!(TextNote::read(&room).is_empty());
         let filters = ["info,hyper=warn".to_owned(), "trace".to_owned()];
-        put(&mut room, &FilterNote::of(&filters));
-        assert_eq!(FilterNote::read(&room), filters);
+        put(&mut room, &TextNote::of(&filters));
+        assert_eq!(TextNote::read(&room), filters);
         room[9] ^= 1;
-        assert!(FilterNote::read(&room).is_empty());
-        put(&mut room, &FilterNote::of(&["ä".repeat(300)]));
-        let read = FilterNote::read(&room);
+        assert!(TextNote::read(&room).is_empty());
+        put(&mut room, &TextNote::of(&["ä".repeat(300)]));
+        let read = TextNote::read(&room);
         assert!(read.len() == 1 && read[0].ends_with("ä…"), "{read:?}");
     }
 

@@ -15,8 +15,8 @@
 //! | 48 | 8 | the thread that the slot belonged to when the block was opened, 0 for none |
 //! | 56 | 8 | committed: bytes of records in the low half, events among them in the high half |
 //!
-//! `committed` is 0 until the header is whole, and is stored after each event, so everything up to
-//! it can be read at any instant. The position makes the header of an earlier lap recognisable.
+//! `committed` is 0 until the header is whole, and is stored after each event, so everything up to it can be
+//! read at any instant. The position distinguishes the header from one of an earlier lap.
 
 use super::{Generation, Position, ThreadNumber, Ticks};
 
@@ -26,7 +26,7 @@ pub const BLOCK_HEADER: usize = 64;
 /// Blocks begin at multiples of this many bytes, and no block is smaller.
 pub const BLOCK_GRANULE: usize = 256;
 
-/// No text is longer than this many bytes.
+/// The longest text, in bytes.
 pub const MAX_TEXT: usize = 1024;
 
 /// The seed that marks padding at the arena's end, in place of a block's.
@@ -51,18 +51,18 @@ pub struct BlockHeader {
     pub slot: u32,
     /// How many blocks with records the slot had in this generation before this one.
     pub sequence: u32,
-    /// Whose events come first.
+    /// The thread whose events come first.
     pub thread: ThreadNumber,
 }
 
 impl BlockHeader {
-    /// The hash that stands at the header's front.
+    /// The hash at the front of the header.
     #[must_use]
     pub fn check(&self) -> u32 {
         self.check_with(BLOCK_MAGIC)
     }
 
-    /// The hash that stands at the front if this is padding.
+    /// The hash at the front if this is padding.
     #[must_use]
     pub fn padding_check(&self) -> u32 {
         self.check_with(PADDING_MAGIC)
@@ -127,7 +127,7 @@ pub const fn pack_committed(bytes: u32, events: u32) -> u64 {
     (events as u64) << 32 | bytes as u64
 }
 
-/// A block as it was found in a copy of the arena.
+/// A block found in a copy of the arena.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     /// Its header.
@@ -139,8 +139,8 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// What lies at the front of `bytes`, if that is a block or padding at this position which `bytes`
-    /// hold whole: the block, unless it is padding or says more than can be, and how long it is.
+    /// Reads the block or padding at the front of `bytes`, if it is at this position and `bytes` hold it
+    /// whole. Returns the block, unless it is padding or claims the impossible, and its length.
     #[must_use]
     pub fn find(bytes: &'a [u8], at: Position) -> Option<(Option<Self>, usize)> {
         let (header, committed, padding) = BlockHeader::parse(bytes, at)?;
@@ -155,8 +155,8 @@ impl<'a> Block<'a> {
         Some((block, length))
     }
 
-    /// As [`find`](Self::find), from the front of a block alone: its header, and how many bytes of records were
-    /// committed; none of padding, or where it says more than can be.
+    /// Like [`find`](Self::find), from the front of a block only: its header, and how many bytes of records
+    /// were committed; `None` for padding, or if it claims the impossible.
     #[must_use]
     pub fn front(bytes: &[u8], at: Position) -> Option<(BlockHeader, Option<u32>)> {
         let (header, committed, padding) = BlockHeader::parse(bytes, at)?;
@@ -164,7 +164,7 @@ impl<'a> Block<'a> {
         Some((header, (!padding && records <= room).then_some(records)))
     }
 
-    /// The position that the front of `bytes` claims to be at, if that is a block's.
+    /// The position that the block at the front of `bytes` claims, if there is one.
     #[must_use]
     pub fn claimed_position(bytes: &[u8]) -> Option<Position> {
         let word = bytes.get(8..16)?;
@@ -172,8 +172,8 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Walks the blocks of a copy of the arena, in the order of their positions. What is no block (a
-/// hole that a writer left, padding, a block that is cut off) is stepped over.
+/// Walks the blocks of a copy of the arena, in the order of their positions. It skips anything else: holes
+/// that writers left, padding, blocks that are cut off.
 #[derive(Clone, Debug)]
 pub struct Blocks<'a> {
     bytes: &'a [u8],
@@ -182,7 +182,7 @@ pub struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// Walks `bytes`, a copy of what lies from `start` on.
+    /// Walks `bytes`, a copy of the data from `start` on.
     #[must_use]
     pub fn new(bytes: &'a [u8], start: Position) -> Self {
         Self { bytes, at: start, skipped: 0 }

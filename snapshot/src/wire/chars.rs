@@ -1,4 +1,4 @@
-//! Where a text may be cut. As `str::floor_char_boundary` and its sibling, which need Rust 1.91.
+//! Where a text may be cut: `str::floor_char_boundary` and its sibling, which need Rust 1.91.
 
 /// The last place at or before byte `at` where a character of `text` begins, or its end.
 ///

@@ -2,9 +2,10 @@
 
 use super::{Nanos, Ticks};
 
-/// What clock [`Ticks`] come from.
+/// The clock that [`Ticks`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum ClockKind {
     /// The operating system's monotonic clock; a tick is a nanosecond.
     Monotonic = 0,
@@ -37,7 +38,8 @@ impl ClockKind {
         [Self::Monotonic, Self::Tsc, Self::CounterTimer].into_iter().find(|k| k.name() == name)
     }
 
-    /// How many units of the counter itself a tick is: its frequency is so many times that of the ticks.
+    /// How many units of the counter a tick is: the counter's frequency is that many times the frequency of
+    /// ticks.
     ///
     /// ```
     /// assert_eq!(lookback_snapshot::wire::ClockKind::Tsc.divisor(), 16);
@@ -50,13 +52,13 @@ impl ClockKind {
         }
     }
 
-    /// The time stamp counter is shifted right by so much: a unit of 4 to 8 ns is as fine as the
-    /// instruction itself is long, and the bits below are noise that no compressor takes out.
+    /// How far the time stamp counter is shifted right: a unit of 4 to 8 ns is as fine as the instruction is
+    /// long, and the bits below are noise that no compressor removes.
     pub const TSC_SHIFT: u32 = 4;
 }
 
-/// The same instant by three clocks. A generation holds two of them, for its begin and its end, and
-/// so converts its own times.
+/// One instant on three clocks. A generation holds two, for its beginning and its end, and so can convert its
+/// own times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockRecord {
     /// The recorder's clock.
@@ -65,6 +67,6 @@ pub struct ClockRecord {
     pub monotonic: Nanos,
     /// The wall clock, nanoseconds since 1970-01-01 UTC.
     pub wall: Nanos,
-    /// Ticks a second, as far as it was known at this instant.
+    /// Ticks a second, as known at this instant.
     pub frequency: u64,
 }

@@ -8,11 +8,11 @@ use std::fmt;
 pub enum Level {
     /// The finest detail.
     Trace = 1,
-    /// For who debugs.
+    /// For debugging.
     Debug = 2,
-    /// The ordinary course of things; what `log!` uses if none is given.
+    /// The ordinary course of things; the default of `log!`.
     Info = 3,
-    /// Something unexpected that was dealt with.
+    /// Something unexpected that was handled.
     Warn = 4,
     /// Something failed.
     Error = 5,
@@ -31,7 +31,7 @@ impl Level {
         }
     }
 
-    /// Its name: `warn`, say.
+    /// Its name, such as `warn`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Why an event could not be recorded.
+//! Why an event was lost.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use std::fmt;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Loss {
-    /// The arena was full of generations that are not complete, so nothing could be reclaimed.
+    /// Incomplete generations filled the arena, so nothing could be reclaimed.
     ArenaFull = 1,
     /// The thread was in the middle of another event: a signal handler or an allocator hook.
     Reentrant = 2,
-    /// More threads at once than the recorder has slots, or an event of a thread that is over.
+    /// More threads at once than the recorder has slots, or an event of a thread that has ended.
     NoSlot = 3,
     /// More definitions in one generation than its ids can number.
     NoId = 4,
-    /// More tasks or spans at once than the recorder has places for.
+    /// More tasks or spans at once than the recorder has entries.
     NoPlace = 5,
 }
 

@@ -1,7 +1,7 @@
 //! Metadata: what a snapshot says about itself and the process it comes from.
 //!
-//! A list of named values. Each is the name (length as varint, then UTF-8), the code of the value's
-//! type (one byte), and the value. A name that repeats is a list; a name that is not known is kept.
+//! A list of named values. Each is the name (length as varint, then UTF-8), the code of the value's type (one
+//! byte), and the value. A repeated name is a list; unknown names are kept.
 
 use super::varint::{get_varint, put_varint, unzigzag, zigzag};
 
@@ -11,7 +11,7 @@ pub mod key {
     pub const RECORDER: &str = "recorder.version";
     /// Text: the process's name.
     pub const PROCESS_NAME: &str = "process.name";
-    /// Number: the process.
+    /// Number: the process ID.
     pub const PROCESS_PID: &str = "process.pid";
     /// Text: the path of its executable.
     pub const PROCESS_EXECUTABLE: &str = "process.executable";
@@ -23,48 +23,50 @@ pub mod key {
     pub const HOST_NAME: &str = "host.name";
     /// Text: the operating system and its version.
     pub const HOST_SYSTEM: &str = "host.system";
-    /// Text: the identity of the machine's boot.
+    /// Number: how many cores the process may use, by its affinity and its control group.
+    pub const HOST_CORES: &str = "host.cores";
+    /// Text: the machine's boot ID.
     pub const BOOT_ID: &str = "host.boot_id";
-    /// Text: what clock the ticks come from.
+    /// Text: the clock that ticks come from.
     pub const CLOCK: &str = "clock.kind";
     /// Number: ticks a second.
     pub const CLOCK_FREQUENCY: &str = "clock.frequency";
-    /// Text: why the snapshot was taken. Repeated where several triggers share it, in the order in
-    /// which they fired.
+    /// Text: why the snapshot was taken. Repeated if several triggers share it, in the order in which they
+    /// fired.
     pub const REASON: &str = "reason";
     /// Text: what took it: `request`, `stop`, or the name of a trigger. As often as the reason.
     pub const TRIGGER: &str = "trigger";
-    /// Number: triggers that share it beyond those that are named.
+    /// Number: further triggers that share it, not named.
     pub const MORE_REASONS: &str = "reasons.more";
-    /// Text: name and number of the thread that fired a trigger. As often as the reason, then.
+    /// Text: name and number of the thread that fired the trigger. As often as the reason.
     pub const TRIGGER_THREAD: &str = "trigger.thread";
-    /// Text: what a panic said.
+    /// Text: the message of a panic.
     pub const PANIC_MESSAGE: &str = "panic.message";
-    /// Text: where it happened: file, line, column.
+    /// Text: where the panic happened: file, line, column.
     pub const PANIC_LOCATION: &str = "panic.location";
-    /// Text: the task that it happened in.
+    /// Text: the task in which the panic happened.
     pub const PANIC_TASK: &str = "panic.task";
-    /// Text: the innermost span that it happened in.
+    /// Text: the innermost span in which the panic happened.
     pub const PANIC_SPAN: &str = "panic.span";
-    /// Text: when it was taken, in local time, as RFC 3339 has it.
+    /// Text: when the snapshot was taken, in local time (RFC 3339).
     pub const TAKEN: &str = "taken";
-    /// Number: when it was taken, nanoseconds since 1970-01-01 UTC.
+    /// Number: when the snapshot was taken, in nanoseconds since 1970-01-01 UTC.
     pub const TAKEN_WALL: &str = "taken.wall_ns";
-    /// Number: how far back was asked for.
+    /// Number: the configured window, in nanoseconds.
     pub const WINDOW: &str = "window_ns";
-    /// Number: the first generation of this recorder; 1 if it is not there. Recorders that follow one
-    /// another in a process go on counting.
+    /// Number: the first generation of this recorder; 1 if absent. Successive recorders of a process continue
+    /// counting.
     pub const FIRST_GENERATION: &str = "generation.first";
-    /// Number: how far back it really goes.
+    /// Number: how far back the snapshot goes, in nanoseconds.
     pub const COVERED: &str = "covered_ns";
     /// Number: the bound on the recorder's memory.
     pub const MAX_BYTES: &str = "max_bytes";
-    /// Number: events that had been recorded since the start, reclaimed ones included.
+    /// Number: events recorded since the start, including reclaimed ones.
     pub const RECORDED: &str = "recorded_total";
     /// Number, with the name of a cause after it: events lost since the start.
     pub const LOST: &str = "lost.";
-    /// Number, with the name of a cause after it: events lost since the last generation that has an end
-    /// record. It stands there for each cause that has lost any events, be it 0.
+    /// Number, with the name of a cause after it: events lost since the last generation with an end record.
+    /// Present, even if 0, for each cause that has lost any event.
     pub const LOST_UNTOLD: &str = "lost_untold.";
     /// Number: the fatal signal that the process died of.
     pub const CRASH_SIGNAL: &str = "crash.signal";
@@ -74,35 +76,53 @@ pub mod key {
     pub const CRASH_INSTRUCTION: &str = "crash.instruction";
     /// Number: the recorder's number of the thread that got the signal.
     pub const CRASH_THREAD: &str = "crash.thread";
-    /// Number: the operating system's number of that thread.
+    /// Number: the operating system's ID of that thread.
     pub const CRASH_OS_THREAD: &str = "crash.os_thread";
     /// Text: that thread's name.
     pub const CRASH_THREAD_NAME: &str = "crash.thread_name";
-    /// Number: when it was, nanoseconds since 1970-01-01 UTC.
+    /// Number: when that was, in nanoseconds since 1970-01-01 UTC.
     pub const CRASH_WALL: &str = "crash.wall_ns";
-    /// Text: what is recorded of `tracing` and of the `log` crate, as `info,hyper=warn`: the recorder's
-    /// filter, or else that of each subscriber and layer.
+    /// Text: the filter of `tracing` and the `log` crate, such as `info,hyper=warn`: the recorder's, or
+    /// otherwise that of each subscriber and layer.
     pub const FILTER: &str = "filter";
-    /// Number: callsites and kinds of tasks for which the recorder had no place, at least so many. They are
+    /// Number: how many callsites and kinds of tasks (or more) found the recorder's table full. They are
     /// recorded as `(other)`.
     pub const NAMELESS: &str = "nameless";
-    /// Number: texts that were written out, since the process began, because the table of the generation's
-    /// texts was full; at least so many.
+    /// Number: how many texts (or more), since the process started, were written out because their
+    /// generation's table of texts was full.
     pub const UNSHARED_TEXTS: &str = "unshared_texts";
-    /// Number: how often the kernel refused `membarrier` to a thread that writes, in the place of a collector
-    /// that was late. It lost the event for which it needed room.
+    /// Number: how often the kernel refused `membarrier` to a writer that helped a late collector. The writer
+    /// lost the event for which it needed room.
     pub const REFUSED_BARRIERS: &str = "refused_barriers";
-    /// Number: how large `max_bytes` would have to be for the whole window, at the rate of the snapshot. It is
-    /// there if less than half of the window is covered although recording had begun before.
+    /// Number: how often the whole process was stopped for a while, since it started. See
+    /// [`STOPPED_EVENT`](crate::wire::STOPPED_EVENT).
+    pub const STOPS: &str = "stops";
+    /// Number: how large `max_bytes` would have to be to cover the window at the snapshot's rate of events.
+    /// Present if the snapshot covers less than half of the window and recording began before that.
     pub const NEEDED_BYTES: &str = "needed_bytes";
-    /// Number: 0 says that recording was turned off.
+    /// Number: whether stacks were recorded, 1 or 0.
+    pub const STACKS: &str = "stacks";
+    /// Number: whether it was recorded where tasks wait, 1 or 0.
+    pub const ASYNC_STACKS: &str = "async_stacks";
+    /// Number: how long a poll had to stall for the trigger `stalled_poll`, in nanoseconds; the shortest limit if
+    /// there were several. Absent if nothing watched for stalls.
+    pub const STALLED_POLL: &str = "stalled_poll_ns";
+    /// Number: how often a thread was sampled for each second of CPU time that it used. Absent if no thread was.
+    pub const CPU_SAMPLES: &str = "cpu_samples_hz";
+    /// Text: why no thread could be sampled, if none could.
+    pub const CPU_SAMPLES_TROUBLE: &str = "cpu_samples.trouble";
+    /// Text: the groups of counters of the process, its control group and the machine that were read, as `memory, cgroup`.
+    pub const SYSTEM_COUNTERS: &str = "system_counters";
+    /// Text: what of them could not be read, and why, once for each file.
+    pub const SYSTEM_COUNTERS_TROUBLE: &str = "system_counters.trouble";
+    /// Number: 0 if recording was turned off.
     pub const ENABLED: &str = "enabled";
     /// Bytes: the event table.
     pub const EVENT_TABLE: &str = "event_table";
 }
 
-/// How large `max_bytes` would have to be for the whole window, if one of that size covers so much. Some of
-/// the arena is always of the generation that runs.
+/// How large `max_bytes` would have to be for the whole window, given what the present size covers. The
+/// running generation always takes a part of the arena.
 ///
 /// ```
 /// use lookback_snapshot::wire::{Nanos, needed_bytes};
@@ -156,8 +176,9 @@ impl From<Vec<u8>> for Value {
 /// Metadata that cannot be read: where in its bytes, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metadata damaged at its byte {offset}: {reason}")]
+#[non_exhaustive]
 pub struct MetadataError {
-    /// How many bytes of it could be read.
+    /// How many bytes could be read.
     pub offset: usize,
     /// What is wrong there.
     pub reason: &'static str,

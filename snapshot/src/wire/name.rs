@@ -1,15 +1,14 @@
-//! Names of tasks as people say them: a future's type is no name for anybody who reads it at three in
-//! the morning.
+//! Shortens the names of tasks for people: the full type of a future is hard to read at three in the morning.
 //!
 //! `shop::listener::Listener::run::{{closure}}::{{closure}}`, spawned in `src/listener.rs:42`, is
-//! `run (src/listener.rs:42)`. What is no type's name stays as it is.
+//! `run (src/listener.rs:42)`. Names that are not types stay as they are.
 
 use std::fmt::{self, Display, Write};
 
-/// What the compiler calls the types of async blocks and closures.
+/// The compiler's names for the types of async blocks and closures.
 const CLOSURES: [&str; 2] = ["{{closure}}", "{closure"];
 
-/// The name of a type of a future or a closure, and where it was spawned, for people.
+/// The type of a future or a closure, and where it was spawned, shortened for people.
 #[derive(Clone, Copy, Debug)]
 pub struct TypeName<'a> {
     name: &'a str,
@@ -18,7 +17,7 @@ pub struct TypeName<'a> {
 }
 
 impl<'a> TypeName<'a> {
-    /// `None` if the name is nobody's but a person's: then it is to be said as it is.
+    /// `None` if a person chose the name: then it stays as it is.
     #[must_use]
     pub fn new(name: &'a str, file: &'a str, line: u32) -> Option<Self> {
         let is_type = closure(name).is_some() || is_path_with_arguments(name);
@@ -39,7 +38,7 @@ impl Display for TypeName<'_> {
     }
 }
 
-/// Where the first closure's own part of the name begins.
+/// Where the path segment of the first closure begins in the name.
 fn closure(name: &str) -> Option<usize> {
     CLOSURES.iter().filter_map(|closure| name.find(closure)).min()
 }
@@ -49,10 +48,10 @@ fn is_path_with_arguments(name: &str) -> bool {
     name.contains("::") && name.contains('<') && name.chars().all(is_of_type)
 }
 
-/// The function that a path of a closure leads through.
+/// The function in a closure's path.
 fn function(path: &str) -> &str {
     let mut path = path.trim_end_matches("::");
-    // The arguments of a generic function.
+    // Skips the arguments of a generic function.
     if path.ends_with('>') {
         let mut depth = 0;
         let opens = path.char_indices().rev().find(|(_, c)| {
@@ -74,7 +73,7 @@ fn function(path: &str) -> &str {
     }
 }
 
-/// A type with the last part of each path alone.
+/// A type with only the last part of each path.
 fn without_paths(name: &str, f: &mut impl Write) -> fmt::Result {
     let is_path = |c: char| c.is_alphanumeric() || "_:{}#".contains(c);
     let mut rest = name;
@@ -93,7 +92,7 @@ fn without_paths(name: &str, f: &mut impl Write) -> fmt::Result {
     Ok(())
 }
 
-/// A source file without where its package happens to lie.
+/// A source file without the directory of its package.
 fn within(file: &str) -> &str {
     for (place, further) in [("/registry/src/", 1), ("/git/checkouts/", 2), ("/rustc/", 1)] {
         if let Some(at) = file.find(place) {

@@ -1,27 +1,28 @@
-//! The list of the spans that nobody named in a generation: each as it differs from the one before.
+//! The list of spans that no event named in a generation, each encoded as its difference from the previous
+//! one.
 
-use super::kind::ValueType;
+use super::event_table::ValueType;
 use super::units::SpanId;
 use super::varint::{MAX_VARINT, get_varint, put_varint, unzigzag, zigzag};
 use std::collections::HashMap;
 
-/// One span of a `span_list`. Spans stand in the order of their places. Each begins with a varint:
+/// One span of a `span_list`. Spans are in the order of their entries. Each begins with a varint:
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 0 | its site is that of the span before it; else the site's id follows (a varint) |
-/// | 1 | its incarnation is that of the span before it; else it follows, less that one (zigzag) |
-/// | 2, 3 | its parent: 0 for none, 1 for that of the span before it, 2 for the span before it itself, 3 if it follows: its place and its incarnation, each less the span's own (two zigzags) |
+/// | 0 | its site is that of the previous span; otherwise the site's id follows (a varint) |
+/// | 1 | its incarnation is that of the previous span; otherwise the difference follows (zigzag) |
+/// | 2, 3 | its parent: 0 none, 1 that of the previous span, 2 the previous span itself, 3 it follows: its entry and its incarnation, each minus the span's own (two zigzags) |
 /// | 4, 5 | its fields: see [`ListedFields`] |
-/// | 6 and up | its place, less that of the span before it, less one |
+/// | 6 and up | its entry, minus that of the previous span, minus one |
 ///
-/// Behind all of that stands (zigzag) how many ticks it began before the block's base, less those of the
-/// span before it, and then its fields.
+/// Then follows (zigzag) how many ticks it began before the block's base, minus the same of the previous
+/// span, and then its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpanListItem {
     /// The span.
     pub span: SpanId,
-    /// Its parent; all zeroes if it has none.
+    /// Its parent; zeroes if it has none.
     pub parent: SpanId,
     /// How many ticks before the block's base it began.
     pub ago: u64,
@@ -31,19 +32,19 @@ pub struct SpanListItem {
     pub fields: ListedFields,
 }
 
-/// How the fields of a listed span are written. Where they are written out: how many there are (a varint),
-/// and, if there are any, which of the first 64 are as those at the same places of the list's last span of
-/// that site that has fields (a varint, the first one in the lowest bit); then the others, as given values.
+/// How the fields of a listed span are written. If they are written out, they consist of their number (a
+/// varint) and, if there are any, of a varint whose bits, lowest first, say which of the first 64 equal those
+/// at the same index of the list's last span of that site with fields; then of the others, as given values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListedFields {
     /// It has none.
     #[default]
     None = 0,
-    /// They are those of the list's last span of this site that has any.
+    /// They equal those of the list's last span of this site with fields.
     Same = 1,
     /// They follow.
     All = 2,
-    /// Some of them follow, or none: not all are there as they were recorded last.
+    /// Some of them follow, or none: fields are missing, or are not the latest.
     Part = 3,
 }
 
@@ -61,14 +62,14 @@ const SAME_PARENT: u64 = 1;
 const BEFORE_IS_PARENT: u64 = 2;
 const PARENT_FOLLOWS: u64 = 3;
 
-/// So much more is one number than another.
+/// Appends the difference between two numbers.
 fn put_difference(out: &mut Vec<u8>, number: u32, than: u32) {
     put_varint(out, zigzag(i64::from(number) - i64::from(than)));
 }
 
 impl SpanListItem {
-    /// Appends this item, without its values, behind the one before it; behind
-    /// [`default`](Self::default) if it is the first.
+    /// Appends this item, without its values, as a difference from `before`, which is the
+    /// [`default`](Self::default) for the first one.
     pub fn put(&self, before: &Self, out: &mut Vec<u8>) {
         let Self { span, parent, ago, site, fields } = *self;
         let of_parent = match parent {
@@ -96,8 +97,8 @@ impl SpanListItem {
         put_varint(out, zigzag(ago.wrapping_sub(before.ago).cast_signed()));
     }
 
-    /// Reads the item behind the one before it from the front of `bytes`: it, and how many bytes it
-    /// took. `None` if it is cut off or makes no sense.
+    /// Reads the item that follows `before` from the front of `bytes`: the item, and its length in bytes.
+    /// `None` if it is cut off or invalid.
     #[must_use]
     pub fn get(before: &Self, bytes: &[u8]) -> Option<(Self, usize)> {
         let (head, mut length) = get_varint(bytes)?;
@@ -165,7 +166,7 @@ impl Values {
     }
 }
 
-/// How many values may be said to be as they were before.
+/// How many values can be marked as unchanged.
 const MARKED: usize = 64;
 
 /// Writes a `span_list`.
@@ -177,7 +178,7 @@ const MARKED: usize = 64;
 ///     let span = SpanId { index, incarnation: 1 };
 ///     list.push(SpanListItem { span, site: 9, ..SpanListItem::default() }, false, &[]);
 /// }
-/// // The first one has a site and an incarnation, the others what the one before has.
+/// // The first one has a site and an incarnation, the others share them.
 /// assert_eq!(list.bytes(), [0, 9, 2, 0, 0b11, 0, 0b11, 0]);
 /// ```
 #[derive(Default)]
@@ -189,8 +190,8 @@ pub struct SpanListWriter {
 }
 
 impl SpanListWriter {
-    /// Makes room for a span that takes so many bytes at most, with so many fields. Whether there is memory for
-    /// it: then [`push`](Self::push) takes no more.
+    /// Reserves memory for a span of at most this many bytes and fields. Returns whether there is enough:
+    /// then [`push`](Self::push) does not allocate.
     #[must_use]
     pub fn try_reserve(&mut self, size: usize, fields: usize) -> bool {
         self.values.begin(false);
@@ -200,9 +201,8 @@ impl SpanListWriter {
             && self.values.ends.try_reserve(fields).is_ok()
     }
 
-    /// Appends a span, whose `fields` are given values, one behind the other. `part` says that these are
-    /// not all, or not as they were recorded last. How `item` says that its fields are written counts for
-    /// nothing.
+    /// Appends a span, whose `fields` are given values, back to back. `part` says that some are missing or
+    /// not the latest. The `fields` of `item` are ignored.
     pub fn push(&mut self, item: SpanListItem, part: bool, fields: &[u8]) {
         let mut item = item;
         if fields.is_empty() && !part {
@@ -246,23 +246,23 @@ impl SpanListWriter {
         self.before = item;
     }
 
-    /// What was written.
+    /// The bytes written.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.out
     }
 }
 
-/// A span of a `span_list`, as it is read.
+/// A span read from a `span_list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedSpan<'a> {
-    /// All but its fields.
+    /// All of it except its fields.
     pub item: SpanListItem,
-    /// Not all of its fields are there as they were recorded last.
+    /// Whether fields are missing or not the latest.
     pub part: bool,
     /// How many values there are.
     pub count: u64,
-    /// The given values, one behind the other.
+    /// The given values, back to back.
     pub values: &'a [u8],
 }
 
@@ -288,8 +288,8 @@ impl<'a> SpanListReader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next span. `None` if there is none, or if it is cut off or makes no sense. Values are copied
-    /// where they are as before: no more than `room` bytes of them.
+    /// The next span. `None` if there is none, or if it is cut off or invalid. Unchanged values are copied,
+    /// at most `room` bytes of them.
     pub fn next(&mut self, room: usize) -> Option<ListedSpan<'_>> {
         let (item, length) = SpanListItem::get(&self.before, self.rest)?;
         self.rest = &self.rest[length..];
@@ -336,8 +336,7 @@ impl<'a> SpanListReader<'a> {
     }
 }
 
-/// How many bytes the given value takes that `bytes` begin with. `None` if there is none, or it cannot be
-/// read.
+/// The length of the given value at the front of `bytes`. `None` if there is none, or it cannot be read.
 fn given_length(bytes: &[u8]) -> Option<usize> {
     let (head, mut at) = get_varint(bytes)?;
     let mut kind = ValueType::from_code((head & 7) as u8)?;
@@ -375,7 +374,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A span, whether its fields are not all there, and its fields.
+    /// A span, whether fields are missing, and its fields.
     type Listed = (SpanListItem, bool, Vec<u8>);
 
     fn written(spans: &[Listed]) -> Vec<u8> {

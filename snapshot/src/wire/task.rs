@@ -1,9 +1,9 @@
-//! What statuses say of tasks: their states, and the list of those that nobody mentioned.
+//! Statuses of tasks: their states, and the list of tasks that no event mentioned.
 
 use super::varint::{get_varint, put_varint};
 
-/// What a task is doing. The code in a status is this, and 4 more if it was woken for its next poll
-/// before the generation began.
+/// The state of a task. The code in a status is this, plus 4 if it was woken for its next poll before the
+/// generation began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum TaskState {
@@ -13,8 +13,12 @@ pub enum TaskState {
     Running = 2,
 }
 
-/// The bit in a status that says that a task was woken.
+/// The bit of a status for a task that was woken.
 pub const TASK_WOKEN: u64 = 4;
+
+/// The name of a task that is recorded only by its runtime's hooks: its future's type is unknown, and so are
+/// its wakers.
+pub const HOOKED_TASK: &str = "(task)";
 
 impl TaskState {
     /// The state of a status's code, and whether the task was woken. `None` if there is none.
@@ -34,7 +38,7 @@ impl TaskState {
         self as u64 | if woken { TASK_WOKEN } else { 0 }
     }
 
-    /// Its name: `idle`, say.
+    /// Its name, such as `idle`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,15 +48,15 @@ impl TaskState {
     }
 }
 
-/// One task of a `task_list`. Tasks stand in the order of their indexes. Each begins with a varint:
+/// One task of a `task_list`. Tasks are in the order of their indexes. Each begins with a varint:
 ///
 /// | bits | meaning |
 /// |---|---|
 /// | 0 | it is running |
 /// | 1 | it was woken |
-/// | 2 | its site is that of the task before it in the list; else the site's id follows (a varint) |
-/// | 3 | its incarnation is that of the task before it; else it follows, behind the site (a varint) |
-/// | 4 and up | its index, less that of the task before it; of the first one, less nothing |
+/// | 2 | its site is that of the previous task in the list; otherwise the site's id follows (a varint) |
+/// | 3 | its incarnation is that of the previous task; otherwise it follows, after the site (a varint) |
+/// | 4 and up | its index, minus that of the previous task |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskListItem {
     /// Its index.
@@ -71,8 +75,8 @@ pub struct TaskListItem {
 pub const MAX_TASK_LIST_ITEM: usize = 6 + 4 + 5;
 
 impl TaskListItem {
-    /// Appends this item behind the one before it; behind [`default`](Self::default) if it is the
-    /// first.
+    /// Appends this item as a difference from `before`, which is the [`default`](Self::default) for the first
+    /// one.
     pub fn put(&self, before: &Self, out: &mut Vec<u8>) {
         let gap = u64::from(self.task.wrapping_sub(before.task));
         let (same_site, same_incarnation) =
@@ -90,8 +94,8 @@ impl TaskListItem {
         }
     }
 
-    /// Reads the item behind the one before it from the front of `bytes`: it, and how many bytes it
-    /// took. `None` if it is cut off or makes no sense.
+    /// Reads the item that follows `before` from the front of `bytes`: the item, and its length in bytes.
+    /// `None` if it is cut off or invalid.
     #[must_use]
     pub fn get(before: &Self, bytes: &[u8]) -> Option<(Self, usize)> {
         let (word, mut length) = get_varint(bytes)?;

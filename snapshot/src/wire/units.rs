@@ -1,4 +1,4 @@
-//! Numbers that carry their unit, so that none can be taken for another.
+//! Numbers with their unit in the type, so that none can be mistaken for another.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -23,8 +23,8 @@ number! {
     Generation
 }
 number! {
-    /// A place in the arena, in bytes since recording began. It only grows: where it lies in memory
-    /// is its remainder modulo the arena's capacity.
+    /// A position in the arena, in bytes since recording began. It only grows: its offset in memory is its
+    /// remainder modulo the arena's capacity.
     Position
 }
 number! {
@@ -34,12 +34,12 @@ number! {
     Ticks
 }
 number! {
-    /// A time or a length of time, in nanoseconds.
+    /// A time or a duration, in nanoseconds.
     Nanos
 }
 number! {
     /// A thread, numbered by the recorder from 1 in the order of first events. Never reused, unlike
-    /// the operating system's number. 0 means "no thread".
+    /// the operating system's ID. 0 means "no thread".
     ThreadNumber
 }
 
@@ -48,9 +48,9 @@ macro_rules! place {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// The place in the recorder's table, which is used again when its holder is gone.
+            /// The entry in the recorder's table, which is reused after its holder has ended.
             pub index: u32,
-            /// How often the place was used, this time included.
+            /// How often the entry has been used, including this time.
             pub incarnation: u32,
         }
 
@@ -61,14 +61,14 @@ macro_rules! place {
                 (self.incarnation as u64) << 32 | self.index as u64
             }
 
-            /// What [`number`](Self::number) made the number of.
+            /// The inverse of [`number`](Self::number).
             #[must_use]
             pub const fn from_number(number: u64) -> Self {
                 Self { index: number as u32, incarnation: (number >> 32) as u32 }
             }
         }
 
-        /// `7` for the first that had place 7, `7.2` for the second.
+        /// `7` for the first use of entry 7, `7.2` for the second.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.incarnation {
@@ -85,8 +85,18 @@ place! {
     TaskId
 }
 place! {
-    /// A span of the recorded process. Places of spans count from 1.
+    /// A span of the recorded process. Entries of spans count from 1.
     SpanId
+}
+
+impl TaskId {
+    /// No task, or one that is not known.
+    pub const NONE: Self = Self { index: 0, incarnation: 0 };
+}
+
+impl SpanId {
+    /// No span, or one that is not known.
+    pub const NONE: Self = Self { index: 0, incarnation: 0 };
 }
 
 impl Generation {

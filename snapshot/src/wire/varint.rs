@@ -34,8 +34,8 @@ pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     if first < 0x80 {
         return Some((u64::from(first), 1));
     }
-    // Widths vary, and a branch on each byte is mispredicted: eight bytes are loaded at once, the first
-    // of them without its high bit is the last of the number, and the bits are moved together.
+    // Widths vary, so a branch on each byte is mispredicted. Load eight bytes at once: the first one without
+    // its high bit ends the number; then compact the bits.
     let Some(word) = bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk)) else {
         return by_bytes(bytes);
     };
@@ -47,7 +47,7 @@ pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((together(own), ends.trailing_zeros() as usize / 8 + 1))
 }
 
-/// Numbers of more than eight bytes, and those at the end of what there is.
+/// Numbers of more than eight bytes, and those at the end of the input.
 fn by_bytes(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0;
     for (index, &byte) in bytes.iter().enumerate().take(MAX_VARINT) {
@@ -62,7 +62,7 @@ fn by_bytes(bytes: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-/// Seven bits of each byte, moved together: in pairs of bytes, of those, of those.
+/// Compacts seven bits of each byte: in pairs of bytes, then pairs of those, then of those.
 #[inline]
 fn together(bytes: u64) -> u64 {
     let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
@@ -84,7 +84,7 @@ pub const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-/// As [`zigzag`], of 128 bits.
+/// Like [`zigzag`], for 128 bits.
 #[inline]
 #[must_use]
 pub const fn zigzag_wide(value: i128) -> u128 {

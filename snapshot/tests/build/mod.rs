@@ -24,7 +24,7 @@ pub struct BlockBuilder {
     last: u64,
 }
 
-/// A generation in the making. Times are ticks since its begin.
+/// A generation in the making. Times are ticks since it began.
 #[derive(Clone)]
 pub struct Gen {
     pub number: u64,
@@ -119,7 +119,7 @@ impl Gen {
         found.expect("a block was opened")
     }
 
-    /// Puts a record that is no event.
+    /// Adds a record that is not an event.
     pub fn put(&mut self, slot: u32, kind: Kind, put: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         assert_ne!(kind.row().class, Class::Event);
         let block = self.last(slot);
@@ -128,7 +128,7 @@ impl Gen {
         self
     }
 
-    /// Puts an event at this time.
+    /// Adds an event at this time.
     pub fn at(
         &mut self,
         slot: u32,
@@ -140,7 +140,7 @@ impl Gen {
         self.coded(slot, time, kind as u8, put)
     }
 
-    /// Puts an event of any code.
+    /// Adds an event with any code.
     pub fn coded(
         &mut self,
         slot: u32,
@@ -196,7 +196,7 @@ impl Gen {
         self.put(slot, Kind::ThreadStatus, |out| identity(out, thread, name))
     }
 
-    /// A region that is open since `began`, in ticks since the generation's begin; may be negative.
+    /// A region that has been open since `began`, in ticks since the generation began; may be negative.
     pub fn region_status(&mut self, slot: u32, site: u64, began: i64) -> &mut Self {
         let base = self.last(slot).header.base.0.cast_signed();
         let ago = base - (self.began.ticks.0.cast_signed() + began);
@@ -256,7 +256,7 @@ impl Gen {
         })
     }
 
-    /// Puts the end record into a block of the collector.
+    /// Adds the end record in a block of the collector.
     pub fn end(&mut self, lost: &[(Loss, u64)]) -> &mut Self {
         let events: u64 = self.blocks.iter().map(|block| u64::from(block.events)).sum();
         let bytes: u64 = self.blocks.iter().map(|block| block.records.len() as u64).sum();
@@ -335,7 +335,7 @@ pub fn metadata() -> Metadata {
     metadata
 }
 
-/// A file without its end: what is there while it is being written.
+/// A file without its end: what exists while it is being written.
 pub fn unfinished(generations: &[Gen]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = FileWriter::new(&mut out, &metadata()).unwrap();
@@ -358,8 +358,8 @@ pub fn file_with(metadata: &Metadata, generations: &[Gen]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// A sound trace of a small service: two workers and a thread that sleeps in a region, `count`
-/// complete generations.
+/// A sound trace of a small service: two workers and a thread that sleeps in a region, in `count` complete
+/// generations.
 pub fn service(count: u64) -> Vec<Gen> {
     let mut generations: Vec<Gen> = Vec::new();
     for number in 1..=count {

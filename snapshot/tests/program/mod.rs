@@ -1,5 +1,5 @@
-//! A program in small, and a recorder of it: threads that poll tasks, wake them, are workers and go
-//! through spans, generation by generation, in the text form.
+//! A small program and a recorder of it: threads that poll tasks, wake them, are workers and enter spans,
+//! generation by generation, in the text form.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use crate::written::{PERIOD, complete, incomplete};
@@ -13,7 +13,7 @@ pub struct Program {
     tasks: Vec<Task>,
     spans: Vec<Span>,
     workers: [u64; 2],
-    /// Whether a thread may become a worker that another one is and does not know that it is no longer.
+    /// Whether a thread may become a worker whose previous thread does not know that it no longer is.
     takes_over: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct Program {
 struct Thread {
     number: usize,
     started: bool,
-    /// The generation that it was stated in last.
+    /// The last generation in which it was stated.
     stated: u64,
     polls: Vec<usize>,
     inside: Vec<usize>,
@@ -87,13 +87,13 @@ impl Program {
         (self.random >> 20) as usize % sides
     }
 
-    /// So many generations of so many steps each; the last one is incomplete if `cut` says so.
+    /// This many generations of this many steps each; the last one is incomplete if `cut` says so.
     pub fn run(self, generations: u64, steps: usize, cut: bool) -> Vec<String> {
         self.run_ended(generations, steps, |number| !(cut && number == generations))
     }
 
-    /// So many generations of so many steps each. Those that are not said to have ended have no statuses and no
-    /// end record, and were copied when the last one was.
+    /// This many generations of this many steps each. Those that have not ended have no statuses and no end
+    /// record, and were copied together with the last one.
     pub fn run_ended(
         mut self,
         generations: u64,
@@ -237,7 +237,7 @@ impl Program {
         out
     }
 
-    /// An event, behind what has to be stated before it.
+    /// An event, after what must be stated before it.
     fn emit(&mut self, thread: usize, before: &str, event: &str) {
         self.time += 1 + self.dice(9) as u64;
         let since = self.time - self.generation * PERIOD;
@@ -341,7 +341,7 @@ impl Program {
             11 if self.spans[span].open => {
                 let last = self.threads[thread].created == Some(span) && self.dice(2) == 0;
                 let before = if last { String::new() } else { self.named(thread, span) };
-                // The shorter form needs a status all the same, if nobody has said it.
+                // The shorter form still needs a status, unless there is one.
                 let before = before + &if last { self.named(thread, span) } else { String::new() };
                 let incarnation = self.spans[span].incarnation;
                 let event = format!("span_enter span={} incarnation={incarnation}", span + 1);
@@ -356,7 +356,7 @@ impl Program {
                 }
                 let at = self.dice(count);
                 let span = self.threads[thread].inside[at];
-                // Of a span that was entered twice, the inner one is left.
+                // If a span was entered twice, its inner entry is exited.
                 let inner = self.threads[thread].inside.iter().rposition(|other| *other == span);
                 let at = inner.unwrap();
                 let incarnation = self.spans[span].incarnation;
@@ -444,7 +444,7 @@ impl Program {
         let worker = self.dice(2);
         match self.threads[thread].worker {
             Some((worker, tenure, _)) if self.workers[worker] != tenure => {
-                // Somebody else has it by now.
+                // Another one has it by now.
                 self.threads[thread].worker = None;
             }
             Some((worker, tenure, parked)) => {
@@ -481,7 +481,7 @@ impl Program {
     }
 }
 
-/// The text with other times: anywhere in their generation, whatever was before.
+/// The text with other times: anywhere in their generation, in any order.
 pub fn scrambled(text: &str, seed: u64) -> String {
     let mut random = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
     let mut out = String::new();

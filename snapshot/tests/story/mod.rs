@@ -1,5 +1,5 @@
-//! Histories of tasks, workers and spans, written as a recorder would: each generation restates what
-//! it needs, and a sequence number stands where one belongs.
+//! Histories of tasks, workers and spans, written as a recorder would: each generation restates what it
+//! needs, and sequence numbers are filled in.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use crate::build::{Gen, PERIOD, inline};
@@ -18,7 +18,7 @@ struct Task {
     id: TaskId,
     site: String,
     sequence: u64,
-    /// The poll that was woken for last, and the generation that has the wake.
+    /// The poll of the last wake, and the generation with the wake.
     woken: u64,
     woken_in: u64,
     state: TaskState,
@@ -41,7 +41,7 @@ struct Thread {
     worker: Option<(u64, u64, u64, bool)>,
 }
 
-/// See the module. Threads are their own slots.
+/// See the module. Each thread has its own slot.
 pub struct Story {
     done: Vec<Gen>,
     now: Gen,
@@ -105,7 +105,7 @@ impl Story {
             return *known;
         }
         let id = self.now.id();
-        // A place is the same in each generation.
+        // An entry is the same in each generation.
         self.now.put(slot, Kind::Site, |out| {
             put_varint(out, id);
             inline(out, name);
@@ -164,7 +164,7 @@ impl Story {
         self.at(thread, Kind::WorkerStop, &[]);
     }
 
-    /// Whether the thread is a worker, and if so, whether it runs.
+    /// Whether the thread is a worker, and if so, whether it is running.
     pub fn is_worker(&self, thread: u32) -> Option<bool> {
         self.threads[&thread].worker.map(|worker| worker.3)
     }
@@ -188,7 +188,7 @@ impl Story {
         self.now.log(thread, time, site, 3, text);
     }
 
-    /// What the thread was doing is lost: so many events. It states itself anew.
+    /// This many events of the thread are lost. It states itself again.
     pub fn lose(&mut self, thread: u32, count: u64) {
         *self.now.numbers.get_mut(&thread).unwrap() += count;
         self.lost += count;
@@ -197,7 +197,7 @@ impl Story {
         self.state(thread);
     }
 
-    /// The thread's innermost poll ends, and nobody sees it.
+    /// The thread's innermost poll ends, without a record.
     pub fn lose_pending(&mut self, thread: u32) {
         let task = self.threads.get_mut(&thread).unwrap().polls.pop().unwrap();
         let task = &mut self.tasks[task.0];
@@ -210,7 +210,7 @@ impl Story {
     // Tasks.
 
     pub fn create(&mut self, thread: u32, name: &str) -> T {
-        // The first place that nobody has, as long as its last holder is of an earlier generation.
+        // The first free entry, provided that its last task is of an earlier generation.
         let taken = |index: &u32| {
             self.said.contains(index)
                 || self.tasks.iter().any(|task| task.is_alive && task.id.index == *index)
@@ -348,7 +348,7 @@ impl Story {
         self.put(slot, Kind::SpanStatusPart, &[&numbers[..], &[10, site, 0]].concat());
     }
 
-    /// A span, inside of the innermost one of the thread, with a field or two.
+    /// A span, inside the thread's innermost one, with a field or two.
     pub fn span(&mut self, thread: u32, name: &str) -> S {
         let index = self.spans.len() as u32 + 1;
         let id = SpanId { index, incarnation: 1 };
@@ -411,7 +411,7 @@ impl Story {
         self.threads.get_mut(&thread).unwrap().entered.push(span);
     }
 
-    /// Leaves a span that the thread is inside of, wherever in the stack it is.
+    /// Exits a span that the thread has entered, wherever it is in the stack.
     pub fn exit(&mut self, thread: u32, span: S) -> bool {
         let entered = &mut self.threads.get_mut(&thread).unwrap().entered;
         let Some(place) = entered.iter().rposition(|entered| *entered == span) else {
@@ -427,7 +427,7 @@ impl Story {
         true
     }
 
-    /// Nobody may be inside of it any more.
+    /// No thread may be inside it any more.
     pub fn close(&mut self, thread: u32, span: S) -> bool {
         if !self.is_open(span) || self.threads.values().any(|t| t.entered.contains(&span)) {
             return false;

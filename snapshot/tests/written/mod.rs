@@ -1,19 +1,19 @@
-//! Traces that are written by hand, in the text form.
+//! Traces written by hand, in the text form.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use lookback_snapshot::read::text::from_text;
+use lookback_snapshot::text::from_text;
 use lookback_snapshot::{Event, EventKind, Trace, validate};
 
 /// How many ticks a generation takes; a tick is 5 ns.
 pub const PERIOD: u64 = 1_000_000;
 
-/// A complete generation. The collector's statuses, if there are any, stand in a block of slot 0 at
-/// the end of `body`; the end record comes by itself.
+/// A complete generation. The collector's statuses, if any, are in a block of slot 0 at the end of `body`;
+/// the end record is added.
 pub fn complete(number: u64, body: &str) -> String {
     lossy(number, body, "[]")
 }
 
-/// As [`complete`], with these losses in the end record.
+/// Like [`complete`], with these losses in the end record.
 pub fn lossy(number: u64, body: &str, lost: &str) -> String {
     let events = body.lines().filter(|line| line.trim().starts_with('@')).count();
     let slot = if body.contains("block slot=0") { "" } else { "block slot=0\n" };
@@ -47,7 +47,7 @@ pub fn violations(text: &str) -> Vec<String> {
     validate(&trace(text)).iter().map(|violation| violation.what().to_owned()).collect()
 }
 
-/// Exactly these violations are found: each has these words.
+/// Exactly these violations are found: each contains these words.
 #[track_caller]
 pub fn assert_found(text: &str, words: &[&str]) {
     let found = violations(text);
@@ -56,13 +56,13 @@ pub fn assert_found(text: &str, words: &[&str]) {
     assert!(all, "{found:#?}\n{text}");
 }
 
-/// One complete generation with this in it has exactly these violations.
+/// One complete generation with this content has exactly these violations.
 #[track_caller]
 pub fn assert_one(body: &str, words: &[&str]) {
     assert_found(&complete(1, body), words);
 }
 
-/// The events in their order, without their times: kind, what it happened to, and in what.
+/// The events in order, without their times: kind, object, and context.
 pub fn events(text: &str) -> Vec<String> {
     trace(text).events().map(|event| words(&event.unwrap())).collect()
 }

@@ -1,7 +1,7 @@
-//! Who may ask: who has the token; or, where that was asked for, who is on this machine and is no page in a
-//! browser.
+//! Access control: a request needs the token; or, if loopback is trusted, it must come from this machine and
+//! not from a page in a browser.
 
-use super::answer::{Failure, unblocked};
+use super::reply::{Failure, unblocked};
 use super::token_file;
 use ::axum::extract::ConnectInfo;
 use ::tokio::sync::Mutex;
@@ -13,44 +13,44 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The header that must be there, with any value, in a request that takes a snapshot without a token.
+/// The header that a request without a token must have, with any value, to take a snapshot.
 pub const REQUEST_HEADER: &str = "x-lookback";
 
-/// How long a token is.
+/// The length of a token.
 pub(super) const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 16..=1000;
 
-/// How long the token of the snapshot directory is not looked for again if there was none.
+/// How long to wait before looking for the token of the snapshot directory again.
 const PAUSE: Duration = Duration::from_secs(1);
 const NO_TOKEN: &str =
-    "no token is set, and none can be kept: the service has told on its standard error why";
+    "no token is set, and none can be kept: the service's stderr says why; `Debug::token` sets one";
 
-/// What proxies add.
+/// Headers that proxies add.
 const PROXIED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-/// Who is said to be let in.
+/// The configured policy.
 #[derive(Clone, Default)]
 pub(super) enum Asked {
-    /// Nobody has said anything: who can read the token of the snapshot directory.
+    /// The default: the token of the snapshot directory.
     #[default]
     Kept,
     Token(String),
     Loopback,
 }
 
-/// Who may ask.
+/// The policy and its state.
 #[derive(Debug)]
 pub(super) enum Access {
     Token(String),
-    /// The token of the snapshot directory; not there before something is recorded.
+    /// The token of the snapshot directory; unknown until something is recorded.
     Kept(Kept),
     Loopback,
 }
 
-/// What is known of the token of the snapshot directory.
+/// The state of the token of the snapshot directory.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     token: OnceLock<String>,
-    /// When it was last looked for in vain. Anybody may ask, so one request at a time looks.
+    /// When it was last looked for in vain. Anyone can send requests, so only one at a time looks.
     failed: Mutex<Option<Instant>>,
 }
 
@@ -62,7 +62,7 @@ impl Access {
             Asked::Loopback => Self::Loopback,
             Asked::Kept => {
                 let kept = Kept::default();
-                // While nothing is recorded it is not known where to; then the first who asks tries again.
+                // While nothing is recorded, the directory is unknown; the next request tries again.
                 if let Ok(Some(token)) = token_file::of_recorder() {
                     let _ = kept.token.set(token);
                 }
@@ -71,16 +71,16 @@ impl Access {
         })
     }
 
-    /// What is wrong with it.
+    /// What is wrong with the configuration.
     pub(super) fn refuses(asked: &Asked, address: SocketAddr) -> Result<(), Error> {
         match asked {
             Asked::Token(token) if !Self::is_token(token) => {
                 let value = format!("({} bytes)", token.len());
-                let reason = "16 to 1000 visible ASCII characters make a token";
+                let reason = "must be 16 to 1000 visible ASCII characters";
                 Err(Error::Setting { name: "token", value, reason })
             }
             Asked::Kept | Asked::Loopback if !is_loopback(address.ip()) => {
-                let reason = "without a token, it must be a loopback address, such as 127.0.0.1";
+                let reason = "without a token, must be a loopback address, such as 127.0.0.1";
                 let value = address.to_string();
                 Err(Error::Setting { name: "address", value, reason })
             }
@@ -92,7 +92,7 @@ impl Access {
         token.bytes().all(|byte| byte.is_ascii_graphic()) && TOKEN_LENGTH.contains(&token.len())
     }
 
-    /// Makes sure that it is known who may ask. Nobody may before that.
+    /// Loads the token if necessary. Every request is refused before that.
     pub(super) async fn ready(&self) -> Result<(), Failure> {
         let Self::Kept(kept) = self else { return Ok(()) };
         if kept.token.get().is_some() {
@@ -111,13 +111,13 @@ impl Access {
         Ok(())
     }
 
-    /// Whether this request may be answered.
+    /// Whether this request is allowed.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Failure> {
         let (token, which) = match self {
             Self::Token(token) => (Some(token), "the token"),
             Self::Kept(kept) => (
                 kept.token.get(),
-                "the token, which is in a file that the service has named on its standard error,",
+                "the token, which is in the file that the service's stderr names,",
             ),
             Self::Loopback => {
                 return check_loopback(request)
@@ -129,34 +129,36 @@ impl Access {
         if token.is_some_and(is_it) {
             return Ok(());
         }
-        let text = format!("the header `Authorization: Bearer` with {which} is needed");
+        let text = format!("the header `Authorization: Bearer` with {which} is required");
         Err(Failure::new(StatusCode::UNAUTHORIZED, text))
     }
 }
 
 fn check_loopback<B>(request: &Request<B>) -> Result<(), &'static str> {
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else {
-        return Err("without a token, who asks must be known: serve the router \
+        return Err("without a token, the peer's address must be known: serve the router with \
             `into_make_service_with_connect_info::<SocketAddr>()`");
     };
     if !is_loopback(peer.ip()) {
-        return Err("without a token, only this machine is answered");
+        return Err("without a token, requests must come from this machine");
     }
     let headers = request.headers();
     if PROXIED.iter().any(|name| headers.contains_key(*name)) {
-        return Err("without a token, nobody is answered through a proxy");
+        return Err("without a token, requests must not come through a proxy");
     }
     if !asks_for_loopback(request) {
-        return Err("without a token, the host that is asked for must be a loopback one");
+        return Err(
+            "without a token, the request's host must be `localhost` or a loopback address",
+        );
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads && !headers.contains_key(REQUEST_HEADER) {
-        return Err("without a token, the header `x-lookback` is needed, with any value");
+        return Err("without a token, the header `x-lookback` is required, with any value");
     }
     Ok(())
 }
 
-/// Whether the host that the request names, wherever it does, is this machine and nothing else.
+/// Whether every host that the request names is this machine.
 fn asks_for_loopback<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
@@ -183,7 +185,7 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// The token of a request that has one.
+/// The token of a request, if it has one.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let value = all.next().filter(|_| all.next().is_none())?.as_bytes();
@@ -191,8 +193,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// Whether both are the same. How long that takes depends on their lengths alone, and not on where
-/// they differ.
+/// Whether both are equal, in constant time: it depends on their lengths, not on where they differ.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let differ = |so_far: u8, (a, b): (&u8, &u8)| black_box(so_far | (a ^ b));
     one.len() == other.len() && one.iter().zip(other).fold(0, differ) == 0

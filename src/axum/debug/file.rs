@@ -1,5 +1,5 @@
-//! The body of a download: a file that is read piece by piece, off the runtime's workers, as fast as
-//! the client takes it.
+//! The body of a download: reads a file piece by piece, off the runtime's workers, as fast as the client
+//! takes it.
 
 use ::axum::body::{Bytes, HttpBody};
 use ::tokio::task::{JoinHandle, spawn_blocking};
@@ -9,10 +9,10 @@ use std::io::{self, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// So much of it is in memory at a time.
+/// How much of it is in memory at a time.
 const PIECE: u64 = 64 << 10;
 
-/// See the module.
+/// The body of a download.
 #[derive(Debug)]
 pub(super) struct FileBody {
     state: State,
@@ -28,7 +28,7 @@ enum State {
 }
 
 impl FileBody {
-    /// So many bytes from where the file stands.
+    /// This many bytes from the file's position on.
     pub(super) fn new(file: File, length: u64) -> Self {
         Self { state: State::Idle(file), left: length }
     }

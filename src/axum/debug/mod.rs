@@ -1,9 +1,9 @@
-//! The router `/debug/lookback`: what the recorder says of itself, and its snapshots.
+//! The router `/debug/lookback`: serves the recorder's status and its snapshots.
 
 mod access;
-mod answer;
+mod connection_limit;
 mod file;
-mod limited;
+mod reply;
 mod status;
 mod token_file;
 
@@ -19,13 +19,13 @@ use ::axum::routing::get;
 use ::axum::serve::ListenerExt;
 use ::tokio::net::TcpListener;
 use access::{Access, Asked};
-use answer::{Failure, json, unblocked};
+use connection_limit::Limited;
 use file::FileBody;
 use http::{HeaderValue, Request, StatusCode, header};
-use limited::Limited;
 use lookback_recorder::integration::{open_snapshot, snapshots};
 use lookback_recorder::{Armed, Error, Trigger, is_recording};
 use percent_encoding::percent_decode_str;
+use reply::{Failure, json, unblocked};
 use serde_json::json;
 use std::fmt;
 use std::io::Write;
@@ -34,29 +34,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PATH: &str = "/debug/lookback";
-/// How long who asks for a snapshot waits for it; after that, its name is all that can be told.
+/// How long a request for a snapshot waits for it; after that, the answer is its name only.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So many connections a server of its own has at a time.
+/// How many connections a server of its own has at a time.
 const MOST_CONNECTIONS: usize = 64;
-/// The longest reason that is taken, in characters.
+/// The longest accepted reason, in characters.
 const LONGEST_REASON: usize = 500;
 
-/// Serves what the recorder says of itself, and its snapshots, below `/debug/lookback`:
+/// Serves the recorder's status and its snapshots below `/debug/lookback`:
 ///
 /// | request | answer |
 /// |---|---|
 /// | `GET /debug/lookback` | what is recorded, what was lost, which triggers there are |
-/// | `GET /debug/lookback/snapshots` | which snapshots lie in the snapshot directory, newest first |
+/// | `GET /debug/lookback/snapshots` | the snapshots in the snapshot directory, newest first |
 /// | `GET /debug/lookback/snapshots/{name}` | one of them |
-/// | `POST /debug/lookback/snapshots?reason=…` | takes one now, and says its name |
+/// | `POST /debug/lookback/snapshots?reason=…` | takes one now, and returns its name |
 ///
-/// Answers are JSON, snapshots apart; those that say no are `{"error": "…"}`.
+/// Answers are JSON, except snapshots; errors are `{"error": "…"}`.
 ///
-/// A snapshot tells a lot about a service, so not everybody may have it: every request needs a token, in its
-/// header `Authorization: Bearer …`. Either you [set one](Self::token). Or one is made: it is kept in the file
-/// `debug-lookback.token` of the snapshot directory, which nobody but the service's user can read, and whose path
-/// is said on the standard error. Then the address must be a loopback one. Who knows that nobody but him can reach
-/// that address, and no proxy leads there, can do [without a token](Self::trust_loopback).
+/// A snapshot reveals a lot about a service, so every request needs a token in the header `Authorization:
+/// Bearer …`. Either you [set one](Self::token), or one is generated and kept in the file
+/// `debug-lookback.token` of the snapshot directory, which only the service's user can read; stderr names its
+/// path. A generated token requires a loopback address. If no one else can reach that address and no proxy
+/// leads there, you can do [without a token](Self::trust_loopback).
 #[must_use = "it is nothing before it is served"]
 pub struct Debug {
     asked: Asked,
@@ -77,44 +77,44 @@ impl Default for Debug {
 }
 
 impl Debug {
-    /// With a token that is made and kept in the snapshot directory, and for loopback addresses alone.
+    /// With a generated token in the snapshot directory, for loopback addresses only.
     pub fn new() -> Self {
         let trigger = Trigger::named("http").cool_down(Duration::from_secs(1)).per_hour(120);
         Self { asked: Asked::default(), trigger }
     }
 
-    /// Every request must have this token: 16 to 1000 visible ASCII characters, as secret as they can
-    /// be.
+    /// Requires this token of every request: 16 to 1000 visible ASCII characters. Choose it at random.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.asked = Asked::Token(token.into());
         self
     }
 
-    /// No token is needed: everybody on this machine may ask.
+    /// Requires no token: every process on this machine may send requests.
     ///
-    /// The address must be a loopback one, and so must be the peer and the name that it asks for (a browser can be
-    /// made to ask for another one that leads here), and who asks for a snapshot must send the header
-    /// [`x-lookback`](REQUEST_HEADER), which a page of somebody else cannot make a browser send. What has a header
-    /// of a proxy is refused; but a proxy on this machine that adds none, and that names the host as it is
-    /// configured to, looks like anybody else: **behind a proxy, this lets in whomever that lets in.**
+    /// The address must be a loopback one, and so must the peer and the host that it names (DNS can make a
+    /// browser use another name for this machine). A request for a snapshot must have the header
+    /// [`x-lookback`](REQUEST_HEADER), which a foreign page cannot make a browser send. Requests with a
+    /// header of a proxy are refused; but a proxy on this machine that adds none, and names the configured
+    /// host, looks like any local client: **behind a proxy, this admits everyone whom the proxy admits.**
     pub fn trust_loopback(mut self) -> Self {
         self.asked = Asked::Loopback;
         self
     }
 
-    /// Adjusts how often a snapshot can be asked for: once a second, and 120 times an hour, unless set.
+    /// Adjusts how often a snapshot can be requested: by default once a second, and 120 times an hour.
     pub fn trigger(mut self, adjust: impl FnOnce(Trigger) -> Trigger) -> Self {
         self.trigger = adjust(self.trigger);
         self
     }
 
-    /// The router, to be merged into one that is served on `address`.
+    /// The router, to merge into one that is served on `address`.
     ///
-    /// If [loopback is trusted](Self::trust_loopback) it must also see who asks, however it is served in the end:
-    /// with `into_make_service_with_connect_info::<SocketAddr>()`. It refuses every request otherwise.
+    /// If [loopback is trusted](Self::trust_loopback), serve it with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`, so that it sees the peer's address. It refuses
+    /// every request otherwise.
     ///
     /// # Errors
-    /// No token was set, and the address is not a loopback one; or the token is not one.
+    /// No token was set, and the address is not a loopback one; or the token is invalid.
     ///
     /// ```
     /// # use std::net::SocketAddr;
@@ -137,17 +137,17 @@ impl Debug {
             .with_state(self.trigger.arm()))
     }
 
-    /// Listens on `address`, and serves nothing but this from then on, on a task of its own: 64
-    /// connections at a time. When one more comes, the one that has been still for longest is closed.
+    /// Listens on `address`, and serves only this, on a task of its own, with at most 64 connections. When
+    /// one more arrives, the one that has been idle for longest is closed.
     ///
-    /// When this returns, the address is listened on: what is refused is an error here, and not in a task
-    /// whose result nobody looks at. The address is given back, for one with port 0.
+    /// When this returns, the server listens: a refused address is an error here, not in a task whose result
+    /// gets lost. It returns the address, for port 0.
     ///
     /// # Errors
     /// As for [`router`](Self::router), or the address cannot be listened on.
     ///
     /// # Panics
-    /// Outside of a Tokio runtime.
+    /// Outside a Tokio runtime.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -165,9 +165,8 @@ impl Debug {
         Ok(address)
     }
 
-    /// Listens on `address`, and serves nothing but this, as [`start`](Self::start) does, until it fails.
-    /// What is refused is also said on the standard error, because the result of a task that this is
-    /// spawned on is easily overlooked.
+    /// Listens on `address`, and serves only this, like [`start`](Self::start), until it fails. Errors are
+    /// also printed to stderr, because the result of a spawned task is easily overlooked.
     ///
     /// # Errors
     /// As for [`router`](Self::router), or the address cannot be listened on.
@@ -177,14 +176,14 @@ impl Debug {
             Err(error) => Err(error),
         };
         served.inspect_err(|error| {
-            // A closed standard error is nobody's fault here.
+            // A closed stderr is not an error here.
             let _ =
                 writeln!(std::io::stderr(), "lookback: nothing is served below {PATH}: {error}");
         })
     }
 
     async fn listen(&self, address: SocketAddr) -> Result<TcpListener, Error> {
-        // Refused before anybody could connect.
+        // Refused before any client could connect.
         Access::refuses(&self.asked, address)?;
         let listener = TcpListener::bind(address).await;
         listener.map_err(|error| {
@@ -193,7 +192,7 @@ impl Debug {
         })
     }
 
-    /// Serves nothing but this on a socket that listens already.
+    /// Serves only this on a listening socket.
     ///
     /// # Errors
     /// As for [`router`](Self::router).
@@ -202,13 +201,13 @@ impl Debug {
         let address = listener.local_addr().map_err(system)?;
         let router = self.router(address)?.fallback(nothing);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        // The tap makes the peer known to the service, which a listener of our own cannot.
+        // The tap tells the service the peer, which our own listener cannot.
         let listener = Limited::new(listener, MOST_CONNECTIONS).tap_io(|_| ());
         ::axum::serve(listener, service).await.map_err(system)
     }
 }
 
-/// Lets nobody in who may not, and nothing be kept by who passes answers on.
+/// Rejects unauthorized requests and disables caching.
 async fn guard(State(access): State<Arc<Access>>, request: Request<Body>, next: Next) -> Response {
     let may = access.ready().await.and_then(|()| access.check(&request));
     let mut response = match may {
@@ -222,24 +221,32 @@ async fn guard(State(access): State<Arc<Access>>, request: Request<Body>, next: 
 }
 
 async fn not_allowed() -> Failure {
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here")
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this method is not allowed here; use GET, or POST to take a snapshot",
+    )
 }
 
 async fn nothing() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, format!("there is nothing here; all is below {PATH}"))
+    Failure::new(StatusCode::NOT_FOUND, format!("nothing is here; everything is below {PATH}"))
 }
 
 async fn list() -> Result<Response, Failure> {
     let all = unblocked(snapshots).await??;
-    let each = |snapshot: &lookback_recorder::integration::Shelved| json!({ "name": snapshot.name, "bytes": snapshot.bytes, "when": snapshot.when() });
+    let each = |snapshot: &lookback_recorder::integration::SnapshotFile| json!({ "name": snapshot.name, "bytes": snapshot.bytes, "when": snapshot.when() });
     let all: Vec<_> = all.iter().map(each).collect();
     Ok(json(StatusCode::OK, &json!({ "snapshots": all })))
 }
 
 async fn download(name: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
-    let none = || Failure::new(StatusCode::NOT_FOUND, "there is no snapshot of this name");
+    let none = || {
+        Failure::new(
+            StatusCode::NOT_FOUND,
+            "no snapshot of this name; GET /debug/lookback/snapshots lists them",
+        )
+    };
     let Path(name) = name.map_err(|_| none())?;
-    // A quote, say, would end the name in the header.
+    // A quote, for instance, would end the name in the header.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
     let disposition = match name.chars().all(plain) {
         true => format!("attachment; filename=\"{name}\""),
@@ -260,10 +267,10 @@ async fn take(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let reason = reason_in(query.as_deref().unwrap_or_default());
-    let reason = reason.unwrap_or_else(|| "asked for over HTTP".to_owned());
+    let reason = reason.unwrap_or_else(|| "requested over HTTP".to_owned());
     let Some(fired) = trigger.fire(|| reason) else {
         return Err(if is_recording() {
-            let text = "one was taken just now, or often enough in this hour";
+            let text = "a snapshot was taken just now, or the limit for this hour is reached; try again later";
             Failure::new(StatusCode::TOO_MANY_REQUESTS, text)
         } else {
             Error::NotRecording.into()
@@ -276,17 +283,19 @@ async fn take(
     });
     let mut response = match saved.await? {
         Some(Ok(bytes)) => json(StatusCode::CREATED, &json!({ "name": name, "bytes": bytes })),
-        Some(Err(error)) => return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        Some(Err(error)) => {
+            return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()));
+        }
         None => json(StatusCode::ACCEPTED, &json!({ "name": name, "bytes": null })),
     };
-    // From wherever the router is.
+    // Relative to wherever the router is mounted.
     if let Ok(place) = HeaderValue::from_str(&format!("snapshots/{name}")) {
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
 }
 
-/// The reason that a query has, on one line and not too long.
+/// The reason in a query, on one line and not too long.
 fn reason_in(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("reason="))?;
     let value = value.replace('+', " ");

@@ -1,12 +1,12 @@
-//! What the recorder says of itself, as JSON.
+//! The recorder's status as JSON.
 
-use super::answer::{Failure, json, unblocked};
+use super::reply::{Failure, json, unblocked};
 use ::axum::response::Response;
 use http::StatusCode;
-use lookback_recorder::{Error, Stats, Summary, stats};
+use lookback_recorder::{DurationSummary, Error, Stats, stats};
 use serde_json::{Map, Value, json};
 
-/// That nothing is recorded is an answer, too.
+/// The status; `"recording": false` if nothing is recorded.
 pub(super) async fn get() -> Result<Response, Failure> {
     let status = match unblocked(stats).await? {
         Ok(stats) => describe(&stats),
@@ -46,7 +46,7 @@ fn describe(stats: &Stats) -> Value {
         "advances": times(&stats.advances),
         "snapshots": times(&stats.snapshots),
         "sink": { "lost": stats.sink_lost, "error": stats.sink_error },
-        // Of the counter itself, as `lookback info` has it: the recorder leaves its lowest bits out.
+        // The counter's own frequency, as in `lookback info`: the recorder drops its lowest bits.
         "clock": {
             "kind": stats.clock.name(),
             "frequency": stats.clock_frequency.saturating_mul(stats.clock.divisor()),
@@ -55,7 +55,7 @@ fn describe(stats: &Stats) -> Value {
     })
 }
 
-fn times(summary: &Summary) -> Value {
+fn times(summary: &DurationSummary) -> Value {
     json!({
         "count": summary.count,
         "median_ns": nanos(summary.median),

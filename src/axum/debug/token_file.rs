@@ -1,7 +1,7 @@
-//! A token that nobody has set: made once, and kept in a file that only the service's own user can read.
+//! A generated token, kept in a file that only the service's own user can read.
 //!
-//! It lies in the snapshot directory: who can read that file can read the snapshots there, too. It stays, so that
-//! it is the same after a restart, and for all processes that share the directory.
+//! It lies in the snapshot directory: a user who can read that file can read the snapshots there, too. It
+//! stays, so that it is the same after a restart, and for all processes that share the directory.
 
 use super::access::{Access, TOKEN_LENGTH};
 use lookback_recorder::integration::open_regular;
@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// The file's name.
 pub(super) const NAME: &str = "debug-lookback.token";
 
-/// The token of the recorder's snapshot directory; made if there is none. None if there can be none: why, the
-/// standard error has told. That blocks.
+/// The token of the recorder's snapshot directory, generated if there is none. `None` if it cannot be kept;
+/// stderr then says why. This blocks.
 pub(super) fn of_recorder() -> Result<Option<String>, Error> {
     let directory = stats()?.snapshot_dir;
     let path = directory.join(NAME);
@@ -28,7 +28,7 @@ pub(super) fn of_recorder() -> Result<Option<String>, Error> {
         }
         Err(error) => {
             say(format!(
-                "{} answers nobody: no token is set, and none can be kept in {}: {error}; \
+                "{} refuses all requests: no token is set, and none can be kept in {}: {error}; \
                  `Debug::token` sets one",
                 super::PATH,
                 directory.display(),
@@ -38,21 +38,21 @@ pub(super) fn of_recorder() -> Result<Option<String>, Error> {
     })
 }
 
-/// Says so, once: here are paths, which are nothing for whoever asks.
+/// Prints to stderr, once: paths are not for clients.
 fn say(words: String) {
     static SAID: Mutex<String> = Mutex::new(String::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if *said != words {
-        // A closed standard error is nobody's fault here.
+        // A closed stderr is not an error here.
         let _ = writeln!(io::stderr(), "lookback: {words}");
         *said = words;
     }
 }
 
-/// Reads the token of this file, or makes one. Of several who do that at a time all have the same.
+/// Reads the token of this file, or generates one. Concurrent callers all get the same.
 fn establish(path: &Path) -> io::Result<String> {
     let token = random()?;
-    // Whole before it has its name.
+    // Complete before it gets its name.
     let mut own = path.as_os_str().to_owned();
     own.push(format!(".{}", &token[..16]));
     let own = Removed(PathBuf::from(own));
@@ -65,14 +65,12 @@ fn establish(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Reads the token of a file that must be as private as `own` is.
+/// Reads the token of a file, which must be as private as `own`.
 fn read(path: &Path, own: &Metadata) -> io::Result<String> {
     let wrong = |what: &str| Err(io::Error::other(format!("{}: {what}", path.display())));
     let Some(file) = open_regular(path)? else { return wrong("not a file") };
     if !is_private(&file.metadata()?, own) {
-        return wrong(
-            "others than this service's user may read or change it, or it is theirs: remove it",
-        );
+        return wrong("another user owns it, or may read or change it: remove it");
     }
     let mut token = String::new();
     file.take(2 * *TOKEN_LENGTH.end() as u64).read_to_string(&mut token)?;
@@ -102,14 +100,14 @@ fn is_private(_: &Metadata, _: &Metadata) -> bool {
     false
 }
 
-/// 128 bits that nobody can guess, in hexadecimal digits.
+/// 128 random bits, in hexadecimal digits.
 fn random() -> io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A file that goes.
+/// A file that is removed when this is dropped.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
@@ -145,7 +143,7 @@ mod tests {
         let refused = || establish(&path).unwrap_err().to_string();
         fs::write(&path, "0123456789abcdef").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(refused().contains("others"), "{}", refused());
+        assert!(refused().contains("another user"), "{}", refused());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(establish(&path).unwrap(), "0123456789abcdef");
         fs::write(&path, "short").unwrap();
@@ -154,7 +152,7 @@ mod tests {
         symlink("/dev/zero", &path).unwrap();
         assert!(refused().contains("not a file"), "{}", refused());
         fs::remove_file(&path).unwrap();
-        // Nobody writes to it: who opens it as if it were a file waits for ever.
+        // Without a writer, opening it like a file blocks forever.
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         assert!(refused().contains("not a file"), "{}", refused());
     }

@@ -1,4 +1,4 @@
-//! Recorded tasks against bare Tokio: a switch of a ping-pong, and a spawn with its join.
+//! Recorded tasks compared with bare Tokio: a switch in a ping-pong, and a spawn with its join.
 //!
 //! `cargo run --release --bin tasks -- [--quick] [--rounds N] [--unstable DIR]`
 #![forbid(unsafe_code)]
@@ -11,7 +11,9 @@ use lookback_peers::options::Options;
 use lookback_peers::report::Report;
 use lookback_peers::rounds::{Candidate, Results, run_child};
 use lookback_peers::table;
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
@@ -20,9 +22,11 @@ use tokio::sync::Notify;
 /// How often a task of a ping-pong waits, and how many tasks are spawned, in one measurement.
 const CALLS: u32 = 20_000;
 
-/// What is measured: the name of the figure, and what the table calls it.
-const FIGURES: [(&str, &str); 4] = [
+/// What is measured: the name of the figure, and its title in the table.
+const FIGURES: [(&str, &str); 6] = [
     ("current.switch", "switch of a ping-pong, current thread"),
+    ("current.deep10", "the same, ten async functions deep"),
+    ("current.deep30", "the same, thirty deep"),
     ("workers.switch", "switch of a ping-pong, 2 workers"),
     ("current.spawn", "spawn and join, current thread"),
     ("workers.spawn", "spawn and join, 2 workers"),
@@ -33,9 +37,12 @@ fn main() -> Result<()> {
     match options.child.as_deref() {
         None => drive(&options),
         Some("bare") => measure(Bare, &options),
-        Some("dial9") => measure(Dial9, &options),
+        Some("dial9") => measure(Dial9::default(), &options),
+        Some("dial9-dumps") => measure(Dial9 { task_dumps: true }, &options),
         #[cfg(feature = "lookback")]
-        Some("lookback") => measure(Lookback, &options),
+        Some("lookback") => measure(Lookback::new(), &options),
+        #[cfg(feature = "lookback")]
+        Some("lookback-tasks") => measure(Lookback::new().async_stacks(false), &options),
         Some(name) => bail!("no candidate {name}"),
     }
 }
@@ -86,7 +93,10 @@ fn candidates(options: &Options) -> Result<Vec<Candidate>> {
     };
     let mut candidates = vec![candidate("bare", "bare", 0), candidate("bare, again", "bare", 0)];
     #[cfg(feature = "lookback")]
-    candidates.push(candidate("lookback", "lookback", 0));
+    {
+        candidates.push(candidate("lookback, without stacks of tasks", "lookback-tasks", 0));
+        candidates.push(candidate("lookback", "lookback", 0));
+    }
     candidates.push(candidate("dial9", "dial9", 0));
     if let Some(program) = options.unstable_program("tasks")? {
         let base = candidates.len();
@@ -98,6 +108,7 @@ fn candidates(options: &Options) -> Result<Vec<Candidate>> {
         };
         candidates.push(candidate("bare, `tokio_unstable`", "bare"));
         candidates.push(candidate("dial9, `tokio_unstable`", "dial9"));
+        candidates.push(candidate("dial9, `tokio_unstable`, task dumps", "dial9-dumps"));
     }
     Ok(candidates)
 }
@@ -117,12 +128,19 @@ fn measure<T: Tasks>(tasks: T, options: &Options) -> Result<()> {
     ] {
         builder.enable_all();
         let runtime = tasks.runtime(&recorder, builder)?;
-        // As in any service, every thread of it has slept once.
+        // As in any service, each of its threads has slept once.
         tasks.block_on(&runtime, async { tokio::time::sleep(Duration::from_millis(2)).await });
         report.add(
             &format!("{name}.switch"),
-            repeat(budget, || tasks.block_on(&runtime, ping_pong(tasks))),
+            repeat(budget, || tasks.block_on(&runtime, ping_pong(tasks, 1))),
         );
+        if name == "current" {
+            for depth in [10, 30] {
+                let figure = format!("{name}.deep{depth}");
+                let measure = || tasks.block_on(&runtime, ping_pong(tasks, depth));
+                report.add(&figure, repeat(budget, measure));
+            }
+        }
         report.add(
             &format!("{name}.spawn"),
             repeat(budget, || tasks.block_on(&runtime, spawn_and_join(tasks))),
@@ -145,25 +163,42 @@ fn repeat(budget: Duration, mut measure: impl FnMut() -> f64) -> Vec<f64> {
     values
 }
 
-/// Two tasks wake each other in turn: nanoseconds a switch.
-async fn ping_pong<T: Tasks>(tasks: T) -> f64 {
-    async fn player(mine: Arc<Notify>, theirs: Arc<Notify>) {
+/// Two tasks wake each other in turn, each of them waiting in the innermost of `depth` async functions: nanoseconds
+/// per switch.
+async fn ping_pong<T: Tasks>(tasks: T, depth: u32) -> f64 {
+    async fn player(mine: Arc<Notify>, theirs: Arc<Notify>, depth: u32) {
         for _ in 0..CALLS {
-            mine.notified().await;
+            if depth == 1 {
+                mine.notified().await;
+            } else {
+                notified(&mine, depth).await;
+            }
             theirs.notify_one();
         }
     }
     let (ping, pong) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let began = Instant::now();
-    let first = tasks.spawn(player(Arc::clone(&ping), Arc::clone(&pong)));
-    let second = tasks.spawn(player(Arc::clone(&pong), Arc::clone(&ping)));
+    let first = tasks.spawn(player(Arc::clone(&ping), Arc::clone(&pong), depth));
+    let second = tasks.spawn(player(Arc::clone(&pong), Arc::clone(&ping), depth));
     ping.notify_one();
     first.await;
     second.await;
     began.elapsed().as_nanos() as f64 / f64::from(2 * CALLS)
 }
 
-/// A task after the other, each joined before the next: nanoseconds each.
+/// Waits in the innermost of `depth` async functions. Each level is a box, so that the frames are there, whatever the
+/// compiler inlines; and it is boxed for each wait.
+fn notified(mine: &Notify, depth: u32) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(async move {
+        if depth <= 1 {
+            mine.notified().await;
+        } else {
+            notified(mine, depth - 1).await;
+        }
+    })
+}
+
+/// One task after the other, each joined before the next: nanoseconds each.
 async fn spawn_and_join<T: Tasks>(tasks: T) -> f64 {
     let began = Instant::now();
     for n in 0..CALLS {

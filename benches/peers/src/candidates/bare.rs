@@ -4,7 +4,7 @@ use super::Tasks;
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 
-/// Tokio alone: what every ratio is to.
+/// Tokio alone: every ratio is to this.
 #[derive(Clone, Copy, Debug)]
 pub struct Bare;
 

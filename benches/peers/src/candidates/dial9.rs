@@ -1,20 +1,25 @@
 //! dial9, with its in-memory buffer, attached as its guide shows.
 //!
-//! Every future is spawned through it, so wakes are seen. With `--cfg tokio_unstable` it installs
-//! Tokio's hooks for polls, spawns and ends of tasks; without, its own wrapper records polls, and
-//! spawns and ends are not recorded. Task tracking is on, as in its guide: that is what records
-//! spawns and ends where they can be. Nothing is profiled, and nothing leaves the buffer.
+//! Every future is spawned through it, so it sees wakes. With `--cfg tokio_unstable` it installs Tokio's
+//! hooks for polls, spawns and ends of tasks; without, its own wrapper records polls, and spawns and ends are
+//! not recorded. Task tracking is on, as in its guide: that is what records spawns and ends where possible.
+//! Nothing is profiled, and nothing leaves the buffer.
 
 use super::{BYTES, Tasks};
 use anyhow::ensure;
-use dial9::{Dial9Handle, Dial9HandleTokioExt, MemoryBuffer, Recorder, TokioAttachOptions};
+use dial9::{
+    Dial9Handle, Dial9HandleTokioExt, MemoryBuffer, Recorder, TaskDumpConfig, TokioAttachOptions,
+};
 use std::future::Future;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// Recorded by dial9.
-#[derive(Clone, Copy, Debug)]
-pub struct Dial9;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dial9 {
+    /// With its task dumps, which need `--cfg tokio_unstable` and the feature `taskdump`.
+    pub task_dumps: bool,
+}
 
 impl Tasks for Dial9 {
     type Recorder = Recorder;
@@ -24,7 +29,11 @@ impl Tasks for Dial9 {
     }
 
     fn runtime(self, recorder: &Recorder, builder: Builder) -> anyhow::Result<Runtime> {
-        let options = TokioAttachOptions::builder().task_tracking_enabled(true).build();
+        let dumps = self.task_dumps.then(TaskDumpConfig::default);
+        let options = TokioAttachOptions::builder()
+            .task_tracking_enabled(true)
+            .maybe_task_dump_config(dumps)
+            .build();
         let runtime = recorder.handle().attach_tokio_runtime(builder, options)?;
         let enabled = dial9::block_on(&runtime, async { Dial9Handle::current().is_enabled() });
         ensure!(enabled, "dial9 does not record");

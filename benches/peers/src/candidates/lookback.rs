@@ -8,13 +8,43 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Recorded by lookback.
 #[derive(Clone, Copy, Debug)]
-pub struct Lookback;
+pub struct Lookback {
+    async_stacks: bool,
+    cpu_samples: u32,
+}
+
+impl Lookback {
+    /// As it is by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { async_stacks: true, cpu_samples: 0 }
+    }
+
+    /// With stacks of waiting tasks, or without.
+    #[must_use]
+    pub fn async_stacks(self, async_stacks: bool) -> Self {
+        Self { async_stacks, ..self }
+    }
+
+    /// With so many samples a second of processor time; 0 for none.
+    #[must_use]
+    pub fn cpu_samples(self, hz: u32) -> Self {
+        Self { cpu_samples: hz, ..self }
+    }
+}
+
+impl Default for Lookback {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Tasks for Lookback {
     type Recorder = Recorder;
 
     fn start(self) -> anyhow::Result<Recorder> {
-        Ok(Recorder::builder().max_bytes(BYTES).start()?)
+        let builder = Recorder::builder().max_bytes(BYTES).async_stacks(self.async_stacks);
+        Ok(builder.cpu_samples(self.cpu_samples).start()?)
     }
 
     fn runtime(self, _recorder: &Recorder, mut builder: Builder) -> anyhow::Result<Runtime> {

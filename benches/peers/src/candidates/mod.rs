@@ -17,9 +17,9 @@ use tokio::runtime::{Builder, Runtime};
 /// How much memory a recorder may fill, in bytes: the same for all.
 pub const BYTES: usize = 16 << 20;
 
-/// Who runs tasks, and may record them.
+/// A way to run tasks, and perhaps record them.
 pub trait Tasks: Copy + Send + Sync + 'static {
-    /// What keeps it recording.
+    /// Keeps it recording.
     type Recorder;
 
     /// Begins to record.
@@ -41,7 +41,7 @@ pub trait Tasks: Copy + Send + Sync + 'static {
     where
         F: Future<Output: Send + 'static> + Send + 'static;
 
-    /// Spawns a task on the runtime that this thread belongs to; what comes back joins it.
+    /// Spawns a task on this thread's runtime; the returned future joins it.
     fn spawn<F>(self, future: F) -> impl Future<Output = F::Output> + Send
     where
         F: Future<Output: Send + 'static> + Send + 'static;
@@ -50,6 +50,6 @@ pub trait Tasks: Copy + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// It cannot, or it has lost so much that what was measured is not what it promises.
+    /// It cannot, or it has lost so many events that the measurement is not what it promises.
     fn stop(self, recorder: Self::Recorder) -> anyhow::Result<()>;
 }

@@ -1,36 +1,42 @@
-//! What is known of threads, tasks, spans and workers while the events are read in order.
+//! What is known about threads, tasks, spans and workers while the events are read in order.
 //!
-//! It takes one event at a time and hands back what is over by it: a gap between polls, a poll, a
-//! span. It grows with what lives, not with the file.
+//! It takes one event at a time and returns whatever that ends: a gap between polls, a poll, a span. Its size
+//! grows with what lives, not with the file.
+//!
+//! With each event, the reader says which task the thread polls, which span it is in and which worker it is. This
+//! module adds what the reader does not follow: since when each open poll, span and region counts, whether
+//! anything was lost meanwhile, and what happened inside.
 
-mod begin;
-mod cause;
-mod here;
+mod initial;
 mod polling;
 mod region;
 mod span;
 mod steps;
 mod task;
 mod thread;
+mod thread_location;
+mod wait_ledger;
+mod wake_chain;
 mod worker;
 mod worker_threads;
 
-pub(super) use cause::Chain;
-pub(super) use here::{Here, Standing};
 pub(super) use polling::PollEnd;
 pub(super) use region::RegionDone;
-pub(super) use span::{Holder, Label, SpanDone};
+pub(super) use span::{EachField, Holder, Label, SpanDone};
 pub(super) use task::{Blocker, Gap, Home, TaskNow, Wait};
 pub(super) use thread::Poll;
+pub(super) use thread_location::{Here, Standing};
+pub(super) use wait_ledger::WaitLedger;
+pub(super) use wake_chain::Chain;
 pub(super) use worker::{Worker, WorkerNow};
 use worker_threads::KnownWorkers;
 
-use super::doubts::Doubts;
-use super::map::Map;
-use super::names::{Name, Names};
-use super::step::Step;
-use super::waits::WaitLedger;
+use super::completeness::Doubts;
+use super::event_view::EventView;
+use super::interner::{Name, Names};
+use super::stopped::Stops;
 use crate::read::WorkerId;
+use crate::read::decode::fast_map::Map;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use span::Span;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -40,40 +46,42 @@ use thread::Thread;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct World {
+pub(super) struct LiveState {
+    /// When the process was stopped: all times here are by the clock that stands still meanwhile.
+    pub(super) stops: Stops,
     pub(super) names: Names,
     pub(super) doubts: Doubts,
     pub(super) tasks: Map<TaskId, Task>,
     pub(super) spans: Map<SpanId, Span>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
-    /// Those that a thread is.
+    /// The workers that have a thread.
     there: HashSet<WorkerId>,
     steps: Steps,
     threads: Map<ThreadNumber, Thread>,
     thread_names: Map<ThreadNumber, Name>,
     /// What tasks wait for, and have waited for.
     pub(super) waits: WaitLedger,
-    /// When each thread recorded something last.
+    /// When each thread last recorded something.
     last: Map<ThreadNumber, Nanos>,
-    /// Of how many groups the spans of a name are.
+    /// How many groups the spans of each name form.
     groups: Map<Name, u32>,
     pub(super) known_workers: KnownWorkers,
     /// The names that workers were given.
     worker_names: BTreeMap<WorkerId, Name>,
-    /// Tasks that might run, by when that began.
+    /// Tasks that are ready, by when that began.
     runnable: BTreeSet<(Nanos, TaskId)>,
 }
 
 const THREAD_NAMES: usize = 1 << 17;
 
-impl World {
+impl LiveState {
     pub(super) fn new(doubts: Doubts) -> Self {
         Self { doubts, ..Self::default() }
     }
 
-    /// Forgets what lives: what comes does not follow on what was.
+    /// Forgets everything that lives: what comes does not follow on what was.
     pub(super) fn forget(&mut self) {
-        // Emptied anew each time, a large map that once was full would take long.
+        // To empty a map that once was full would take long each time.
         (self.tasks, self.spans, self.threads) = Default::default();
         self.runnable.clear();
         self.waits.forget();
@@ -96,7 +104,7 @@ impl World {
         self.thread_names.get(&thread).map_or("", |name| self.names.text(*name))
     }
 
-    /// Tasks that might run now, those that wait longest first, with the begin of it.
+    /// Tasks that are ready now, with the time since when, longest first.
     pub(super) fn runnable(&self) -> impl Iterator<Item = (Nanos, TaskId)> {
         self.runnable.iter().copied()
     }
@@ -111,7 +119,7 @@ impl World {
         }
     }
 
-    /// Keeps the name of a thread; also for when it is gone, so there is an end to them.
+    /// Keeps the name of a thread, even after the thread has ended, so their number is bounded.
     pub(super) fn called(&mut self, thread: ThreadNumber, name: &str) {
         let known = thread.0 == 0 || self.thread_names.contains_key(&thread);
         if !known && !name.is_empty() && self.thread_names.len() < THREAD_NAMES {
@@ -126,7 +134,7 @@ impl World {
         self.called(thread, name);
     }
 
-    /// The worker was given this name, if it was given one.
+    /// The worker was given this name, if any.
     pub(super) fn names_worker(&mut self, worker: WorkerId, name: Option<&str>) {
         if let Some(name) = name
             && self.worker_names.len() < THREAD_NAMES
@@ -140,7 +148,7 @@ impl World {
         self.worker_names.get(&worker).map(|name| self.names.text(*name))
     }
 
-    /// Whether anything is known of what this thread is inside of.
+    /// Whether anything is known about what this thread has open.
     pub(super) fn knows_thread(&self, thread: ThreadNumber) -> bool {
         self.threads.contains_key(&thread)
     }
@@ -150,15 +158,15 @@ impl World {
     }
 
     /// A thread starts or ends: nothing is open on it.
-    pub(super) fn clear_thread(&mut self, step: &Step) {
-        let Some(thread) = self.threads.remove(&step.thread) else { return };
+    pub(super) fn clear_thread(&mut self, view: &EventView) {
+        let Some(thread) = self.threads.remove(&view.thread) else { return };
         for (label, _) in thread.spans {
             if let Some(span) = self.spans.get_mut(&label.span) {
-                span.inside.exit(step.at);
+                span.inside.exit(view.at);
             }
         }
         for poll in thread.polls {
-            self.lose_poll(poll.task, step.at);
+            self.lose_poll(poll.task, view.at);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What happens to tasks: they are spawned, woken, polled, and end.
+//! What happens to tasks: they are spawned, woken and polled, and they end.
 
-use super::super::length::Length;
-use super::super::step::Step;
-use super::cause::{Hop, chain};
 use super::task::{Gap, Home, Spin, Task, TaskNow, Wait, Wake};
 use super::thread::{Explains, OpenPoll, Poll};
-use super::{Name, World};
+use super::wake_chain::{Hop, chain};
+use super::{LiveState, Name};
+use crate::analysis::event_view::EventView;
+use crate::analysis::nanos_ext::Length;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 
 /// How a poll ended.
@@ -15,24 +15,24 @@ pub(crate) enum PollEnd {
     Over,
 }
 
-impl World {
-    pub(crate) fn task_create(&mut self, step: &Step, task: TaskId) {
+impl LiveState {
+    pub(crate) fn task_create(&mut self, view: &EventView, task: TaskId) {
         if task == TaskId::default() {
             return;
         }
-        let name = self.names.name(step.name);
-        let hop = self.hop(step, true);
-        let chain = chain(hop, self.cause(step.thread));
-        let target = step.sequence.map(|sequence| sequence.wrapping_add(1));
-        let wake = Wake { at: step.at, exact: true, running: false, target, chain };
+        let name = self.names.name(view.name);
+        let hop = self.hop(view, true);
+        let chain = chain(hop, self.cause(view.thread));
+        let target = view.sequence.map(|sequence| sequence.wrapping_add(1));
+        let wake = Wake { at: view.at, exact: true, running: false, target, chain };
         let mark = self.doubts.mark();
-        let (since, sequence) = (step.at, step.sequence);
+        let (since, sequence) = (view.at, view.sequence);
         let state = TaskNow::Idle { since, exact: true, sequence, mark };
-        self.forget_task(task, step.at);
-        // A closure that may block waits for no worker.
-        let blocking = step.blocking;
-        let queued = (!blocking).then_some(step.at);
-        let home = match step.worker {
+        self.forget_task(task, view.at);
+        // A closure that may block does not wait for a worker.
+        let blocking = view.blocking;
+        let queued = (!blocking).then_some(view.at);
+        let home = match view.worker {
             Some(worker) => Home::Runtime(worker.runtime),
             None => Home::Unknown,
         };
@@ -42,19 +42,19 @@ impl World {
         self.runnable.extend(queued.map(|queued| (queued, task)));
     }
 
-    /// A poll begins. What is over is the gap before it.
-    pub(crate) fn task_poll(&mut self, step: &Step, task: TaskId) -> Gap {
-        let (at, mark) = (step.at, self.doubts.mark());
+    /// A poll begins. Returns the gap before it.
+    pub(crate) fn task_poll(&mut self, view: &EventView, task: TaskId) -> Gap {
+        let (at, mark) = (view.at, self.doubts.mark());
         let unknown = TaskNow::Idle { since: at, exact: false, sequence: None, mark };
         let names = &mut self.names;
-        let new = || Task::new(names.name(step.name), unknown);
+        let new = || Task::new(names.name(view.name), unknown);
         let entry = self.tasks.entry(task).or_insert_with(new);
         if let Some(queued) = entry.queued.take() {
             self.runnable.remove(&(queued, task));
         }
-        let polled = Some((at, step.thread));
+        let polled = Some((at, view.thread));
         let (since, runnable, chain, blocker) = Default::default();
-        entry.blocking |= step.blocking;
+        entry.blocking |= view.blocking;
         let blocking = entry.blocking;
         let (name, waits_for) = (entry.name, entry.waits_for.take());
         let mut gap =
@@ -62,24 +62,24 @@ impl World {
         if let Some(wait) = entry.wait.take() {
             self.waits.over(task, name, wait, at, self.doubts.certain_since(wait.mark));
         }
-        if let Some(before) = entry.poller.replace(step.thread)
+        if let Some(before) = entry.poller.replace(view.thread)
             && let Some(before) = self.threads.get_mut(&before)
         {
-            // The end of the poll before was not seen.
+            // The end of the previous poll was not seen.
             before.polls.retain(|poll| poll.task != task);
         }
         if let TaskNow::Idle { since, exact, sequence, mark } = entry.state {
-            let follows = match (sequence, step.sequence) {
+            let follows = match (sequence, view.sequence) {
                 (Some(before), Some(now)) => before.wrapping_add(1) == now,
                 _ => self.doubts.certain_since(mark),
             };
             gap.since = (exact && follows).then_some(since);
-            entry.wake_for(step.sequence, &mut gap);
+            entry.wake_for(view.sequence, &mut gap);
         }
-        entry.state = TaskNow::Running { began: at, sequence: step.sequence };
-        let thread = self.threads.entry(step.thread).or_default();
-        let worker = step.worker.or(thread.worker);
-        entry.home = Home::of(worker, step.thread);
+        entry.state = TaskNow::Running { began: at, sequence: view.sequence };
+        let thread = self.threads.entry(view.thread).or_default();
+        let worker = view.worker.or(thread.worker);
+        entry.home = Home::of(worker, view.thread);
         let blocking = blocking || thread.polls.last().is_some_and(|outer| outer.blocking);
         if let Some(runnable) = gap.runnable {
             gap.blocker = thread.blocker(runnable, at);
@@ -104,7 +104,7 @@ impl World {
         });
         for id in &entry.spans {
             if let Some(span) = self.spans.get_mut(id) {
-                span.spent.gap(&gap, span.began, at);
+                span.spent.gap(&gap, at);
             }
         }
         around.into_iter().for_each(|span| self.polled_inside(span, task, &gap));
@@ -114,30 +114,30 @@ impl World {
         gap
     }
 
-    /// A poll ends. It, if its begin is known, and how often in a row the task has woken itself.
+    /// A poll ends. Returns it, if its beginning is known, and how often in a row the task has woken itself.
     pub(crate) fn task_poll_end(
         &mut self,
-        step: &Step,
+        view: &EventView,
         task: TaskId,
         how: PollEnd,
         waits_for: Option<&str>,
     ) -> Option<Poll> {
-        let thread = self.threads.entry(step.thread).or_default();
+        let thread = self.threads.entry(view.thread).or_default();
         let found = thread.polls.iter().rposition(|poll| poll.task == task);
         let lost = thread.polls.drain(found.map_or(0, |at| at + 1)..);
         let lost: Vec<_> = lost.map(|poll| poll.task).collect();
-        lost.into_iter().for_each(|task| self.lose_poll(task, step.at));
+        lost.into_iter().for_each(|task| self.lose_poll(task, view.at));
         let waits_for = waits_for.map(|name| self.names.name(name));
         let mark = self.doubts.mark();
         if let Some(entry) = self.tasks.get_mut(&task) {
-            let (since, sequence) = (step.at, step.sequence);
+            let (since, sequence) = (view.at, view.sequence);
             entry.state = TaskNow::Idle { since, exact: true, sequence, mark };
             entry.poller = entry.poller.filter(|_| found.is_none());
             entry.waits_for = waits_for;
             if let Some(what) = waits_for {
                 let wait = Wait { what, since, mark };
                 self.waits.begin(what);
-                // Who was woken while it was polled does not wait.
+                // A task that was woken while it was polled does not wait.
                 if entry.wake.is_some() {
                     self.waits.over(task, entry.name, wait, since, true);
                 } else {
@@ -145,34 +145,34 @@ impl World {
                 }
             }
             if entry.wake.is_some() && how == PollEnd::Pending {
-                entry.queued = Some(step.at);
-                self.runnable.insert((step.at, task));
+                entry.queued = Some(view.at);
+                self.runnable.insert((view.at, task));
             }
         }
-        let poll = found.and_then(|_| self.close_poll(step));
+        let poll = found.and_then(|_| self.close_poll(view));
         if let Some(poll) = &poll {
             self.unentered(task, poll.began);
         }
         if let (Some(poll), Some(entry)) = (&poll, self.tasks.get(&task)) {
             for id in &entry.spans {
                 if let Some(span) = self.spans.get_mut(id) {
-                    span.spent.polled(poll.began, span.began, step.at);
+                    span.spent.polled(poll.began, view.at);
                 }
             }
         }
         if how == PollEnd::Over {
-            self.forget_task(task, step.at);
+            self.forget_task(task, view.at);
         }
         poll
     }
 
-    fn close_poll(&mut self, step: &Step) -> Option<Poll> {
-        let thread = self.threads.get_mut(&step.thread)?;
+    fn close_poll(&mut self, view: &EventView) -> Option<Poll> {
+        let thread = self.threads.get_mut(&view.thread)?;
         let open = thread.polls.pop()?;
-        // Of those around it, the innermost one began last: if it is not certain, none is.
+        // Of those around it, the innermost one began last: if that is not certain, none is.
         let outermost =
             !thread.polls.last().is_some_and(|outer| self.doubts.certain_since(outer.mark));
-        let mut poll = open.at(step.thread, step.at, thread, outermost);
+        let mut poll = open.at(view.thread, view.at, thread, outermost);
         poll.certain = self.doubts.certain_since(open.mark);
         if let Some(outer) = thread.polls.last_mut() {
             outer.nested.grow(poll.held);
@@ -203,21 +203,32 @@ impl World {
         if let Some(queued) = entry.queued {
             self.runnable.remove(&(queued, task));
         }
+        // What it waited for when it was dropped is a part of its spans, too.
+        if let TaskNow::Idle { .. } = entry.state
+            && !entry.spans.is_empty()
+        {
+            let gap = entry.gap(task);
+            for id in &entry.spans {
+                if let Some(span) = self.spans.get_mut(id) {
+                    span.spent.gap(&gap, at);
+                }
+            }
+        }
         if let Some(wait) = entry.wait {
             self.waits.over(task, entry.name, wait, at, self.doubts.certain_since(wait.mark));
         }
     }
 
-    /// A task is woken. Wakes of tasks that are not known, or came too late, say nothing.
-    pub(crate) fn task_wake(&mut self, step: &Step, task: TaskId) {
-        let hop = self.hop(step, false);
-        let thread = self.threads.entry(step.thread).or_default();
+    /// A task is woken. Wakes of unknown tasks, and late ones, are ignored.
+    pub(crate) fn task_wake(&mut self, view: &EventView, task: TaskId) {
+        let hop = self.hop(view, false);
+        let thread = self.threads.entry(view.thread).or_default();
         if let Some(poll) = thread.polls.last_mut() {
             poll.self_woken |= poll.task == task;
         }
         let cause = thread.polls.last().and_then(|poll| poll.cause.as_deref());
         let Some(entry) = self.tasks.get_mut(&task) else { return };
-        let target = step.sequence.map(|seen| seen.wrapping_add(1 + (seen & 1)));
+        let target = view.sequence.map(|seen| seen.wrapping_add(1 + (seen & 1)));
         let (running, sequence) = match entry.state {
             TaskNow::Idle { sequence, .. } => (false, sequence),
             TaskNow::Running { sequence, .. } => (true, sequence),
@@ -226,23 +237,23 @@ impl World {
             return;
         }
         let chain = chain(hop, cause);
-        entry.wake = Some(Wake { at: step.at, exact: true, running, target, chain });
+        entry.wake = Some(Wake { at: view.at, exact: true, running, target, chain });
         if !running && let Some(wait) = entry.wait.take() {
             let certain = self.doubts.certain_since(wait.mark);
-            self.waits.over(task, entry.name, wait, step.at, certain);
+            self.waits.over(task, entry.name, wait, view.at, certain);
         }
         if !running && entry.queued.is_none() && !entry.blocking {
-            entry.queued = Some(step.at);
-            self.runnable.insert((step.at, task));
+            entry.queued = Some(view.at);
+            self.runnable.insert((view.at, task));
         }
     }
 
-    fn hop(&self, step: &Step, spawned: bool) -> Hop {
-        let poll = self.threads.get(&step.thread).and_then(|thread| thread.polls.last());
+    fn hop(&self, view: &EventView, spawned: bool) -> Hop {
+        let poll = self.threads.get(&view.thread).and_then(|thread| thread.polls.last());
         Hop {
             task: poll.map(|poll| (poll.task, poll.name)),
-            thread: step.thread,
-            at: step.at,
+            thread: view.thread,
+            at: view.at,
             polled: poll.map(|poll| poll.began),
             spawned,
         }
@@ -262,7 +273,7 @@ impl World {
         }
     }
 
-    /// Polls that were running when the snapshot ends.
+    /// Polls that are running at the end of the snapshot.
     pub(crate) fn open_polls(&mut self, at: Nanos) -> Vec<Poll> {
         let mut polls = Vec::new();
         for (number, thread) in &self.threads {
@@ -289,10 +300,10 @@ impl Task {
         Self { name, state, poller, wake, queued, home, blocking, waits_for, wait, spans, spin }
     }
 
-    /// Takes the wake that a poll of this number is due to.
+    /// Takes the wake that caused the poll of this number.
     fn wake_for(&mut self, sequence: Option<u64>, gap: &mut Gap) {
         let due = |wake: &mut Wake| match (wake.target, sequence) {
-            // For a later one.
+            // A later poll's wake stays.
             (Some(target), Some(now)) => target <= now,
             _ => true,
         };
@@ -303,14 +314,14 @@ impl Task {
         }
         gap.runnable = match gap.since {
             Some(since) => Some(wake.at.max(since)),
-            // It counts from the end of a poll that was not seen.
+            // It would count from the end of a poll that was not seen.
             None if wake.running => None,
             None => Some(wake.at),
         };
         gap.chain = wake.chain;
     }
 
-    /// The gap that goes on.
+    /// The task's current gap.
     pub(crate) fn gap(&self, task: TaskId) -> Gap {
         let (since, name) = match self.state {
             TaskNow::Idle { since, exact: true, .. } => (Some(since), self.name),

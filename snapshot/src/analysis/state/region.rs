@@ -1,21 +1,21 @@
-//! A region of a thread that is over.
+//! Regions of threads, open and ended.
 
-use super::super::doubts::Mark;
-use super::super::inner::{Inner, Part};
-use super::super::length::Length;
-use super::super::names::Name;
-use super::super::step::Step;
-use super::World;
+use super::LiveState;
 use super::thread::{MAX_OPEN, Thread};
+use crate::analysis::completeness::Mark;
+use crate::analysis::event_view::EventView;
+use crate::analysis::inner::{Inner, Part};
+use crate::analysis::interner::Name;
+use crate::analysis::nanos_ext::Length;
 use crate::wire::{Nanos, ThreadNumber};
 
-/// A region that is open.
+/// An open region.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenRegion {
     pub(crate) name: Name,
     pub(crate) began: Nanos,
     pub(crate) mark: Mark,
-    /// The regions inside of it that are over.
+    /// The regions inside it that have ended.
     inner: Inner,
 }
 
@@ -25,7 +25,7 @@ impl OpenRegion {
     }
 }
 
-/// A region that is over, or that the end of the snapshot found open.
+/// A region that has ended, or was open at the end of the snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct RegionDone {
     pub(crate) name: Name,
@@ -34,9 +34,9 @@ pub(crate) struct RegionDone {
     pub(crate) ended: Nanos,
     pub(crate) open: bool,
     pub(crate) certain: bool,
-    /// The innermost few of what is around it, outermost first.
+    /// The innermost few of those around it, outermost first.
     pub(crate) within: Box<[Name]>,
-    /// The regions of one name inside of it that took most of its time.
+    /// The regions of one name inside it that took most of its time.
     pub(crate) inner: Option<Part>,
 }
 
@@ -55,37 +55,37 @@ impl Thread {
         }
     }
 
-    /// There are as many as there were, and none is known.
+    /// Keeps the number of open regions, but knows none of them any more.
     fn forget_regions(&mut self) {
         self.deeper += self.regions.len() as u64 - 1;
         self.regions.clear();
     }
 }
 
-impl World {
-    pub(crate) fn region_begin(&mut self, step: &Step) {
-        let (name, mark) = (self.names.name(step.name), self.doubts.mark());
-        self.thread(step.thread).begin_region(OpenRegion::new(name, step.at, mark));
+impl LiveState {
+    pub(crate) fn region_begin(&mut self, view: &EventView) {
+        let (name, mark) = (self.names.name(view.name), self.doubts.mark());
+        self.thread(view.thread).begin_region(OpenRegion::new(name, view.at, mark));
     }
 
-    /// A region ends. The reader knows which: so many of those that were begun behind it go on, and the
-    /// others have ended unseen.
+    /// A region ends. The reader knows which: this many regions that began after it continue; any others have
+    /// ended unseen.
     pub(crate) fn region_end(
         &mut self,
-        step: &Step,
+        view: &EventView,
         known: Option<(&str, Option<Nanos>)>,
         inside: u64,
     ) -> Option<RegionDone> {
-        let thread = self.threads.entry(step.thread).or_default();
+        let thread = self.threads.entry(view.thread).or_default();
         if inside < thread.deeper {
             thread.deeper -= 1;
             return None;
         }
-        // Those inside of it that are not known stay inside.
+        // Unknown regions inside it stay inside.
         let inside = inside - thread.deeper;
         let names = &self.names;
         let is_it = |open: &OpenRegion, name: &str, took: Option<Nanos>| {
-            let length = step.at.0.saturating_sub(open.began.0);
+            let length = view.at.0.saturating_sub(open.began.0);
             let agrees = |took: Nanos| took.0.abs_diff(length) <= 1_000_000 + length / 1000;
             names.text(open.name) == name && took.is_none_or(agrees)
         };
@@ -94,7 +94,7 @@ impl World {
             regions.iter().rposition(|open| is_it(open, name, took))
         };
         let (open, around) = if inside == 0 {
-            // What is looked at is taken out.
+            // What is examined is removed.
             let found = find(&thread.regions);
             thread.regions.truncate(found.map_or(0, |at| at + 1));
             let open = thread.regions.pop()?;
@@ -123,21 +123,21 @@ impl World {
         if let Some(poll) = thread.polls.last_mut() {
             let began = open.began.max(poll.began);
             if open.name == Name::OWN {
-                // The recorder has it on its conscience, as a poll inside has.
-                poll.nested.grow(step.at.since(began));
+                // The recorder's own time counts like a nested poll's.
+                poll.nested.grow(view.at.since(began));
             } else {
-                poll.region.ended(open.name, began, step.at);
+                poll.region.ended(open.name, began, view.at);
             }
         }
         let certain = self.doubts.certain_since(open.mark);
         let around = &mut thread.regions[..around];
         if let Some(around) = around.last_mut() {
-            around.inner.add(open.name, step.at.since(open.began));
+            around.inner.add(open.name, view.at.since(open.began));
         }
-        Some(region_done(open, around, step.thread, step.at, false, certain))
+        Some(region_done(open, around, view.thread, view.at, false, certain))
     }
 
-    /// Regions that were open when the snapshot ends.
+    /// Regions that were open at the end of the snapshot.
     pub(crate) fn open_regions(&self, at: Nanos) -> Vec<RegionDone> {
         let mut open = Vec::new();
         for (number, thread) in &self.threads {

@@ -1,30 +1,31 @@
-//! A span that is open, and where its time goes.
+//! Open spans, and where their time goes.
 
-use super::super::doubts::Mark;
-use super::super::inner::{Inner, Part};
-use super::super::length::Length;
-use super::super::names::Name;
-use super::super::step::{Step, changed};
-use super::super::top::Top;
-use super::World;
+use super::LiveState;
 use super::task::{Gap, TaskNow};
 use super::thread::MAX_OPEN;
+use crate::analysis::completeness::Mark;
+use crate::analysis::event_view::{EventView, changed};
+use crate::analysis::inner::{Inner, Part};
+use crate::analysis::interner::Name;
+use crate::analysis::nanos_ext::Length;
+use crate::analysis::outcomes::Outcome;
+use crate::analysis::top_n::Top;
 use crate::read::{EventKind, Value};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
 
-/// So many of the longest gaps of a span are kept.
+/// How many of the longest gaps of a span to keep.
 pub(crate) const GAPS: usize = 4;
 
 /// Shows each field.
 pub(crate) type EachField<'a> = &'a dyn Fn(&mut dyn FnMut(&str, Value<'_>));
 
-/// What a span is called.
+/// The name of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Label {
     pub(crate) span: SpanId,
     pub(crate) name: Name,
-    /// The name with what tells spans of it apart that do different things: their route, say.
+    /// The name with what distinguishes spans of it that do different things, such as their route.
     pub(crate) group: Name,
     pub(crate) fields: Rc<str>,
 }
@@ -35,53 +36,58 @@ pub(crate) struct Span {
     pub(crate) label: Label,
     pub(crate) parent: Option<SpanId>,
     pub(crate) began: Nanos,
-    /// It began before the snapshot does.
+    /// Whether it began before the snapshot.
     pub(crate) before: bool,
     pub(crate) mark: Mark,
     /// The thread that created it; 0 if that was before the snapshot.
     pub(crate) thread: ThreadNumber,
-    /// The task that it runs in: that which entered it first, or else that which created it.
+    /// The task that it runs in: the one that entered it first, or else the one that created it.
     pub(crate) task: Option<(TaskId, Name)>,
     /// Whether it was entered, and by a task.
     pub(crate) entered: bool,
     pub(crate) entered_by_task: bool,
-    /// When it was left last.
+    /// When it was last exited.
     left: Nanos,
-    /// Polls of its task since then, in which it was not entered.
+    /// Polls of its task since then that did not enter it.
     unentered: u64,
-    /// The spans inside of it that are over.
+    /// The spans inside it that have ended.
     inner: Inner,
-    /// It was entered by other tasks, too; what they did is not in `spent`.
+    /// Whether other tasks entered it, too; what they did is not in `spent`.
     pub(crate) shared: bool,
     pub(crate) spent: Spent,
-    pub(crate) inside: Inside,
+    pub(crate) inside: TimeInside,
+    /// How it ended, as far as its fields say so.
+    pub(super) outcome: Option<Outcome>,
 }
 
-/// The time of a span, by what its task did.
+/// The time of a span, by what its task did. The parts have no overlap and leave nothing out: their sum is the
+/// time from the span's begin (or the snapshot's, if that is later) to its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spent {
+    /// Up to when the parts account for it.
+    until: Nanos,
     pub(crate) polling: Nanos,
-    /// Until somebody woke the task.
+    /// Until the task was woken.
     pub(crate) waiting: Nanos,
     /// Woken, and not polled yet.
     pub(crate) runnable: Nanos,
-    /// Between polls whose cause is not known.
+    /// Between polls of unknown cause, before its task was known, and after that ended.
     pub(crate) unknown: Nanos,
-    /// What the task said that it waited for, and how much of the waiting that was.
+    /// The reasons to wait that the task gave, and how much of the waiting each took.
     pub(crate) reasons: Vec<(Name, Nanos)>,
     /// The longest gaps between polls.
     pub(crate) gaps: Top<Gap, GAPS>,
 }
 
-/// How long at least one thread was inside of a span.
+/// How long at least one thread had a span entered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Inside {
+pub(crate) struct TimeInside {
     threads: u32,
     since: Nanos,
     total: Nanos,
 }
 
-impl Inside {
+impl TimeInside {
     pub(crate) fn enter(&mut self, at: Nanos) {
         if self.threads == 0 {
             self.since = at;
@@ -102,17 +108,23 @@ impl Inside {
 }
 
 impl Spent {
-    /// A gap between polls is over, or the span is: what of it lies behind `began` counts.
-    pub(crate) fn gap(&mut self, gap: &Gap, began: Nanos, now: Nanos) {
-        let since = gap.since.unwrap_or(now).max(began);
+    /// A gap between polls has ended, or its task or the span has: the part of it that is not accounted for
+    /// yet counts.
+    pub(crate) fn gap(&mut self, gap: &Gap, now: Nanos) {
+        if now <= self.until {
+            return;
+        }
+        // Without a known begin of the gap it counts from when the task was ready.
+        let since = gap.since.or(gap.runnable).unwrap_or(now).clamp(self.until, now);
+        self.unknown_until(since);
         let waited = match gap.runnable {
             Some(runnable) => {
-                let runnable = runnable.clamp(since, now.max(since));
+                let runnable = runnable.clamp(since, now);
                 self.runnable.grow(now.since(runnable));
                 runnable.since(since)
             }
-            // Nobody woke it up to the end: it waits. It does, too, if it said so. Other polls without
-            // a wake: nobody knows.
+            // Nothing woke the task before the end, or it said what it waits for: it waits. For other polls
+            // without a wake this is unknown.
             None if gap.polled.is_none() || gap.waits_for.is_some() => now.since(since),
             None => {
                 self.unknown.grow(now.since(since));
@@ -120,10 +132,17 @@ impl Spent {
             }
         };
         self.waiting.grow(waited);
+        self.until = now;
         if let Some(what) = gap.waits_for {
             self.waited_for(what, waited);
         }
-        self.gaps.add(now.0.saturating_sub(since.0), gap.clone());
+        self.gaps.add(now.since(since).0, gap.clone());
+    }
+
+    /// Whatever is not accounted for before this is unknown.
+    fn unknown_until(&mut self, at: Nanos) {
+        self.unknown.grow(at.since(self.until));
+        self.until = self.until.max(at);
     }
 
     fn waited_for(&mut self, what: Name, length: Nanos) {
@@ -135,13 +154,15 @@ impl Spent {
         }
     }
 
-    /// A poll is over, or the span is.
-    pub(crate) fn polled(&mut self, from: Nanos, began: Nanos, now: Nanos) {
-        self.polling.grow(now.since(from.max(began)));
+    /// A poll has ended, or the span has.
+    pub(crate) fn polled(&mut self, from: Nanos, now: Nanos) {
+        self.unknown_until(from.min(now));
+        self.polling.grow(now.since(self.until));
+        self.until = self.until.max(now);
     }
 }
 
-/// A span that is over, or that the end of the snapshot found open.
+/// A span that has ended, or was open at the end of the snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct SpanDone {
     pub(crate) label: Label,
@@ -156,20 +177,22 @@ pub(crate) struct SpanDone {
     pub(crate) shared: bool,
     pub(crate) spent: Spent,
     pub(crate) inside: Nanos,
-    /// The span inside of it that took most of its time.
+    /// How it ended, as far as its fields say so.
+    pub(crate) outcome: Option<Outcome>,
+    /// The span inside it that took most of its time.
     pub(crate) inner: Option<Part>,
-    /// It is open, and nobody works in it.
+    /// Set if it is open and nothing works in it.
     pub(crate) holder: Option<Holder>,
 }
 
-/// Why a span is open in which nobody works: somebody holds it.
+/// Why a span is open although nothing works in it: something holds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Holder {
-    /// Nobody has ever entered it.
+    /// It has never been entered.
     NeverEntered,
-    /// The task that it ran in is over.
+    /// The task that it ran in has ended.
     TaskOver,
-    /// Its task was polled so often without entering it, since it left it then.
+    /// Its task has been polled this often without entering it, since it exited it at that time.
     TaskGoesOn(u64, Nanos),
 }
 
@@ -179,51 +202,52 @@ impl SpanDone {
     }
 }
 
-/// So many spans of one task are followed at once; of further ones it is not told what it did.
+/// How many spans of one task are followed at once; what the task did is not reported for further ones.
 const SPANS_OF_A_TASK: usize = 16;
 
-impl World {
-    pub(crate) fn span_create(&mut self, step: &Step, span: SpanId) {
+impl LiveState {
+    pub(crate) fn span_create(&mut self, view: &EventView, span: SpanId) {
         if span == SpanId::default() {
             return;
         }
-        let name = self.names.name(step.name);
-        let group = self.group(name, &|see| step.each_field(see));
-        let label = Label { span, name, group, fields: Rc::from(step.fields()) };
+        let name = self.names.name(view.name);
+        let group = self.group(name, &|see| view.each_field(see));
+        let label = Label { span, name, group, fields: Rc::from(view.fields()) };
         let mark = self.doubts.mark();
-        let parent = match step.kind {
+        let parent = match view.kind {
             EventKind::SpanCreate { parent, .. } => parent,
             _ => None,
         };
-        let created = Span::new(label, parent, step.at, false, mark, step.thread);
+        let mut created = Span::new(label, parent, (view.at, view.at), mark, view.thread);
+        created.outcome = Outcome::of(&|see| view.each_field(see));
         self.spans.insert(span, created);
-        self.bind(span, step.task);
+        self.bind(span, view.task);
     }
 
-    pub(crate) fn span_enter(&mut self, step: &Step, span: SpanId) {
+    pub(crate) fn span_enter(&mut self, view: &EventView, span: SpanId) {
         let Some(entry) = self.spans.get_mut(&span) else { return };
-        entry.inside.enter(step.at);
+        entry.inside.enter(view.at);
         let label = entry.label.clone();
         let first = !std::mem::replace(&mut entry.entered, true);
         entry.unentered = 0;
         let bound = entry.task.map(|(task, _)| task);
-        match step.task {
-            // It is not its creator's; perhaps a task enters it later.
+        match view.task {
+            // It does not belong to its creator; perhaps a task enters it later.
             None if first && bound.is_some() => self.bind(span, None),
             None => {}
             Some(_) if !std::mem::replace(&mut entry.entered_by_task, true) => {
-                self.bind(span, step.task);
+                self.bind(span, view.task);
             }
-            Some(_) => entry.shared |= bound != step.task,
+            Some(_) => entry.shared |= bound != view.task,
         }
-        let thread = self.thread(step.thread);
+        let thread = self.thread(view.thread);
         if thread.spans.len() < MAX_OPEN {
-            thread.spans.push((label, step.at));
+            thread.spans.push((label, view.at));
         }
     }
 
-    pub(crate) fn span_exit(&mut self, step: &Step, span: SpanId) {
-        let thread = self.threads.entry(step.thread).or_default();
+    pub(crate) fn span_exit(&mut self, view: &EventView, span: SpanId) {
+        let thread = self.threads.entry(view.thread).or_default();
         let Some(at) = thread.spans.iter().rposition(|(label, _)| label.span == span) else {
             if !self.steps.take(thread.spans.len()) {
                 thread.spans.clear();
@@ -237,31 +261,32 @@ impl World {
         let (label, entered) = thread.spans.remove(at);
         if let Some(poll) = thread.polls.last_mut() {
             poll.route(&label);
-            poll.span.ended(label, entered.max(poll.began), step.at);
+            poll.span.ended(label, entered.max(poll.began), view.at);
         }
         if let Some(span) = self.spans.get_mut(&span) {
-            span.inside.exit(step.at);
-            span.left = step.at;
+            span.inside.exit(view.at);
+            span.left = view.at;
         }
     }
 
-    /// More of its fields become known, or others of their values.
-    pub(crate) fn span_record(&mut self, step: &Step, span: SpanId) {
+    /// More of its fields become known, or new values.
+    pub(crate) fn span_record(&mut self, view: &EventView, span: SpanId) {
         let Some(entry) = self.spans.get(&span) else { return };
-        let fields = changed(&entry.label.fields, &step.fields());
+        let fields = changed(&entry.label.fields, &view.fields());
         let was = entry.label.name;
-        let name = step.event.map_or(was, |event| self.names.name(event.name()));
-        let group = self.group(name, &|see| step.each_field(see));
+        let name = view.event.map_or(was, |event| self.names.name(event.name()));
+        let group = self.group(name, &|see| view.each_field(see));
         let Some(entry) = self.spans.get_mut(&span) else { return };
         if group != name || name != was {
             entry.label.group = group;
         }
         entry.label.name = name;
         entry.label.fields = Rc::from(fields);
+        entry.outcome = entry.outcome.max(Outcome::of(&|see| view.each_field(see)));
     }
 
-    /// The name with the fields that say what spans of it are for; with so many of those that it says
-    /// nothing, the name alone.
+    /// The name with the fields that show the purpose of its spans; the name alone if there are too many
+    /// different ones to mean anything.
     pub(super) fn group(&mut self, name: Name, fields: EachField<'_>) -> Name {
         const GROUPS: u32 = 64;
         const LONGEST: usize = 120;
@@ -308,7 +333,7 @@ impl World {
         }
     }
 
-    /// The span runs in this task from now on.
+    /// From now on the span runs in this task.
     pub(super) fn bind(&mut self, id: SpanId, task: Option<TaskId>) {
         let Some(span) = self.spans.get_mut(&id) else { return };
         if let Some(before) = span.task.take().and_then(|(task, _)| self.tasks.get_mut(&task)) {
@@ -323,8 +348,8 @@ impl World {
         }
     }
 
-    /// The task is polled by a thread that is inside of the span. So it is the task's, if it was no
-    /// other's yet.
+    /// A thread that has entered the span polls the task. So the span belongs to the task, if it belongs to
+    /// no other yet.
     pub(super) fn polled_inside(&mut self, id: SpanId, task: TaskId, gap: &Gap) {
         let Some(span) = self.spans.get_mut(&id) else { return };
         match span.task {
@@ -332,7 +357,7 @@ impl World {
             None => {
                 self.bind(id, Some(task));
                 if let (Some(span), Some((polled, _))) = (self.spans.get_mut(&id), gap.polled) {
-                    span.spent.gap(gap, span.began, polled);
+                    span.spent.gap(gap, polled);
                 }
             }
             Some((bound, _)) => span.shared |= bound != task,
@@ -347,10 +372,11 @@ impl World {
         {
             entry.spans.retain(|span| *span != id);
             match entry.state {
-                TaskNow::Running { began, .. } => span.spent.polled(began, span.began, at),
-                TaskNow::Idle { .. } => span.spent.gap(&entry.gap(task.0), span.began, at),
+                TaskNow::Running { began, .. } => span.spent.polled(began, at),
+                TaskNow::Idle { .. } => span.spent.gap(&entry.gap(task.0), at),
             }
         }
+        span.spent.unknown_until(at);
         let holder = if open { self.holder(&span) } else { None };
         Some(SpanDone {
             parent: span.parent,
@@ -365,12 +391,13 @@ impl World {
             task: span.task,
             shared: span.shared,
             inside: span.inside.total(at),
+            outcome: span.outcome,
             spent: span.spent,
             label: span.label,
         })
     }
 
-    /// Whether nobody works in it, as far as the tasks and threads that are recorded tell.
+    /// Whether nothing works in it, as far as the recorded tasks and threads tell.
     fn holder(&self, span: &Span) -> Option<Holder> {
         if span.inside.threads > 0 || !self.doubts.certain_since(span.mark) {
             return None;
@@ -384,7 +411,7 @@ impl World {
         }
     }
 
-    /// A poll of the task is over: of its spans, some were not entered in it.
+    /// A poll of the task has ended; it may not have entered all of the task's spans.
     pub(super) fn unentered(&mut self, task: TaskId, poll_began: Nanos) {
         let Some(entry) = self.tasks.get(&task) else { return };
         for id in &entry.spans {
@@ -398,7 +425,7 @@ impl World {
         }
     }
 
-    /// Spans that were open when the snapshot ends.
+    /// Spans that were open at the end of the snapshot.
     pub(crate) fn open_spans(&mut self, at: Nanos) -> Vec<SpanDone> {
         let mut open: Vec<_> = self.spans.keys().copied().collect();
         open.sort();
@@ -414,15 +441,17 @@ impl World {
 }
 
 impl Span {
+    /// A span that began then, and is known since another time.
     pub(super) fn new(
         label: Label,
         parent: Option<SpanId>,
-        began: Nanos,
-        before: bool,
+        (began, known): (Nanos, Nanos),
         mark: Mark,
         thread: ThreadNumber,
     ) -> Self {
-        let (spent, inside, inner) = Default::default();
+        let (inside, inner) = Default::default();
+        let spent = Spent { until: known, ..Spent::default() };
+        let before = began < known;
         Self {
             label,
             parent,
@@ -439,6 +468,7 @@ impl Span {
             shared: false,
             spent,
             inside,
+            outcome: None,
         }
     }
 }

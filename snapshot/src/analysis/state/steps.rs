@@ -1,6 +1,6 @@
-//! How many steps may be taken to find what ends in another order than it began, and to close the gap that it
-//! leaves. Each takes as many as there are things inside of it, so a file that was made for it would take
-//! for ever. Where they are used up, what is open is forgotten.
+//! A budget of steps for finding what ends out of order, and for closing the gap that it leaves. Each such
+//! end takes as many steps as there are things inside it, so a malicious file could take forever. When the
+//! budget is used up, everything open is forgotten.
 
 /// See the module.
 pub(super) struct Steps(u64);
@@ -16,13 +16,13 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// There was another event.
+    /// Adds the steps for another event.
     #[inline]
     pub(super) fn earn(&mut self) {
         self.0 = self.0.saturating_add(AN_EVENT);
     }
 
-    /// Takes so many, if there are.
+    /// Takes this many steps, if there are enough.
     pub(super) fn take(&mut self, many: usize) -> bool {
         let left = self.0.checked_sub(many as u64);
         self.0 = left.unwrap_or(0);

@@ -1,10 +1,10 @@
-//! A task: whether it waits, may run, or runs.
+//! A task: whether it waits, is ready, or runs.
 
-use super::super::doubts::Mark;
-use super::super::names::Name;
-use super::World;
-use super::cause::Chain;
+use super::LiveState;
 use super::span::Label;
+use super::wake_chain::Chain;
+use crate::analysis::completeness::Mark;
+use crate::analysis::interner::Name;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
@@ -13,23 +13,23 @@ use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 pub(crate) struct Task {
     pub(crate) name: Name,
     pub(crate) state: TaskNow,
-    /// The thread among whose polls it is.
+    /// The thread whose polls include it.
     pub(crate) poller: Option<ThreadNumber>,
     /// The wake for its next poll.
     pub(crate) wake: Option<Wake>,
-    /// Since when it is in the queue of those that might run.
+    /// Since when it has been in the queue of ready tasks.
     pub(crate) queued: Option<Nanos>,
     /// Where it can be polled.
     pub(crate) home: Home,
-    /// It is a closure that runs where blocking is allowed.
+    /// Whether it is a closure that runs where blocking is allowed.
     pub(crate) blocking: bool,
     /// What it waits for, if it said so.
     pub(crate) waits_for: Option<Name>,
     /// The same, until it is woken.
     pub(crate) wait: Option<Wait>,
-    /// Open spans that it runs in.
+    /// The open spans that it runs in.
     pub(crate) spans: Vec<SpanId>,
-    /// Polls in a row that ended with the task waking itself.
+    /// Polls in a row after which the task had woken itself.
     pub(crate) spin: Spin,
 }
 
@@ -40,12 +40,12 @@ pub(crate) enum Home {
     Unknown,
     /// The workers of this runtime.
     Runtime(u64),
-    /// This thread, which is no worker: of others nobody knows.
+    /// This thread, which is no worker; whether others can is not known.
     Thread(ThreadNumber),
 }
 
 impl Home {
-    /// That of a task which is polled there.
+    /// The home of a task that is polled there.
     pub(crate) fn of(worker: Option<WorkerId>, thread: ThreadNumber) -> Self {
         worker.map_or(Self::Thread(thread), |worker| Self::Runtime(worker.runtime))
     }
@@ -54,29 +54,29 @@ impl Home {
 /// What a task is doing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum TaskNow {
-    /// It is not polled.
+    /// It is not being polled.
     Idle {
         since: Nanos,
-        /// Whether `since` is when it began, not when the snapshot did.
+        /// Whether `since` is when this began, rather than the beginning of the snapshot.
         exact: bool,
         sequence: Option<u64>,
         mark: Mark,
     },
-    /// It is polled, since then, or since before the snapshot.
+    /// It has been polled since then, or since before the snapshot.
     Running { began: Nanos, sequence: Option<u64> },
 }
 
-/// A wake that was not followed by its poll yet.
+/// A wake whose poll has not come yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Wake {
-    /// When; or, if it was before the snapshot, when that begins.
+    /// When, or the beginning of the snapshot if it was before that.
     pub(crate) at: Nanos,
     pub(crate) exact: bool,
-    /// It came while the task was being polled.
+    /// Whether it came while the task was being polled.
     pub(crate) running: bool,
     /// The sequence number of the poll that it is for.
     pub(crate) target: Option<u64>,
-    /// Who; empty if it was before the snapshot.
+    /// The wakers; empty if it was before the snapshot.
     pub(crate) chain: Chain,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Wait {
     pub(crate) mark: Mark,
 }
 
-/// Polls in a row that each ended with the task waking itself.
+/// Polls in a row, each of which ended after the task had woken itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Spin {
     pub(crate) polls: u64,
@@ -96,28 +96,28 @@ pub(crate) struct Spin {
     pub(crate) polling: Nanos,
 }
 
-/// The time between two polls of a task, when it is over.
+/// The time between two polls of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Gap {
     pub(crate) task: TaskId,
     pub(crate) name: Name,
-    /// When the poll before ended, or the task was spawned; none if that is not known.
+    /// When the previous poll ended, or the task was spawned; none if unknown.
     pub(crate) since: Option<Nanos>,
-    /// From when on it might have been polled, if that is known.
+    /// Since when the task was ready, if known.
     pub(crate) runnable: Option<Nanos>,
-    /// Who woke it, latest first; empty if that is not known.
+    /// The waker, then that one's waker, and so on; empty if unknown.
     pub(crate) chain: Chain,
     /// What it waited for, if it said so.
     pub(crate) waits_for: Option<Name>,
-    /// When it was polled, and by whom; none if it was not, up to the end.
+    /// When it was polled, and by which thread; none if it was not polled before the end.
     pub(crate) polled: Option<(Nanos, ThreadNumber)>,
-    /// The poll that kept the thread from it for most of the time that it might have run.
+    /// The poll that kept the thread busy for most of the time that the task was ready.
     pub(crate) blocker: Option<Blocker>,
-    /// It is of a closure that runs where blocking is allowed: it waits for no worker.
+    /// Whether it is a closure that runs where blocking is allowed: it waits for no worker.
     pub(crate) blocking: bool,
 }
 
-/// A poll that kept a thread busy while a task might have run.
+/// A poll that kept a thread busy while a task was ready.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Blocker {
     pub(crate) task: TaskId,
@@ -126,16 +126,16 @@ pub(crate) struct Blocker {
     pub(crate) ended: Nanos,
 }
 
-impl World {
-    /// The span that says what the task is for: the innermost that it runs in and that has a route, say; else
-    /// the innermost.
+impl LiveState {
+    /// The span that shows the task's purpose: the innermost one with a route that it runs in; without a
+    /// route, the innermost one.
     pub(crate) fn purpose(&self, task: TaskId) -> Option<&Label> {
         let spans = &self.tasks.get(&task)?.spans;
         let labels = || spans.iter().filter_map(|id| Some(&self.spans.get(id)?.label));
         labels().rfind(|label| label.group != label.name).or_else(|| labels().next_back())
     }
 
-    /// Waits that are not over when the snapshot ends.
+    /// Waits that have not ended at the end of the snapshot.
     pub(crate) fn open_waits(&mut self, at: Nanos) {
         for (id, task) in &mut self.tasks {
             if let Some(wait) = task.wait.take() {
@@ -147,7 +147,7 @@ impl World {
 }
 
 impl Gap {
-    /// How long it might have run and was not polled, if that is known.
+    /// How long it was ready and not polled, if known.
     pub(crate) fn delay(&self) -> Option<Nanos> {
         let (polled, _) = self.polled?;
         Some(Nanos(polled.0.saturating_sub(self.runnable?.0)))

@@ -1,22 +1,21 @@
-//! A thread: the polls, spans and regions that it is inside of.
+//! A thread: its open polls, spans and regions.
 
-use super::super::doubts::Mark;
-use super::super::length::Length;
-use super::super::names::Name;
-use super::cause::Chain;
 use super::region::OpenRegion;
 use super::span::Label;
 use super::task::Blocker;
+use super::wake_chain::Chain;
+use crate::analysis::completeness::Mark;
+use crate::analysis::interner::Name;
+use crate::analysis::nanos_ext::Length;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
 use std::collections::VecDeque;
 
-/// So many polls within each other are known of a thread: a recorder allows far fewer.
+/// The most nested polls that are known of a thread: a recorder allows far fewer.
 pub(super) const MAX_POLLS: usize = 64;
-/// So many regions and spans of a thread are known, as many as a recorder lets be open.
+/// The most regions and spans that are known of a thread: as many as a recorder keeps open.
 pub(super) const MAX_OPEN: usize = 1 << 14;
-/// So many of the innermost regions and spans are looked at to explain a poll, or are told as what is
-/// around something.
+/// How many of the innermost regions and spans may explain a poll, or are reported as surrounding something.
 pub(super) const INNERMOST: usize = 64;
 
 /// A thread that lives.
@@ -25,7 +24,7 @@ pub(crate) struct Thread {
     pub(crate) polls: Vec<OpenPoll>,
     pub(crate) spans: Vec<(Label, Nanos)>,
     pub(crate) regions: Vec<OpenRegion>,
-    /// How many more regions are open inside of those.
+    /// How many more regions are open inside those.
     pub(crate) deeper: u64,
     pub(crate) worker: Option<WorkerId>,
     /// The last polls that took a while.
@@ -38,26 +37,26 @@ pub(crate) struct OpenPoll {
     pub(crate) task: TaskId,
     pub(crate) name: Name,
     pub(crate) began: Nanos,
-    /// Whether `began` is when it began, not when the snapshot did.
+    /// Whether `began` is when it began, rather than the beginning of the snapshot.
     pub(crate) exact: bool,
     pub(crate) mark: Mark,
-    /// How much of it other polls took inside of it.
+    /// How much of it nested polls took.
     pub(crate) nested: Nanos,
-    /// Who woke the task for it.
+    /// The wakes that caused it.
     pub(crate) cause: Option<Chain>,
     pub(crate) worker: Option<WorkerId>,
-    /// When the thread's worker went on elsewhere.
+    /// When the thread's worker continued elsewhere.
     pub(crate) handed_over: Option<Nanos>,
-    /// It runs where blocking is allowed.
+    /// Whether it runs where blocking is allowed.
     pub(crate) blocking: bool,
     pub(crate) self_woken: bool,
     pub(crate) span: Explains<Label>,
     pub(crate) region: Explains<Name>,
-    /// The span that says what the poll was for: the last one with a group of its own.
+    /// The span that shows its purpose: the last one with a group of its own.
     pub(crate) route: Option<Label>,
 }
 
-/// A poll that is over, or that the end of the snapshot found running.
+/// A poll that has ended, or was running at the end of the snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct Poll {
     pub(crate) task: TaskId,
@@ -68,24 +67,24 @@ pub(crate) struct Poll {
     pub(crate) exact: bool,
     pub(crate) ended: Nanos,
     pub(crate) running: bool,
-    /// How long it kept its thread's worker, or its thread: until that was handed over.
+    /// How long it kept its thread's worker busy, or its thread: until that was handed over.
     pub(crate) held: Nanos,
-    /// The same without the polls inside of it.
+    /// The same without the nested polls.
     pub(crate) blocked: Nanos,
     pub(crate) handed_over: bool,
-    /// It runs where blocking is allowed, and holds nobody up.
+    /// Whether it runs where blocking is allowed, and holds nobody up.
     pub(crate) blocking: bool,
     pub(crate) outermost: bool,
     pub(crate) certain: bool,
     pub(crate) self_woken: bool,
     pub(crate) span: Option<Label>,
     pub(crate) region: Option<Name>,
-    /// The span that says what it was for: a request of a route, say.
+    /// The span that shows its purpose, such as a request with a route.
     pub(crate) route: Option<Label>,
 }
 
-/// What explains most of a poll: the innermost of what it was inside of, as long as that is at least
-/// half of what is around it.
+/// What explains most of a poll: the innermost thing in it, as long as that takes at least half of what
+/// surrounds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Explains<T> {
     what: Option<(T, Nanos, Nanos)>,
@@ -122,7 +121,7 @@ impl<T: Clone> Explains<T> {
 }
 
 impl OpenPoll {
-    /// It was inside of this span.
+    /// It was inside this span.
     pub(super) fn route(&mut self, span: &Label) {
         if span.group != span.name {
             self.route = Some(span.clone());
@@ -139,7 +138,7 @@ impl OpenPoll {
     ) -> Poll {
         let (mut span, mut region) = (self.span.clone(), self.region.clone());
         let mut route = self.route.clone();
-        // What is still open ends here, innermost first.
+        // Whatever is still open ends here, innermost first.
         let inside = |began: Nanos| !self.exact || began >= self.began;
         let clip = |began: Nanos| began.max(self.began);
         let spans = within.spans.iter().rev().take(INNERMOST);
@@ -185,8 +184,8 @@ impl OpenPoll {
 }
 
 impl Thread {
-    /// Begins a poll. If there are too many within each other, the end of the outermost one will not be
-    /// seen: its task.
+    /// Begins a poll. If too many are nested, the end of the outermost one will not be seen: returns its
+    /// task.
     pub(super) fn begin_poll(&mut self, poll: OpenPoll) -> Option<TaskId> {
         let lost = (self.polls.len() >= MAX_POLLS).then(|| self.polls.remove(0).task);
         self.polls.push(poll);
@@ -204,7 +203,7 @@ impl Thread {
         regions[first..].iter().map(|region| region.name)
     }
 
-    /// Keeps polls that took a while: they may be why somebody waits.
+    /// Keeps a poll that took a while: it may be why another task waits.
     pub(super) fn remember(&mut self, poll: &Poll) {
         const KEPT: usize = 16;
         const LONG: u64 = 1_000_000;
@@ -218,7 +217,7 @@ impl Thread {
         }
     }
 
-    /// The poll that took most of this time, if it took half of it.
+    /// The poll that took most of this time, if it took at least half of it.
     pub(super) fn blocker(&self, from: Nanos, to: Nanos) -> Option<Blocker> {
         let overlap = |poll: &Blocker| poll.ended.min(to).0.saturating_sub(poll.began.max(from).0);
         let longest = self.recent.iter().max_by_key(|poll| overlap(poll))?;

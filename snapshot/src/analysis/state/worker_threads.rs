@@ -1,14 +1,13 @@
-//! Which thread is which worker, where that is one and the same all the time: then the thread can be called
-//! by the worker.
+//! Which thread is which worker, where this never changes: then the thread can be named after the worker.
 
-use super::super::map::Map;
 use crate::read::WorkerId;
+use crate::read::decode::fast_map::Map;
 use crate::wire::ThreadNumber;
 
-/// More than so many are not told apart.
+/// The most that are distinguished.
 const MOST: usize = 1 << 16;
 
-/// See the module. None of what was more than one.
+/// See the module. None for whatever was more than one.
 #[derive(Default)]
 pub(crate) struct KnownWorkers {
     workers: Map<ThreadNumber, Option<WorkerId>>,
@@ -26,7 +25,7 @@ impl KnownWorkers {
         }
     }
 
-    /// The worker that this thread is and was, and no other thread.
+    /// The worker that this thread always was, and no other thread.
     pub(crate) fn of(&self, thread: ThreadNumber) -> Option<WorkerId> {
         let worker = self.workers.get(&thread).copied().flatten()?;
         (self.threads.get(&worker).copied().flatten() == Some(thread)).then_some(worker)

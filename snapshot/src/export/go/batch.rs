@@ -1,13 +1,13 @@
-//! Events of one thread on their way to the file.
+//! A thread's events that are not written to the file yet.
 
 use crate::wire::put_varint;
 
-/// The most bytes of a batch's content that Go reads.
+/// The largest content of a batch that Go reads, in bytes.
 pub(super) const MAX_BATCH: usize = 64 << 10;
-/// No event is longer: its code, its time, five arguments.
+/// The longest event: its code, its time, five arguments.
 const MAX_EVENT: usize = 1 + 6 * 10;
-/// The base of a batch is a multiple of this. Go turns it into a floating-point number, which is
-/// exact for such ones even where the machine has been up for years.
+/// The base of a batch is a multiple of this. Go converts it to a floating-point number, which is then exact
+/// even on a machine that has been up for years.
 const BASE_UNIT: u64 = 1024;
 
 /// The events of one thread that are not written yet.
@@ -41,12 +41,12 @@ impl Batch {
         (self.base, &self.content)
     }
 
-    /// Forgets what was written.
+    /// Clears what was written.
     pub(super) fn clear(&mut self) {
         self.content.clear();
     }
 
-    /// Forgets what was written, and gives the memory back.
+    /// Clears what was written, and returns its memory.
     pub(super) fn release(&mut self) {
         self.content = Vec::new();
     }

@@ -1,31 +1,31 @@
 //! The trace's clock: nanoseconds, strictly ascending over the whole trace.
 //!
-//! Go's reader merges threads by time, and looks at its state machine where times leave a choice. No
-//! two events have the same time here, so it has no choice, and meets the events in the order in
-//! which they were written.
+//! Go's reader merges threads by time, and consults its state machine where times leave a choice. Here no two
+//! events have the same time, so it has no choice and meets the events in the order in which they were
+//! written.
 
 use crate::wire::Nanos;
 
-/// The time of the last event, and of the one to come.
+/// The time of the last event, and the earliest for the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     last: u64,
     wanted: u64,
 }
 
-/// The latest time, 146 years of it: Go's are signed.
+/// The latest time, 146 years: Go's times are signed.
 const LATEST: u64 = 1 << 62;
-/// The earliest time. Go takes a batch whose base is 0 for one without a base.
+/// The earliest time. Go treats a batch whose base is 0 as one without a base.
 pub(super) const EARLIEST: u64 = 2048;
 
 impl Clock {
-    /// Nothing is earlier than `start`.
+    /// A clock that never shows an earlier time than `start`.
     pub(super) fn new(start: Nanos) -> Self {
         let start = start.0.clamp(EARLIEST, LATEST);
         Self { last: start, wanted: start }
     }
 
-    /// It is so late now, at least.
+    /// Moves the clock forward to this time, at least.
     pub(super) fn advance(&mut self, to: Nanos) {
         self.wanted = self.wanted.max(to.0.min(LATEST));
     }
@@ -36,7 +36,7 @@ impl Clock {
         self.last
     }
 
-    /// The time of the last event, or of the begin.
+    /// The time of the last event; before the first one, the start.
     pub(super) fn now(&self) -> u64 {
         self.last
     }

@@ -1,4 +1,4 @@
-//! What Go's reader knows of one goroutine.
+//! What Go's reader knows about one goroutine.
 
 use super::tables::{Root, StackId, StringId};
 
@@ -18,17 +18,17 @@ pub(super) enum Status {
 /// A region that a goroutine is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenRegion {
-    /// Which of all regions; never used again.
+    /// Identifies the region; never reused.
     pub(super) token: Token,
     /// The user task that it is part of, 0 for none.
     pub(super) task: u64,
     pub(super) name: StringId,
     pub(super) stack: StackId,
-    /// It ended while the goroutine did not run: to be ended when it does.
+    /// It ended while the goroutine was not running, and must be ended when it runs.
     pub(super) is_over: bool,
 }
 
-/// A region, among all that ever were.
+/// A region, unique in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token(pub(super) u64);
 
@@ -36,7 +36,7 @@ pub(super) struct Token(pub(super) u64);
 #[derive(Debug)]
 pub(super) struct Goroutine {
     pub(super) status: Status,
-    /// How often it was started and unblocked.
+    /// How often it has been started and unblocked.
     pub(super) sequence: u64,
     /// Its name, and the stack that it always has.
     pub(super) root: Root,

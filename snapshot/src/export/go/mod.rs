@@ -1,49 +1,54 @@
 //! A snapshot as an execution trace of Go, for `go tool trace`.
 //!
-//! Go's reader checks each event against a state machine of threads, processors and goroutines, and
-//! gives the whole trace up at the first one that does not fit. A snapshot may begin anywhere, and
-//! lack what was lost. So between the two stands a model of that machine, which lets nothing through
-//! that Go would not take; and whatever is missing for an event to fit is added, and counted.
+//! Go's reader checks each event against a state machine of threads, processors and goroutines, and rejects
+//! the whole trace at the first event that does not fit. A snapshot may begin anywhere, and lacks what was
+//! lost. So a model of that state machine stands in between. It lets nothing through that Go would reject;
+//! events that are missing for others to fit are added, and counted.
 //!
-//! To read it: [`Report`] is what comes out, besides the file. `mapping` says for each event what it
-//! becomes, with `annotations`, and `statement` how a generation begins; all act on the `stage`: which
-//! goroutine is on which thread (`seat`), what is known of it as a `task`, which of the `processors` it
-//! has. `machine` is the model, with `goroutine`, `user` and `regions`; `clock`, `batch`, `tables`,
-//! `text` and `file` are the bytes.
+//! How to read this module: [`Report`] is the result besides the file. `translate`, with `annotations`, says
+//! what each event becomes, and `initial_state` how a generation begins. All of them act on the `scheduler`,
+//! which tracks the goroutine on each thread (`thread`), what is known of it as a `task`, and which of the
+//! `processors` it has. `state_machine` is the model, with `goroutine`, `user_events` and `regions`; `clock`,
+//! `batch`, `tables`, `text` and `writer` produce the bytes.
 //!
-//! All of it is one generation of Go's: its format lets tables stand behind their use, so that
-//! what is ready is written at once, and memory grows with what is alive, not with the snapshot.
+//! The whole trace is one generation in Go's sense: Go's format allows tables after their use, so finished
+//! parts are written at once, and memory grows with what is alive, not with the snapshot.
 
 mod annotations;
 mod batch;
 mod clock;
-mod file;
+mod counters;
+mod cpu_samples;
 mod goroutine;
-mod machine;
-mod mapping;
+mod initial_state;
 mod processors;
 mod regions;
 mod report;
-mod seat;
-mod stage;
-mod statement;
+mod scheduler;
+mod state_machine;
 mod tables;
 mod task;
 mod text;
-mod user;
+mod thread;
+mod translate;
+mod user_events;
+mod writer;
 
+pub use cpu_samples::FrameName;
 pub use report::{Count, Report};
 
-use crate::read::{ReadError, Trace};
+use super::note;
+use crate::read::{Frame, Trace};
 use crate::wire::ClockRecord;
 use clock::EARLIEST;
-use file::File;
-use mapping::Mapping;
+use cpu_samples::Names;
 use std::io::{self, Write};
+use translate::Mapping;
+use writer::File;
 
-/// Writes all of a snapshot as one trace of version `go 1.26 trace`.
+/// Writes a whole snapshot as one trace of version `go 1.26 trace`.
 ///
-/// What cannot be read of the snapshot is left out, and named in the report.
+/// It leaves out what cannot be read of the snapshot, and names it in the report.
 ///
 /// ```no_run
 /// let trace = lookback_snapshot::Trace::open("incident.lbk")?;
@@ -54,21 +59,36 @@ use std::io::{self, Write};
 /// ```
 ///
 /// # Errors
-/// `out` refused.
+/// Those of `out`.
 pub fn export(trace: &Trace, out: impl Write) -> io::Result<Report> {
     export_with(trace, out, |_, _| {})
 }
 
-/// As [`export`], and tells how far it is: after each generation, how many are through, and of how
-/// many.
+/// Like [`export`], with progress: after each generation, calls back with how many are done, and of how many.
 ///
 /// # Errors
-/// `out` refused.
+/// Those of `out`.
 pub fn export_with(
     trace: &Trace,
     out: impl Write,
-    mut progress: impl FnMut(usize, usize),
+    progress: impl FnMut(usize, usize),
 ) -> io::Result<Report> {
+    export_named(trace, out, progress, |_| Vec::new())
+}
+
+/// Like [`export_with`], with names for the frames of CPU samples: `names` finds the functions of a frame, innermost first.
+/// Without any, a frame is named by its file and offset.
+///
+/// # Errors
+/// Those of `out`.
+pub fn export_named(
+    trace: &Trace,
+    out: impl Write,
+    mut progress: impl FnMut(usize, usize),
+    mut names: impl FnMut(&Frame<'_>) -> Vec<FrameName>,
+) -> io::Result<Report> {
+    let names: &mut Names<'_> = &mut names;
+    let mut names = Some(names);
     let generations = trace.generations();
     let mut damage = Vec::new();
     trace.damage().iter().for_each(|error| note(&mut damage, error.clone()));
@@ -83,16 +103,21 @@ pub fn export_with(
             }
         };
         let mut mapping = match export {
-            Export::NotBegun(out) => Box::new(Mapping::new(out, &generation)),
+            Export::NotBegun(out) => {
+                let Some(names) = names.take() else { unreachable!("it begins once") };
+                Box::new(Mapping::new(out, &generation, names))
+            }
             Export::Begun(mapping) => mapping,
         };
         mapping.begin(&generation);
-        for event in generation.events() {
-            match event {
-                Ok(event) => mapping.event(&event)?,
+        let mut events = generation.events();
+        while let Some(next) = events.lend() {
+            match next {
+                Ok(lent) => mapping.event(lent.event)?,
                 Err(error) => note(&mut damage, error),
             }
         }
+        mapping.counters(&generation);
         mapping.end(info, generation.is_alone());
         export = Export::Begun(mapping);
     }
@@ -108,17 +133,8 @@ pub fn export_with(
     Ok(report)
 }
 
-/// The trace begins with what was so before the first generation that can be read.
-enum Export<W> {
+/// The trace begins with the state before the first readable generation.
+enum Export<'n, W> {
     NotBegun(W),
-    Begun(Box<Mapping<W>>),
-}
-
-/// Damage is told one by one up to so many.
-const MOST_DAMAGE: usize = 1000;
-
-fn note(damage: &mut Vec<ReadError>, error: ReadError) {
-    if damage.len() < MOST_DAMAGE && !damage.contains(&error) {
-        damage.push(error);
-    }
+    Begun(Box<Mapping<'n, W>>),
 }

@@ -1,35 +1,36 @@
-//! Which processor is whose: one for each worker, and one for each thread that is none.
+//! Assigns processors: one to each worker, and one to each thread that is not a worker.
 //!
-//! Go's viewer shows a row for each number up to the highest one. So there are no gaps, but for workers
-//! that are known to come, whose processors have their numbers.
+//! Go's viewer shows a row for each number up to the highest. So there are no gaps, except for the numbers
+//! that are reserved for workers known to come.
 
-use super::machine::ProcId;
+use super::state_machine::ProcId;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// No more numbers than this are kept for workers.
+/// The most numbers that are reserved for workers.
 const MOST_KEPT: u64 = 256;
 
-/// See the module. `K` is what names a worker.
+/// See the module. `K` identifies a worker.
 pub(super) struct Processors<K> {
     workers: HashMap<K, ProcId>,
-    /// Workers whose number is below this have a processor of that number, if no other runtime has it.
+    /// A worker with a lower number gets the processor of that number, unless another runtime's worker has
+    /// it.
     kept: u64,
     taken: HashSet<u64>,
-    /// Processors of threads that are gone.
+    /// Processors of threads that have ended.
     free: Vec<ProcId>,
     next: u64,
 }
 
 impl<K: Copy + Eq + Hash> Processors<K> {
-    /// Workers of numbers below `expected` will come.
+    /// Reserves numbers for workers below `expected`.
     pub(super) fn new(expected: u64) -> Self {
         let kept = expected.min(MOST_KEPT);
         let (workers, taken) = (HashMap::new(), HashSet::new());
         Self { workers, kept, taken, free: Vec::new(), next: kept }
     }
 
-    /// The processor of a worker that has this number in its runtime, and whether it is new.
+    /// The processor of a worker with this number in its runtime, and whether it is new.
     pub(super) fn of_worker(&mut self, worker: K, number: u64) -> (ProcId, bool) {
         if let Some(known) = self.workers.get(&worker) {
             return (*known, false);
@@ -51,7 +52,7 @@ impl<K: Copy + Eq + Hash> Processors<K> {
         }
     }
 
-    /// The thread that had it is gone.
+    /// Frees the processor of a thread that has ended.
     pub(super) fn give_back(&mut self, proc: ProcId) {
         self.free.push(proc);
     }

@@ -1,25 +1,25 @@
-//! Regions that end in another order than Go allows.
+//! Regions that end in an order that Go does not allow.
 //!
-//! There, the innermost region of a goroutine ends first, and one that does not makes the whole trace
-//! invalid. Entered spans may overlap each other and regions. So what is inside of one that ends is
-//! ended with it, and begun again.
+//! In Go, the innermost region of a goroutine ends first, and any other order makes the whole trace invalid.
+//! Entered spans may overlap each other and regions. So when an outer region ends, the exporter ends the
+//! regions inside it, too, and begins them again.
 //!
-//! That takes as many events as there are regions inside, for each one that ends. A few events of a
-//! snapshot must not become millions, so it has a budget that grows with the events. Where that is used
-//! up, a region ends when nothing is inside of it any more, later than it did.
+//! For each end that takes as many events as there are regions inside. To keep a few events of a snapshot
+//! from becoming millions, there is a budget that grows with the number of events. When it is used up, a
+//! region ends only when nothing is open inside it any more, later than it did.
 
 use super::goroutine::{GoId, OpenRegion, Token};
-use super::machine::{Machine, ThreadAt};
 use super::report::{Origin, Report};
+use super::state_machine::{StateMachine, ThreadAt};
 use std::io::Write;
 
-/// A goroutine is in no more regions than this. Those beyond are left out.
+/// The most regions that a goroutine is in. Deeper ones are left out.
 const MAX_DEPTH: usize = 1024;
-/// So many regions may be begun again for each event of the snapshot, and so many beside.
+/// How many regions may begin again for each event of the snapshot, and how many in addition.
 const AGAIN_AN_EVENT: u64 = 4;
 const AGAIN_AT_FIRST: u64 = 1 << 14;
 
-impl<W: Write> Machine<W> {
+impl<W: Write> StateMachine<W> {
     /// The running goroutine enters a region, unless it is in too many.
     pub(super) fn enter(&mut self, at: ThreadAt, region: OpenRegion, origin: Origin) -> bool {
         let running = self.running(at).and_then(|id| self.goroutine(id));
@@ -30,7 +30,7 @@ impl<W: Write> Machine<W> {
         self.region_begin(at, region, origin)
     }
 
-    /// A goroutine leaves a region: now, if it runs on this thread; else when it runs again.
+    /// A goroutine leaves a region: now, if it is running on this thread; otherwise when it runs again.
     pub(super) fn exit(&mut self, at: ThreadAt, id: GoId, token: Token, origin: Origin) -> bool {
         let is_running = self.running(at) == Some(id);
         let Some(goroutine) = self.goroutine_mut(id) else { return false };
@@ -44,7 +44,7 @@ impl<W: Write> Machine<W> {
         true
     }
 
-    /// Ends what ended while the goroutine that now runs did not.
+    /// Ends the regions that ended while the now running goroutine was not.
     pub(super) fn catch_up(&mut self, at: ThreadAt) {
         let running = self.running(at).and_then(|id| self.goroutine(id));
         let over = |goroutine: &super::goroutine::Goroutine| {
@@ -63,8 +63,8 @@ impl<W: Write> Machine<W> {
         }
     }
 
-    /// Ends the regions from this place on, and begins those again that are not over. The end of the
-    /// one at the place has this origin.
+    /// Ends the regions from this index on, and begins those again that have not ended. The end of the region
+    /// at the index has this origin.
     fn unwind(&mut self, at: ThreadAt, place: usize, origin: Origin) {
         let Some(goroutine) = self.running(at).and_then(|id| self.goroutine(id)) else { return };
         let inner = goroutine.regions.get(place + 1..).unwrap_or_default().to_vec();
@@ -83,7 +83,7 @@ impl<W: Write> Machine<W> {
         self.end_innermost(at);
     }
 
-    /// How many regions may still be begun again.
+    /// How many more regions may begin again.
     fn again_left(&self) -> u64 {
         let Report { events, begun_again, .. } = self.report;
         AGAIN_AT_FIRST
@@ -91,7 +91,7 @@ impl<W: Write> Machine<W> {
             .saturating_sub(begun_again)
     }
 
-    /// Ends those that are over, and have nothing inside of them that is not.
+    /// Ends the innermost regions as long as they are over.
     fn end_innermost(&mut self, at: ThreadAt) {
         let is_over = |machine: &Self| {
             let running = machine.running(at).and_then(|id| machine.goroutine(id));
@@ -107,17 +107,17 @@ impl<W: Write> Machine<W> {
 mod tests {
     use super::*;
     use crate::export::go::goroutine::Status;
-    use crate::export::go::machine::ProcId;
     use crate::export::go::report::Origin::{Added, Recorded};
+    use crate::export::go::state_machine::ProcId;
     use crate::export::go::tables::{StackId, StringId};
     use crate::read::Site;
     use crate::wire::{ClockRecord, Nanos};
 
     const ID: GoId = GoId(1);
 
-    /// A goroutine that runs, inside of three regions.
-    fn inside() -> (Machine<Vec<u8>>, ThreadAt) {
-        let mut machine = Machine::new(Vec::new(), Nanos(5000), &ClockRecord::default());
+    /// A running goroutine inside three regions.
+    fn inside() -> (StateMachine<Vec<u8>>, ThreadAt) {
+        let mut machine = StateMachine::new(Vec::new(), Nanos(5000), &ClockRecord::default());
         let root = machine.tables.root(Site { name: "task", file: "", line: 0, blocking: false });
         let at = machine.thread(7);
         assert!(machine.proc_status(at, ProcId(0), Added));
@@ -134,7 +134,7 @@ mod tests {
         OpenRegion { token: Token(token), task: 0, name, stack, is_over: false }
     }
 
-    fn tokens(machine: &Machine<Vec<u8>>) -> Vec<u64> {
+    fn tokens(machine: &StateMachine<Vec<u8>>) -> Vec<u64> {
         machine.goroutine(ID).unwrap().regions.iter().map(|region| region.token.0).collect()
     }
 

@@ -7,8 +7,8 @@ use crate::read::ReadError;
 pub struct Count {
     /// All of them.
     pub all: u64,
-    /// Those among them that stand for no event of the snapshot, but were needed for others to fit:
-    /// what was there before it began, what was lost, what Go has other rules for.
+    /// Those that stand for no event of the snapshot, but were needed for others to fit: because of what
+    /// existed before the snapshot, what was lost, or Go's different rules.
     pub synthetic: u64,
 }
 
@@ -32,20 +32,20 @@ pub(super) enum Origin {
     Added,
 }
 
-/// What was written, and what was not. Each [`Count`] is the number of events of that kind that
-/// `go tool trace -d=parsed` prints.
+/// What was written, and what was not. Each [`Count`] is the number of such events that `go tool trace
+/// -d=parsed` prints.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Events of the snapshot that were looked at.
+    /// Events of the snapshot that were read.
     pub events: u64,
     /// Bytes of the trace.
     pub bytes: u64,
-    /// Goroutines that are stated because they were there before the trace began.
+    /// Goroutines that existed before the trace began, and are stated.
     pub statuses: Count,
-    /// Goroutines that were created: tasks, and what threads do beside them.
+    /// Goroutines that were created: tasks, and what threads do outside them.
     pub creations: Count,
-    /// Goroutines that began or went on to run: polls.
+    /// Goroutines that began or continued to run: polls.
     pub starts: Count,
     /// Goroutines that began to wait: polls that ended pending.
     pub blocks: Count,
@@ -57,7 +57,7 @@ pub struct Report {
     pub destroys: Count,
     /// Processors that are stated.
     pub processors: Count,
-    /// Processors that got a thread: workers that went on.
+    /// Processors that got a thread: workers that continued.
     pub processor_starts: Count,
     /// Processors that lost their thread: workers that parked.
     pub processor_stops: Count,
@@ -71,8 +71,12 @@ pub struct Report {
     pub regions_ended: Count,
     /// User logs: logs, typed events, counters, the fields of spans.
     pub logs: Count,
-    /// Regions that stand there longer than they were: they ended before what was inside of them, so
-    /// often that to tell it would have taken too many events.
+    /// Metrics: the memory that is alive.
+    pub metrics: Count,
+    /// CPU samples: as many as the weights of those in the snapshot.
+    pub samples: Count,
+    /// Regions that appear longer than they were: they ended before regions inside them, and showing that
+    /// would have taken too many events.
     pub late_ends: u64,
     /// Regions that were begun again because one around them ended.
     pub(super) begun_again: u64,
@@ -80,7 +84,7 @@ pub struct Report {
     pub left_out: LeftOut,
     /// Events that the model of Go's state machine refused: none, unless this exporter is wrong.
     pub refused: u64,
-    /// What of the snapshot could not be read, so far as it was met.
+    /// The damage that was met in the snapshot.
     pub damage: Vec<ReadError>,
 }
 
@@ -88,12 +92,12 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// Wakes of tasks that were runnable, or that Go cannot tell of: they were being polled then,
-    /// and never waited again.
+    /// Wakes of tasks that were runnable already, or that Go cannot express: the tasks were being polled, and
+    /// never waited again.
     pub wakes: u64,
-    /// Ends of regions, exits and ends of spans whose begin is not in the snapshot.
+    /// Ends of regions and spans, and exits, whose beginning is not in the snapshot.
     pub ends: u64,
-    /// Regions and entered spans that were deeper than 1,024 others of their goroutine.
+    /// Regions and entered spans inside more than 1,024 others of their goroutine.
     pub deep: u64,
     /// Events of tasks and spans whose name or number was lost.
     pub unknown: u64,

@@ -1,11 +1,11 @@
-//! Strings and stacks: each is written once and has a number.
+//! Strings and stacks: each is written once and gets a number. And CPU samples, which Go keeps like these.
 //!
-//! Go lets one text or stack have several numbers. So the maps that tell what has a number are
-//! simply emptied when they have grown large; what comes again is written again.
+//! Go lets one text or stack have several numbers. So a map that has grown large is simply emptied; what
+//! occurs again is written again.
 
 use super::batch::MAX_BATCH;
-use super::file::{File, NO_THREAD};
 use super::text::cut;
+use super::writer::{File, NO_THREAD};
 use crate::read::Site;
 use crate::wire::put_varint;
 use std::collections::HashMap;
@@ -15,12 +15,16 @@ const STACKS: u8 = 2;
 const STACK: u8 = 3;
 const STRINGS: u8 = 4;
 const STRING: u8 = 5;
+const SAMPLES: u8 = 6;
+const SAMPLE: u8 = 7;
 
-/// A map has no more entries than this.
+/// The most entries of a map.
 const MOST_KNOWN: usize = 1 << 15;
-/// Nor are the texts in it longer than this, together.
+/// The most stacks of samples, which may be long.
+const MOST_LONG: usize = 1 << 12;
+/// The most bytes of the texts in a map, together.
 const MOST_TEXT: usize = 8 << 20;
-/// No event needs more records than this takes: a few texts of 1 KiB.
+/// The most bytes of records that one event needs: a few texts of 1 KiB.
 const ROOM: usize = 16 << 10;
 
 /// The number of a string, 0 for the empty one.
@@ -31,15 +35,15 @@ pub(super) struct StringId(pub(super) u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct StackId(pub(super) u64);
 
-/// A place in the source, by the numbers of its texts.
+/// A place in the source, with texts as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Frame {
+pub(super) struct Frame {
     function: StringId,
     file: StringId,
     line: u64,
 }
 
-/// The stack of a goroutine: one frame, which gives it its name.
+/// The stack of a goroutine: one frame, which names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Root {
     pub(super) stack: StackId,
@@ -47,14 +51,16 @@ pub(super) struct Root {
 }
 
 /// See the module.
-pub(super) struct Tables {
+pub(super) struct GoTables {
     strings: Part,
     stacks: Part,
+    samples: Part,
     known: HashMap<Box<str>, StringId>,
-    /// How long the known texts are, together.
+    /// The length of the known texts, together.
     known_text: usize,
     known_stacks: HashMap<(Option<Frame>, Frame), StackId>,
-    /// Program counters of frames. Go knows frames by these, so no two may share one.
+    known_long: HashMap<Box<[Frame]>, StackId>,
+    /// Program counters of frames. Go identifies frames by them, so no two frames may share one.
     counters: HashMap<Frame, u64>,
     last_counter: u64,
 }
@@ -91,20 +97,22 @@ impl Part {
     }
 }
 
-impl Tables {
+impl GoTables {
     pub(super) fn new() -> Self {
         Self {
             strings: Part::new(STRINGS),
             stacks: Part::new(STACKS),
+            samples: Part::new(SAMPLES),
             known: HashMap::new(),
             known_text: 0,
             known_stacks: HashMap::new(),
+            known_long: HashMap::new(),
             counters: HashMap::new(),
             last_counter: 0,
         }
     }
 
-    /// The number of a text, which may come again: a few bytes of a snapshot can name a long one.
+    /// The number of a text that may occur again: a few bytes of a snapshot can refer to a long one.
     pub(super) fn name(&mut self, text: &str) -> StringId {
         if text.is_empty() {
             return StringId(0);
@@ -139,7 +147,7 @@ impl Tables {
 
     /// The stack of a goroutine of this name.
     pub(super) fn root(&mut self, site: Site<'_>) -> Root {
-        // Go hides goroutines of its own runtime.
+        // Go hides its own runtime's goroutines.
         let name = match site.name {
             "" => "?".into(),
             name if name.starts_with("runtime.") => format!("::{name}").into(),
@@ -149,7 +157,7 @@ impl Tables {
         Root { stack: self.stack(None, frame), frame }
     }
 
-    /// The stack of what happens there, in that goroutine.
+    /// The stack of this place in that goroutine.
     pub(super) fn inside(&mut self, site: Option<Site<'_>>, root: Root) -> StackId {
         match site {
             Some(site) => {
@@ -161,31 +169,64 @@ impl Tables {
     }
 
     fn frame(&mut self, site: Site<'_>) -> Frame {
-        let (function, file) = (self.name(site.name), self.name(site.file));
-        Frame { function, file, line: u64::from(site.line) }
+        self.frame_of(site.name, site.file, site.line)
+    }
+
+    pub(super) fn frame_of(&mut self, function: &str, file: &str, line: u32) -> Frame {
+        let (function, file) = (self.name(function), self.name(file));
+        Frame { function, file, line: u64::from(line) }
+    }
+
+    /// A stack of these frames, innermost first: at most 128.
+    pub(super) fn stack_of(&mut self, frames: &[Frame]) -> StackId {
+        if frames.is_empty() {
+            return StackId(0);
+        }
+        if let Some(known) = self.known_long.get(frames) {
+            return *known;
+        }
+        let id = self.write_stack(frames);
+        if self.known_long.len() >= MOST_LONG {
+            self.known_long.clear();
+        }
+        self.known_long.insert(frames.into(), id);
+        id
+    }
+
+    /// A CPU sample, at this time: of a thread, the processor and the goroutine that it had, if known.
+    pub(super) fn sample(&mut self, [time, thread, proc, goroutine]: [u64; 4], stack: StackId) {
+        let out = &mut self.samples.content;
+        out.push(SAMPLE);
+        for number in [time, thread, proc, goroutine, stack.0] {
+            put_varint(out, number);
+        }
+    }
+
+    fn write_stack(&mut self, frames: &[Frame]) -> StackId {
+        let id = self.stacks.number();
+        self.stacks.content.push(STACK);
+        put_varint(&mut self.stacks.content, id);
+        put_varint(&mut self.stacks.content, frames.len() as u64);
+        for frame in frames {
+            let counter = self.counter(*frame);
+            for number in [counter, frame.function.0, frame.file.0, frame.line] {
+                put_varint(&mut self.stacks.content, number);
+            }
+        }
+        StackId(id)
     }
 
     fn stack(&mut self, leaf: Option<Frame>, root: Frame) -> StackId {
         if let Some(known) = self.known_stacks.get(&(leaf, root)) {
             return *known;
         }
-        let id = self.stacks.number();
-        let frames = [leaf, Some(root)];
-        let counters = frames.map(|frame| frame.map(|frame| self.counter(frame)));
-        let out = &mut self.stacks.content;
-        out.push(STACK);
-        put_varint(out, id);
-        put_varint(out, frames.iter().flatten().count() as u64);
-        for (frame, counter) in frames.iter().flatten().zip(counters.iter().flatten()) {
-            for number in [*counter, frame.function.0, frame.file.0, frame.line] {
-                put_varint(out, number);
-            }
-        }
+        let frames = [leaf.unwrap_or(root), root];
+        let id = self.write_stack(&frames[usize::from(leaf.is_none())..]);
         if self.known_stacks.len() >= MOST_KNOWN {
             self.known_stacks.clear();
         }
-        self.known_stacks.insert((leaf, root), StackId(id));
-        StackId(id)
+        self.known_stacks.insert((leaf, root), id);
+        id
     }
 
     fn counter(&mut self, frame: Frame) -> u64 {
@@ -200,16 +241,18 @@ impl Tables {
         self.last_counter
     }
 
-    /// Writes what has become too much to keep. Has to be called for each event.
+    /// Writes the tables if they have grown too large to keep. Must be called for each event.
     pub(super) fn make_room(&mut self, file: &mut File<impl Write>, time: u64) {
         self.strings.make_room(file, time);
         self.stacks.make_room(file, time);
+        self.samples.make_room(file, time);
     }
 
     /// Writes what is left.
     pub(super) fn finish(&mut self, file: &mut File<impl Write>, time: u64) {
         self.strings.write(file, time);
         self.stacks.write(file, time);
+        self.samples.write(file, time);
     }
 }
 
@@ -222,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_has_the_number_that_it_had() {
-        let mut tables = Tables::new();
+        let mut tables = GoTables::new();
         assert_eq!((tables.name(""), tables.text("")), (StringId(0), StringId(0)));
         assert_eq!((tables.name("a"), tables.name("b"), tables.name("a")), {
             (StringId(1), StringId(2), StringId(1))
@@ -238,14 +281,14 @@ mod tests {
 
     #[test]
     fn names_that_go_hides_are_written_otherwise() {
-        let mut tables = Tables::new();
+        let mut tables = GoTables::new();
         let hidden = tables.root(Site { name: "runtime.poll", ..SITE });
         assert_eq!(hidden, tables.root(Site { name: "::runtime.poll", ..SITE }));
     }
 
     #[test]
     fn however_many_texts_there_are_little_is_kept() {
-        let mut tables = Tables::new();
+        let mut tables = GoTables::new();
         let mut out = Vec::new();
         let mut file = File::new(&mut out, 2048, &ClockRecord::default());
         for n in 0..3 * MOST_KNOWN as u64 {

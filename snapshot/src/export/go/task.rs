@@ -1,8 +1,8 @@
-//! What is known of a task, beyond what Go's machine knows of its goroutine.
+//! What is known about a task, beyond what Go's state machine knows about its goroutine.
 
 use super::goroutine::GoId;
-use super::machine::ThreadAt;
-use super::seat::SeatAt;
+use super::state_machine::ThreadAt;
+use super::thread::SeatAt;
 use crate::wire::TaskId;
 
 /// A task that is alive.
@@ -12,22 +12,22 @@ pub(super) struct Task {
     pub(super) on: Option<SeatAt>,
     /// The number of its last poll.
     pub(super) sequence: Option<u64>,
-    /// Whether it was woken while it was polled. Go has no word for that: it becomes what the end of
-    /// the poll makes of it.
+    /// Whether it was woken while it was being polled. Go has no event for that: the end of the poll decides
+    /// what becomes of it.
     pub(super) wake: Option<Wake>,
 }
 
-/// Who woke a task while it was polled.
+/// What woke a task while it was being polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
     /// The task itself: it yields.
     Itself,
-    /// This thread, and what it ran.
+    /// This thread, and its goroutine.
     Thread(ThreadAt, Option<GoId>),
 }
 
-/// The goroutine of a task: the task's number. Numbers below 2^32 are those of threads' own
-/// goroutines. `None` if the task's number was lost, or is one that Go does not have.
+/// A task's goroutine, which has the task's number. Threads' own goroutines have numbers below 2^32. `None`
+/// if the task's number was lost, or cannot be used in Go.
 pub(super) fn goroutine_of(task: TaskId) -> Option<GoId> {
     let is_known = (1..=i32::MAX as u32).contains(&task.incarnation);
     is_known.then(|| GoId(task.number()))

@@ -5,10 +5,10 @@ use crate::wire::floor_char_boundary;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Go reads no text that is longer, in bytes.
+/// The longest text that Go reads, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// What fits of a text, up to a character's end, with a mark behind it if it is not all.
+/// As much of a text as fits, up to a character's end, and then a mark if it was cut.
 pub(super) fn cut(text: &str) -> Cow<'_, str> {
     const MARK: &str = "…";
     if text.len() <= MAX_TEXT {
@@ -18,7 +18,7 @@ pub(super) fn cut(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{front}{MARK}"))
 }
 
-/// Appends `name=value` for each, until there is more than fits.
+/// Appends `name=value` for each field, until the limit is reached.
 pub(super) fn append<'a>(out: &mut String, fields: impl Iterator<Item = (&'a str, Value<'a>)>) {
     for (name, value) in fields {
         if out.len() > MAX_TEXT {
@@ -41,7 +41,7 @@ pub(super) fn append<'a>(out: &mut String, fields: impl Iterator<Item = (&'a str
     }
 }
 
-/// Appends `name=…` for each field whose value there was no room for.
+/// Appends `name=…` for each field whose value found no room.
 pub(super) fn append_omitted<'a>(out: &mut String, names: impl Iterator<Item = &'a str>) {
     for name in names {
         if out.len() <= MAX_TEXT {
@@ -50,7 +50,7 @@ pub(super) fn append_omitted<'a>(out: &mut String, names: impl Iterator<Item = &
     }
 }
 
-/// Whether it is clear without quotes where the text ends.
+/// Whether the end of the text is clear without quotes.
 fn is_clear(text: &str) -> bool {
     !text.is_empty()
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "\"\\=".contains(c))

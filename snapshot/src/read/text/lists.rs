@@ -1,14 +1,16 @@
-//! The lists of tasks and spans, which stand in a record as bytes.
+//! The lists of tasks and spans, which a record contains as bytes.
 
 use super::literal::{Reason, Words};
 use super::print::given;
-use crate::read::bytes::Bytes;
+use crate::read::decode::bytes::Bytes;
 use crate::wire::{
-    ListedFields, SpanId, SpanListItem, SpanListReader, SpanListWriter, TaskListItem,
+    ListedFields, ListedStack, SpanId, SpanListItem, SpanListReader, SpanListWriter, TaskListItem,
+    TaskStacks, TaskStacksReader, TaskStacksWriter,
 };
+use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Writes a list of tasks; nothing if it is none that is written as it has to be.
+/// Writes a list of tasks; `None` if it is not encoded exactly as a recorder would.
 pub(super) fn task_list(bytes: &[u8]) -> Option<String> {
     let (mut rest, mut before, mut again) = (bytes, TaskListItem::default(), Vec::new());
     let mut out = String::from("[");
@@ -27,11 +29,11 @@ pub(super) fn task_list(bytes: &[u8]) -> Option<String> {
     (again == bytes).then_some(out)
 }
 
-/// A text is no longer than so many times the bytes that it says, and some.
+/// The most characters of the text for each byte of the list.
 const LONGER: usize = 256;
 
-/// Writes a list of spans; nothing if it is none that is written as it has to be, or if it says the same so
-/// often that the text would be out of proportion.
+/// Writes a list of spans; `None` if it is not encoded exactly as a recorder would, or if it repeats so much
+/// that the text would be out of proportion.
 pub(super) fn span_list(bytes: &[u8]) -> Option<String> {
     let most = bytes.len().saturating_mul(LONGER) + (64 << 10);
     let (mut list, mut again) = (SpanListReader::new(bytes), SpanListWriter::default());
@@ -63,7 +65,70 @@ pub(super) fn span_list(bytes: &[u8]) -> Option<String> {
     (again.bytes() == bytes).then_some(out)
 }
 
+/// Writes a list of where tasks wait; `None` if it is not encoded exactly as a recorder would, or if it repeats so much
+/// that the text would be out of proportion.
+pub(super) fn task_stack_list(bytes: &[u8]) -> Option<String> {
+    let most = bytes.len().saturating_mul(LONGER) + (64 << 10);
+    let (mut list, mut again) = (TaskStacksReader::new(bytes), Stacks::default());
+    let mut out = String::from("[");
+    while !list.is_at_end() {
+        let TaskStacks { task, incarnation, set } = list.next()?;
+        let stacks = list.sets.get(set as usize)?;
+        again.push(task, incarnation, stacks.clone());
+        let comma = if out.len() > 1 { ", " } else { "" };
+        let _ = write!(out, "{comma}{task}.{incarnation} at [");
+        for (at, of) in stacks.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            let earlier = if of.is_earlier { " earlier" } else { "" };
+            let _ = write!(out, "{comma}{}{earlier}", of.stack);
+        }
+        out.push(']');
+        if out.len() > most {
+            return None;
+        }
+    }
+    out.push(']');
+    (again.list.bytes() == bytes).then_some(out)
+}
+
+/// Writes such a list with each set of stacks once.
+#[derive(Default)]
+struct Stacks {
+    list: TaskStacksWriter,
+    known: HashMap<Vec<ListedStack>, u32>,
+}
+
+impl Stacks {
+    fn push(&mut self, task: u32, incarnation: u32, stacks: Vec<ListedStack>) {
+        match self.known.get(&stacks) {
+            Some(set) => self.list.push(task, incarnation, *set),
+            None => {
+                let set = self.list.push_new(task, incarnation, &stacks);
+                self.known.insert(stacks, set);
+            }
+        }
+    }
+}
+
 impl Words<'_> {
+    /// Reads a list of where tasks wait.
+    pub(super) fn task_stacks(&mut self) -> Result<Vec<u8>, Reason> {
+        let mut list = Stacks::default();
+        self.list(["[", "]"], |words| {
+            let (task, incarnation) = words.place()?;
+            words.expect("at")?;
+            let mut stacks = Vec::new();
+            words.list(["[", "]"], |words| {
+                let stack = words.number()?;
+                stacks.push(ListedStack { stack, is_earlier: words.take("earlier") });
+                Ok(())
+            })?;
+            list.push(task, incarnation, stacks);
+            Ok(())
+        })?;
+        Ok(list.list.bytes().to_vec())
+    }
+
     /// Reads a list of tasks.
     pub(super) fn tasks(&mut self) -> Result<Vec<u8>, Reason> {
         let (mut out, mut before) = (Vec::new(), TaskListItem::default());

@@ -1,4 +1,4 @@
-//! Single values, as they are written and read.
+//! Single values: how they are written and read.
 
 use crate::wire::{MAX_TEXT, ValueType, put_varint, zigzag, zigzag_wide};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// Why a value cannot be read.
 pub(super) type Reason = String;
 
-/// Writes bytes as a text: in quotes if they are one.
+/// Writes bytes as a text, in quotes if they are UTF-8.
 pub(super) fn put_text(bytes: &[u8], cut: bool, out: &mut String) {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
@@ -47,7 +47,7 @@ pub(super) fn put_float(value: f64, out: &mut String) {
     };
 }
 
-/// A line, read from its front.
+/// The rest of a line.
 pub(super) struct Words<'a> {
     pub(super) rest: &'a str,
 }
@@ -57,7 +57,7 @@ impl<'a> Words<'a> {
         Self { rest: line.trim_start() }
     }
 
-    /// What comes next, if it is this.
+    /// Skips `what` if it comes next. Returns whether it did.
     pub(super) fn take(&mut self, what: &str) -> bool {
         match self.rest.strip_prefix(what) {
             Some(rest) => {
@@ -76,7 +76,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The beginning of what is left, for people.
+    /// The beginning of the rest, for people.
     pub(super) fn front(&self) -> String {
         self.rest.chars().take(20).collect()
     }
@@ -185,7 +185,7 @@ impl<'a> Words<'a> {
         Ok(())
     }
 
-    /// Reads a value into `out`; its type.
+    /// Reads a value into `out`, and returns its type.
     pub(super) fn value(&mut self, out: &mut Vec<u8>) -> Result<ValueType, Reason> {
         let kind = match self.rest.chars().next() {
             Some('0'..='9') => ValueType::Unsigned,
@@ -217,7 +217,7 @@ impl<'a> Words<'a> {
             ValueType::Any => {
                 self.expect("?")?;
                 let mut value = Vec::new();
-                // Without a value the next one, or the end of all, comes at once.
+                // Without a value, the next one or the end follows immediately.
                 let kind = match self.rest.chars().next() {
                     None | Some(',' | ')') => 0,
                     Some(_) => self.value(&mut value)? as u8,
@@ -245,7 +245,7 @@ impl<'a> Words<'a> {
         Ok(kind)
     }
 
-    /// Reads what stands between two brackets, separated by commas.
+    /// Reads a list between two brackets, separated by commas.
     pub(super) fn list(
         &mut self,
         brackets: [&str; 2],

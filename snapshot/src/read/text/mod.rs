@@ -9,20 +9,22 @@
 //!   @20 task_create task=0 incarnation=1 sequence=2 site=1
 //! ```
 //!
-//! It is for tests that are written by hand, and for looking at a file without any reading between
-//! the lines. A record is the name of its kind with its arguments, in the order of the event table;
-//! where two kinds have the same name and arguments, the code of the second is behind the name
-//! (`counter#23`). Times (`@`) and bases are ticks since the generation's begin; the clock records
-//! are ticks, monotonic and wall clock, and frequency. What may be left out when it is what one
-//! would expect: a block's sequence, its first event, and its number of events.
+//! It is for tests that are written by hand, and for looking at a file as it is, without interpretation. Both
+//! directions belong to the library: the tests of the reader and of the command, the fuzz targets, and whoever tests
+//! an analysis of their own write histories in it. An executable that reads no text contains no code for that. A
+//! record is the name of its kind with its arguments, in the order of the event table. Where two kinds have
+//! the same name and arguments, the second is written with its code (`counter#23`). Times (`@`) and bases are
+//! ticks since the generation began; the clock records are ticks, monotonic and wall clock, and frequency. A
+//! block's sequence, its first event and its number of events may be omitted where they are the expected
+//! ones.
 //!
 //! | value | written |
 //! |---|---|
 //! | unsigned, id | `7` |
 //! | signed | `+7`, `-7` |
-//! | with a fraction | `f0.5`; `fx` and its bits if it is no number |
+//! | with a fraction | `f0.5`; `fx` and its bits if it is not a number |
 //! | yes or no | `true` |
-//! | text | `"a \"b\""`; with `…` behind it if it was cut; `&3` for the string of id 3 |
+//! | text | `"a \"b\""`, followed by `…` if it was cut; `&3` for the string with id 3 |
 //! | error | `!` and a text |
 //! | fields, names | `[text "path", unsigned "size"]`, `["path"]` |
 //! | values, given values | `(7, "x")`, `{0: 7, 2: "x"}` |
@@ -39,7 +41,7 @@ pub use print::{to_text, write_text};
 
 use crate::wire::FileRow;
 
-/// Whether a kind is told from the others by its name and the names of its arguments alone.
+/// Whether a kind is identified by its name and the names of its arguments alone.
 fn is_first(rows: &[FileRow], index: usize) -> bool {
     let row = &rows[index];
     let names = |row: &FileRow| -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::wire::{
 };
 use std::collections::HashMap;
 
-/// A text that is none of a file: in which line, and why.
+/// A text that is not a file's text form: in which line, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct TextError {
@@ -21,10 +21,10 @@ pub struct TextError {
     pub reason: String,
 }
 
-/// Reads the text form of a file: the bytes of the file.
+/// Reads the text form of a file, and returns the bytes of the file.
 ///
 /// ```
-/// use lookback_snapshot::{Trace, read::text};
+/// use lookback_snapshot::{Trace, text};
 /// let written = "\
 /// generation 1 incomplete began=0:0:0:1000000000 ended=500:500:500:1000000000
 /// block slot=1 thread=1
@@ -61,7 +61,7 @@ struct Gen {
     began: ClockRecord,
     ended: ClockRecord,
     blocks: Vec<Written>,
-    /// How many of them each slot has.
+    /// The number of blocks of each slot.
     sequences: HashMap<u32, u32>,
 }
 
@@ -108,7 +108,7 @@ impl File {
         }
     }
 
-    /// The event table by which the records are read.
+    /// The event table for reading the records.
     fn table(&mut self) -> Result<Vec<FileRow>, Reason> {
         if self.metadata.get(key::EVENT_TABLE).is_none() {
             self.metadata.add(key::EVENT_TABLE, encode_event_table());
@@ -242,7 +242,7 @@ fn clock(words: &mut Words<'_>) -> Result<ClockRecord, Reason> {
     Ok(ClockRecord { ticks, monotonic, wall, frequency: words.number()? })
 }
 
-/// Reads a record into its block. Whether it is an event.
+/// Reads a record into its block. Returns whether it is an event.
 fn record(
     rows: &[FileRow],
     mut words: Words<'_>,
@@ -286,7 +286,7 @@ fn record(
     Ok(timed)
 }
 
-/// The names in front of each `=` that stands neither in quotes nor in brackets.
+/// The names before each `=` that is neither in quotes nor in brackets.
 fn names(text: &str) -> Vec<String> {
     let (mut names, mut name, mut depth, mut quoted, mut escaped) =
         (Vec::new(), String::new(), 0_u32, false, false);
@@ -351,6 +351,7 @@ fn argument(
             items = match Kind::from_code(code) {
                 _ if !words.rest.starts_with('[') => words.bytes()?,
                 Some(Kind::SpanList) => words.spans()?,
+                Some(Kind::TaskStackList | Kind::TaskSpawnList) => words.task_stacks()?,
                 _ => words.tasks()?,
             };
             put_varint(out, items.len() as u64);

@@ -1,13 +1,13 @@
 //! From a file to text.
 
 use super::is_first;
-use super::lists::{span_list, task_list};
+use super::lists::{span_list, task_list, task_stack_list};
 use super::literal::{put_float, put_hex, put_text};
 use crate::file::FrameHeader;
 use crate::read::Trace;
-use crate::read::bytes::{Bytes, Fault, TextAt};
-use crate::read::generation::{Contents, MAX_BLOCKS};
-use crate::read::plan::Step;
+use crate::read::decode::bytes::{Bytes, Fault, TextAt};
+use crate::read::decode::contents::{Contents, MAX_BLOCKS};
+use crate::read::decode::decode_plan::Step;
 use crate::wire::{
     Argument, Class, ClockRecord, Kind, Metadata, Value, ValueType, encode_event_table, key,
     unzigzag, unzigzag_wide,
@@ -15,11 +15,11 @@ use crate::wire::{
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// The text form of a file. What cannot be read stands in it as a comment.
+/// The text form of a file. Comments stand for what cannot be read.
 #[must_use]
 pub fn to_text(trace: &Trace) -> String {
     let mut out = Vec::new();
-    // Nothing fails when it is written to memory.
+    // Writing to memory cannot fail.
     let _ = write_text(trace, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -27,7 +27,7 @@ pub fn to_text(trace: &Trace) -> String {
 /// Writes the text form of a file, generation by generation.
 ///
 /// # Errors
-/// What cannot be written.
+/// Those of `out`.
 pub fn write_text(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let mut text = String::new();
     metadata(trace.metadata(), &mut text);
@@ -49,7 +49,7 @@ pub fn write_text(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
 fn metadata(metadata: &Metadata, out: &mut String) {
     let values: Vec<_> = metadata.iter().collect();
     for (index, (name, value)) in values.iter().enumerate() {
-        // The table of this version at the end goes without saying.
+        // The table of this version at the end is implied.
         let own = matches!(value, Value::Bytes(bytes) if *bytes == encode_event_table());
         if own && *name == key::EVENT_TABLE && index + 1 == values.len() {
             continue;
@@ -80,7 +80,7 @@ fn generation(of: &Contents, out: &mut String) {
     let complete = if of.info.complete { "complete" } else { "incomplete" };
     let (began, ended) = (clock(&of.began), clock(&of.ended));
     let _ = writeln!(out, "generation {} {complete} began={began} ended={ended}", of.info.number);
-    // As they stand in the file: the survey has shortened what it could not read.
+    // As they are in the file: the first pass has shortened those that it could not read.
     let Ok(FrameHeader { blocks, .. }) =
         FrameHeader::decode(&of.content[..of.frame_end], MAX_BLOCKS)
     else {
@@ -125,7 +125,7 @@ fn generation(of: &Contents, out: &mut String) {
     }
 }
 
-/// Prints a record. Whether it is an event.
+/// Prints a record. Returns whether it is an event.
 fn record(
     of: &Contents,
     bytes: &mut Bytes<'_>,
@@ -204,6 +204,7 @@ fn argument(
             let items = match Kind::from_code(code) {
                 Some(Kind::TaskList) => task_list(bytes),
                 Some(Kind::SpanList) => span_list(bytes),
+                Some(Kind::TaskStackList | Kind::TaskSpawnList) => task_stack_list(bytes),
                 _ => None,
             };
             match items {

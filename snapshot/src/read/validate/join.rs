@@ -1,13 +1,13 @@
-//! Two lists in the same order, side by side.
+//! Walks two lists in the same order, side by side.
 
-/// What stands in one of them, or in both.
+/// An item of one of them, or of both.
 pub(super) enum Pair<'a, T> {
     Left(&'a T),
     Right(&'a T),
     Both(&'a T, &'a T),
 }
 
-/// Pairs what has the same key. Both lists ascend.
+/// Pairs items with the same key. Both lists must be in ascending order.
 pub(super) fn join<'a, T, K: Ord>(
     left: &'a [T],
     right: &'a [T],

@@ -1,11 +1,11 @@
-//! What a check finds, in lines.
+//! The results of a check, line by line.
 
 use crate::read::ReadError;
 use crate::wire::Generation;
 use std::fmt;
 use std::sync::Arc;
 
-/// Something in a file that is not as it should be. One line.
+/// Something in a file that violates the format. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     file: Arc<str>,
@@ -15,13 +15,13 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// Where in the file the frame begins that it is in.
+    /// The offset of its frame in the file.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The generation that it is in, if it is in one.
+    /// Its generation, if it is in one.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         self.generation
@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The most violations that are told one by one.
+/// The most violations that are reported one by one.
 const MAX_VIOLATIONS: usize = 1000;
 /// Violations, as they are found.
 pub(super) struct Report {

@@ -1,13 +1,13 @@
-//! What a generation states of its spans, against what the one before left.
+//! Compares a generation's statements about spans with what the previous one left.
 
 use super::Check;
 use super::join::{Pair, join};
-use crate::read::carry::{CarriedSpan, Carry};
-use crate::read::spans::UNKNOWN_PARENT;
+use crate::read::decode::carried::{CarriedSpan, Carry};
+use crate::read::decode::initial_state::UNKNOWN_PARENT;
 use crate::wire::Generation;
 
 impl Check<'_> {
-    /// Every span lives on as it was left, and none comes from nowhere.
+    /// Checks that every span continues as it was left, and that none comes from nowhere.
     pub(super) fn spans(&mut self, left: &Carry, said: &Carry, number: Generation) {
         for pair in join(&left.spans, &said.spans, |span| span.id) {
             match pair {
@@ -50,12 +50,12 @@ impl Check<'_> {
     }
 }
 
-/// A field that is stated as it was not. Not asked where values were recorded in the generation: one
-/// thread may state the span when another has recorded them already. That one is not stated is no contradiction: how much of a
-/// span's fields is restated has a bound.
+/// A field whose stated value differs. Not checked if the generation records values: one thread may state the
+/// span after another has recorded them. A missing field is no contradiction: only a bounded part of a span's
+/// fields is restated.
 fn other_value<'a>(was: &CarriedSpan, is: &'a CarriedSpan) -> Option<&'a str> {
     let known = |name: &str| was.fields.iter().find(|(known, _)| **known == *name);
-    let wrong = |(name, stated): &&(Box<str>, crate::read::owned::Owned)| {
+    let wrong = |(name, stated): &&(Box<str>, crate::read::decode::owned_value::Owned)| {
         known(name).is_none_or(|(_, value)| !value.may_be(stated))
     };
     is.fields.iter().find(wrong).map(|(name, _)| &**name)

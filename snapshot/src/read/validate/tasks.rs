@@ -1,12 +1,12 @@
-//! What a generation states of its tasks, against what the one before left.
+//! Compares a generation's statements about tasks with what the previous one left.
 
 use super::Check;
 use super::join::{Pair, join};
-use crate::read::carry::{CarriedTask, Carry};
+use crate::read::decode::carried::{CarriedTask, Carry};
 use crate::wire::{Generation, TaskState};
 
 impl Check<'_> {
-    /// Every task lives on in the state that it was left in, and none comes from nowhere.
+    /// Checks that every task continues in the state in which it was left, and that none comes from nowhere.
     pub(super) fn tasks(&mut self, left: &Carry, said: &Carry, number: Generation) {
         for pair in join(&left.tasks, &said.tasks, |task| task.id.index) {
             match pair {
@@ -14,8 +14,8 @@ impl Check<'_> {
                     let (id, name) = (was.id, &left.site(was.site).name);
                     self.say(format!("task {id} ({name}) lives on, and has no status"));
                 }
-                // One that is older than the recording is met where it is first polled. If it was there already
-                // and its status is missing, that is seen in the first generation that lacks it.
+                // A task that is older than the recording becomes known where it is first polled. If it was
+                // recorded already and its status is missing, the first generation that lacks it shows that.
                 Pair::Right(is) if is_first_met(is) => {}
                 Pair::Right(is) => {
                     let (id, name) = (is.id, &said.site(is.site).name);
@@ -54,7 +54,7 @@ impl Check<'_> {
     }
 }
 
-/// Whether its owner may have found it here: it states it itself, idle, and nobody has woken it.
+/// Whether its owner may have discovered it here: the owner states it, idle, and nothing has woken it.
 fn is_first_met(task: &CarriedTask) -> bool {
     task.sequence.is_some() && task.state == TaskState::Idle && !task.woken
 }

@@ -1,13 +1,13 @@
-//! What a generation states of its threads, against what the one before left.
+//! Compares a generation's statements about threads with what the previous one left.
 
 use super::Check;
-use crate::read::carry::{CarriedSite, CarriedThread, Carry};
-use crate::read::regions::Nest;
+use crate::read::decode::carried::{CarriedSite, CarriedThread, Carry};
+use crate::read::decode::regions::Nest;
 use crate::wire::{SpanId, TaskId};
 use std::fmt;
 
 impl Check<'_> {
-    /// Every thread lives on with what it was in the middle of.
+    /// Checks that every thread continues with what it had open.
     pub(super) fn threads(&mut self, left: &Carry, said: &Carry, number: crate::wire::Generation) {
         let (before, now) = (left.by_thread(), said.by_thread());
         for (thread, was) in &before {
@@ -46,14 +46,14 @@ impl Check<'_> {
     }
 }
 
-/// Whether both can be said of the same spans: of those that are deep, either may know less.
+/// Whether both can describe the same spans: either may know fewer of the deep ones.
 fn alike(one: &Nest<SpanId>, other: &Nest<SpanId>) -> bool {
     let depth = |nest: &Nest<SpanId>| nest.known().len() as u64 + nest.deeper();
     depth(one) == depth(other)
         && one.known().iter().zip(other.known()).all(|(one, other)| one == other)
 }
 
-/// A few of them are shown.
+/// How many of them to show.
 const SHOWN: usize = 4;
 
 /// The open regions of a thread. Prints the outermost few.
@@ -68,7 +68,7 @@ impl<'a> Regions<'a> {
         Self { named, deeper: thread.deeper }
     }
 
-    /// Whether both can be said of the same regions: of those that are deep, either may know less.
+    /// Whether both can describe the same regions: either may know fewer of the deep ones.
     fn agrees_with(&self, other: &Self) -> bool {
         let depth = |regions: &Self| regions.named.len() as u64 + regions.deeper;
         depth(self) == depth(other)

@@ -1,16 +1,16 @@
-//! What a generation states of its workers, against what the one before left.
+//! Compares a generation's statements about workers with what the previous one left.
 
 use super::Check;
 use crate::read::WorkerId;
-use crate::read::carry::{CarriedThread, Carry};
+use crate::read::decode::carried::{CarriedThread, Carry};
 use crate::wire::Generation;
 use std::collections::HashMap;
 
 impl Check<'_> {
-    /// Each thread is the worker that it was, and of the same pool.
+    /// Checks that each thread is the worker that it was, and belongs to the same pool.
     pub(super) fn workers(&mut self, left: &Carry, said: &Carry, number: Generation) {
         let (before, now) = (left.by_thread(), said.by_thread());
-        // A tenure that a later one has ended may still be stated, or not: its thread need not know.
+        // A tenure that a later one has ended may still be stated: its thread need not know.
         let mut latest: HashMap<WorkerId, u64> = HashMap::new();
         for (worker, tenure) in self.of.begin.tenures.keys() {
             if let Some(worker) = self.of.begin.workers.get(*worker) {

@@ -1,5 +1,5 @@
-//! The whole life of a span, and an event: through lookback's subscriber and layer, against the
-//! bare registry and the recorders of spans that there are.
+//! The whole life of a span, and an event: through lookback's subscriber and layer, against the bare registry
+//! and other recorders of spans.
 //!
 //! `cargo run --release --bin spans -- [--quick] [--rounds N]`
 //!
@@ -19,9 +19,9 @@ use recorders::RECORDERS;
 use shapes::{FIGURES, Shapes};
 use std::time::{Duration, Instant};
 
-/// How often a shape is called between two looks at the clock.
+/// How often a shape is called between two readings of the clock.
 const BATCH: u32 = 1_000;
-/// How many of those make one value.
+/// How many batches make one value.
 const BATCHES: u32 = 20;
 
 fn main() -> Result<()> {
@@ -109,8 +109,8 @@ fn measure(shapes: &Shapes, settle: &mut dyn FnMut(), budget: Duration) -> Repor
     report
 }
 
-/// Measures a shape again and again until the time is used up. Half as long it warms up: the slab
-/// of the registry grows through the first quarter of a million of spans.
+/// Measures a shape again and again until the time is used up, after a warm-up of half that time: the
+/// registry's slab grows during the first quarter of a million spans.
 fn repeat(shape: fn(u32), settle: &mut dyn FnMut(), budget: Duration) -> Vec<f64> {
     let began = Instant::now();
     while began.elapsed() < budget / 2 {

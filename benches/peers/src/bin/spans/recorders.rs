@@ -1,4 +1,4 @@
-//! Who records the spans, each set up as its documentation shows.
+//! The recorders of spans, each set up as its documentation shows.
 
 use crate::shapes::{FASTRACE_LOCAL_SPAN, FASTRACE_SPAN, Shapes, TRACING};
 use anyhow::{Result, bail, ensure};
@@ -14,7 +14,7 @@ use tracing::subscriber::set_global_default;
 use tracing_chrome::ChromeLayerBuilder;
 use tracing_subscriber::prelude::*;
 
-/// The candidates: their names, and what the table calls them.
+/// The candidates: their names, and their titles in the table.
 pub const RECORDERS: &[(&str, &str)] = &[
     ("none", "no subscriber"),
     ("registry", "`tracing-subscriber`, bare registry"),
@@ -29,8 +29,8 @@ pub const RECORDERS: &[(&str, &str)] = &[
     ("chrome-args", "tracing-chrome, with arguments"),
 ];
 
-/// Sets one of them up, and measures it. `measure` gets the shapes that it has, and what lets the
-/// recorder catch up with what it was given.
+/// Sets one of them up, and measures it. `measure` gets the shapes that it supports, and a function that lets
+/// the recorder catch up with what was recorded.
 pub fn run(name: &str, measure: impl FnOnce(&Shapes, &mut dyn FnMut())) -> Result<()> {
     match name {
         "none" => measure(&TRACING, &mut || ()),
@@ -61,26 +61,26 @@ fn lookback(
     measure: impl FnOnce(&Shapes, &mut dyn FnMut()),
 ) -> Result<()> {
     use lookback_peers::candidates::Lookback;
-    let recorder = Lookback.start()?;
+    let recorder = Lookback::new().start()?;
     set_global_default(subscriber)?;
     measure(&TRACING, &mut || ());
-    Lookback.stop(recorder)
+    Lookback::new().stop(recorder)
 }
 
-/// dial9's layer records on threads that have a handle of it, as those of its runtime do. It does
-/// not record events.
+/// dial9's layer records on threads that have a handle to it, as its runtime's threads do. It does not record
+/// events.
 fn dial9(measure: impl FnOnce(&Shapes, &mut dyn FnMut())) -> Result<()> {
-    let recorder = Dial9.start()?;
+    let recorder = Dial9::default().start()?;
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
-    let runtime = Dial9.runtime(&recorder, builder)?;
+    let runtime = Dial9::default().runtime(&recorder, builder)?;
     set_global_default(tracing_subscriber::registry().with(Dial9TracingLayer::new()))?;
     runtime.block_on(async { measure(&Shapes { event: None, ..TRACING }, &mut || ()) });
     drop(runtime);
-    Dial9.stop(recorder)
+    Dial9::default().stop(recorder)
 }
 
-/// fastrace's collector is asked after each batch: the queue to it holds no more than a few.
+/// fastrace's collector is flushed after each batch: its queue holds no more than a few.
 fn fastrace(shapes: &Shapes, measure: impl FnOnce(&Shapes, &mut dyn FnMut())) {
     struct Nothing;
     impl Reporter for Nothing {
@@ -90,8 +90,8 @@ fn fastrace(shapes: &Shapes, measure: impl FnOnce(&Shapes, &mut dyn FnMut())) {
     measure(shapes, &mut fastrace::flush);
 }
 
-/// tracing-chrome writes JSON on a thread of its own, to nowhere. The queue to it has no bound, so
-/// that thread is waited for after each batch.
+/// tracing-chrome writes JSON on its own thread, to nowhere. The queue to it is unbounded, so this waits for
+/// that thread after each batch.
 fn chrome(arguments: bool, measure: impl FnOnce(&Shapes, &mut dyn FnMut())) -> Result<()> {
     struct Nowhere(Sender<()>);
     impl Write for Nowhere {

@@ -1,4 +1,4 @@
-//! What is measured, in the words of `tracing` and in those of fastrace.
+//! What is measured, written with `tracing` and with fastrace.
 
 use fastrace::collector::SpanContext;
 use fastrace::local::LocalSpan;
@@ -7,7 +7,7 @@ use lookback_peers::clock::clock_instruction;
 use std::hint::black_box;
 use tracing::{info, info_span};
 
-/// The figures in the order of [`Shapes`]: their names, and what the table calls them.
+/// The figures in the order of [`Shapes`]: their names, and their titles in the table.
 pub const FIGURES: [(&str, &str); 4] = [
     ("root", "root span"),
     ("fields", "root span, two integers"),
@@ -15,14 +15,14 @@ pub const FIGURES: [(&str, &str); 4] = [
     ("event", "event, two integers"),
 ];
 
-/// Functions that do a thing so many times; none for what a candidate does not have.
+/// Functions that do a thing this many times; `None` for what a candidate does not support.
 #[derive(Clone, Copy)]
 pub struct Shapes {
     /// A span without a parent: created, entered, exited, closed.
     pub root: Option<fn(u32)>,
     /// The same with two integers as its fields.
     pub fields: Option<fn(u32)>,
-    /// A span whose parent is the one that this thread is in.
+    /// A span whose parent is this thread's current span.
     pub child: Option<fn(u32)>,
     /// An event with a message and two integers, in a span.
     pub event: Option<fn(u32)>,

@@ -1,0 +1,31 @@
+//! Calls to the operating system and nothing else: no module here knows what is recorded.
+
+pub(crate) mod atomic_file;
+pub(crate) mod barrier;
+pub(crate) mod clock;
+#[cfg(target_os = "linux")]
+pub(crate) mod cpu_timer;
+pub(crate) mod file_lock;
+pub(crate) mod file_size;
+#[cfg(target_os = "linux")]
+pub(crate) mod kernel_files;
+#[cfg(target_os = "linux")]
+pub(crate) mod loaded_code;
+#[cfg(not(target_os = "linux"))]
+#[path = "loaded_code_unknown.rs"]
+pub(crate) mod loaded_code;
+#[cfg(target_os = "linux")]
+pub(crate) mod memory_left;
+pub(crate) mod mmap;
+pub(crate) mod mode;
+pub(crate) mod no_fork;
+pub(crate) mod own_memory;
+pub(crate) mod own_thread;
+pub(crate) mod pages;
+pub(crate) mod pin;
+pub mod process;
+pub(crate) mod read_memory;
+pub(crate) mod rights;
+pub(crate) mod signal_chain;
+pub(crate) mod signal_stack;
+pub(crate) mod thread;

@@ -1,0 +1,164 @@
+//! What hangs, and who keeps whom waiting, by file and line: deadlocks of threads, threads that wait for a lock, tasks that
+//! wait for a lock or for something of a pool, and the line at which a poll blocks.
+//!
+//! This joins what the [report](crate::analysis::Report) knows of times with the [names](crate::symbols) of the functions on
+//! stacks. What is certain and what is only suspected differs in words. Whoever keeps others waiting comes first, and
+//! those that wait stand beneath.
+
+mod tasks;
+mod threads;
+
+pub use tasks::WaitingGroup;
+
+use crate::analysis::{Evidence, Finding, Moment, Report, Score};
+use crate::read::Trace;
+use crate::symbols::{Location, Symbolizer};
+use crate::wire::{Nanos, TaskId, ThreadNumber};
+use std::collections::HashSet;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Hangs {
+    /// All findings: those of the report, with the lines at which polls block, and those about hangs (`hangs`), in their
+    /// order. What these explain is not told twice.
+    pub findings: Vec<Finding>,
+    /// Where tasks wait at the end, those that have waited longest first.
+    pub waiting: Vec<WaitingGroup>,
+    /// How many tasks wait that are not in a group, for want of room.
+    pub left_out: u64,
+}
+
+/// What was found of one kind of hang.
+#[derive(Default)]
+struct Found {
+    findings: Vec<Finding>,
+    /// Whom they explain.
+    tasks: HashSet<TaskId>,
+    threads: HashSet<ThreadNumber>,
+    /// Whose polls had not ended.
+    in_polls: HashSet<ThreadNumber>,
+}
+
+impl Hangs {
+    /// What hangs at the end of this snapshot, of which that is the report.
+    #[must_use]
+    pub fn of(trace: &Trace, report: &Report, symbolizer: &mut Symbolizer) -> Self {
+        let mut found = Found::default();
+        let places = threads::find(trace, report, symbolizer, &mut found);
+        let (waiting, left_out) = tasks::groups(trace, report, symbolizer);
+        tasks::find(report, &waiting, &mut found);
+        found.note_blocked(report);
+        found.leave_out_told(report);
+        let mut of_report = report.findings();
+        of_report.retain(|finding| !found.explains(finding));
+        let with_places = of_report.into_iter().map(|finding| {
+            let mut finding = finding.clone();
+            places.add_to(&mut finding);
+            (report.before_window(&finding).is_some(), finding)
+        });
+        let mut findings: Vec<_> =
+            found.findings.into_iter().map(|finding| (false, finding)).collect();
+        findings.sort_by(|(_, a), (_, b)| b.score.number().total_cmp(&a.score.number()));
+        // The report's keep their order: each of ours comes before the first that is no worse.
+        let mut all: Vec<_> = with_places.collect();
+        for (at, finding) in findings.into_iter().enumerate() {
+            let is_below = |(is_old, other): &(bool, Finding)| {
+                *is_old
+                    || other.score.number() <= finding.1.score.number()
+                    || is_about(other, &found.tasks)
+            };
+            let first = all[at.min(all.len())..].iter().position(is_below);
+            let place = first.map_or(all.len(), |first| at.min(all.len()) + first);
+            all.insert(place, finding);
+        }
+        let findings = all.into_iter().map(|(_, finding)| finding).collect();
+        Self { findings, waiting, left_out }
+    }
+}
+
+/// Whether a finding is, before all, about one of these tasks, which may be in a span.
+fn is_about(finding: &Finding, tasks: &HashSet<TaskId>) -> bool {
+    let worst = finding.evidence.iter().enumerate().take_while(|(at, of)| *at == 0 || of.depth > 0);
+    worst.filter_map(|(_, of)| of.task.as_ref()).any(|of| tasks.contains(&of.task))
+}
+
+impl Found {
+    /// The locks themselves have said who waits for whom, and are certain of it: that is not told twice.
+    fn leave_out_told(&mut self, report: &Report) {
+        let is_deadlock = |finding: &&Finding| finding.title.starts_with("Deadlock");
+        let told = report.locks.findings.iter().filter(is_deadlock).flat_map(|of| &of.evidence);
+        let told: Vec<_> = told.collect();
+        let threads: HashSet<_> =
+            told.iter().filter_map(|of| Some(of.thread.as_ref()?.number)).collect();
+        let tasks: HashSet<_> = told.iter().filter_map(|of| Some(of.task.as_ref()?.task)).collect();
+        if told.is_empty() {
+            return;
+        }
+        self.findings.retain(|finding| {
+            let is_told = |of: &Evidence| {
+                of.thread.as_ref().is_some_and(|thread| threads.contains(&thread.number))
+                    || of.task.as_ref().is_some_and(|task| tasks.contains(&task.task))
+            };
+            let own = finding.evidence.iter().filter(|of| of.depth == 0);
+            finding.evidence.is_empty() || !own.into_iter().any(is_told)
+        });
+        self.threads.extend(threads);
+        self.tasks.extend(tasks);
+    }
+
+    /// A worker that a poll has held up to the end is busy for that reason alone.
+    fn note_blocked(&mut self, report: &Report) {
+        let polls = report.polls.findings.iter().flat_map(|finding| &finding.evidence);
+        let open = polls.filter(|evidence| evidence.until.is_none() && evidence.depth == 0);
+        self.in_polls.extend(open.filter_map(|of| Some(of.thread.as_ref()?.number)));
+    }
+
+    /// Whether a finding is about somebody whose waiting is explained already.
+    fn explains(&self, finding: &Finding) -> bool {
+        let is_known_task =
+            |of: &Evidence| of.task.as_ref().is_some_and(|task| self.tasks.contains(&task.task));
+        let is_known_thread = |of: &Evidence| {
+            of.thread.as_ref().is_some_and(|thread| self.threads.contains(&thread.number))
+        };
+        let is_in_poll = |of: &Evidence| {
+            of.thread.as_ref().is_some_and(|thread| self.in_polls.contains(&thread.number))
+        };
+        let mut whole = finding.evidence.iter().filter(|of| of.depth == 0).peekable();
+        // One finding may be about many: unless all are explained, it stays.
+        whole.peek().is_some()
+            && whole.all(|of| match finding.analysis {
+                "stuck" => is_known_task(of),
+                "standing" => is_known_task(of) || is_known_thread(of),
+                "workers" => is_in_poll(of),
+                _ => false,
+            })
+    }
+}
+
+/// `transfer at src/bank.rs:31`, or without a line the name alone.
+fn said(location: &Location) -> String {
+    match &location.place {
+        Some((file, line)) => format!("{file}:{line} ({})", location.function),
+        None => location.function.to_string(),
+    }
+}
+
+/// Evidence that says this, from a moment on up to the end.
+fn evidence(what: String, length: Nanos, report: &Report, depth: u8) -> Evidence {
+    let since = i64::try_from(length.0).unwrap_or(i64::MAX);
+    Evidence {
+        what,
+        at: Moment(report.end.0.saturating_sub(since)),
+        until: None,
+        before_end: length,
+        thread: None,
+        task: None,
+        span: None,
+        depth,
+    }
+}
+
+fn finding(title: String, score: Score, evidence: Vec<Evidence>) -> Finding {
+    Finding { analysis: "hangs", title, score, evidence }
+}
