@@ -29,6 +29,7 @@ fn seconds() -> Duration {
 
 fn start(max_bytes: usize) -> Recorder {
     Recorder::builder()
+        .found_ranges(false)
         .window(Duration::from_secs(900))
         .max_bytes(max_bytes)
         .generation_period(Duration::from_secs(1))

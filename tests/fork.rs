@@ -87,6 +87,7 @@ fn a_child_never_writes_to_its_parents_arena() {
     common::alone("a_child_never_writes_to_its_parents_arena", || {
         let children = if common::long() { 500 } else { 25 };
         let recorder = Recorder::builder()
+            .found_ranges(false)
             .window(Duration::from_secs(3600))
             .max_bytes(8 << 20)
             .generation_period(Duration::ZERO)

@@ -12,7 +12,8 @@ use std::time::Duration;
 const ARENA: usize = 96 << 20;
 
 fn start() -> Recorder {
-    let builder = Recorder::builder().max_bytes(ARENA).window(Duration::from_secs(3600));
+    let builder =
+        Recorder::builder().found_ranges(false).max_bytes(ARENA).window(Duration::from_secs(3600));
     builder.start().expect("a recorder starts")
 }
 

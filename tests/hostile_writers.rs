@@ -19,6 +19,7 @@ use std::time::Duration;
 
 fn builder() -> lookback::Builder {
     Recorder::builder()
+        .found_ranges(false)
         .window(Duration::from_secs(3600))
         .max_bytes(4 << 20)
         .generation_period(Duration::from_secs(3600))

@@ -13,7 +13,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 
 fn recorder(bytes: usize) -> Recorder {
     let window = Duration::from_secs(40);
-    Recorder::builder().max_bytes(bytes).generation_period(PERIOD).window(window).start().unwrap()
+    let builder = Recorder::builder().max_bytes(bytes).generation_period(PERIOD).window(window);
+    builder.found_ranges(false).start().unwrap()
 }
 
 /// The ranges that are open at the end of each complete generation, by name, as that generation alone says.

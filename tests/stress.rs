@@ -58,8 +58,8 @@ fn start(barrier: Barrier, max_bytes: usize, seen: &Arc<AtomicU64>) -> Recorder 
         .max_bytes(max_bytes)
         .generation_period(Duration::ZERO)
         .barrier(barrier)
-        // Else it records a storm of page faults, which a sanitizer makes of this, as a range.
-        .system_counters([])
+        // A sanitizer makes a storm of page faults of this.
+        .found_ranges(false)
         .sink(sink)
         .start()
         .expect("a recorder starts")

@@ -16,6 +16,7 @@ use std::time::Duration;
 /// A recorder whose generations end on the test's command, however slow the machine is.
 fn start(max_bytes: usize) -> Recorder {
     Recorder::builder()
+        .found_ranges(false)
         .window(Duration::from_secs(3600))
         .max_bytes(max_bytes)
         .generation_period(Duration::from_secs(3600))

@@ -276,7 +276,7 @@ pub fn assert_complete_in_itself(generation: &DecodedGeneration) {
     assert_eq!(end.events, count, "{number}: events, as its end record has it");
 }
 
-/// A recorder that keeps everything that fits.
+/// A recorder that keeps everything that fits, and records nothing that the program does not do.
 pub fn start_with(max_bytes: usize, period: Duration) -> Recorder {
     // No more than a thousand generations are kept.
     let window = if period.is_zero() { Duration::MAX } else { period * 900 };
@@ -284,6 +284,7 @@ pub fn start_with(max_bytes: usize, period: Duration) -> Recorder {
         .window(window.min(Duration::from_secs(3600)))
         .max_bytes(max_bytes)
         .generation_period(period)
+        .found_ranges(false)
         .start()
         .expect("a recorder starts")
 }

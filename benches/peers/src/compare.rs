@@ -32,6 +32,9 @@ pub struct Comparison {
     pub messages: Messages,
     /// The candidates, by name and title. Ratios are to the first one.
     pub services: &'static [(&'static str, &'static str)],
+    /// Those of another program beside this one, by the program's name, their own, and title. Ratios are as those of
+    /// `services`.
+    pub others: &'static [(&'static str, &'static str, &'static str)],
     /// Those of the build with `--cfg tokio_unstable`, whose ratios are to the first of these.
     pub unstable: &'static [(&'static str, &'static str)],
 }
@@ -121,6 +124,12 @@ impl Comparison {
                 name,
                 base,
             }));
+            if base == 0 {
+                for (other, name, title) in self.others {
+                    let (program, title) = (program.with_file_name(other), (*title).to_owned());
+                    candidates.push(Candidate { title, program, name, base });
+                }
+            }
         }
         Ok(candidates)
     }

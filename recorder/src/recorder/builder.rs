@@ -58,6 +58,7 @@ pub struct Builder {
     pub(crate) heap_samples: u64,
     pub(crate) lock_waits: Duration,
     pub(crate) system_counters: Groups,
+    pub(crate) found_ranges: bool,
     pub(crate) limits: Limits,
     pub(crate) redaction: redact::Rules,
     filter: Option<Filter>,
@@ -90,6 +91,7 @@ impl fmt::Debug for Builder {
             .field("heap_samples", &self.heap_samples)
             .field("lock_waits", &self.lock_waits)
             .field("system_counters", &self.system_counters.iter().collect::<Vec<_>>())
+            .field("found_ranges", &self.found_ranges)
             .field("limits", &self.limits)
             .field("redaction", &self.redaction)
             .field("filter", &self.filter)
@@ -130,6 +132,7 @@ pub(crate) struct Settings {
     pub(crate) heap_samples: u64,
     pub(crate) lock_waits: Duration,
     pub(crate) system_counters: Groups,
+    pub(crate) found_ranges: bool,
     pub(crate) limits: Limits,
     pub(crate) filter: Option<Filter>,
     pub(crate) enabled: bool,
@@ -158,6 +161,7 @@ impl Default for Builder {
             stack_signals: true,
             cpu_samples: 0,
             system_counters: Groups::ALL,
+            found_ranges: true,
             heap_samples: DEFAULT_INTERVAL,
             lock_waits: Duration::from_millis(1),
             limits: Limits::USUAL,
@@ -513,6 +517,7 @@ impl Builder {
             stack_signals: self.stack_signals,
             cpu_samples: if self.stacks { self.cpu_samples } else { 0 },
             system_counters: self.system_counters,
+            found_ranges: self.found_ranges,
             heap_samples: self.heap_samples,
             lock_waits: self.lock_waits,
             limits: self.limits,

@@ -47,7 +47,8 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
     let mut watchdog = Watchdog::new(&shared.active.stalls);
-    let mut sleeper = Sleeper::default();
+    let found_ranges = shared.settings.found_ranges;
+    let mut sleeper = Sleeper::new(found_ranges);
     let mut tables = Tables::default();
     tables.look_after();
     let mut thread_times = ThreadTimes::new();
@@ -55,7 +56,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     let mut lock_waits = Listing::default();
     let mut profile = Profile::new();
     let mut system_counters = SystemCounters::new(shared.control, shared.settings.system_counters);
-    let mut troubles = Troubles::default();
+    let mut troubles = Troubles::new(found_ranges);
     let mut sampler = Sampler::new(shared.settings.cpu_samples);
     let mut sample = || sampler.as_mut().map_or((), Sampler::look_after);
     sample();

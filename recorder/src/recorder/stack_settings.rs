@@ -140,4 +140,16 @@ impl Builder {
         self.system_counters = groups.into_iter().fold(Groups::NONE, Groups::with);
         self
     }
+
+    /// Whether the recorder records what it notices by itself: that the whole process stood still, that nothing gave it a
+    /// processor, storms of page faults, and memory that its control group reclaims. Default: yes. They are events of the
+    /// recorder's own thread, and rare; without them, a program that counts finds exactly its own.
+    ///
+    /// ```
+    /// let builder = lookback_recorder::Recorder::builder().found_ranges(false);
+    /// ```
+    pub fn found_ranges(mut self, recorded: bool) -> Self {
+        self.found_ranges = recorded;
+        self
+    }
 }

@@ -48,8 +48,10 @@ pub(crate) struct Standstill {
 }
 
 /// What the collector remembers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sleeper {
+    /// Whether what it notices is recorded.
+    is_told: bool,
     /// How long it had waited for processors, and when it asked.
     waited: Option<(u64, u64)>,
 }
@@ -92,6 +94,10 @@ impl Standstill {
 }
 
 impl Sleeper {
+    pub(crate) fn new(is_told: bool) -> Self {
+        Self { is_told, waited: None }
+    }
+
     /// The sleep took so many ticks of the trace's clock.
     fn overslept(&mut self, sleep: &Sleep, ticks: u64) {
         let after = waited_for_a_processor();
@@ -100,10 +106,13 @@ impl Sleeper {
         self.waited = after.map(|after| (after, sleep.now));
         if let Some((at_least, at_most)) = sleep.stop(waited) {
             control().stops.fetch_add(1, Ordering::Relaxed);
+            if !self.is_told {
+                return;
+            }
             typed_event(&STOPPED, (encoded(&at_least), encoded(&at_most)));
             over(&STOPPED_FOR, sleep.ticks(ticks, at_least));
         }
-        if let Some(starved) = sleep.starved(waited) {
+        if let Some(starved) = sleep.starved(waited).filter(|_| self.is_told) {
             over(&STARVED_FOR, sleep.ticks(ticks, starved));
         }
     }

@@ -29,6 +29,8 @@ const SHORT: Duration = Duration::from_millis(100);
 /// What is watched.
 #[derive(Default)]
 pub(crate) struct Troubles {
+    /// Whether what is found is recorded.
+    is_told: bool,
     faults: Watched,
     reclaim: Watched,
     /// How many events had been recorded after the last look.
@@ -43,8 +45,15 @@ struct Watched {
 }
 
 impl Troubles {
+    pub(crate) fn new(is_told: bool) -> Self {
+        Self { is_told, ..Self::default() }
+    }
+
     /// The counters were read.
     pub(crate) fn look(&mut self, control: &Control, readings: &Readings) {
+        if !self.is_told {
+            return;
+        }
         // A process that hangs would slowly overwrite its last events.
         if recorded(control) == self.recorded {
             return;

@@ -25,6 +25,7 @@ const ECHO: Comparison = Comparison {
     packages: &["tokio", "tracing", "dial9"],
     messages: Messages::Echo(MESSAGE),
     services: SERVICES,
+    others: OTHERS,
     unstable: &[("bare", "bare, `tokio_unstable`"), ("dial9", "dial9, `tokio_unstable`")],
 };
 
@@ -40,7 +41,16 @@ const SERVICES: &[(&str, &str)] = &[
     ("dial9-spans", "dial9, tasks and spans"),
 ];
 
-fn main() -> Result<()> {
+/// What counts the heap needs an allocator of its own, so it is another program.
+#[cfg(feature = "lookback")]
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("echo_everything", "everything", "lookback, everything on"),
+    ("echo_everything", "everything-spans", "lookback, everything on, and spans"),
+];
+#[cfg(not(feature = "lookback"))]
+const OTHERS: &[(&str, &str, &str)] = &[];
+
+pub(crate) fn main() -> Result<()> {
     let options = Options::from_arguments()?;
     match &options.child {
         None => ECHO.drive(&options),
@@ -60,9 +70,15 @@ fn run(name: &str) -> Result<()> {
         "lookback" => serve(lookback_peers::candidates::Lookback::new()),
         #[cfg(feature = "lookback")]
         "lookback-spans" => {
-            let subscriber = lookback::tracing::subscriber();
-            set_global_default(subscriber.with_max_level(tracing::Level::DEBUG))?;
+            record_spans()?;
             serve(lookback_peers::candidates::Lookback::new())
+        }
+        #[cfg(feature = "lookback")]
+        "everything" => serve(everything()),
+        #[cfg(feature = "lookback")]
+        "everything-spans" => {
+            record_spans()?;
+            serve(everything())
         }
         "dial9" => serve(Dial9::default()),
         "dial9-spans" => {
@@ -72,6 +88,19 @@ fn run(name: &str) -> Result<()> {
         }
         _ => bail!("no candidate {name}"),
     }
+}
+
+#[cfg(feature = "lookback")]
+fn record_spans() -> Result<()> {
+    let subscriber = lookback::tracing::subscriber();
+    Ok(set_global_default(subscriber.with_max_level(tracing::Level::DEBUG))?)
+}
+
+/// What is on by default, stacks of waiting tasks and system counters among it, and 100 samples of each second of
+/// processor time; samples of the heap come with the allocator.
+#[cfg(feature = "lookback")]
+fn everything() -> lookback_peers::candidates::Lookback {
+    lookback_peers::candidates::Lookback::new().cpu_samples(100)
 }
 
 fn serve<T: Tasks>(tasks: T) -> Result<()> {

@@ -27,6 +27,7 @@ const WEB: Comparison = Comparison {
     packages: &["tokio", "axum", "dial9"],
     messages: Messages::Http("GET /order HTTP/1.1\r\nhost: localhost\r\n\r\n"),
     services: SERVICES,
+    others: &[],
     unstable: &[
         ("bare", "bare, `tokio_unstable`"),
         ("dial9", "dial9, `tokio_unstable`"),
