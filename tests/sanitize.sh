@@ -36,6 +36,6 @@ for kind in "${kinds[@]}"; do
     arguments=()
     for test in "${tests[@]}"; do arguments+=(--test "$test"); done
     echo "== $kind: ${tests[*]}"
-    cargo test --locked --target "$host" --target-dir "target/sanitize-$kind" -p lookback \
+    .ci/test --locked --target "$host" --target-dir "target/sanitize-$kind" -p lookback \
         --features fault_injection "${arguments[@]}" -- --test-threads=1 "${left_out[@]}"
 done
