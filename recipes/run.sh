@@ -10,6 +10,9 @@ for recipe in actix tonic threads smol client batch; do
     timeout 60 "$target/$recipe"
 done
 
+# And the recorder's allocator around jemalloc, which takes a while to compile.
+../.ci/test --locked --test heap_jemalloc
+
 module=$(mktemp -d)
 cp "$target/librecorded.so" "$module/recorded.so"
 PYTHONPATH=$module timeout 60 python3 python/use.py

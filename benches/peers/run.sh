@@ -11,7 +11,10 @@ cargo build --release "${features[@]}"
 RUSTFLAGS="--cfg tokio_unstable" \
     cargo build --release --features "taskdump ${FEATURES:-}" --target-dir target/unstable \
     --bin tasks --bin echo --bin web
+RUSTFLAGS="-C force-frame-pointers=yes" \
+    cargo build --release --features heap --target-dir target/frame-pointers --bin allocators
 target/release/tasks --unstable target/unstable/release "$@"
 target/release/spans "$@"
 target/release/echo --unstable target/unstable/release "$@"
 target/release/web --unstable target/unstable/release "$@"
+target/frame-pointers/release/allocators "$@"

@@ -75,7 +75,9 @@ impl Options {
     #[must_use]
     pub fn command(name: &str) -> String {
         let mut command = format!("cargo run --release --bin {name}");
-        if cfg!(feature = "lookback") {
+        if name == "allocators" {
+            command.push_str(" --features heap");
+        } else if cfg!(feature = "lookback") {
             command.push_str(" --features lookback");
         }
         let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -70,6 +70,7 @@ pub(crate) struct Stands<'a> {
     pub(crate) since: u64,
     pub(crate) waits: &'a Waits,
     pub(crate) refers: &'a [u64],
+    pub(crate) uses: &'a [u64],
 }
 
 /// Records that a thread stands still, or goes on.
@@ -78,7 +79,7 @@ pub(crate) fn thread_stands(stands: &Stands<'_>) {
         return;
     }
     let mut wait = Vec::new();
-    put_wait(&mut wait, stands.waits, stands.refers, &[]);
+    put_wait(&mut wait, stands.waits, stands.refers, stands.uses);
     let Some(writer) = Writer::enter() else { return };
     let inside = writer.inside();
     let id = match stands.stack.map_or(Ok(0), |stack| id(inside, stack)) {

@@ -21,6 +21,7 @@ use crate::record::stacks::{self, Stands};
 use crate::record::task::poll_stack;
 use crate::record::thread::recorded_by_others;
 use crate::remote::stacks::wait::{self, Place};
+use crate::stack::code_references::named_by;
 use crate::stack::{self, trie::StackId};
 use lookback_snapshot::wire::{StackSource, Waits, WaitsOn};
 use std::collections::hash_map::RandomState;
@@ -71,6 +72,7 @@ struct Stood {
     sp: u64,
     waits: Waits,
     refers: Vec<u64>,
+    uses: Vec<u64>,
     is_said: bool,
 }
 
@@ -140,7 +142,7 @@ impl Standing {
         known.stands.is_some()
     }
 
-    /// Notes which threads have on their stacks what others wait for.
+    /// Notes which threads have on their stacks, or in the code on them, what others wait for.
     fn connect(&mut self, is_new: bool) {
         if !is_new {
             return;
@@ -151,10 +153,15 @@ impl Standing {
         wanted.dedup();
         for known in self.known.values_mut().filter(|known| known.round == self.round) {
             let Some(place) = &mut known.stands else { continue };
-            let mut refers = refers(place.sp, &wanted);
-            refers.retain(|address| Some(*address) != futex(&place.waits));
-            place.is_said &= refers == place.refers;
-            place.refers = refers;
+            let others: Vec<u64> = wanted
+                .iter()
+                .copied()
+                .filter(|address| Some(*address) != futex(&place.waits))
+                .collect();
+            let refers = refers(place.sp, &others);
+            let uses = place.stack.map(|stack| named_by(stack, &others)).unwrap_or_default();
+            place.is_said &= (&refers, &uses) == (&place.refers, &place.uses);
+            (place.refers, place.uses) = (refers, uses);
         }
     }
 
@@ -174,7 +181,8 @@ impl Standing {
                 WaitsOn::File { what, .. } => what.clear(),
                 _ => {}
             }
-            let refers: Vec<_> = place.refers.iter().map(|address| hidden(*address)).collect();
+            let all_hidden = |of: &[u64]| of.iter().copied().map(hidden).collect::<Vec<_>>();
+            let (refers, uses) = (all_hidden(&place.refers), all_hidden(&place.uses));
             stacks::thread_stands(&Stands {
                 thread: *thread,
                 stack: place.stack,
@@ -182,6 +190,7 @@ impl Standing {
                 since,
                 waits: &waits,
                 refers: &refers,
+                uses: &uses,
             });
             place.is_said = true;
         }
@@ -204,6 +213,7 @@ fn goes_on(thread: u64, was_said: bool) {
             since: 0,
             waits: &Waits::default(),
             refers: &[],
+            uses: &[],
         });
     }
 }
@@ -233,7 +243,15 @@ fn place(os_thread: u64, times_run_before: &str) -> Option<Stood> {
     let waits = call.map(|call| wait::waits(std::process::id(), memory, call, &is_thread));
     let is_sound = memory.is_sound() && *times_run(os_thread)? == *times_run_before;
     let waits = waits.unwrap_or_default();
-    is_sound.then_some(Stood { stack, source, sp, waits, refers: Vec::new(), is_said: false })
+    is_sound.then_some(Stood {
+        stack,
+        source,
+        sp,
+        waits,
+        refers: Vec::new(),
+        uses: Vec::new(),
+        is_said: false,
+    })
 }
 
 fn futex(waits: &Waits) -> Option<u64> {

@@ -172,6 +172,34 @@ impl CfiTable {
         None
     }
 
+    /// Where the function begins that has the code at `at`: the last place before it that is aligned as functions are, and where
+    /// nothing is on the stack yet but the return address. It is so behind an epilogue, too, which is seldom aligned.
+    pub(super) fn function_start(&self, at: u32) -> Option<u32> {
+        /// So much code is looked through, in pieces.
+        const SEARCH: usize = 256;
+        const ALIGNED: u32 = 16;
+        let last = (at.checked_sub(self.first)? / PIECE) as usize;
+        // Where the row behind begins.
+        let mut next = u32::MAX;
+        for piece in (0..=last).rev().take(SEARCH) {
+            let rows = *self.index.get(piece)? as usize..*self.index.get(piece + 1)? as usize;
+            for row in self.rows.get(rows)?.iter().rev() {
+                let place = self.first + piece as u32 * PIECE + (row & 0xff);
+                let rule = self.unpack(row >> 8);
+                if place <= at {
+                    let is_start = rule.kind() == Kind::Sp && rule.end() == 8 && rule.saved() == 0;
+                    // A function that directly follows another one's last instruction shares its row.
+                    let start = place.next_multiple_of(ALIGNED);
+                    if is_start && start <= at && start < next {
+                        return Some(start);
+                    }
+                }
+                next = place;
+            }
+        }
+        None
+    }
+
     /// How much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         (self.index.capacity() + self.rows.capacity() + self.wide.capacity()) * size_of::<u32>()

@@ -8,6 +8,7 @@
 //! * `trie` gives equal stacks the same number;
 //! * `await_chain` finds the part of this thread's stack that belongs to the poll of a task, mostly without a walk;
 //! * `own_signal` chooses signals that the service does not use;
+//! * `code_references` finds which of a few addresses the functions on a stack name;
 //! * `budget` limits how many stacks are taken a second.
 //!
 //! This needs neither compiler flags nor frame pointers on x86-64: every binary contains the rules (`.eh_frame`), even
@@ -33,6 +34,7 @@ use trie::{StackId, Trie};
 pub(crate) mod await_chain;
 pub(crate) mod budget;
 pub(crate) mod cfi_table;
+pub(crate) mod code_references;
 pub(crate) mod modules;
 pub(crate) mod tables;
 pub(crate) mod trie;

@@ -176,6 +176,12 @@ impl<M: Deref<Target = Module>> ModuleMap<M> {
         loaded.is_none_or(|it| it.mark.is_empty() || marked(memory, &it.mark) == it.marked)
     }
 
+    /// Where the place in a module is, by the module's number.
+    pub(crate) fn address(&self, module: u32, offset: u32) -> Option<u64> {
+        let loaded = self.loaded.iter().find(|loaded| loaded.module.number == module)?;
+        Some(loaded.bias + u64::from(offset))
+    }
+
     /// The module that has the code at this address, and where in it that is.
     #[inline]
     pub(crate) fn find(&self, address: u64) -> Option<(&Module, u32)> {
@@ -202,6 +208,12 @@ impl<M: Deref<Target = Module>> Code for ModuleMap<M> {
         let Loaded { bias, module, .. } = self.loaded(at)?;
         let setup = module.table.as_ref()?.frame_setup((at - bias) as u32)?;
         Some(bias + u64::from(setup))
+    }
+
+    fn function_start(&self, at: u64) -> Option<u64> {
+        let Loaded { bias, module, .. } = self.loaded(at)?;
+        let start = module.table.as_ref()?.function_start((at - bias) as u32)?;
+        Some(bias + u64::from(start))
     }
 }
 

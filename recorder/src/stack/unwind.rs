@@ -79,6 +79,11 @@ pub(crate) trait Code {
 
     /// The address of the instructions that set a frame pointer up, in the function that has the code at `at`.
     fn frame_setup(&self, at: u64) -> Option<u64>;
+
+    /// Where the function begins that has the code at this address, as far as can be told.
+    fn function_start(&self, _at: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// A stack that can be read, as far as its bounds say.

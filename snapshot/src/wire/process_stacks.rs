@@ -97,7 +97,7 @@ pub struct ThreadAt {
     /// hold that lock.
     pub refers: Vec<u64>,
     /// The same of those that the functions on its stack name, before the place where they are: locks in a `static`, which
-    /// need not be on the stack. Nothing fills it yet.
+    /// need not be on the stack. On x86-64.
     pub uses: Vec<u64>,
 }
 

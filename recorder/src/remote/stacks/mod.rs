@@ -197,8 +197,11 @@ impl<'a> Taking<'a> {
             }
             let Some(walked) = walked else { continue };
             let own = futex(thread);
-            thread.refers = self.target.refers(thread.os_thread, walked, &wanted);
-            thread.refers.retain(|address| Some(*address) != own);
+            let others: Vec<u64> =
+                wanted.iter().copied().filter(|address| Some(*address) != own).collect();
+            if let Some(refers) = self.target.refers(thread.os_thread, walked, &others) {
+                (thread.refers, thread.uses) = refers;
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use super::memory::OutsideMemory;
 use super::wait::Place;
 use crate::os::read_memory::ReadMemory;
 use crate::stack::Piece;
+use crate::stack::code_references::named_in_code;
 use crate::stack::stack_memory::StackMemory;
 use crate::stack::unwind::{Address, MAX_FRAMES, Registers, walk_through};
 use lookback_snapshot::wire::{StackEnd, StackSource};
@@ -144,25 +145,34 @@ impl Target<'_> {
         (frames[..count].to_vec(), end)
     }
 
-    /// Which of these addresses, in ascending order, the thread's stack has, if the thread has not moved since.
-    pub(super) fn refers(&self, thread: u64, walked: &Walked, to: &[u64]) -> Vec<u64> {
+    /// Which of these addresses, in ascending order, the thread's stack has, and which the code on it names; `None` if the
+    /// thread has moved since.
+    pub(super) fn refers(
+        &self,
+        thread: u64,
+        walked: &Walked,
+        to: &[u64],
+    ) -> Option<(Vec<u64>, Vec<u64>)> {
         /// So much of a stack is looked through.
         const SEARCH: usize = 64 << 10;
         const MOST: usize = 16;
-        let Ok(before) = self.look(thread) else { return Vec::new() };
+        let before = self.look(thread).ok()?;
         if !matches!(before.place, Place::Blocked { sp, .. } if sp == walked.sp) {
-            return Vec::new();
+            return None;
         }
         let mut room = vec![0; SEARCH];
         let stack = self.memory.copy(walked.sp, &mut room);
         let words = stack.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
         let mut found: Vec<_> = words.filter(|word| to.binary_search(word).is_ok()).collect();
-        if found.is_empty() || !self.is_still(thread, &before) {
-            return Vec::new();
-        }
         found.sort_unstable();
         found.dedup();
+        let frames = walked.frames.iter().copied();
+        let mut named = named_in_code(frames, self.code, self.memory, to);
+        if !self.is_still(thread, &before) {
+            return None;
+        }
         found.truncate(MOST);
-        found
+        named.truncate(MOST);
+        Some((found, named))
     }
 }
