@@ -10,7 +10,6 @@ mod common;
 use common::Emitted;
 use lookback::{Error, Recorder};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,7 +65,6 @@ fn fork(act: impl FnOnce() -> i32) -> libc::pid_t {
             unsafe { libc::alarm(HANGS) };
             let act = std::panic::AssertUnwindSafe(act);
             let code = std::panic::catch_unwind(act).unwrap_or(128);
-            let _ = std::io::stdout().flush();
             // SAFETY: no preconditions.
             unsafe { libc::_exit(code) }
         }

@@ -35,13 +35,19 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct NoFork(());
 
 impl NoFork {
-    /// `None` if threads are forking each time that this looks.
-    pub(crate) fn begin(looks: u32) -> Option<Self> {
+    /// From now on forks are seen. One that has already begun is not: so this is called before there are threads that are
+    /// busy.
+    pub(crate) fn watch() {
         static WATCHED: Once = Once::new();
         // SAFETY: the functions may run at any time; in the child, they only store to atomics.
         WATCHED.call_once(|| unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
         });
+    }
+
+    /// `None` if threads are forking each time that this looks.
+    pub(crate) fn begin(looks: u32) -> Option<Self> {
+        Self::watch();
         for look in 0..looks {
             if look > 0 {
                 std::thread::sleep(PAUSE);

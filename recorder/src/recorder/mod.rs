@@ -39,6 +39,7 @@ use crate::generation::timing::Timings;
 use crate::os::barrier::Barrier;
 use crate::os::clock::{self, Calibration};
 use crate::os::mode::Mode;
+use crate::os::no_fork::NoFork;
 use crate::os::process;
 use crate::record::control::{Control, control};
 use crate::record::filter::{self, Filter};
@@ -127,6 +128,7 @@ impl Recorder {
             false => None,
         };
         crate::os::pin::pin();
+        NoFork::watch();
         crate::record::thread::introduce();
         let system = |what| move |error| Error::System { what, error };
         let control =
