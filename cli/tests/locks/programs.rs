@@ -100,7 +100,7 @@ fn convoy(threads: usize) {
 
 /// Six tasks block the two workers of their runtime for a mutex of threads, in turns.
 fn convoy_of_tasks() {
-    at("asked", line!() + 8);
+    at("asked", line!() + 7);
     let table = Arc::new(Mutex::new(0_u64));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().unwrap();
