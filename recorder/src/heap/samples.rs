@@ -27,7 +27,9 @@ const PLACES: usize = 16 << 10;
 
 static BUCKETS: [Bucket; PLACES / BUCKET] = [const { Bucket::new() }; PLACES / BUCKET];
 static ABOUT: [About; PLACES] = [const { About::new() }; PLACES];
-const TABLE: AddressTable<'static> = AddressTable { buckets: &BUCKETS, about: &ABOUT };
+static SPREAD: AtomicU64 = AtomicU64::new(0);
+const TABLE: AddressTable<'static> =
+    AddressTable { buckets: &BUCKETS, about: &ABOUT, spread: &SPREAD };
 
 /// A program may allocate large objects at any rate, of which each is a sample. Those beyond have no stack.
 static STACKS: Budget = Budget::new(2000);

@@ -3,13 +3,14 @@
 //!
 //! An address has its place in one of a few neighbouring buckets, each a cache line of keys. Adding is one
 //! compare-and-swap of a key from 0, removing one store of 0. There are no tombstones, because a search always looks at
-//! all of its buckets.
+//! as many buckets as any address has ever needed: one, until a bucket was full.
 //!
 //! # Synchronization
 //!
 //! *Two threads never add or remove the same address at the same time*: it belongs to one object, and who frees the
 //! object does so after it was allocated, by whatever orders the program itself has for that. So a search by the owner
-//! finds the key, and needs no order of its own.
+//! finds the key, and needs no order of its own. It finds the number of buckets for the same reason: the number only
+//! grows, and did so before the key was stored.
 //!
 //! *Listing* races with both. Each place counts the addresses that it has held (`turn`). Adding claims the key with
 //! `BUSY`, steps the turn, writes the words behind a release fence, and stores the key (release). A lister reads the turn,
@@ -61,6 +62,8 @@ impl About {
 pub(crate) struct AddressTable<'a> {
     pub(crate) buckets: &'a [Bucket],
     pub(crate) about: &'a [About],
+    /// In how many buckets more than the first one an address has ever been added.
+    pub(crate) spread: &'a AtomicU64,
 }
 
 impl AddressTable<'_> {
@@ -71,7 +74,12 @@ impl AddressTable<'_> {
             self.key(*place).load(order) == 0
                 && self.key(*place).compare_exchange(0, BUSY, Ordering::Acquire, order).is_ok()
         };
-        let Some(place) = self.places(address).find(free) else { return false };
+        let mut places = self.places(address, BUCKETS_TRIED).enumerate();
+        let Some((tried, place)) = places.find(|(_, place)| free(place)) else { return false };
+        let spread = (tried / BUCKET) as u64;
+        if spread > self.spread.load(Ordering::Relaxed) {
+            self.spread.fetch_max(spread, Ordering::Relaxed);
+        }
         let about = &self.about[place];
         let turn = about.turn.load(Ordering::Relaxed);
         about.turn.store(turn + 1, Ordering::Release);
@@ -117,19 +125,21 @@ impl AddressTable<'_> {
     }
 
     fn place_of(&self, address: u64) -> Option<usize> {
-        self.places(address).find(|place| self.key(*place).load(Ordering::Relaxed) == address)
+        let buckets = self.spread.load(Ordering::Relaxed) as usize + 1;
+        let is_it = |place: &usize| self.key(*place).load(Ordering::Relaxed) == address;
+        self.places(address, buckets).find(is_it)
     }
 
     fn key(&self, place: usize) -> &AtomicU64 {
         &self.buckets[place / BUCKET].0[place % BUCKET]
     }
 
-    /// Where an address may be.
-    fn places(&self, address: u64) -> impl Iterator<Item = usize> + use<> {
+    /// Where an address may be, within so many buckets.
+    fn places(&self, address: u64, buckets: usize) -> impl Iterator<Item = usize> + use<> {
         let mask = self.buckets.len() - 1;
         // Sampled objects are page-aligned: the low bits say nothing. The multiplier is 2^64 / φ (Knuth, 6.4).
         let first = (address >> 12 ^ address >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        (0..BUCKETS_TRIED.min(mask + 1))
+        (0..buckets.min(mask + 1))
             .map(move |next| (first as usize).wrapping_add(next) & mask)
             .flat_map(|bucket| (0..BUCKET).map(move |at| bucket * BUCKET + at))
     }
@@ -143,7 +153,10 @@ mod tests {
     fn what_was_added_is_there_until_it_is_removed_and_a_full_table_takes_no_more() {
         let buckets: Vec<_> = (0..64).map(|_| Bucket::new()).collect();
         let about: Vec<_> = (0..64 * BUCKET).map(|_| About::new()).collect();
-        let table = AddressTable { buckets: &buckets, about: &about };
+        let spread = AtomicU64::new(0);
+        let table = AddressTable { buckets: &buckets, about: &about, spread: &spread };
+        assert!(table.add(4096, [0; WORDS]) && table.remove(4096));
+        assert_eq!(spread.load(Ordering::Relaxed), 0);
         for round in 0..3 {
             let of = |i: u64| (0x7f00_0000_0000 + (i << 12), [i, i + round, round]);
             let added: Vec<_> =

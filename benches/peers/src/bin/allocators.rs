@@ -110,7 +110,7 @@ fn by_dial9(track_liveset: bool, options: &Options) -> Result<()> {
         .track_liveset(track_liveset)
         .build();
     let _profiler = MemoryProfiler::from_config(config)
-        .install(recorder.handle())
+        .install(recorder.handle().clone())
         .map_err(|error| anyhow::anyhow!("{error:?}"))
         .context("build with RUSTFLAGS=\"-C force-frame-pointers=yes\"")?;
     measure(Dial9Allocator::new(System), options)?;

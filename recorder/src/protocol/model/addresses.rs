@@ -14,11 +14,12 @@ const OTHER: u64 = 0x2000;
 struct Memory {
     buckets: [Bucket; 1],
     about: [About; 8],
+    spread: AtomicU64,
 }
 
 impl Memory {
     fn table(&self) -> AddressTable<'_> {
-        AddressTable { buckets: &self.buckets, about: &self.about }
+        AddressTable { buckets: &self.buckets, about: &self.about, spread: &self.spread }
     }
 }
 
