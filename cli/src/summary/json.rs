@@ -145,6 +145,7 @@ fn finding(finding: &Finding, report: &Report) -> Value {
         "value": finding.score.value,
         "limit": finding.score.limit,
         "unit": finding.score.unit.name(),
+        "lock": finding.lock.as_ref().map(locks::waiter),
         "evidence": finding.evidence.iter().map(evidence).collect::<Vec<_>>(),
     })
 }
@@ -233,6 +234,8 @@ fn long_poll(poll: &LongPoll) -> Value {
             "before": poll.before,
             "running": poll.running,
             "handed_over": poll.handed_over,
+            "lock": poll.lock.as_ref().map(locks::waiter),
+            "lock_waited_ns": poll.lock.as_ref().map(|_| poll.lock_waited.0),
             "waited": poll.waited,
             "victims": victims.collect::<Vec<_>>(),
         }),
@@ -313,7 +316,11 @@ fn slow_span(slow: &SlowSpan) -> Value {
         json!({ "t_ns": slow.began.0, "length_ns": slow.length.0, "open": slow.open, "before": slow.before }),
         thread(slow.thread.as_ref()),
         task(slow.task.as_ref()),
-        json!({ "inside_ns": slow.inside.map(|inside| inside.0), "spent": spent }),
+        json!({
+            "inside_ns": slow.inside.map(|inside| inside.0),
+            "spent": spent,
+            "lock": slow.lock.as_ref().map(locks::waiter),
+        }),
     ])
 }
 
@@ -436,6 +443,7 @@ fn stuck(chains: &mut Chains<'_, '_>) -> Value {
                 "length_ns": idle.length.0,
                 "before": idle.before,
                 "waits_for": idle.waits_for,
+                "lock": idle.lock.as_ref().map(locks::waiter),
                 "limit_ns": idle.limit.map(|limit| limit.0),
                 "waits_at": chains.of(&idle.task),
             }),

@@ -45,11 +45,12 @@ pub fn print(locks: &Locks, out: &mut impl Write) -> io::Result<()> {
         let line = format!(
             "still waits after {}: {} at {}{}",
             duration(wait.length.0),
-            who(wait.thread.as_ref(), wait.task.as_ref()),
+            wait.who(),
             wait.place,
-            wait.held_at
-                .as_ref()
-                .map_or_else(String::new, |at| format!(", held at {at} by {}", holder(wait))),
+            wait.held_at.as_ref().map_or_else(String::new, |at| {
+                let holder = wait.holder_in_words().unwrap_or_else(|| "somebody".to_owned());
+                format!(", held at {at} by {holder}")
+            }),
         );
         writeln!(out, "  {}", odd().apply_to(escape(&line)))?;
     }
@@ -65,19 +66,6 @@ pub fn print(locks: &Locks, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn who(thread: Option<&ThreadRef>, task: Option<&TaskRef>) -> String {
-    match (thread, task) {
-        (Some(thread), Some(task)) => format!("{}, polling {}", thread.label(), task.label()),
-        (Some(thread), None) => thread.label(),
-        (None, Some(task)) => format!("task {}", task.label()),
-        (None, None) => "somebody unknown".to_owned(),
-    }
-}
-
-fn holder(wait: &LockWaiter) -> String {
-    who(wait.holder.0.as_ref(), wait.holder.1.as_ref())
-}
-
 /// For programs.
 pub fn json(report: &Report) -> Value {
     let locks = &report.locks.table;
@@ -87,8 +75,6 @@ pub fn json(report: &Report) -> Value {
             .collect()
     };
     let kind = |kind: Option<LockKind>| kind.map(LockKind::name);
-    let of_thread = |thread: &Option<ThreadRef>| thread.as_ref().map(|thread| thread.number.0);
-    let of_task = |task: &Option<TaskRef>| task.as_ref().map(|task| task.task.to_string());
     json!({
         "waits": locks.waits,
         "waited_ns": locks.waited.0,
@@ -104,18 +90,7 @@ pub fn json(report: &Report) -> Value {
             "places": places(&of.places),
             "held_at": places(&of.held_at),
         })).collect::<Vec<_>>(),
-        "going_on": locks.going_on.iter().map(|wait| json!({
-            "thread": of_thread(&wait.thread),
-            "task": of_task(&wait.task),
-            "lock": wait.lock,
-            "kind": kind(wait.kind),
-            "at": wait.place,
-            "since_ns": wait.since.0,
-            "length_ns": wait.length.0,
-            "holder": of_thread(&wait.holder.0),
-            "holder_task": of_task(&wait.holder.1),
-            "held_at": wait.held_at,
-        })).collect::<Vec<_>>(),
+        "going_on": locks.going_on.iter().map(waiter).collect::<Vec<_>>(),
         "across_await": locks.across_await.iter().map(|of| json!({
             "at": of.place,
             "kind": kind(of.kind),
@@ -124,5 +99,32 @@ pub fn json(report: &Report) -> Value {
             "waits": of.waits,
             "longest_wait_ns": of.longest_wait.0,
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// Who waits for a lock, and who holds it.
+pub fn waiter(wait: &LockWaiter) -> Value {
+    let of_thread = |thread: &Option<ThreadRef>| thread.as_ref().map(|thread| thread.number.0);
+    let of_task = |task: &Option<TaskRef>| task.as_ref().map(|task| task.task.to_string());
+    let of_name = |task: &Option<TaskRef>| task.as_ref().map(|task| task.name.clone());
+    json!({
+        "thread": of_thread(&wait.thread),
+        "task": of_task(&wait.task),
+        "task_name": of_name(&wait.task),
+        "span": wait.span.as_ref().map(|span| span.span.to_string()),
+        "lock": wait.lock,
+        "kind": wait.kind.map(LockKind::name),
+        "at": wait.place,
+        "since_ns": wait.since.0,
+        "length_ns": wait.length.0,
+        "over": wait.is_over,
+        "holder": of_thread(&wait.holder.0),
+        "holder_os_thread": wait.holder_os_thread,
+        "holder_task": of_task(&wait.holder.1),
+        "holder_task_name": of_name(&wait.holder.1),
+        "held_at": wait.held_at,
+        "held_ns": wait.held.map(|held| held.0),
+        "held_at_least": wait.is_held_at_least,
+        "across_await": wait.is_across_await,
     })
 }

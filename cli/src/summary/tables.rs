@@ -35,7 +35,7 @@ pub fn print(
     let regions: Vec<_> = regions.map(|of| (&*of.name, &of.lengths, of.open, None)).collect();
     names("Regions", &regions, out)?;
     polls(&report.polls.table, &report.delays.table, out)?;
-    waits(&report.waits.table.reasons, out)?;
+    waits(&report.waits.table.reasons, report.locks.table.waits > 0, out)?;
     locks::print(&report.locks.table, out)?;
     tasks(&report.endings.table, &report.stuck.table, &report.busy.table, out)?;
     workers(&report.workers.table, out)?;
@@ -93,11 +93,14 @@ pub(super) fn name_wide(columns: usize) -> usize {
     width().saturating_sub(2 + columns).clamp(8, 60)
 }
 
-/// The reasons of `waiting_for`.
-fn waits(reasons: &[WaitReason], out: &mut impl Write) -> io::Result<()> {
+/// The reasons of `waiting_for`, and the recorded locks.
+fn waits(reasons: &[WaitReason], is_below: bool, out: &mut impl Write) -> io::Result<()> {
     const TITLE: &str = "What tasks waited for";
     if reasons.is_empty() {
-        let line = "no task said what it waits for";
+        let line = match is_below {
+            true => "no recorded task said; threads waited for locks, see below",
+            false => "no task said what it waits for",
+        };
         return writeln!(out, "\n{}  {}", strong().apply_to(TITLE), dim().apply_to(line));
     }
     section(TITLE, out)?;

@@ -136,5 +136,5 @@ fn finding(busy: &BusyLoop, run: &Run, context: &ReportContext<'_>) -> Option<Fi
     let what = format!("{} self-wakes in a row", count(busy.polls));
     let mut evidence = context.evidence(what, run.began, Some(run.ended));
     evidence.task = Some(busy.task.clone());
-    Some(Finding { analysis: "busy", title, score, evidence: vec![evidence] })
+    Some(Finding::new("busy", title, score, vec![evidence]))
 }

@@ -184,7 +184,7 @@ impl CounterWatch {
         );
         let what = counted(range.samples, "sample");
         let evidence = context.evidence(what, context.first, Some(context.end));
-        Some(Finding { analysis: "counters", title, score, evidence: vec![evidence] })
+        Some(Finding::new("counters", title, score, vec![evidence]))
     }
 }
 

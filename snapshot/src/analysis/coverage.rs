@@ -194,7 +194,7 @@ impl Coverage {
                 for more in [self.too_small(), self.would_do()].into_iter().flatten() {
                     title = format!("{title}; {more}");
                 }
-                Finding { analysis: "coverage", title, score, evidence: Vec::new() }
+                Finding::new("coverage", title, score, Vec::new())
             }));
         }
         section.table = self;

@@ -206,5 +206,5 @@ fn finding(alike: u64, delay: &Delay, gap: &Gap, context: &ReportContext<'_>) ->
         one.depth = 1;
         evidence.push(one);
     }
-    Some(Finding { analysis: "delays", title, score, evidence })
+    Some(Finding::new("delays", title, score, evidence))
 }

@@ -3,7 +3,7 @@
 use super::nanos_ext::Length;
 use super::stopped::Stops;
 use crate::read::WorkerId;
-use crate::read::{Event, EventKind, Value};
+use crate::read::{Event, EventKind, LockHolder, Value};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber, floor_char_boundary};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -28,6 +28,8 @@ pub(super) struct EventView<'a> {
     pub(super) event: Option<&'a Event>,
     /// Its fields, if there is no event.
     pub(super) given: &'a [(&'a str, Value<'a>)],
+    /// Who holds the lock that it is about, if there is no event.
+    pub(super) holder: Option<LockHolder<'a>>,
 }
 
 impl<'a> EventView<'a> {
@@ -46,6 +48,7 @@ impl<'a> EventView<'a> {
             blocking: event.site().is_some_and(|site| site.blocking),
             event: Some(event),
             given: &[],
+            holder: None,
         }
     }
 

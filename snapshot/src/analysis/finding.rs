@@ -1,6 +1,6 @@
 //! The results of an analysis: findings with their evidence, and what it could not assess.
 
-use super::Score;
+use super::{LockWaiter, Score};
 use crate::read::WorkerId;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
@@ -78,6 +78,22 @@ pub struct Finding {
     pub score: Score,
     /// The evidence.
     pub evidence: Vec<Evidence>,
+    /// The lock that whatever it is about waited for most of the time, if one did: then who held that lock is the cause.
+    pub lock: Option<LockWaiter>,
+    /// The numbers of the locks that it is about itself.
+    pub(crate) of_locks: Vec<u64>,
+}
+
+impl Finding {
+    /// A finding in which no lock was waited for.
+    pub(crate) fn new(
+        analysis: &'static str,
+        title: String,
+        score: Score,
+        evidence: Vec<Evidence>,
+    ) -> Self {
+        Self { analysis, title, score, evidence, lock: None, of_locks: Vec::new() }
+    }
 }
 
 /// The results of one analysis.

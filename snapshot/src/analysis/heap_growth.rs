@@ -128,12 +128,7 @@ impl HeapWatch {
             );
             let evidence =
                 context.evidence(samples(&section.table.growing), first.at, Some(last.at));
-            section.findings.push(Finding {
-                analysis: "heap",
-                title,
-                score,
-                evidence: vec![evidence],
-            });
+            section.findings.push(Finding::new("heap", title, score, vec![evidence]));
         }
         if let Some((score, usual, reading)) = self.burst() {
             section.table.burst = self.bursting();
@@ -145,12 +140,7 @@ impl HeapWatch {
             );
             let began = Nanos(reading.at.0.saturating_sub(reading.time.0));
             let evidence = context.evidence(samples(&section.table.burst), began, Some(reading.at));
-            section.findings.push(Finding {
-                analysis: "heap",
-                title,
-                score,
-                evidence: vec![evidence],
-            });
+            section.findings.push(Finding::new("heap", title, score, vec![evidence]));
         }
         section.settle(2)
     }

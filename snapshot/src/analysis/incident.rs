@@ -266,7 +266,7 @@ fn panics_in_order(
         evidence
     };
     let evidence = std::iter::once(cause).chain(followers.take(TOLD)).map(tell).collect();
-    Some(Finding { analysis: "incident", title, score, evidence })
+    Some(Finding::new("incident", title, score, evidence))
 }
 
 impl Seen {

@@ -80,13 +80,13 @@ pub(super) fn finish(
             percent(losses.share),
             causes.collect::<Vec<_>>().join(", ")
         );
-        findings.push(Finding { analysis: "losses", title, score, evidence });
+        findings.push(Finding::new("losses", title, score, evidence));
     }
     if let Some(score) = Score::beyond(losses.damaged.len() as f64, 0.0, Unit::Count) {
         let damaged = counted(losses.damaged.len() as u64, "generation");
         let title =
             format!("The file is damaged in {damaged}, so some of their events are missing");
-        findings.push(Finding { analysis: "losses", title, score, evidence: Vec::new() });
+        findings.push(Finding::new("losses", title, score, Vec::new()));
     }
     Section { table: losses, findings, not_assessed: Vec::new() }.settle(2)
 }

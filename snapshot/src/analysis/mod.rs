@@ -29,6 +29,8 @@ mod initial_state;
 mod inner;
 mod interner;
 mod left_out;
+mod lock_times;
+mod lock_wait;
 mod locks;
 mod logs;
 mod losses;
@@ -37,6 +39,7 @@ mod outcomes;
 mod pass;
 mod polls;
 mod ranges;
+mod ranking;
 mod refs;
 mod regions;
 mod report_context;
@@ -83,9 +86,9 @@ pub use histogram::Histogram;
 pub use idle_tasks::IdleTasks;
 pub use incident::{Cause, Incident};
 pub use left_out::LeftOut;
+pub use lock_wait::LockWaiter;
 pub use locks::{
-    AcrossAwait, ContendedLock, FEWEST_WAITERS, FEWEST_WAITS_FOR_LOCK, LONG_WAITS, LockWaiter,
-    Locks,
+    AcrossAwait, ContendedLock, FEWEST_WAITERS, FEWEST_WAITS_FOR_LOCK, LONG_WAITS, Locks,
 };
 pub use logs::{LogLine, Logs};
 pub use losses::{LOST_SHARE, Losses};
@@ -199,7 +202,8 @@ impl Report {
     }
 
     /// All findings: first those within the recorder's window, then those that were over before it. By descending
-    /// score; those of one analysis in its own order, which is by the time that they cost if that is known.
+    /// score; those of one analysis in its own order, which is by the time that they cost if that is known. What
+    /// mostly waited for a lock comes after the finding about who held that.
     #[must_use]
     pub fn findings(&self) -> Vec<&Finding> {
         let sections = [
@@ -227,25 +231,7 @@ impl Report {
             &self.losses.findings,
             &self.logs.findings,
         ];
-        let mut ranked = Vec::new();
-        for section in sections {
-            // A finding that precedes another one of its section ranks at least as high, if it is no older.
-            let mut ranks = [0.0_f64; 2];
-            let mut of_section: Vec<_> = section
-                .iter()
-                .rev()
-                .map(|finding| {
-                    let is_old = self.before_window(finding).is_some();
-                    let rank = &mut ranks[usize::from(is_old)];
-                    *rank = rank.max(finding.score.number());
-                    (is_old, *rank, finding)
-                })
-                .collect();
-            of_section.reverse();
-            ranked.extend(of_section);
-        }
-        ranked.sort_by(|(old, a, _), (other_old, b, _)| old.cmp(other_old).then(b.total_cmp(a)));
-        ranked.into_iter().map(|(.., finding)| finding).collect()
+        ranking::ranked(self, &sections)
     }
 
     /// How long before the end of the snapshot this was over, if that was before the recorder's window. A

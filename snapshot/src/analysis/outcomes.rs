@@ -211,7 +211,7 @@ impl Outcomes {
         let first_what = if self.failed > 1 { "the first of them" } else { "the span" };
         let mut evidence = vec![context.span_as(first_what, first)];
         evidence.extend(self.last.as_ref().map(|last| context.span_as("the last of them", last)));
-        Some(Finding { analysis: "failures", title, score, evidence })
+        Some(Finding::new("failures", title, score, evidence))
     }
 
     fn cancellation(&self, group: Name, all: u64, context: &ReportContext<'_>) -> Option<Finding> {
@@ -225,7 +225,7 @@ impl Outcomes {
             context.text(group)
         );
         let evidence = vec![context.span_as("the first of them", first)];
-        Some(Finding { analysis: "failures", title, score, evidence })
+        Some(Finding::new("failures", title, score, evidence))
     }
 }
 

@@ -223,7 +223,7 @@ impl Pass {
             self.coverage.allocation_samples += 1;
             return;
         }
-        if self.locks.view(view, &mut self.live.names, &self.live.stops) {
+        if self.locks.view(view, &mut self.live) {
             self.coverage.lock_events += 1;
             // That a wait goes on is reported by another thread.
             if !matches!(view.kind, EventKind::LockWait { .. }) {
@@ -362,7 +362,8 @@ impl Pass {
             self.tasks.ended(name, view.at);
             self.busy.leaves(task, &self.live, view.at);
         }
-        if let Some(poll) = self.live.task_poll_end(view, task, how, waits) {
+        if let Some(mut poll) = self.live.task_poll_end(view, task, how, waits) {
+            self.locks.poll_over(&mut poll);
             self.polls.ended(&poll, &self.live);
             self.just_ended.insert(view.thread, poll);
         }
@@ -404,7 +405,8 @@ impl Pass {
             EventKind::SpanExit { span } => self.live.span_exit(view, span),
             EventKind::SpanRecord { span } => self.live.span_record(view, span),
             EventKind::SpanClose { span } => {
-                if let Some(done) = self.live.span_close(view.at, span) {
+                if let Some(mut done) = self.live.span_close(view.at, span) {
+                    self.locks.span_over(&mut done);
                     self.spans.done(done);
                 }
             }
@@ -427,7 +429,9 @@ impl Pass {
     /// Ends the pass at the end of the snapshot.
     pub(super) fn conclude(mut self, generations: &[GenerationInfo], end: Nanos) -> Report {
         self.live.settle(end);
-        for poll in self.live.open_polls(end) {
+        self.locks.end(&mut self.live, end);
+        for mut poll in self.live.open_polls(end) {
+            self.locks.poll_over(&mut poll);
             self.polls.ended(&poll, &self.live);
         }
         for region in self.live.open_regions(end) {
@@ -445,29 +449,37 @@ impl Pass {
         // First, while the open tasks, spans and regions are still known.
         let failed = self.incident.failed();
         let incident = self.incident.finish(&context);
-        let stuck = self.waits.finish(&context, has_spans.then_some(&self.spans));
+        let stuck = self.waits.finish(&context, has_spans.then_some(&self.spans), &self.locks);
         self.live.open_waits(end);
-        for span in self.live.open_spans(end) {
-            self.spans.done(span);
-        }
+        let mut open = self.live.open_spans(end);
+        // What is inside of others began later.
+        let mut inside_first: Vec<_> = open.iter_mut().collect();
+        inside_first.sort_by_key(|span| std::cmp::Reverse((span.began, span.label.span)));
+        inside_first.into_iter().for_each(|span| self.locks.span_over(span));
+        open.into_iter().for_each(|span| self.spans.done(span));
         let context = ReportContext { live: &self.live, first, end };
         let ended: Map<Name, u64> =
             self.live.standing().map(|on| (on.what, self.regions.ended(on.what))).collect();
         let (polls, regions) = (self.polls.finish(&context), self.regions.finish(&context));
+        let failures = self.spans.failures(&failed, &context);
+        let spans = self.spans.finish(&context);
         let told = [&polls.findings, &regions.findings, &stuck.findings];
         let told: Vec<&Finding> = told.into_iter().flatten().collect();
         let standing =
             standing::finish(&context, &told, |name| ended.get(&name).copied().unwrap_or_default());
+        let told = [&polls.findings, &spans.findings, &regions.findings, &stuck.findings];
+        let told: Vec<&Finding> = told.into_iter().flatten().chain(&standing.findings).collect();
+        let locks = self.locks.finish(&told, &context);
         let system = self.system.finish(&context);
         let mut report = Report {
             incident,
             polls,
             delays: self.delays.finish(&context),
-            failures: self.spans.failures(&failed, &context),
-            spans: self.spans.finish(&context),
+            failures,
+            spans,
             regions,
             standing,
-            locks: self.locks.finish(&context),
+            locks,
             stuck,
             waits: Waits::section(&self.live.waits, &context),
             waiting: BTreeMap::new(),

@@ -6,7 +6,8 @@ use super::report_context::ReportContext;
 use super::state::{Gap, Home, Label, LiveState, Poll, WorkerNow};
 use super::top_n::Top;
 use super::{
-    Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef, Unit,
+    Evidence, Finding, Histogram, LockWaiter, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
+    Unit,
 };
 use crate::format::{count, counted, duration};
 use crate::read::decode::fast_map::Map;
@@ -72,6 +73,10 @@ pub struct LongPoll {
     pub running: bool,
     /// Whether its worker continued on another thread (`block_in_place`).
     pub handed_over: bool,
+    /// The lock that it waited for most of the time, if one did; the length is that of the longest wait.
+    pub lock: Option<LockWaiter>,
+    /// How long it waited for that lock, in all.
+    pub lock_waited: Nanos,
     /// How many tasks were ready and not polled for a millisecond or more of it, if it was longer than
     /// [`LONG_POLL`]. Counts only tasks that this thread could have polled: those of its runtime, if it is a
     /// worker; otherwise those that it did poll.
@@ -118,8 +123,9 @@ pub(super) struct PollWatch {
     noted: usize,
 }
 
-/// The task's name, the poll's purpose, and the span and the region that took most of it.
-type GroupKey = (Name, Option<Name>, Option<Name>, Option<Name>);
+/// The task's name, the poll's purpose, the span and the region that took most of it, and where it waited for a lock for
+/// most of it: what waits is not like what keeps others waiting.
+type GroupKey = (Name, Option<Name>, Option<Name>, Option<Name>, Option<Name>);
 
 /// Similar long polls.
 #[derive(Default)]
@@ -358,6 +364,8 @@ impl Kept {
             before: !poll.exact,
             running: poll.running,
             handed_over: poll.handed_over,
+            lock: poll.lock.as_ref().map(|time| time.wait.told(context)),
+            lock_waited: poll.lock.as_ref().map_or(Nanos(0), |time| time.waited),
             waited: self.waited,
             victims: victims.collect(),
         }
@@ -394,7 +402,8 @@ impl Poll {
     /// What it has in common with similar polls.
     fn group(&self) -> GroupKey {
         let group = |span: &Option<Label>| span.as_ref().map(|span| span.group);
-        (self.name, group(&self.route), group(&self.span), self.region)
+        let lock = self.lock.as_ref().map(|time| time.wait.at);
+        (self.name, group(&self.route), group(&self.span), self.region, lock)
     }
 }
 
@@ -404,6 +413,7 @@ impl Group {
     /// `held` are the workers that were in a long poll at the end.
     fn finding(&self, held: &BTreeSet<WorkerId>, context: &ReportContext<'_>) -> Option<Finding> {
         let worst = self.longest.iter().next()?;
+        let poll = &worst.poll;
         let told = &worst.told(context);
         let score = Score::beyond(told.length.0 as f64, LONG_POLL.0 as f64, Unit::Nanos)?;
         let least = if told.before || told.running { "at least " } else { "" };
@@ -421,6 +431,9 @@ impl Group {
         }
         if let Some(route) = told.route.as_ref().filter(|route| told.span.as_ref() != Some(route)) {
             title += &format!(", inside span {}", route.label());
+        }
+        if let Some(lock) = &poll.lock {
+            title += &format!(": it {}", lock.in_words(told.length, context));
         }
         if told.running {
             title += ", and still held it at the end";
@@ -441,6 +454,7 @@ impl Group {
             title += &format!(" ({} more like it)", count(self.many - 1));
         }
         let mut evidence = vec![worst.evidence(told, context)];
+        evidence.extend(poll.lock.as_ref().map(|lock| lock.wait.evidence(1, context)));
         let times = worst.times.filter(|of| of.waited.0 >= told.length.0.min(of.time.0 / 2) / 4);
         if let Some(ThreadTimes { time, waited, ran, .. }) = times {
             evidence[0].what += &format!(
@@ -452,6 +466,7 @@ impl Group {
         } else if worst.times.is_none()
             && told.length < SURELY_RUNNING
             && told.region.is_none()
+            && told.lock.is_none()
             && !told.running
         {
             evidence[0].what += "; whether the thread ran all the time, or the kernel ran another one meanwhile, is \
@@ -472,6 +487,8 @@ impl Group {
         }
         let others = self.longest.iter().skip(1);
         evidence.extend(others.map(|other| other.evidence(&other.told(context), context)));
-        Some(Finding { analysis: "polls", title, score, evidence })
+        let mut finding = Finding::new("polls", title, score, evidence);
+        finding.lock.clone_from(&told.lock);
+        Some(finding)
     }
 }

@@ -133,7 +133,7 @@ impl RangeWatch {
                 seen.longest_at,
                 Some(seen.longest_at.plus(seen.longest)),
             );
-            Some(Finding { analysis: "ranges", title, score, evidence: vec![evidence] })
+            Some(Finding::new("ranges", title, score, vec![evidence]))
         });
         let findings = findings.collect();
         let names = self.names.iter().map(|(name, seen)| RangeName {

@@ -182,7 +182,7 @@ fn finding(
     }
     let beyond = cause.slowest.iter().filter(|region| region.length() > limit);
     let evidence = beyond.map(|region| evidence(region, context)).collect();
-    Some((slow.lost, Finding { analysis: "regions", title, score, evidence }))
+    Some((slow.lost, Finding::new("regions", title, score, evidence)))
 }
 
 fn evidence(region: &RegionDone, context: &ReportContext<'_>) -> Evidence {

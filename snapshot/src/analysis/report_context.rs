@@ -42,6 +42,12 @@ impl ReportContext<'_> {
         TaskRef { task, name: self.text(name) }
     }
 
+    /// A task that may have ended: then its name is not known.
+    pub(super) fn task_of(&self, task: TaskId) -> TaskRef {
+        let known = self.live.tasks.get(&task).map(|known| known.name);
+        self.task(task, known.unwrap_or_default())
+    }
+
     pub(super) fn span(&self, label: &Label) -> SpanRef {
         let (span, fields) = (label.span, shown(&label.fields));
         SpanRef { span, name: self.text(label.name), fields }

@@ -62,7 +62,7 @@ impl RuntimeWatch {
             let of = RuntimeCounters { runtime, counters: ranges.finish(context) };
             if let Some((score, title)) = queue(&of) {
                 let evidence = vec![context.evidence("read by the recorder", from, Some(until))];
-                section.findings.push(Finding { analysis: "runtimes", title, score, evidence });
+                section.findings.push(Finding::new("runtimes", title, score, evidence));
             }
             section.table.runtimes.push(of);
         }

@@ -2,14 +2,15 @@
 //! a thread.
 
 use super::by_name::{ByName, Cause, MOST_NAMES, OfName};
+use super::inner::Part;
 use super::interner::Name;
 use super::nanos_ext::Length;
 use super::outcomes::{Failures, Outcomes, SpanOutcomes};
 use super::report_context::ReportContext;
 use super::state::{Gap, Holder, SpanDone};
 use super::{
-    BlockerRef, Evidence, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, ThreadRef,
-    Unit, WakeRef,
+    BlockerRef, Evidence, Finding, Histogram, LockWaiter, Moment, Score, Section, SpanRef, TaskRef,
+    ThreadRef, Unit, WakeRef,
 };
 use crate::format::{count, counted, duration};
 use crate::read::decode::fast_map::Map;
@@ -71,6 +72,8 @@ pub struct SlowSpan {
     pub task: Option<TaskRef>,
     /// How long threads had it entered; none if events are missing.
     pub inside: Option<Nanos>,
+    /// The lock that it waited for most of the time, if one did; the length is that of the longest wait.
+    pub lock: Option<LockWaiter>,
     /// What its task did during it; none if it ran in no task, or events are missing.
     pub spent: Option<SpanTime>,
 }
@@ -183,7 +186,14 @@ impl SpanWatch {
             self.watched.only_open(group, length, span);
             return;
         }
-        let inner = span.inner;
+        // What waited is not like what kept others waiting.
+        let waits = span.lock.as_ref().map(|time| Part {
+            name: time.wait.at,
+            count: 1,
+            total: time.waited,
+            longest: time.waited,
+        });
+        let inner = span.inner.or(waits);
         self.watched.add(group, length, open, inner, span);
     }
 
@@ -363,6 +373,7 @@ fn told(span: &SpanDone, context: &ReportContext<'_>) -> SlowSpan {
         thread,
         task: span.task.map(|(task, name)| context.task(task, name)),
         inside: span.certain.then_some(span.inside),
+        lock: span.lock.as_ref().map(|time| time.wait.told(context)),
         spent,
     }
 }
@@ -417,6 +428,9 @@ fn finding(
         let (most, name) = (duration(inner.longest), context.text(inner.name));
         title += &format!("; {most} of it in span `{name}`");
     }
+    if let Some(lock) = &span.lock {
+        title += &format!("; it {}", lock.in_words(told.length, context));
+    }
     let slow = cause.slow(limit, median, SpanDone::length);
     if slow.many > 1 {
         let (more, lost) = (count(slow.many - 1), duration(slow.lost));
@@ -427,6 +441,7 @@ fn finding(
     whole.task.clone_from(&told.task);
     whole.span = Some(told.span.clone());
     let mut evidence = vec![whole];
+    evidence.extend(span.lock.as_ref().map(|lock| lock.wait.evidence(1, context)));
     if told.spent.is_some() {
         let mut gaps: Vec<_> = span.spent.gaps.iter().collect();
         gaps.sort_by_key(|gap| times(gap, span).0);
@@ -444,7 +459,9 @@ fn finding(
         one.span = Some(context.span(&other.label));
         evidence.push(one);
     }
-    Some((slow.lost, Finding { analysis: "spans", title, score, evidence }))
+    let mut finding = Finding::new("spans", title, score, evidence);
+    finding.lock.clone_from(&told.lock);
+    Some((slow.lost, finding))
 }
 
 /// Spans that are open because they are held: nothing is slow there, but something is not released.
@@ -482,7 +499,7 @@ fn held_finding(
     evidence.thread = (span.thread.0 > 0).then(|| context.thread(span.thread));
     evidence.task = task;
     evidence.span = Some(context.span(&span.label));
-    Some(Finding { analysis: "spans", title, score, evidence: vec![evidence] })
+    Some(Finding::new("spans", title, score, vec![evidence]))
 }
 
 /// The evidence of one gap: what the task waited for, back through the wakes during the span.

@@ -163,7 +163,7 @@ fn finding(locks: &[Found], told: &[&Finding], context: &ReportContext<'_>) -> O
         title += &format!("; {more} more {stand} in a lock or {wait} for one at the end");
     }
     let evidence = locks.iter().take(LISTED).map(|found| found.evidence(context)).collect();
-    Some(Finding { analysis: "standing", title, score, evidence })
+    Some(Finding::new("standing", title, score, evidence))
 }
 
 impl Found {

@@ -74,7 +74,7 @@ impl StarvedWatch {
         let evidence = |what: String| vec![context.evidence(what, from, Some(self.until))];
         if let Some((score, title)) = stolen(system, cores) {
             let evidence = evidence("read by the recorder".to_owned());
-            section.findings.push(Finding { analysis: "starved", title, score, evidence });
+            section.findings.push(Finding::new("starved", title, score, evidence));
         }
         let wanted = self.ran.plus(self.waited);
         if self.from.is_none() || wanted.0 == 0 {
@@ -115,12 +115,7 @@ impl StarvedWatch {
                 what += &format!("; {words} for {} of the time", percent(share));
             }
         }
-        section.findings.push(Finding {
-            analysis: "starved",
-            title,
-            score,
-            evidence: evidence(what),
-        });
+        section.findings.push(Finding::new("starved", title, score, evidence(what)));
         section.settle(2)
     }
 }

@@ -166,7 +166,7 @@ impl Stops {
         });
         let evidence = evidence.collect();
         let score = Score::beyond(length.0 as f64, 0.0, Unit::Nanos)?;
-        Some(Finding { analysis: "coverage", title, score, evidence })
+        Some(Finding::new("coverage", title, score, evidence))
     }
 }
 

@@ -6,11 +6,14 @@
 //! with the waits of tasks of its name.
 
 use super::interner::Name;
+use super::locks::LockWatch;
 use super::nanos_ext::Length;
 use super::report_context::ReportContext;
 use super::spans::SpanWatch;
 use super::state::{Gap, TaskNow};
-use super::{FEWEST_SPANS, Finding, Histogram, Moment, Score, Section, SpanRef, TaskRef, Unit};
+use super::{
+    FEWEST_SPANS, Finding, Histogram, LockWaiter, Moment, Score, Section, SpanRef, TaskRef, Unit,
+};
 use crate::format::{counted, duration};
 use crate::read::decode::fast_map::Map;
 use crate::wire::{Nanos, TaskId};
@@ -54,14 +57,16 @@ pub struct IdleTask {
     pub before: bool,
     /// What it waits for, if it said so.
     pub waits_for: Option<String>,
+    /// The lock that it waits for, if that is recorded.
+    pub lock: Option<LockWaiter>,
     /// The innermost open span that it runs in.
     pub span: Option<SpanRef>,
     /// The length that is too long for it, if that can be told.
     pub limit: Option<Nanos>,
 }
 
-/// What similar tasks have in common: their name, their span with its route, what they wait for.
-type GroupKey = (Name, Option<Name>, Option<Name>);
+/// What similar tasks have in common: their name, their span with its route, what they wait for, and where they do for a lock.
+type GroupKey = (Name, Option<Name>, Option<Name>, Option<Name>);
 
 /// Watches how long tasks wait.
 #[derive(Default)]
@@ -106,11 +111,12 @@ impl WaitWatch {
         Some(Nanos(usual).max(STUCK))
     }
 
-    /// `spans` has the observed spans, if any are recorded.
+    /// `spans` has the observed spans, if any are recorded, and `locks` what tasks wait for at the end.
     pub(super) fn finish(
         &self,
         context: &ReportContext<'_>,
         spans: Option<&SpanWatch>,
+        locks: &LockWatch,
     ) -> Section<StuckTasks> {
         let live = context.live;
         let mut section = Section::<StuckTasks>::default();
@@ -158,12 +164,13 @@ impl WaitWatch {
                 length,
                 before: matches!(task.state, TaskNow::Idle { exact: false, .. }),
                 waits_for: task.waits_for.map(|name| context.text(name)),
+                lock: locks.of_task(id).map(|wait| wait.told(context)),
                 span: span.map(|span| context.span(&span.label)),
                 limit,
             };
             if limit.is_some_and(|limit| length > limit) {
                 let route = live.purpose(id).map(|span| span.group);
-                let key = (task.name, route, task.waits_for);
+                let key = (task.name, route, task.waits_for, locks.of_task(id).map(|wait| wait.at));
                 let entry = worst.entry(key).or_insert_with(|| (0, told(), since));
                 entry.0 += 1;
             }
@@ -196,6 +203,9 @@ fn finding(
     if let Some(waits_for) = &idle.waits_for {
         title += &format!("; it waits for `{waits_for}`");
     }
+    if let Some(lock) = &idle.lock {
+        title += &format!("; it waits for {}", lock.lock_and_holder());
+    }
     if *alike > 1 {
         title += &format!(" ({} more like it)", alike - 1);
     }
@@ -205,5 +215,7 @@ fn finding(
     }
     evidence.task = Some(idle.task.clone());
     evidence.span.clone_from(&idle.span);
-    Some(Finding { analysis: "stuck", title, score, evidence: vec![evidence] })
+    let mut finding = Finding::new("stuck", title, score, vec![evidence]);
+    finding.lock.clone_from(&idle.lock);
+    Some(finding)
 }

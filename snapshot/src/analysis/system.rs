@@ -164,7 +164,7 @@ impl SystemWatch {
         let findings = [throttled(&table), descriptors(&table), killed(&table), memory(&table)];
         let findings = findings.into_iter().flatten().map(|(score, title)| {
             let evidence = vec![context.evidence("read by the recorder", from, Some(until))];
-            Finding { analysis: "system", title, score, evidence }
+            Finding::new("system", title, score, evidence)
         });
         Section { findings: findings.collect(), table, ..Section::default() }.settle(4)
     }

@@ -240,7 +240,7 @@ impl TaskCounter {
         let what =
             format!("{} spawned, and {} alive at the end", count(of.spawned), count(of.last));
         let evidence = context.evidence(what, self.slices.begin(self.begin), Some(context.end));
-        Some(Finding { analysis: "tasks", title, score, evidence: vec![evidence] })
+        Some(Finding::new("tasks", title, score, vec![evidence]))
     }
 
     fn storm(
@@ -270,7 +270,7 @@ impl TaskCounter {
         let ended = began.0.saturating_add(self.slices.length().0);
         let evidence =
             context.evidence("they are spawned", began, Some(Nanos(ended).min(context.end)));
-        Some(Finding { analysis: "tasks", title, score, evidence: vec![evidence] })
+        Some(Finding::new("tasks", title, score, vec![evidence]))
     }
 }
 
@@ -289,7 +289,7 @@ fn large(of: &TasksOfName, context: &ReportContext<'_>) -> Option<Finding> {
         bytes(all),
     );
     let evidence = context.evidence("they are alive", context.first, Some(context.end));
-    Some(Finding { analysis: "tasks", title, score, evidence: vec![evidence] })
+    Some(Finding::new("tasks", title, score, vec![evidence]))
 }
 
 #[cfg(test)]

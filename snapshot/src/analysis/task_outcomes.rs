@@ -82,7 +82,7 @@ impl EndingWatch {
                 evidence
             });
             let evidence = evidence.collect();
-            section.findings.push(Finding { analysis: "endings", title, score, evidence });
+            section.findings.push(Finding::new("endings", title, score, evidence));
         }
         if context.live.doubts.any() {
             let because = context.live.doubts.because();

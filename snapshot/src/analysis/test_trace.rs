@@ -6,10 +6,10 @@ use super::coverage::Coverage;
 use super::event_view::EventView;
 use super::pass::Pass;
 use crate::read::{
-    EventKind, GenerationInfo, Level, Lost, RuntimeReading, Site, SystemReading, Text, ThreadTimes,
-    Value, WorkerId,
+    EventKind, GenerationInfo, Level, LockHolder, Lost, RuntimeReading, Site, SystemReading, Text,
+    ThreadTimes, Value, WorkerId,
 };
-use crate::wire::{Generation, Nanos, SpanId, TaskId, ThreadNumber};
+use crate::wire::{Generation, LockKind, Nanos, SpanId, TaskId, ThreadNumber};
 use std::collections::HashMap;
 
 /// A history in the making. It begins at [`START`], with one generation per second.
@@ -26,6 +26,8 @@ pub(super) struct Script {
     /// The fields of the next event, and the parent of the next span.
     given: Vec<(&'static str, String)>,
     parent: Option<SpanId>,
+    /// Who holds the lock that the next event is about.
+    holder: Option<LockHolder<'static>>,
 }
 
 /// When a history begins, in nanoseconds.
@@ -69,7 +71,7 @@ impl Script {
         let coverage = Coverage { covered: Nanos(seconds * SECOND), ..Coverage::default() };
         let pass = Pass::new(coverage, Doubts::new(&infos), end);
         let (sequences, names, polls, spans, workers, regions) = Default::default();
-        let (entered, given, parent) = Default::default();
+        let (entered, given, parent, holder) = Default::default();
         Self {
             pass,
             infos,
@@ -82,6 +84,7 @@ impl Script {
             regions,
             given,
             parent,
+            holder,
         }
     }
 
@@ -114,6 +117,7 @@ impl Script {
             blocking: name.starts_with("blocking"),
             event: None,
             given: &fields,
+            holder: self.holder.take(),
         };
         self.pass.view(&view);
         self
@@ -305,6 +309,65 @@ impl Script {
         let message = Text { text, cut };
         let kind = EventKind::Log { level, site: site("shop"), message };
         self.put(time, thread, kind, "shop", None)
+    }
+
+    /// Who holds the lock that the next event is about: a thread, or a task, which took it at this line, so many milliseconds
+    /// before.
+    pub(super) fn held_by(
+        &mut self,
+        thread: Option<u64>,
+        number: Option<u32>,
+        line: u32,
+        held: f64,
+    ) -> &mut Self {
+        self.holder = Some(LockHolder {
+            thread: thread.map(ThreadNumber),
+            os_thread: None,
+            task: number.map(task),
+            site: Some(Site { line, ..site("Mutex") }),
+            held: Some(Nanos((held * 1e6) as u64)),
+            is_at_least: false,
+            is_across_await: false,
+        });
+        self
+    }
+
+    /// The thread, or the task that it polls, has waited for this lock, at line 12.
+    pub(super) fn waited(
+        &mut self,
+        time: f64,
+        thread: u64,
+        (lock, kind): (u64, LockKind),
+        length: f64,
+    ) -> &mut Self {
+        let kind = EventKind::Contention {
+            site: Site { line: 12, ..site("Mutex") },
+            lock,
+            kind: Some(kind),
+            waited: Nanos((length * 1e6) as u64),
+            waiters: 1,
+            is_given_up: false,
+        };
+        self.put(time, thread, kind, "Mutex", None)
+    }
+
+    /// The recorder's thread says that a thread and the task that it polls, or a task, still waits for this lock.
+    pub(super) fn still_waits(
+        &mut self,
+        time: f64,
+        (thread, number): (Option<u64>, Option<u32>),
+        (lock, kind): (u64, LockKind),
+        length: f64,
+    ) -> &mut Self {
+        let kind = EventKind::LockWait {
+            thread: thread.map(ThreadNumber),
+            task: number.map(task),
+            site: Site { line: 12, ..site("Mutex") },
+            lock,
+            kind: Some(kind),
+            waited: Nanos((length * 1e6) as u64),
+        };
+        self.put(time, 999, kind, "Mutex", None)
     }
 
     /// Events of this task are missing: its number advances.

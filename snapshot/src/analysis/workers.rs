@@ -174,7 +174,7 @@ pub(super) fn finish(context: &ReportContext<'_>, tasks: bool) -> Section<Worker
             let mut evidence = context.evidence("what it did", began, None);
             evidence.thread = Some(worker.thread.clone());
             let evidence = vec![evidence];
-            section.findings.push(Finding { analysis: "workers", title, score, evidence });
+            section.findings.push(Finding::new("workers", title, score, evidence));
         }
     }
     if more_unknown > 0 {
@@ -203,5 +203,5 @@ fn uninstrumented(workers: &Workers) -> Option<Finding> {
         "{} of the workers' time at work was outside of the polls of recorded tasks",
         percent(share)
     );
-    Some(Finding { analysis: "workers", title, score, evidence: Vec::new() })
+    Some(Finding::new("workers", title, score, Vec::new()))
 }

@@ -160,5 +160,5 @@ fn evidence(what: String, length: Nanos, report: &Report, depth: u8) -> Evidence
 }
 
 fn finding(title: String, score: Score, evidence: Vec<Evidence>) -> Finding {
-    Finding { analysis: "hangs", title, score, evidence }
+    Finding::new("hangs", title, score, evidence)
 }

@@ -1,9 +1,9 @@
 //! Locks of threads that were held across an `.await`: while the task that holds one is not polled, nobody else gets the lock,
 //! and a thread that waits for it may be the one that should poll that task.
 
-use super::{OfPlace, Waiter, called, cycles, task_ref};
+use super::OfPlace;
 use crate::analysis::interner::Name;
-use crate::analysis::nanos_ext::Length;
+use crate::analysis::lock_wait::{Waiter, called};
 use crate::analysis::report_context::ReportContext;
 use crate::analysis::{Finding, Score, Unit};
 use crate::format::{counted, duration};
@@ -36,7 +36,7 @@ fn finding(
     context: &ReportContext<'_>,
 ) -> Option<Finding> {
     let longest = of.longest.as_ref().filter(|wait| !in_deadlocks.contains(&wait.waiter));
-    let longest = longest.map(|wait| (wait, wait.known.since(wait.began)));
+    let longest = longest.map(|wait| (wait, wait.length()));
     // If nobody waited for it, that was luck: a finding, but one that comes last.
     let score = match longest {
         Some((_, waited)) => Score::beyond(waited.0 as f64, WAIT.0 as f64, Unit::Nanos)?,
@@ -58,17 +58,18 @@ fn finding(
     }
     let mut evidence = Vec::new();
     if let Some((wait, _)) = longest {
-        let mut waits = cycles::evidence(wait, 0, context);
-        waits.until = Some(context.moment(wait.known));
-        evidence.push(waits);
+        evidence.push(wait.evidence(0, context));
+        evidence.extend(of.waiters.evidence(1, context));
     }
     if let Some((last, task, thread)) = of.last {
         let polls = counted(of.most_polls, "poll");
         let what = format!("released in a later poll of the task; up to {polls} ended meanwhile");
         let mut released = context.evidence(what, last, Some(last));
         released.thread = Some(context.thread(thread));
-        released.task = Some(task_ref(task, context));
+        released.task = Some(context.task_of(task));
         evidence.push(released);
     }
-    Some(Finding { analysis: "locks", title, score, evidence })
+    let mut finding = Finding::new("locks", title, score, evidence);
+    finding.of_locks = of.waiters.locks();
+    Some(finding)
 }

@@ -1,6 +1,8 @@
 //! Convoys: many wait for one lock, again and again, so that they go one after the other.
 
-use super::{OfLock, called, cycles, places};
+use super::waiters::Waiters;
+use super::{OfLock, places};
+use crate::analysis::lock_wait::called;
 use crate::analysis::nanos_ext::Length;
 use crate::analysis::report_context::ReportContext;
 use crate::analysis::{Finding, Score, Unit};
@@ -18,16 +20,21 @@ pub const FEWEST_WAITERS: u64 = 3;
 const MOST: usize = 5;
 const MOST_PLACES: usize = 3;
 
-pub(super) fn find(locks: &BTreeMap<u64, OfLock>, context: &ReportContext<'_>) -> Vec<Finding> {
-    let is_one = |of: &&OfLock| {
-        of.waits >= FEWEST_WAITS_FOR_LOCK && of.waiters.len() as u64 >= FEWEST_WAITERS
+pub(super) fn find(
+    locks: &BTreeMap<u64, OfLock>,
+    waiters: &BTreeMap<u64, Waiters>,
+    context: &ReportContext<'_>,
+) -> Vec<Finding> {
+    let with_waiters = |(lock, of)| Some((of, waiters.get(lock)?));
+    let is_one = |(of, waiters): &(&OfLock, &Waiters)| {
+        of.waits >= FEWEST_WAITS_FOR_LOCK && waiters.count() >= FEWEST_WAITERS
     };
-    let mut found: Vec<_> = locks.values().filter(is_one).collect();
-    found.sort_by_key(|of| std::cmp::Reverse(of.waited));
-    found.into_iter().take(MOST).filter_map(|of| finding(of, context)).collect()
+    let mut found: Vec<_> = locks.iter().filter_map(with_waiters).filter(is_one).collect();
+    found.sort_by_key(|(of, _)| std::cmp::Reverse(of.waited));
+    found.into_iter().take(MOST).filter_map(|(of, by)| finding(of, by, context)).collect()
 }
 
-fn finding(of: &OfLock, context: &ReportContext<'_>) -> Option<Finding> {
+fn finding(of: &OfLock, waiters: &Waiters, context: &ReportContext<'_>) -> Option<Finding> {
     let score = Score::beyond(of.waited.0 as f64, LONG_WAITS.0 as f64, Unit::Nanos)?;
     let (asked, held) = (places(&of.places, context), places(&of.held_at, context));
     let holder = match held.first() {
@@ -37,22 +44,17 @@ fn finding(of: &OfLock, context: &ReportContext<'_>) -> Option<Finding> {
     let time = of.last.since(of.first);
     let title = format!(
         "Lock convoy: {} waited {} for one {}, {} in all within {}, at {}{holder}",
-        counted(of.waiters.len() as u64, "thread or task")
-            .replace("thread or tasks", "threads or tasks"),
+        counted(waiters.count(), "thread or task").replace("thread or tasks", "threads or tasks"),
         counted(of.waits, "time"),
         called(of.kind),
         duration(of.waited),
         duration(time),
         asked.first().map_or("an unknown place", |(at, ..)| at),
     );
-    let mut evidence = vec![cycles::evidence(&of.longest, 0, context)];
+    let mut evidence = vec![of.longest.evidence(0, context)];
     let longest = &mut evidence[0];
-    longest.until = Some(context.moment(of.longest.known));
-    longest.what = format!(
-        "the longest wait, {}: {}",
-        duration(of.longest.known.since(of.longest.began)),
-        longest.what
-    );
+    longest.what = format!("the longest wait: {}", longest.what);
+    evidence.extend(waiters.evidence(1, context));
     let all = |list: &[(String, u64, Nanos)], what: &str| {
         let lines = list.iter().take(MOST_PLACES).map(|(at, waits, waited)| {
             let text = format!("{what} {at}: {}, {}", counted(*waits, "wait"), duration(*waited));
@@ -70,5 +72,7 @@ fn finding(of: &OfLock, context: &ReportContext<'_>) -> Option<Finding> {
         most.depth = 1;
         evidence.push(most);
     }
-    Some(Finding { analysis: "locks", title, score, evidence })
+    let mut finding = Finding::new("locks", title, score, evidence);
+    finding.of_locks = vec![of.longest.lock];
+    Some(finding)
 }

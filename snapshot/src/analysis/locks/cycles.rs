@@ -3,12 +3,12 @@
 //! A thread that holds a lock like the standard library's has to unlock it itself, whichever task it polls. So a thread that
 //! waits is one of a cycle if it holds what is waited for before; and so is a task that holds it, if that waits.
 
-use super::{Wait, Waiter, called};
-use crate::analysis::nanos_ext::Length;
+use super::waiters::NAMED;
+use crate::analysis::lock_wait::{Held, Wait, Waiter, called};
 use crate::analysis::report_context::ReportContext;
-use crate::analysis::{Evidence, Finding, Score, Unit};
-use crate::format::{count, duration};
-use crate::wire::{LockKind, ThreadNumber};
+use crate::analysis::{Finding, Score, Unit};
+use crate::format::count;
+use crate::wire::LockKind;
 use std::collections::{HashMap, HashSet};
 
 /// So many deadlocks are told at most.
@@ -43,9 +43,9 @@ fn follow(wait: &Wait, waits: &[&Wait]) -> Option<usize> {
             Waiter::Thread(thread) if has_thread(thread) => true,
             // A task that waits in its poll holds its thread up, and itself.
             Waiter::Thread(_) => {
-                held.thread.is_none() && held.task.is_some() && other.task == held.task
+                held.thread.is_none() && held.task.is_some() && other.task_id() == held.task_id()
             }
-            Waiter::Task(task) => held.task == Some(task),
+            Waiter::Task(task) => held.task_id() == Some(task),
         }
     };
     waits.iter().position(is_holder)
@@ -107,11 +107,15 @@ fn finding(
             )
         }
         _ => {
-            let who: Vec<_> = cycle.iter().map(|at| waits[*at].who(context)).collect();
-            format!("{name}: {} wait for each other's locks", who.join(" and "))
+            let who = cycle.iter().take(NAMED).map(|at| waits[*at].who(context));
+            let mut who = who.collect::<Vec<_>>().join(" and ");
+            if cycle.len() > NAMED {
+                who += &format!(" and {} more", count((cycle.len() - NAMED) as u64));
+            }
+            format!("{name}: {who} wait for each other's locks")
         }
     };
-    let mut evidence: Vec<_> = cycle.iter().map(|at| evidence(waits[*at], 0, context)).collect();
+    let mut evidence: Vec<_> = cycle.iter().map(|at| waits[*at].evidence(0, context)).collect();
     let is_behind = |at: &usize| {
         let mut here = Some(*at);
         // No path is longer than there are waits.
@@ -126,39 +130,26 @@ fn finding(
     };
     let behind: Vec<_> =
         (0..waits.len()).filter(|at| !cycle.contains(at)).filter(is_behind).collect();
-    evidence
-        .extend(behind.iter().take(MOST_BEHIND).map(|at| self::evidence(waits[*at], 1, context)));
+    evidence.extend(behind.iter().take(MOST_BEHIND).map(|at| waits[*at].evidence(1, context)));
+    if let Some(next) = behind.get(MOST_BEHIND) {
+        let more = format!("and {} more", count((behind.len() - MOST_BEHIND) as u64));
+        let mut more = context.evidence(more, waits[*next].began, None);
+        more.depth = 1;
+        evidence.push(more);
+    }
     let mut title = title;
     if !behind.is_empty() {
         let (wait, many) = if behind.len() == 1 { ("waits", 1) } else { ("wait", behind.len()) };
         title += &format!("; {} more {wait} behind them", count(many as u64));
     }
     let score = Score::beyond(cycle.len() as f64, 0.0, Unit::Count)?;
-    Some(Finding { analysis: "locks", title, score, evidence })
+    let mut finding = Finding::new("locks", title, score, evidence);
+    finding.of_locks = cycle.iter().chain(&behind).map(|at| waits[*at].lock).collect();
+    Some(finding)
 }
 
-fn of_task(held: &super::Held, context: &ReportContext<'_>) -> String {
-    held.task
-        .map_or_else(String::new, |task| format!("task {}", super::task_ref(task, context).label()))
-}
-
-/// A wait, and who holds what it waits for.
-pub(super) fn evidence(wait: &Wait, depth: u8, context: &ReportContext<'_>) -> Evidence {
-    let told = wait.told(context);
-    let mut what = format!("waits at {} for a {}", told.place, called(wait.kind));
-    if let Some(held) = &wait.held {
-        let at = told.held_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
-        let since = match held.since {
-            Some(since) => format!(", {} before the end", duration(context.end.since(since))),
-            None => String::new(),
-        };
-        what += &format!(" that {} took{at}{since}", held.who(context));
-    }
-    let mut evidence = context.evidence(what, wait.began, None);
-    evidence.thread = told.thread.filter(|thread| thread.number != ThreadNumber(0));
-    evidence.task = told.task;
-    evidence.depth = depth;
-    evidence
+fn of_task(held: &Held, context: &ReportContext<'_>) -> String {
+    held.task.map_or_else(String::new, |task| format!("task {}", task.told(context).label()))
 }
 
 #[cfg(test)]

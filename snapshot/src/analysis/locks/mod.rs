@@ -7,25 +7,31 @@
 mod across_await;
 mod convoy;
 mod cycles;
+mod held_long;
+mod waiters;
 
 use super::event_view::EventView;
-use super::interner::{Name, Names};
+use super::interner::Name;
+use super::lock_times::LockTimes;
+use super::lock_wait::{EndedTasks, Said, Wait, Waiter, place};
 use super::nanos_ext::Length;
 use super::report_context::ReportContext;
-use super::stopped::Stops;
-use super::{Moment, Section, TaskRef, ThreadRef};
-use crate::read::{Event, EventKind, LockHolder, Site};
-use crate::wire::{LockKind, Nanos, TaskId, ThreadNumber};
+use super::state::{LiveState, Poll, SpanDone};
+use super::{Finding, LockWaiter, Section};
+use crate::read::EventKind;
+use crate::wire::{LockKind, Nanos, SpanId, TaskId, ThreadNumber};
 pub use convoy::{FEWEST_WAITERS, FEWEST_WAITS_FOR_LOCK, LONG_WAITS};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use waiters::{Room, Waiters};
 
 /// So many locks, and so many places of each, are told apart.
 const MOST_LOCKS: usize = 4096;
 const MOST_PLACES: usize = 16;
-/// So many who waited for a lock are counted.
-const MOST_WAITERS: usize = 4096;
 /// So many waits that go on are kept.
 const MOST_GOING_ON: usize = 1024;
+/// Of so many polls, and of so many spans, that are open it is known for how long they waited.
+const MOST_OPEN: usize = 1 << 14;
 const LISTED: usize = 20;
 
 /// The locks of a snapshot that say who waits for them: `lookback::sync`, `lookback::tokio::sync`.
@@ -70,30 +76,6 @@ pub struct ContendedLock {
     pub held_at: Vec<(String, u64, Nanos)>,
 }
 
-/// A thread or a task that waits for a lock at the end.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LockWaiter {
-    /// The thread that waits; none if it is a task.
-    pub thread: Option<ThreadRef>,
-    /// The task that waits, or that the thread polls.
-    pub task: Option<TaskRef>,
-    /// The lock's number.
-    pub lock: u64,
-    /// What it is; `None` if only a later version knows it.
-    pub kind: Option<LockKind>,
-    /// Where it asks for the lock, as `file:line`.
-    pub place: String,
-    /// Since when.
-    pub since: Moment,
-    /// For how long, up to the end.
-    pub length: Nanos,
-    /// Who holds the lock: a thread, and a task that holds it or that the thread polled then.
-    pub holder: (Option<ThreadRef>, Option<TaskRef>),
-    /// Where that took the lock.
-    pub held_at: Option<String>,
-}
-
 /// A place where locks were taken that were held across an `.await`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -112,39 +94,6 @@ pub struct AcrossAwait {
     pub longest_wait: Nanos,
 }
 
-/// Who waits for a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Waiter {
-    Thread(ThreadNumber),
-    Task(TaskId),
-}
-
-/// Who holds a lock, and where.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
-    thread: Option<ThreadNumber>,
-    os_thread: Option<u64>,
-    task: Option<TaskId>,
-    at: Option<Name>,
-    since: Option<Nanos>,
-    is_across_await: bool,
-}
-
-/// A wait, over or not.
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    waiter: Waiter,
-    /// The task that a thread polls meanwhile.
-    task: Option<TaskId>,
-    lock: u64,
-    kind: Option<LockKind>,
-    at: Name,
-    began: Nanos,
-    /// When it was last known to go on, or ended.
-    known: Nanos,
-    held: Option<Held>,
-}
-
 /// What is known of a lock.
 #[derive(Debug)]
 struct OfLock {
@@ -152,11 +101,10 @@ struct OfLock {
     waits: u64,
     given_up: u64,
     waited: Nanos,
-    waiters: BTreeSet<Waiter>,
     most_at_once: u64,
     first: Nanos,
     last: Nanos,
-    longest: Wait,
+    longest: Rc<Wait>,
     places: BTreeMap<Name, (u64, Nanos)>,
     held_at: BTreeMap<Name, (u64, Nanos)>,
 }
@@ -168,7 +116,8 @@ struct OfPlace {
     times: u64,
     most_polls: u64,
     waits: u64,
-    longest: Option<Wait>,
+    longest: Option<Rc<Wait>>,
+    waiters: Waiters,
     /// When it was last so, of which task, on which thread.
     last: Option<(Nanos, TaskId, ThreadNumber)>,
 }
@@ -179,13 +128,24 @@ pub(super) struct LockWatch {
     waits: u64,
     waited: Nanos,
     locks: BTreeMap<u64, OfLock>,
+    /// Who waited for each of them, or waits at the end.
+    waiters: BTreeMap<u64, Waiters>,
+    room: Room,
     going_on: HashMap<(u64, Waiter), Wait>,
+    /// The threads among those.
+    waiting_threads: HashSet<ThreadNumber>,
     across: BTreeMap<Name, OfPlace>,
+    ended: EndedTasks,
+    /// How long polls and spans that are open have waited.
+    in_polls: HashMap<(ThreadNumber, TaskId), LockTimes>,
+    in_spans: HashMap<SpanId, LockTimes>,
+    /// The waits of tasks that nobody polls, at the end.
+    of_tasks: HashMap<TaskId, Rc<Wait>>,
 }
 
 impl LockWatch {
     /// Looks at an event. Returns whether it is one of locks.
-    pub(super) fn view(&mut self, view: &EventView<'_>, names: &mut Names, stops: &Stops) -> bool {
+    pub(super) fn view(&mut self, view: &EventView<'_>, live: &mut LiveState) -> bool {
         match view.kind {
             EventKind::Contention { site, lock, kind, waited, waiters, is_given_up } => {
                 let waiter = match (view.task, kind) {
@@ -193,8 +153,10 @@ impl LockWatch {
                     _ => Waiter::Thread(view.thread),
                 };
                 self.going_on.remove(&(lock, waiter));
-                let wait = wait(view, waiter, view.task, (lock, kind), site, waited, names, stops);
-                self.over(&wait, waiters, is_given_up);
+                let said = Said { task: view.task, lock, kind, site, waited, is_over: true };
+                let wait = Wait::of(view, waiter, &said, &self.ended, live);
+                live.waits.lock(&wait, waiters, &mut live.names);
+                self.over(&Rc::new(wait), waiters, is_given_up);
             }
             EventKind::LockWait { thread, task, site, lock, kind, waited } => {
                 let is_of_task = kind.is_some_and(LockKind::is_of_tasks);
@@ -204,15 +166,19 @@ impl LockWatch {
                     (Some(thread), _) => Waiter::Thread(thread),
                     (None, None) => return true,
                 };
-                let wait = wait(view, waiter, task, (lock, kind), site, waited, names, stops);
                 if self.going_on.len() < MOST_GOING_ON
                     || self.going_on.contains_key(&(lock, waiter))
                 {
+                    let said = Said { task, lock, kind, site, waited, is_over: false };
+                    let wait = Wait::of(view, waiter, &said, &self.ended, live);
                     self.going_on.insert((lock, waiter), wait);
+                    if let Waiter::Thread(thread) = waiter {
+                        self.waiting_threads.insert(thread);
+                    }
                 }
             }
             EventKind::LockHeld { site, kind, task, polls, .. } => {
-                let at = names.name(&place(site));
+                let at = live.names.name(&place(site));
                 let of = self.across.entry(at).or_default();
                 (of.kind, of.times) = (kind, of.times + 1);
                 of.most_polls = of.most_polls.max(polls);
@@ -222,6 +188,7 @@ impl LockWatch {
             | EventKind::TaskPanic { task }
             | EventKind::TaskDrop { task } => {
                 self.goes_on(view.thread);
+                self.ended.note(task, live.names.name(view.name));
                 if !self.going_on.is_empty() {
                     self.going_on.retain(|(_, waiter), _| *waiter != Waiter::Task(task));
                 }
@@ -237,30 +204,31 @@ impl LockWatch {
 
     /// A thread that records something does not wait.
     fn goes_on(&mut self, thread: ThreadNumber) {
-        if !self.going_on.is_empty() {
+        if !self.waiting_threads.is_empty() && self.waiting_threads.remove(&thread) {
             self.going_on.retain(|(_, waiter), _| *waiter != Waiter::Thread(thread));
         }
     }
 
     /// A wait has ended.
-    fn over(&mut self, wait: &Wait, at_once: u64, is_given_up: bool) {
-        let waited = wait.known.since(wait.began);
+    fn over(&mut self, wait: &Rc<Wait>, at_once: u64, is_given_up: bool) {
+        let waited = wait.length();
         self.waits += 1;
         self.waited.grow(waited);
         self.note_across(wait);
+        self.note_inside(wait);
         if self.locks.len() >= MOST_LOCKS && !self.locks.contains_key(&wait.lock) {
             return;
         }
+        self.waiters.entry(wait.lock).or_default().add(wait, &mut self.room);
         let new = || OfLock {
             kind: wait.kind,
             waits: 0,
             given_up: 0,
             waited: Nanos(0),
-            waiters: BTreeSet::new(),
             most_at_once: 0,
             first: wait.began,
             last: wait.known,
-            longest: *wait,
+            longest: Rc::clone(wait),
             places: BTreeMap::new(),
             held_at: BTreeMap::new(),
         };
@@ -271,19 +239,15 @@ impl LockWatch {
         of.most_at_once = of.most_at_once.max(at_once);
         of.first = of.first.min(wait.began);
         of.last = of.last.max(wait.known);
-        if of.waiters.len() < MOST_WAITERS {
-            // A lock of threads is waited for by its thread; a few of those may wait for many tasks.
-            of.waiters.insert(wait.task.map_or(wait.waiter, Waiter::Task));
-        }
-        if waited > of.longest.known.since(of.longest.began) {
-            of.longest = *wait;
+        if waited > of.longest.length() {
+            of.longest = Rc::clone(wait);
         }
         note(&mut of.places, Some(wait.at), waited);
         note(&mut of.held_at, wait.held.and_then(|held| held.at), waited);
     }
 
     /// Notes a wait for a lock that a task holds which nobody polls.
-    fn note_across(&mut self, wait: &Wait) {
+    fn note_across(&mut self, wait: &Rc<Wait>) {
         let Some(at) = wait.held.filter(|held| held.is_across_await).and_then(|held| held.at)
         else {
             return;
@@ -291,20 +255,80 @@ impl LockWatch {
         let of = self.across.entry(at).or_default();
         of.kind = of.kind.or(wait.kind);
         of.waits += 1;
-        let length = |wait: &Wait| wait.known.since(wait.began);
-        if of.longest.as_ref().is_none_or(|longest| length(longest) < length(wait)) {
-            of.longest = Some(*wait);
+        of.waiters.add(wait, &mut self.room);
+        if of.longest.as_ref().is_none_or(|longest| longest.length() < wait.length()) {
+            of.longest = Some(Rc::clone(wait));
         }
     }
 
-    pub(super) fn finish(mut self, context: &ReportContext<'_>) -> Section<Locks> {
-        for mut wait in self.going_on.values().copied().collect::<Vec<_>>() {
-            wait.known = context.end;
-            self.note_across(&wait);
+    /// Notes in which poll and in which span a wait was.
+    fn note_inside(&mut self, wait: &Rc<Wait>) {
+        if let (Waiter::Thread(thread), Some(task)) = (wait.waiter, wait.task) {
+            // What is over has been removed, unless its end was not seen.
+            if self.in_polls.len() >= MOST_OPEN {
+                self.in_polls.clear();
+            }
+            self.in_polls.entry((thread, task.task)).or_default().add(wait);
         }
+        if let Some(span) = &wait.span {
+            if self.in_spans.len() >= MOST_OPEN {
+                self.in_spans.clear();
+            }
+            self.in_spans.entry(span.span).or_default().add(wait);
+        }
+    }
+
+    /// A poll is over, or the snapshot is: says for which lock it waited most of the time, if it did.
+    pub(super) fn poll_over(&mut self, poll: &mut Poll) {
+        if let Some(times) = self.in_polls.remove(&(poll.thread, poll.task)) {
+            poll.lock = times.most_of(poll.blocked, poll.began);
+        }
+    }
+
+    /// The same for a span; what it waited for, the span around it has waited for, too.
+    pub(super) fn span_over(&mut self, span: &mut SpanDone) {
+        let Some(times) = self.in_spans.remove(&span.label.span) else { return };
+        span.lock = times.most_of(span.length(), span.began);
+        if let Some(parent) = span.parent {
+            self.in_spans.entry(parent).or_default().merge(&times);
+        }
+    }
+
+    /// What a task waits for at the end that nobody polls.
+    pub(super) fn of_task(&self, task: TaskId) -> Option<&Rc<Wait>> {
+        self.of_tasks.get(&task)
+    }
+
+    /// The snapshot ends while polls, spans and tasks are still known.
+    pub(super) fn end(&mut self, live: &mut LiveState, end: Nanos) {
+        let mut going_on: Vec<_> = self.going_on.values_mut().collect();
+        going_on.sort_by_key(|wait| (wait.began, wait.lock, wait.waiter));
+        let mut all = Vec::new();
+        for wait in going_on {
+            wait.known = end;
+            wait.span = match wait.waiter {
+                Waiter::Thread(thread) => live.here(thread).span,
+                Waiter::Task(task) => live.innermost_span(task).cloned(),
+            };
+            live.waits.lock(wait, 1, &mut live.names);
+            all.push(Rc::new(wait.clone()));
+        }
+        for wait in &all {
+            self.note_across(wait);
+            self.note_inside(wait);
+            if let Waiter::Task(task) = wait.waiter {
+                self.of_tasks.insert(task, Rc::clone(wait));
+            }
+            self.waiters.entry(wait.lock).or_default().add(wait, &mut self.room);
+        }
+    }
+
+    /// `told` are the findings of other analyses in which somebody may have waited for a lock.
+    pub(super) fn finish(&self, told: &[&Finding], context: &ReportContext<'_>) -> Section<Locks> {
         let (mut findings, in_deadlocks) = cycles::find(&self.going_on, context);
         findings.extend(across_await::find(&self.across, &in_deadlocks, context));
-        findings.extend(convoy::find(&self.locks, context));
+        findings.extend(convoy::find(&self.locks, &self.waiters, context));
+        findings.extend(held_long::find(&self.waiters, told, &findings, context));
         let mut locks: Vec<_> = self.locks.iter().collect();
         locks.sort_by_key(|(lock, of)| (std::cmp::Reverse(of.waited), **lock));
         let told = |(lock, of): (&u64, &OfLock)| ContendedLock {
@@ -313,8 +337,8 @@ impl LockWatch {
             waits: of.waits,
             given_up: of.given_up,
             waited: of.waited,
-            longest: of.longest.known.since(of.longest.began),
-            waiters: of.waiters.len() as u64,
+            longest: of.longest.length(),
+            waiters: self.waiters.get(lock).map_or(0, Waiters::count),
             most_at_once: of.most_at_once,
             places: places(&of.places, context),
             held_at: places(&of.held_at, context),
@@ -337,46 +361,12 @@ impl LockWatch {
                     times: of.times,
                     most_polls: of.most_polls,
                     waits: of.waits,
-                    longest_wait: of.longest.map_or(Nanos(0), |of| of.known.since(of.began)),
+                    longest_wait: of.longest.as_ref().map_or(Nanos(0), |wait| wait.length()),
                 })
                 .collect(),
         };
         Section { table, findings, ..Section::default() }
     }
-}
-
-#[allow(clippy::too_many_arguments, reason = "they are what an event has")]
-fn wait(
-    view: &EventView<'_>,
-    waiter: Waiter,
-    task: Option<TaskId>,
-    (lock, kind): (u64, Option<LockKind>),
-    site: Site<'_>,
-    waited: Nanos,
-    names: &mut Names,
-    stops: &Stops,
-) -> Wait {
-    // What lies before the event is counted by the clock that stands still while the process is stopped.
-    let before = |length: Nanos| stops.counted(stops.told(view.at).since(length));
-    let holder = view.event.and_then(Event::lock_holder);
-    let held = holder.map(|holder| held(&holder, &before, names));
-    let (at, began) = (names.name(&place(site)), before(waited));
-    Wait { waiter, task, lock, kind, at, began, known: view.at, held }
-}
-
-fn held(holder: &LockHolder<'_>, before: &dyn Fn(Nanos) -> Nanos, names: &mut Names) -> Held {
-    Held {
-        thread: holder.thread,
-        os_thread: holder.os_thread,
-        task: holder.task,
-        at: holder.site.map(|site| names.name(&place(site))),
-        since: holder.held.map(before),
-        is_across_await: holder.is_across_await,
-    }
-}
-
-fn place(site: Site<'_>) -> String {
-    format!("{}:{}", site.file, site.line)
 }
 
 fn note(places: &mut BTreeMap<Name, (u64, Nanos)>, at: Option<Name>, waited: Nanos) {
@@ -396,70 +386,4 @@ fn places(
     let mut sorted: Vec<_> = places.iter().collect();
     sorted.sort_by_key(|(at, (_, waited))| (std::cmp::Reverse(*waited), **at));
     sorted.into_iter().map(|(at, (count, sum))| (context.text(*at), *count, *sum)).collect()
-}
-
-/// What a lock is called.
-fn called(kind: Option<LockKind>) -> &'static str {
-    kind.map_or("lock", LockKind::name)
-}
-
-impl Wait {
-    fn told(&self, context: &ReportContext<'_>) -> LockWaiter {
-        let thread = match self.waiter {
-            Waiter::Thread(number) => Some(context.thread(number)),
-            Waiter::Task(_) => None,
-        };
-        let holder = self.held.map_or((None, None), |held| {
-            let thread = held.thread.map(|number| context.thread(number));
-            (thread, held.task.map(|task| task_ref(task, context)))
-        });
-        LockWaiter {
-            thread,
-            task: self.task.map(|task| task_ref(task, context)),
-            lock: self.lock,
-            kind: self.kind,
-            place: context.text(self.at),
-            since: context.moment(self.began),
-            length: context.end.since(self.began),
-            holder,
-            held_at: self.held.and_then(|held| held.at).map(|at| context.text(at)),
-        }
-    }
-
-    /// Who waits, in words.
-    fn who(&self, context: &ReportContext<'_>) -> String {
-        match (self.waiter, self.task) {
-            (Waiter::Task(task), _) => format!("task {}", task_ref(task, context).label()),
-            (Waiter::Thread(thread), Some(task)) => {
-                let (thread, task) = (context.thread(thread).label(), task_ref(task, context));
-                format!("{thread}, polling task {}", task.label())
-            }
-            (Waiter::Thread(thread), None) => context.thread(thread).label(),
-        }
-    }
-}
-
-impl Held {
-    /// Who holds it, in words.
-    fn who(&self, context: &ReportContext<'_>) -> String {
-        match (self.thread, self.os_thread, self.task) {
-            (Some(thread), _, Some(task)) => {
-                let (thread, task) = (context.thread(thread).label(), task_ref(task, context));
-                format!("{thread}, polling task {}", task.label())
-            }
-            (Some(thread), _, None) => context.thread(thread).label(),
-            (None, _, Some(task)) => format!("task {}", task_ref(task, context).label()),
-            (None, Some(number), None) => {
-                format!("a thread that has recorded nothing (the system's number {number})")
-            }
-            (None, None, None) => "a task that is not recorded".to_owned(),
-        }
-    }
-}
-
-fn task_ref(task: TaskId, context: &ReportContext<'_>) -> TaskRef {
-    match context.live.tasks.get(&task) {
-        Some(known) => context.task(task, known.name),
-        None => TaskRef { task, name: "?".to_owned() },
-    }
 }

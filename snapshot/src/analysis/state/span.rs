@@ -7,6 +7,7 @@ use crate::analysis::completeness::Mark;
 use crate::analysis::event_view::{EventView, changed};
 use crate::analysis::inner::{Inner, Part};
 use crate::analysis::interner::Name;
+use crate::analysis::lock_times::LockTime;
 use crate::analysis::nanos_ext::Length;
 use crate::analysis::outcomes::Outcome;
 use crate::analysis::top_n::Top;
@@ -166,7 +167,7 @@ impl Spent {
 #[derive(Clone, Debug)]
 pub(crate) struct SpanDone {
     pub(crate) label: Label,
-    parent: Option<SpanId>,
+    pub(crate) parent: Option<SpanId>,
     pub(crate) began: Nanos,
     pub(crate) before: bool,
     pub(crate) ended: Nanos,
@@ -183,6 +184,8 @@ pub(crate) struct SpanDone {
     pub(crate) inner: Option<Part>,
     /// Set if it is open and nothing works in it.
     pub(crate) holder: Option<Holder>,
+    /// The lock that it waited for most of the time.
+    pub(crate) lock: Option<LockTime>,
 }
 
 /// Why a span is open although nothing works in it: something holds it.
@@ -382,6 +385,7 @@ impl LiveState {
             parent: span.parent,
             inner: span.inner.one_most_of(at.since(span.began)),
             holder,
+            lock: None,
             began: span.began,
             before: span.before,
             ended: at,

@@ -135,6 +135,12 @@ impl LiveState {
         labels().rfind(|label| label.group != label.name).or_else(|| labels().next_back())
     }
 
+    /// The innermost open span that the task runs in.
+    pub(crate) fn innermost_span(&self, task: TaskId) -> Option<&Label> {
+        let span = self.tasks.get(&task)?.spans.last()?;
+        Some(&self.spans.get(span)?.label)
+    }
+
     /// Waits that have not ended at the end of the snapshot.
     pub(crate) fn open_waits(&mut self, at: Nanos) {
         for (id, task) in &mut self.tasks {

@@ -6,6 +6,7 @@ use super::task::Blocker;
 use super::wake_chain::Chain;
 use crate::analysis::completeness::Mark;
 use crate::analysis::interner::Name;
+use crate::analysis::lock_times::LockTime;
 use crate::analysis::nanos_ext::Length;
 use crate::read::WorkerId;
 use crate::wire::{Nanos, TaskId, ThreadNumber};
@@ -81,6 +82,8 @@ pub(crate) struct Poll {
     pub(crate) region: Option<Name>,
     /// The span that shows its purpose, such as a request with a route.
     pub(crate) route: Option<Label>,
+    /// The lock that it waited for most of the time.
+    pub(crate) lock: Option<LockTime>,
 }
 
 /// What explains most of a poll: the innermost thing in it, as long as that takes at least half of what
@@ -179,6 +182,7 @@ impl OpenPoll {
             span: span.most_of(blocked),
             region: region.most_of(blocked),
             route,
+            lock: None,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Wait;
 use crate::analysis::Histogram;
-use crate::analysis::interner::Name;
+use crate::analysis::interner::{Name, Names};
+use crate::analysis::lock_wait::{Wait as LockWait, called};
 use crate::analysis::nanos_ext::Length;
 use crate::analysis::top_n::Top;
 use crate::read::decode::fast_map::Map;
@@ -27,6 +28,8 @@ pub(crate) struct OfReason {
     pub(crate) total: Nanos,
     pub(crate) now: u64,
     pub(crate) most: u64,
+    /// How many wait for a lock at the end.
+    locks_open: u64,
     pub(crate) longest: Top<Kept, LONGEST>,
 }
 
@@ -77,6 +80,29 @@ impl WaitLedger {
         if of.longest.wants(length.0) {
             of.longest.add(length.0, Kept { task, name, began: wait.since, length, open });
         }
+    }
+
+    /// A task has waited for a lock, or waits for it at the end: nobody has to say so. `at_once` is how many then did.
+    pub(crate) fn lock(&mut self, wait: &LockWait, at_once: u64, names: &mut Names) {
+        let Some(task) = wait.task else { return };
+        let what = format!("{} at {}", called(wait.kind), names.text(wait.at));
+        let what = names.name(&what);
+        if self.reasons.len() >= MOST_REASONS && !self.reasons.contains_key(&what) {
+            self.others += 1;
+            return;
+        }
+        let (length, open) = (wait.length(), !wait.is_over);
+        let of = self.reasons.entry(what).or_default();
+        of.total.grow(length);
+        if open {
+            of.locks_open += 1;
+            of.open += 1;
+        } else {
+            of.lengths.add(length);
+        }
+        of.most = of.most.max(at_once).max(of.locks_open);
+        let kept = Kept { task: task.task, name: task.name, began: wait.began, length, open };
+        of.longest.add(length.0, kept);
     }
 
     /// Forgets current waits: what comes does not follow on what was, so nothing shows whether they continue.

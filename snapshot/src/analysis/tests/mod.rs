@@ -5,6 +5,7 @@ use super::*;
 use crate::read::Level;
 
 mod failures;
+mod locks;
 mod polls;
 mod spans;
 mod tasks;

@@ -1,0 +1,95 @@
+//! Who waits, or has waited, for a lock.
+
+use crate::analysis::Evidence;
+use crate::analysis::lock_wait::{Wait, Waiter};
+use crate::analysis::nanos_ext::Length;
+use crate::analysis::report_context::ReportContext;
+use crate::format::{count, counted, duration};
+use crate::wire::Nanos;
+use std::collections::BTreeMap;
+
+/// So many who waited for one lock are told apart, and so many for all.
+const MOST: usize = 4096;
+const MOST_IN_ALL: usize = 1 << 16;
+/// So many are named; of others it is said how many there are.
+pub(super) const NAMED: usize = 5;
+
+/// How many more may be told apart.
+#[derive(Debug)]
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MOST_IN_ALL)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(BTreeMap<Waiter, OfWaiter>);
+
+/// The waits of one.
+#[derive(Debug)]
+struct OfWaiter {
+    waits: u64,
+    waited: Nanos,
+    first: Nanos,
+    last: Wait,
+}
+
+impl Waiters {
+    pub(super) fn add(&mut self, wait: &Wait, room: &mut Room) {
+        // A lock of threads is waited for by its thread; a few of those may wait for many tasks.
+        let who = wait.task.map_or(wait.waiter, |task| Waiter::Task(task.task));
+        if let Some(known) = self.0.get_mut(&who) {
+            known.waits += 1;
+            known.waited.grow(wait.length());
+            known.first = known.first.min(wait.began);
+            known.last = wait.clone();
+        } else if self.0.len() < MOST && room.0 > 0 {
+            room.0 -= 1;
+            let (waited, first) = (wait.length(), wait.began);
+            self.0.insert(who, OfWaiter { waits: 1, waited, first, last: wait.clone() });
+        }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// The locks that they waited for last.
+    pub(super) fn locks(&self) -> Vec<u64> {
+        let mut locks: Vec<_> = self.0.values().map(|of| of.last.lock).collect();
+        locks.sort_unstable();
+        locks.dedup();
+        locks
+    }
+
+    /// The first few, those that waited longest first: who they are, since when, and for how long.
+    pub(super) fn evidence(&self, depth: u8, context: &ReportContext<'_>) -> Vec<Evidence> {
+        let mut all: Vec<_> = self.0.values().collect();
+        all.sort_by_key(|of| (of.last.is_over, std::cmp::Reverse(of.waited), of.first));
+        let line = |of: &&OfWaiter| {
+            let (times, waited) = (counted(of.waits, "time"), duration(of.waited));
+            let what = match (of.last.is_over, of.waits) {
+                (true, 1) => format!("{} waited {waited}", of.last.who(context)),
+                (true, _) => format!("{} waited {times}, {waited} in all", of.last.who(context)),
+                (false, 1) => format!("{} still waits, after {waited}", of.last.who(context)),
+                (false, _) => {
+                    format!("{} still waits, {times}, {waited} in all", of.last.who(context))
+                }
+            };
+            let until = of.last.is_over.then_some(of.last.known);
+            of.last.evidence_that(what, (of.first, until), depth, context)
+        };
+        let mut lines: Vec<_> = all.iter().take(NAMED).map(line).collect();
+        let first = all.iter().skip(NAMED).map(|of| of.first).min();
+        if let Some(first) = first {
+            let more = format!("and {} more", count((all.len() - NAMED) as u64));
+            let mut more = context.evidence(more, first, None);
+            more.depth = depth;
+            lines.push(more);
+        }
+        lines
+    }
+}
