@@ -1,6 +1,6 @@
 //! Checks a snapshot: is anything instrumented, what is lost, how much is covered.
 
-use super::Findings;
+use super::{Findings, locks};
 use crate::format::{count, counted, duration, escape};
 use lookback::read::analysis::{Coverage, Report, UNINSTRUMENTED};
 use lookback::read::wire::{HOOKED_TASK, Nanos, key};
@@ -50,6 +50,7 @@ pub fn look(trace: &Trace, findings: &mut Findings) {
     left_out(&report, findings);
     covered(&report.coverage.table, findings);
     counters(trace, findings);
+    locks::look(trace, &report.locks.table, findings);
 }
 
 fn instrumented(trace: &Trace, report: &Report, findings: &mut Findings) {

@@ -3,6 +3,7 @@
 mod diagnose;
 mod health;
 mod instrumentation;
+mod locks;
 mod stacks;
 #[cfg(test)]
 mod states;

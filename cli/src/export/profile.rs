@@ -55,6 +55,14 @@ impl Read {
         }
     }
 
+    /// How many waits for locks have no stack.
+    fn without_stack(&self) -> Option<u64> {
+        match self {
+            Self::Contention(profile) => Some(profile.without_stack().0),
+            Self::Cpu(_) | Self::Heap(_) => None,
+        }
+    }
+
     fn write(&self, format: Format, names: &mut Symbolizer, out: impl Write) -> io::Result<u64> {
         match (self, format) {
             (Self::Cpu(profile), Format::Folded) => folded::write(profile, names, out),
@@ -111,6 +119,7 @@ pub(super) fn run(args: &Export, trace: &Trace, output: &Output) -> anyhow::Resu
             "bytes": length,
             "samples": profile.samples(),
             "stacks": stacks,
+            "without_stack": profile.without_stack(),
             "problems": symbolizer.problems(),
             "damage": damage.lines(),
         });
@@ -133,6 +142,10 @@ pub(super) fn run(args: &Export, trace: &Trace, output: &Output) -> anyhow::Resu
             counted(stacks, "stack"),
             bytes(length),
         )?;
+        if let Some(without) = profile.without_stack().filter(|without| *without > 0) {
+            let share = 100.0 * without as f64 / profile.samples().max(1) as f64;
+            writeln!(said, "  {share:.1} % of them have no stack: {}", count(without))?;
+        }
         let path = shell_word(&args.out);
         let how = match args.format {
             Format::Folded => format!("inferno-flamegraph {} > {}.svg", escape(&path), of.name()),

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// How many pieces of evidence are shown for a finding.
-const MOST_EVIDENCE: usize = 10;
+const MOST_EVIDENCE: usize = 12;
 /// The same for a finding about stops of the process.
 const MOST_STOPS: usize = 3;
 
@@ -326,13 +326,31 @@ fn one(finding: &Finding, ago: Option<Nanos>, file: &Path, out: &mut impl Write)
     if more > 0 {
         writeln!(out, "        {}", dim().apply_to(format!("… {more} more, see --json")))?;
     }
-    if let Some(first) = finding.evidence.first().filter(|first| first.before_end.0 > 0) {
-        // A command to copy, so it is not cut.
-        let arguments = events_at(first).join(" ");
-        let line = format!("lookback events {} {arguments}", shell_word(file));
+    // To copy, so they are not cut.
+    for line in commands(finding, file) {
         writeln!(out, "        {}", dim().apply_to(escape(&line)))?;
     }
     Ok(())
+}
+
+/// The commands that show what a finding is about.
+pub fn commands(finding: &Finding, file: &Path) -> Vec<String> {
+    let mut commands = Vec::new();
+    if let Some(first) = finding.evidence.first().filter(|first| first.before_end.0 > 0) {
+        let arguments = match finding.events.as_slice() {
+            [] => events_at(first),
+            kinds => events_of(kinds, first),
+        };
+        commands.push(format!("lookback events {} {}", shell_word(file), arguments.join(" ")));
+    }
+    // Only waits that have ended are in the profile.
+    if finding.events.contains(&"contention") {
+        commands.push(format!(
+            "lookback export {} --format pprof --profile contention -o contention.pb.gz",
+            shell_word(file)
+        ));
+    }
+    commands
 }
 
 fn limit(score: &Score) -> String {
@@ -398,6 +416,15 @@ pub fn events_at(evidence: &Evidence) -> Vec<String> {
         arguments.extend(["--thread".to_owned(), thread.number.to_string()]);
     }
     arguments.extend(["--limit".to_owned(), "20".to_owned()]);
+    arguments
+}
+
+/// The same for events of these kinds, which any thread may have recorded.
+fn events_of(kinds: &[&str], evidence: &Evidence) -> Vec<String> {
+    let mut evidence = evidence.clone();
+    evidence.thread = None;
+    let mut arguments = events_at(&evidence);
+    arguments.splice(2..2, kinds.iter().flat_map(|kind| ["--kind".to_owned(), (*kind).to_owned()]));
     arguments
 }
 

@@ -1,6 +1,6 @@
 //! The summary as one JSON object. Its keys are stable.
 
-use super::findings::events_at;
+use super::findings::{commands, events_at};
 use super::locks;
 use super::machine_json;
 use crate::frames;
@@ -13,6 +13,7 @@ use lookback::read::analysis::{
 use lookback::read::symbols::Symbolizer;
 use lookback::read::wire::Nanos;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// Without a symbolizer, the frames of stacks have no functions.
 pub fn report(
@@ -40,7 +41,7 @@ pub fn report(
         "coverage": coverage(report),
         "incident": incident,
         "end_ns": report.end.0,
-        "findings": findings.iter().map(|one| finding(one, report)).collect::<Vec<_>>(),
+        "findings": findings.iter().map(|one| finding(one, report, trace)).collect::<Vec<_>>(),
         "not_assessed": not_assessed,
         "polls": polls(report),
         "delays": delays(report),
@@ -136,7 +137,7 @@ fn incident(report: &Report, mut symbolizer: Option<&mut Symbolizer>) -> Value {
     })
 }
 
-fn finding(finding: &Finding, report: &Report) -> Value {
+fn finding(finding: &Finding, report: &Report, trace: &Trace) -> Value {
     json!({
         "analysis": finding.analysis,
         "title": finding.title,
@@ -146,6 +147,7 @@ fn finding(finding: &Finding, report: &Report) -> Value {
         "limit": finding.score.limit,
         "unit": finding.score.unit.name(),
         "lock": finding.lock.as_ref().map(locks::waiter),
+        "commands": commands(finding, Path::new(trace.file())),
         "evidence": finding.evidence.iter().map(evidence).collect::<Vec<_>>(),
     })
 }

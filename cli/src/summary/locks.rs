@@ -78,6 +78,7 @@ pub fn json(report: &Report) -> Value {
     json!({
         "waits": locks.waits,
         "waited_ns": locks.waited.0,
+        "many": locks.many,
         "locks": locks.locks.iter().map(|of| json!({
             "lock": of.lock,
             "kind": kind(of.kind),

@@ -41,7 +41,8 @@ With --json: one object with `file`, `coverage` {process, pid, reason, trigger, 
 window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, and
   `incident`      {causes [{trigger, reason, where (as evidence below, or null), regions, stack [the
                   frames, as `lookback stacks --json` has them]}], panics (count), stacks (count)}
-  `findings`      the worst first [{analysis, title, ago_ns, score, value, limit, unit, evidence [{what,
+  `findings`      the worst first [{analysis, title, ago_ns, score, value, limit, unit, lock (that it waited
+                  for, as in `going_on` below, or null), commands [that show it], evidence [{what,
                   depth, t_ns, until_ns, before_end_ns, thread, thread_name, task, task_name, span,
                   span_name, span_fields, events [the arguments of `lookback events`]}]}]
   `not_assessed`  [{analysis, because}]
@@ -55,9 +56,10 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   open, task, spent {polling_ns, waiting_ns, runnable_ns, unknown_ns,
                   reasons, gaps}, …}]}]}
   `regions`       {names [{name, open, count, p50_ns, …, slowest}]}
-  `locks`         {waits, waited_ns, locks [{lock, kind, waits, given_up, waited_ns, longest_ns, waiters,
+  `locks`         {waits, waited_ns, many (different locks), locks [{lock, kind, waits, given_up, waited_ns, longest_ns, waiters,
                   most_at_once, places [{at, waits, waited_ns}], held_at}], going_on [waits that have not
-                  ended: {thread, task, kind, at, since_ns, length_ns, holder, holder_task, held_at}],
+                  ended: {thread, task, span, lock, kind, at, since_ns, length_ns, over, holder,
+                  holder_task, held_at, held_ns, held_at_least, across_await}],
                   across_await [{at, kind, times, most_polls, waits, longest_wait_ns}]}
   `standing`      threads inside a lock or waiting for one at the end {locks [{thread, task, what,
                   within, since_ns, length_ns}], others}

@@ -9,6 +9,7 @@ mod command;
 #[path = "../../../snapshot/tests/go_tool/mod.rs"]
 mod go_tool;
 mod programs;
+mod told;
 
 use command::lookback;
 use go_tool::go_tool;
@@ -373,6 +374,11 @@ fn gos_profiler_reads_the_waits_and_so_do_flame_graphs() {
     let line = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
     let sum: u64 = folded.lines().map(line).sum();
     assert_eq!(sum, waits["waited_ns"].as_u64().unwrap(), "{folded}");
+    // The innermost function is the service's, whatever takes a lock inside of it.
+    for line in folded.lines().filter(|line| !line.starts_with("(no stack")) {
+        let leaf = line.rsplit(';').next().unwrap();
+        assert!(leaf.contains("programs::convoy"), "{leaf}: {line}");
+    }
     assert!(folded.contains("programs::convoy"), "{folded}");
     let Some(go) = go_tool() else { return };
     let raw = go.pprof(&["-raw"], &out).unwrap();
@@ -387,6 +393,10 @@ fn gos_profiler_reads_the_waits_and_so_do_flame_graphs() {
     }
     let of = |name: &str| waits[name].as_u64().unwrap();
     assert_eq!(sums, [of("waits"), of("waited_ns")]);
+    let comments = go.pprof(&["-comments"], &out).unwrap();
+    assert!(comments.contains("waits for locks, "), "{comments}");
+    let flat = go.pprof(&["-top"], &out).unwrap();
+    assert!(!flat.contains("lookback"), "{flat}");
     for index in ["contentions", "delay"] {
         let top = go.pprof(&["-top", "-cum", &format!("-sample_index={index}")], &out).unwrap();
         assert!(top.contains("programs::convoy"), "{top}");

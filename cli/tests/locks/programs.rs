@@ -51,6 +51,9 @@ pub fn run(kind: &str, directory: &Path) {
         "a mutex that is handed on, and then waited for" => handed_on(true),
         "a mutex that is waited for, and then handed on" => handed_on(false),
         "a wait of a task that is not recorded" => unrecorded_wait(),
+        "a task that waits for another" => poll_that_waits(true),
+        "a task that waits for a thread" => poll_that_waits(false),
+        "a forgotten permit" => forgotten_permit(),
         _ => panic!("no program does that: {kind}"),
     }
     println!("\nready {}", std::process::id());
@@ -366,4 +369,54 @@ fn unrecorded_wait() {
         drop(file.lock().unwrap());
     });
     thread::sleep(Duration::from_millis(500));
+}
+
+/// A task blocks its worker for a mutex that another task holds, or a thread, and blocks its own with.
+fn poll_that_waits(is_of_task: bool) {
+    let runtime = Box::leak(Box::new(runtime(2)));
+    let table: &'static Mutex<u64> = Box::leak(Box::new(Mutex::new(1)));
+    let both: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
+    at("held", line!() + 4);
+    let keep = move || {
+        // Then it has a name.
+        lookback::event!("keeps");
+        let _table = table.lock().unwrap();
+        both.wait();
+        thread::sleep(Duration::from_millis(800));
+    };
+    let keeper = async move { keep() };
+    let keeps = is_of_task.then(|| lookback::spawn_on(runtime.handle(), keeper));
+    let thread = (!is_of_task).then(|| start("keeper", keep));
+    at("asked", line!() + 3);
+    let victim = lookback::spawn_on(runtime.handle(), async move {
+        both.wait();
+        *table.lock().unwrap() += 1;
+    });
+    runtime.block_on(async {
+        victim.await.unwrap();
+        if let Some(keeps) = keeps {
+            keeps.await.unwrap();
+        }
+    });
+    thread.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// A task forgets one of two permits, another has the second, and six more wait.
+fn forgotten_permit() {
+    let runtime = Box::leak(Box::new(runtime(2)));
+    let permits: &'static Semaphore = Box::leak(Box::new(Semaphore::new(2)));
+    at("taken", line!() + 3);
+    runtime.block_on(async {
+        for _ in 0..2 {
+            let take = async { std::mem::forget(permits.acquire().await.unwrap()) };
+            lookback::spawn_on(runtime.handle(), take).await.unwrap();
+        }
+    });
+    at("asked", line!() + 2);
+    for _ in 0..6 {
+        let wait = async { drop(permits.acquire().await.unwrap()) };
+        lookback::spawn_on(runtime.handle(), wait);
+    }
+    // Nobody needs to notice soon.
+    thread::sleep(Duration::from_millis(2500));
 }

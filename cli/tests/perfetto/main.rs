@@ -10,7 +10,7 @@ mod command;
 
 use command::lookback;
 use lookback::{RecordExt, Recorder, counter, event, region};
-use lookback_snapshot::wire::{SpanId, ThreadNumber};
+use lookback_snapshot::wire::{SpanId, TaskId, ThreadNumber};
 use lookback_snapshot::{EventKind, Trace};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -101,6 +101,10 @@ struct Truth {
     logs: u64,
     wakes: u64,
     samples: u64,
+    /// How long waits for locks were, by what was waited for.
+    lock_waits: Lengths,
+    /// Those that go on at the end, by lock and who waits.
+    open_waits: HashMap<(u64, Option<ThreadNumber>, Option<TaskId>), String>,
 }
 
 impl Truth {
@@ -136,6 +140,19 @@ impl Truth {
                 EventKind::Log { .. } => truth.logs += 1,
                 EventKind::TaskWake { .. } => truth.wakes += 1,
                 EventKind::CpuSample { weight, .. } => truth.samples += weight,
+                EventKind::Contention { lock, kind, waited, .. } => {
+                    let thread = event.thread().map(|thread| thread.number);
+                    let is_of_task = kind.unwrap().is_of_tasks();
+                    let task = event.task().filter(|_| is_of_task);
+                    truth.open_waits.remove(&(lock, thread.filter(|_| !is_of_task), task));
+                    let name = kind.unwrap().name().to_owned();
+                    *truth.lock_waits.entry((name, waited.0 as i64)).or_default() += 1;
+                }
+                EventKind::LockWait { lock, kind, thread, task, .. } => {
+                    let task = task.filter(|_| kind.unwrap().is_of_tasks());
+                    let name = kind.unwrap().name().to_owned();
+                    truth.open_waits.insert((lock, thread, task), name);
+                }
                 _ => {}
             }
         }
@@ -151,6 +168,10 @@ const LENGTHS: &str =
     "select name, ts, dur, category from slice where category in ('span', 'region')";
 const PARENTS: &str = "select s.name name, p.name parent from slice s join track t on s.track_id = t.id \
                        left join track p on t.parent_id = p.id where s.category = 'span'";
+const LOCK_WAITS: &str = "select s.name name, s.dur dur, extract_arg(s.arg_set_id, 'debug.waited_ns') waited, \
+                          extract_arg(s.arg_set_id, 'debug.held_at') held_at, \
+                          p.category above from slice s left join slice p on s.parent_id = p.id \
+                          where s.category = 'lock_wait'";
 const COUNTERS: &str = "select count(*) n from counter c join track t on c.track_id = t.id \
                         where t.name in ('depth', 'level')";
 const SAMPLES: &str = "select count(*) n from perf_sample";
@@ -217,6 +238,67 @@ fn compare(judge: &Judge, file: &Path) {
         *found.entry((name, parent)).or_default() += 1;
     }
     assert_eq!(found, truth.parents);
+}
+
+/// Each wait for a lock is a slice as long as it was; what goes on at the end is open.
+fn compare_locks(judge: &Judge, file: &Path) {
+    let truth = Truth::of(&Trace::open(file).unwrap());
+    let rows = judged(judge, file, &[LOCK_WAITS]).remove(0);
+    let mut found = Lengths::new();
+    let mut open = Vec::new();
+    for row in &rows {
+        match number(row, "dur") {
+            -1 => open.push(text(row, "name")),
+            length => *found.entry((text(row, "name"), length)).or_default() += 1,
+        }
+    }
+    assert_eq!(found, truth.lock_waits);
+    assert_eq!(open, truth.open_waits.into_values().collect::<Vec<_>>());
+    assert_eq!(open, ["Mutex"]);
+    let of = |name: &str| rows.iter().filter(|row| row["name"] == name).collect::<Vec<_>>();
+    let (threads, tasks) = (of("Mutex"), of("tokio Mutex"));
+    assert!(threads.len() > 1 && !tasks.is_empty(), "{rows:#?}");
+    assert!(threads.iter().any(|row| !row["held_at"].is_null()), "{rows:#?}");
+    // One blocks its thread's poll; a task that waits blocks none.
+    assert!(threads.iter().any(|row| row["above"] == "poll"), "{rows:#?}");
+    assert!(tasks.iter().all(|row| row["above"].is_null()), "{rows:#?}");
+}
+
+/// Threads and tasks wait for locks, and one thread will forever.
+async fn waits_for_locks() {
+    static TABLE: lookback::sync::Mutex<u64> = lookback::sync::Mutex::new(0);
+    static CARTS: lookback::tokio::sync::Mutex<u64> = lookback::tokio::sync::Mutex::const_new(0);
+    static NEVER: lookback::sync::Mutex<u64> = lookback::sync::Mutex::new(0);
+    let table = || {
+        for _ in 0..10 {
+            let mut rows = TABLE.lock().unwrap();
+            *rows += 1;
+            std::thread::sleep(Duration::from_millis(4));
+        }
+    };
+    let thread = std::thread::spawn(table);
+    let polled = lookback::spawn(async move { table() });
+    let carts: Vec<_> = (0..4)
+        .map(|_| {
+            lookback::spawn(async {
+                let mut cart = CARTS.lock().await;
+                *cart += 1;
+                tokio::time::sleep(Duration::from_millis(4)).await;
+            })
+        })
+        .collect();
+    for task in carts.into_iter().chain([polled]) {
+        task.await.unwrap();
+    }
+    thread.join().unwrap();
+    std::mem::forget(NEVER.lock().unwrap());
+    let waits = std::thread::spawn(|| {
+        event!("waits");
+        drop(NEVER.lock());
+    });
+    // Until a generation says so.
+    std::mem::forget(waits);
+    tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
 fn text(row: &Value, name: &str) -> String {
@@ -308,6 +390,7 @@ fn the_trace_processor_has_what_the_snapshot_has() {
         let (first, second) = (region!("ends first"), region!("ends second"));
         drop(first);
         drop(second);
+        waits_for_locks().await;
         nests(150);
         regions_within(600);
         let never_closed = tracing::info_span!("never closed");
@@ -321,6 +404,7 @@ fn the_trace_processor_has_what_the_snapshot_has() {
     recorder.snapshot().unwrap().save(&file).unwrap();
     runtime.shutdown_background();
     compare(&judge, &file);
+    compare_locks(&judge, &file);
     let range = "select dur, (select max(dur) from slice where category = 'span') longest from slice \
                  where category = 'range' and name = 'all of it'";
     let answers = judged(&judge, &file, &[range]);

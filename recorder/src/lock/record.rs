@@ -16,8 +16,9 @@ use crate::stack::trie::StackId;
 use lookback_snapshot::wire::{Kind, LockFlags, Loss, MAX_VARINT, StackSource};
 use std::panic::Location;
 
-/// A lock that everything waits for would have the stack of each wait.
-static STACKS: Budget = Budget::new(1000);
+/// A lock that everything waits for would have the stack of each wait: at some microseconds each, which count only where waits
+/// are recorded that are hardly longer themselves.
+static STACKS: Budget = Budget::new(10_000);
 
 /// Arguments of a wait and of its holder, at most.
 const WAIT: usize = 5 * MAX_VARINT;

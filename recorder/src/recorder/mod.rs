@@ -154,6 +154,10 @@ impl Recorder {
         if settings.cpu_samples > 0 {
             metadata.add(key::CPU_SAMPLES, u64::from(settings.cpu_samples));
         }
+        // A limit that no wait reaches records none.
+        if let Ok(limit) = u64::try_from(settings.lock_waits.as_nanos()) {
+            metadata.add(key::LOCK_WAITS, limit);
+        }
         let groups: Vec<_> = settings.system_counters.iter().map(CounterGroup::name).collect();
         metadata.add(key::SYSTEM_COUNTERS, groups.join(", "));
         if let Some(limit) = settings.triggers.iter().filter_map(Trigger::stall_limit).min() {

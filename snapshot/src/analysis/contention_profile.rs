@@ -1,6 +1,7 @@
 //! Where threads and tasks waited for locks: equal stacks added up.
 
 use super::frame_numbers::{StackNumber, StackNumbers};
+use crate::format::{count, counted, duration};
 use crate::read::{Event, EventKind, OwnedFrame, ReadError, Stack, StackSource, Trace};
 use crate::wire::Nanos;
 
@@ -65,6 +66,32 @@ impl ContentionProfile {
     #[must_use]
     pub fn frames(&self) -> &[OwnedFrame] {
         self.numbers.frames()
+    }
+
+    /// How many of the waits have no stack, and how long those were together.
+    #[must_use]
+    pub fn without_stack(&self) -> (u64, Nanos) {
+        let without = self.stacks.iter().filter(|stack| stack.frames.is_empty());
+        without.fold(self.left_out, |(waits, sum), stack| {
+            (waits + stack.waits, Nanos(sum.0.saturating_add(stack.waited.0)))
+        })
+    }
+
+    /// How many waits there are, and of how many the stack is known.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let (waits, waited) = self.without_stack();
+        let all =
+            format!("{} for locks, {} in all", counted(self.waits, "wait"), duration(self.waited));
+        if waits == 0 {
+            return format!("{all}, all with their stacks");
+        }
+        let share = 100.0 * waits as f64 / self.waits.max(1) as f64;
+        format!(
+            "{all}; {} of them ({share:.1} %), {} in all, have no stack: what is known of the others may hold for them",
+            count(waits),
+            duration(waited)
+        )
     }
 
     /// Adds an event, if it is a wait that has ended.

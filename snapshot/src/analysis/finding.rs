@@ -80,6 +80,10 @@ pub struct Finding {
     pub evidence: Vec<Evidence>,
     /// The lock that whatever it is about waited for most of the time, if one did: then who held that lock is the cause.
     pub lock: Option<LockWaiter>,
+    /// The kinds of events that show it, as `lookback events --kind` takes them; empty if all of its thread may.
+    pub events: Vec<&'static str>,
+    /// Whether it names who keeps others waiting for a lock, and nothing else can: then others need not.
+    pub(crate) is_certain: bool,
     /// The numbers of the locks that it is about itself.
     pub(crate) of_locks: Vec<u64>,
 }
@@ -92,7 +96,8 @@ impl Finding {
         score: Score,
         evidence: Vec<Evidence>,
     ) -> Self {
-        Self { analysis, title, score, evidence, lock: None, of_locks: Vec::new() }
+        let (lock, events, is_certain, of_locks) = Default::default();
+        Self { analysis, title, score, evidence, lock, events, is_certain, of_locks }
     }
 }
 

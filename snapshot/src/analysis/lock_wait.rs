@@ -168,6 +168,11 @@ impl Wait {
         self.task.map(|named| named.task)
     }
 
+    /// The kind of the event that tells of it.
+    pub(super) fn kind_of_event(&self) -> &'static str {
+        if self.is_over { "contention" } else { "lock_wait" }
+    }
+
     /// How long it is, as far as is known.
     pub(super) fn length(&self) -> Nanos {
         self.known.since(self.began)

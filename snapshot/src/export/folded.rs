@@ -58,7 +58,8 @@ pub fn write_heap(
     lines.write(out)
 }
 
-/// Writes how long threads and tasks waited for locks, in nanoseconds: lines as of [`write`](fn@write), without threads.
+/// Writes how long threads and tasks waited for locks, in nanoseconds: lines as of [`write`](fn@write), without threads. The
+/// innermost function is the service's, not one of the recorder's that takes the lock.
 ///
 /// # Errors
 /// Those of `out`.
@@ -69,8 +70,12 @@ pub fn write_contention(
 ) -> io::Result<u64> {
     let mut lines = Lines::of(profile.frames(), symbolizer);
     for stack in &profile.stacks {
-        lines.add_sampled(&stack.frames, stack.source, stack.waited.0);
+        // That a lock waits inside of what takes it, everybody knows.
+        let (frames, functions) = lines.names.own_leaf(&stack.frames);
+        lines.inside = functions;
+        lines.add_sampled(&stack.frames[frames..], stack.source, stack.waited.0);
     }
+    lines.inside = 0;
     lines.add(Some("(further stacks)"), &[], profile.left_out.1.0);
     lines.write(out)
 }
@@ -78,11 +83,13 @@ pub fn write_contention(
 struct Lines<'a> {
     names: FrameNames<'a>,
     lines: BTreeMap<String, u64>,
+    /// So many functions of the innermost frame are left out of the next stack.
+    inside: usize,
 }
 
 impl<'a> Lines<'a> {
     fn of(frames: &'a [OwnedFrame], symbolizer: &mut Symbolizer) -> Self {
-        Self { names: FrameNames::of(frames, symbolizer), lines: BTreeMap::new() }
+        Self { names: FrameNames::of(frames, symbolizer), lines: BTreeMap::new(), inside: 0 }
     }
 
     /// A stack, innermost frame first, and what stands before it.
@@ -91,8 +98,9 @@ impl<'a> Lines<'a> {
             return;
         }
         let mut parts: Vec<_> = first.map(part).into_iter().collect();
-        for frame in frames.iter().rev() {
-            match self.names.functions(*frame) {
+        for (at, frame) in frames.iter().enumerate().rev() {
+            let inside = if at == 0 { self.inside } else { 0 };
+            match self.names.functions(*frame).get(inside..).unwrap_or_default() {
                 [] => parts.push(part(&self.names.offset(*frame))),
                 functions => {
                     let of = |of: &Location| part(&of.function.to_string());

@@ -26,6 +26,21 @@ impl<'a> FrameNames<'a> {
         self.functions.get(frame as usize).map_or(&[], |functions| functions)
     }
 
+    /// Where a stack begins for who reads it: at how many frames and functions of the next one, innermost first, those end that are
+    /// of what takes a lock, such as the recorder's and the executor's. None of a stack that has no other.
+    pub(super) fn own_leaf(&self, frames: &[u32]) -> (usize, usize) {
+        for (at, frame) in frames.iter().enumerate() {
+            let functions = self.functions(*frame);
+            if functions.is_empty() {
+                return (at, 0);
+            }
+            if let Some(own) = functions.iter().position(|of| !of.is_foreign()) {
+                return (at, own);
+            }
+        }
+        (0, 0)
+    }
+
     /// The frame as file and offset.
     pub(super) fn offset(&self, frame: u32) -> String {
         let Some(frame) = self.frame(frame) else { return "?".to_owned() };

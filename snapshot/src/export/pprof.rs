@@ -92,7 +92,8 @@ pub fn write_heap(
 
 /// Writes a profile with two values for each stack, as Go has them: `contentions` in `count`, how often a thread or a task waited
 /// for a lock there, and `delay` in `nanoseconds`, how long it did. Of waits that have ended, and that were long enough to be
-/// recorded.
+/// recorded. The innermost function is the service's, not one of the recorder's that takes the lock. A comment says how many
+/// waits have a stack.
 ///
 /// # Errors
 /// Those of `out`.
@@ -108,9 +109,10 @@ pub fn write_contention(
             let why = stack.source.map_or("unknown", |why| why.in_words());
             message.unplaced(&format!("(no stack: {why})"), values);
         } else {
-            message.sample(&stack.frames, values, "");
+            message.sample_of_own(&stack.frames, values);
         }
     }
+    message.comment(profile.in_words());
     if profile.left_out.0 > 0 {
         message.unplaced("(further stacks)", [profile.left_out.0, profile.left_out.1.0]);
     }
@@ -162,6 +164,7 @@ mod field {
     pub const DURATION_NANOS: u32 = 10;
     pub const PERIOD_TYPE: u32 = 11;
     pub const PERIOD: u32 = 12;
+    pub const COMMENT: u32 = 13;
     pub const DEFAULT_SAMPLE_TYPE: u32 = 14;
 }
 
@@ -186,8 +189,8 @@ struct Profile<'a, const N: usize> {
     functions: HashMap<(u64, u64), u64>,
     mappings: Vec<Mapping>,
     mapping_numbers: HashMap<(String, Vec<u8>), u64>,
-    /// The locations of frames that have one, and their number.
-    locations: HashMap<u32, u64>,
+    /// The locations of frames that have one, with how many functions are left out of it, and their number.
+    locations: HashMap<(u32, usize), u64>,
     count: u64,
 }
 
@@ -237,8 +240,24 @@ impl<'a, const N: usize> Profile<'a, N> {
 
     /// A stack, innermost frame first.
     fn sample(&mut self, frames: &[u32], values: [u64; N], thread: &str) {
-        let locations: Vec<_> = frames.iter().map(|frame| self.location(*frame)).collect();
+        let locations: Vec<_> = frames.iter().map(|frame| self.location(*frame, 0)).collect();
         self.put(&locations, values, thread);
+    }
+
+    /// The same, from the service's own innermost function on.
+    fn sample_of_own(&mut self, frames: &[u32], values: [u64; N]) {
+        let (first, inside) = self.names.own_leaf(frames);
+        let own = frames[first..].iter().enumerate();
+        let locations: Vec<_> = own
+            .map(|(at, frame)| self.location(*frame, if at == 0 { inside } else { 0 }))
+            .collect();
+        self.put(&locations, values, "");
+    }
+
+    /// What `pprof -comments` prints.
+    fn comment(&mut self, comment: String) {
+        let text = self.text(&comment);
+        self.out.number(field::COMMENT, text);
     }
 
     /// What has no stack, by a name.
@@ -272,7 +291,7 @@ impl<'a, const N: usize> Profile<'a, N> {
         location.message(4, &line);
         self.out.message(field::LOCATION, &location);
         // No frame has this number.
-        self.locations.insert(u32::MAX - number as u32, number);
+        self.locations.insert((u32::MAX - number as u32, 0), number);
         number
     }
 
@@ -280,11 +299,12 @@ impl<'a, const N: usize> Profile<'a, N> {
         self.locations.len() as u64 + 1
     }
 
-    fn location(&mut self, frame: u32) -> u64 {
-        if let Some(known) = self.locations.get(&frame) {
+    /// A frame, without the first few functions in it.
+    fn location(&mut self, frame: u32, inside: usize) -> u64 {
+        if let Some(known) = self.locations.get(&(frame, inside)) {
             return *known;
         }
-        let functions = self.names.functions(frame).to_vec();
+        let functions = self.names.functions(frame).get(inside..).unwrap_or_default().to_vec();
         let known = self.names.frame(frame).map(OwnedFrame::frame);
         let mut location = Message::default();
         let number = self.next_location();
@@ -312,7 +332,7 @@ impl<'a, const N: usize> Profile<'a, N> {
             location.message(4, &line);
         }
         self.out.message(field::LOCATION, &location);
-        self.locations.insert(frame, number);
+        self.locations.insert((frame, inside), number);
         number
     }
 

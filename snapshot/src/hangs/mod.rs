@@ -51,7 +51,7 @@ impl Hangs {
         found.note_blocked(report);
         found.leave_out_told(report);
         let mut of_report = report.findings();
-        of_report.retain(|finding| !found.explains(finding));
+        of_report.retain(|finding| !found.explains(finding) && !found.tells_more_than(finding));
         let with_places = of_report.into_iter().map(|finding| {
             let mut finding = finding.clone();
             places.add_to(&mut finding);
@@ -86,7 +86,8 @@ fn is_about(finding: &Finding, tasks: &HashSet<TaskId>) -> bool {
 impl Found {
     /// The locks themselves have said who waits for whom, and are certain of it: that is not told twice.
     fn leave_out_told(&mut self, report: &Report) {
-        let is_deadlock = |finding: &&Finding| finding.title.starts_with("Deadlock");
+        let is_deadlock =
+            |finding: &&Finding| finding.is_certain || finding.title.starts_with("Deadlock");
         let told = report.locks.findings.iter().filter(is_deadlock).flat_map(|of| &of.evidence);
         let told: Vec<_> = told.collect();
         let threads: HashSet<_> =
@@ -105,6 +106,17 @@ impl Found {
         });
         self.threads.extend(threads);
         self.tasks.extend(tasks);
+    }
+
+    /// Whether functions on stacks say more of who has permits than the semaphore does, which only knows who took the last one.
+    fn tells_more_than(&self, finding: &Finding) -> bool {
+        if finding.is_certain || !finding.title.starts_with("All permits") {
+            return false;
+        }
+        let task = |of: &Evidence| of.task.as_ref().map(|task| task.task);
+        let waits: HashSet<_> = finding.evidence.iter().filter_map(task).collect();
+        let own = self.findings.iter().flat_map(|finding| &finding.evidence);
+        own.filter_map(task).any(|task| waits.contains(&task))
     }
 
     /// A worker that a poll has held up to the end is busy for that reason alone.

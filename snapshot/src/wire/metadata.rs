@@ -111,6 +111,8 @@ pub mod key {
     pub const CPU_SAMPLES: &str = "cpu_samples_hz";
     /// Text: why no thread could be sampled, if none could.
     pub const CPU_SAMPLES_TROUBLE: &str = "cpu_samples.trouble";
+    /// Number: from which length on waits for locks are recorded, in nanoseconds. Absent if none is.
+    pub const LOCK_WAITS: &str = "lock_waits_ns";
     /// Text: the groups of counters of the process, its control group and the machine that were read, as `memory, cgroup`.
     pub const SYSTEM_COUNTERS: &str = "system_counters";
     /// Text: what of them could not be read, and why, once for each file.

@@ -70,6 +70,8 @@ fn finding(
         evidence.push(released);
     }
     let mut finding = Finding::new("locks", title, score, evidence);
+    // The first piece of evidence is of this kind.
+    finding.events = vec![longest.map_or("lock_held", |(wait, _)| wait.kind_of_event())];
     finding.of_locks = of.waiters.locks();
     Some(finding)
 }

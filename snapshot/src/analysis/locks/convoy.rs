@@ -18,7 +18,7 @@ pub const FEWEST_WAITS_FOR_LOCK: u64 = 10;
 pub const FEWEST_WAITERS: u64 = 3;
 /// So many are told at most.
 const MOST: usize = 5;
-const MOST_PLACES: usize = 3;
+const MOST_PLACES: usize = 2;
 
 pub(super) fn find(
     locks: &BTreeMap<u64, OfLock>,
@@ -73,6 +73,7 @@ fn finding(of: &OfLock, waiters: &Waiters, context: &ReportContext<'_>) -> Optio
         evidence.push(most);
     }
     let mut finding = Finding::new("locks", title, score, evidence);
+    finding.events = vec!["contention"];
     finding.of_locks = vec![of.longest.lock];
     Some(finding)
 }

@@ -144,6 +144,8 @@ fn finding(
     }
     let score = Score::beyond(cycle.len() as f64, 0.0, Unit::Count)?;
     let mut finding = Finding::new("locks", title, score, evidence);
+    finding.is_certain = is_certain;
+    finding.events = vec!["lock_wait"];
     finding.of_locks = cycle.iter().chain(&behind).map(|at| waits[*at].lock).collect();
     Some(finding)
 }

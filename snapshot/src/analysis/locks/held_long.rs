@@ -74,6 +74,7 @@ fn finding(
         evidence.extend(waiters.evidence(1, context));
     }
     let mut finding = Finding::new("locks", title, score, evidence);
+    finding.events = vec![if wait.is_over { "contention" } else { "lock_wait" }];
     finding.of_locks = vec![wait.lock];
     Some(finding)
 }

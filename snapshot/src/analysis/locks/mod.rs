@@ -8,6 +8,7 @@ mod across_await;
 mod convoy;
 mod cycles;
 mod held_long;
+mod permits;
 mod waiters;
 
 use super::event_view::EventView;
@@ -42,6 +43,8 @@ pub struct Locks {
     pub waits: u64,
     /// How long they were, together.
     pub waited: Nanos,
+    /// For how many different locks.
+    pub many: u64,
     /// The locks, those first that were waited for the longest.
     pub locks: Vec<ContendedLock>,
     /// The waits that go on at the end, the longest first.
@@ -328,6 +331,7 @@ impl LockWatch {
         let (mut findings, in_deadlocks) = cycles::find(&self.going_on, context);
         findings.extend(across_await::find(&self.across, &in_deadlocks, context));
         findings.extend(convoy::find(&self.locks, &self.waiters, context));
+        findings.extend(permits::find(&self.going_on, &self.waiters, &findings, context));
         findings.extend(held_long::find(&self.waiters, told, &findings, context));
         let mut locks: Vec<_> = self.locks.iter().collect();
         locks.sort_by_key(|(lock, of)| (std::cmp::Reverse(of.waited), **lock));
@@ -350,6 +354,7 @@ impl LockWatch {
         let table = Locks {
             waits: self.waits,
             waited: self.waited,
+            many: self.waiters.len() as u64,
             locks: locks.into_iter().take(LISTED).map(told).collect(),
             going_on: going_on.into_iter().take(LISTED).map(|wait| wait.told(context)).collect(),
             across_await: across_await

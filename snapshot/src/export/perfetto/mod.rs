@@ -2,9 +2,10 @@
 //! trace processor, which answers queries in SQL.
 //!
 //! `packets` writes the packets, with each name once; `timeline` says what each event becomes, and keeps what is open
-//! on each track (`slices`); `samples` has the stacks of CPU samples.
+//! on each track (`slices`); `samples` has the stacks of CPU samples, `locks` the waits for locks.
 
 mod counters;
+mod locks;
 mod packets;
 mod ranges;
 mod samples;
@@ -26,7 +27,7 @@ pub struct Report {
     pub events: u64,
     /// The length of the trace.
     pub bytes: u64,
-    /// Polls, regions, spans and parked workers.
+    /// Polls, regions, spans, parked workers and waits for locks.
     pub slices: u64,
     /// Typed events, logs, wakes, spawns: what takes no time.
     pub instants: u64,

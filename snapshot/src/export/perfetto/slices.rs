@@ -64,6 +64,11 @@ impl Slices {
         std::mem::take(&mut self.written)
     }
 
+    /// Whether one more would be written.
+    pub(super) fn has_room(&self) -> bool {
+        self.written < MOST_NESTED
+    }
+
     /// How many have not ended.
     pub(super) fn len(&self) -> usize {
         self.open.len()

@@ -8,6 +8,7 @@
 //! is what is open from its begin on; what began earlier says since when.
 
 use super::Report;
+use super::locks::LockTracks;
 use super::packets::{Packets, Track, TrackEvent, Type};
 use super::samples::{Names, Sample, Told};
 use super::slices::{Open, Slices};
@@ -25,8 +26,10 @@ const MOST_TRACKS_DEEP: u32 = 60;
 
 /// The tracks of a thread.
 #[derive(Debug)]
-struct Lane {
-    track: Track,
+pub(super) struct Lane {
+    pub(super) track: Track,
+    /// When the last slice on it began or ended.
+    pub(super) latest: u64,
     /// The operating system's number of the thread.
     tid: u64,
     /// Another thread had this number before: to the trace processor they would be one.
@@ -48,12 +51,13 @@ pub(super) struct Timeline<'n, W> {
     /// The parents of the spans' tracks, and of those of the machine's counters.
     spans_root: Option<Track>,
     pub(super) machine_root: Option<Track>,
-    threads: HashMap<Option<ThreadNumber>, Lane>,
+    pub(super) threads: HashMap<Option<ThreadNumber>, Lane>,
     /// With how deep its track is.
     spans: HashMap<SpanId, (Track, u32)>,
     tids: HashMap<u64, ThreadNumber>,
     /// The open ranges of the process, by their numbers.
     pub(super) ranges: HashMap<u64, Track>,
+    pub(super) locks: LockTracks,
     /// By the track above them, and their names.
     pub(super) counters: HashMap<Track, HashMap<Box<str>, Track>>,
     /// The arrows that begin at wakes and spawns, by the task that is to be polled.
@@ -64,6 +68,13 @@ pub(super) struct Timeline<'n, W> {
     pub(super) start: u64,
     latest: u64,
     pub(super) report: Report,
+}
+
+impl Lane {
+    /// Whether one more slice on it would be written.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.has_room()
+    }
 }
 
 impl<'n, W: Write> Timeline<'n, W> {
@@ -82,6 +93,7 @@ impl<'n, W: Write> Timeline<'n, W> {
             spans: HashMap::new(),
             tids: HashMap::new(),
             ranges: HashMap::new(),
+            locks: LockTracks::default(),
             counters: HashMap::new(),
             flows: HashMap::new(),
             tracks: 1,
@@ -194,6 +206,14 @@ impl<'n, W: Write> Timeline<'n, W> {
         self.report.events += 1;
         let (at, thread, name) = (event.measured().0, event.thread(), event.name());
         self.latest = self.latest.max(at);
+        match event.kind() {
+            EventKind::Contention { .. } => return self.lock_wait_over(event),
+            EventKind::LockWait { .. } => {
+                self.lock_wait_goes_on(event);
+                return Ok(());
+            }
+            _ => self.locks.goes_on(event),
+        }
         match event.kind() {
             EventKind::ThreadStart | EventKind::ThreadName => {
                 self.lane(thread)?;
@@ -322,7 +342,7 @@ impl<'n, W: Write> Timeline<'n, W> {
     }
 
     /// The tracks of a thread.
-    fn lane(&mut self, thread: Option<&Thread>) -> io::Result<&mut Lane> {
+    pub(super) fn lane(&mut self, thread: Option<&Thread>) -> io::Result<&mut Lane> {
         let number = thread.map(|thread| thread.number);
         if !self.threads.contains_key(&number) {
             let track = self.new_track();
@@ -330,7 +350,7 @@ impl<'n, W: Write> Timeline<'n, W> {
             let first = number.map(|number| *self.tids.entry(tid).or_insert(number));
             let is_second = tid == 0 || first != number;
             let (open, open_regions) = (Slices::default(), Slices::default());
-            let lane = Lane { track, tid, is_second, open, regions: None, open_regions };
+            let lane = Lane { track, latest: 0, tid, is_second, open, regions: None, open_regions };
             self.threads.insert(number, lane);
             self.describe(thread)?;
         }
@@ -371,6 +391,7 @@ impl<'n, W: Write> Timeline<'n, W> {
         more: impl FnOnce(&mut Packets<W>, &mut TrackEvent),
     ) -> io::Result<()> {
         let lane = self.lane(thread)?;
+        lane.latest = lane.latest.max(at);
         let (is_written, track) = (lane.open.push(open), lane.track);
         self.begin_slice(is_written.then_some(track), at, category, name, more)
     }
@@ -417,6 +438,7 @@ impl<'n, W: Write> Timeline<'n, W> {
     ) -> io::Result<()> {
         let lane = self.lane(thread)?;
         let Some(place) = lane.open.place(which) else { return Ok(()) };
+        lane.latest = lane.latest.max(at);
         let ends = lane.open.end(place);
         let track = lane.track;
         self.end_slices(track, ends, at, more)
@@ -548,6 +570,7 @@ impl<'n, W: Write> Timeline<'n, W> {
     fn close_threads(&mut self, at: u64) -> io::Result<()> {
         let mut ends = Vec::new();
         for lane in self.threads.values_mut() {
+            lane.latest = lane.latest.max(at);
             ends.push((lane.track, lane.open.end_all()));
             let of_regions = lane.open_regions.end_all();
             ends.extend(lane.regions.map(|track| (track, of_regions)));
@@ -561,15 +584,16 @@ impl<'n, W: Write> Timeline<'n, W> {
     }
 
     /// What is open stays so: the trace processor shows it up to the end.
-    pub(super) fn finish(self) -> io::Result<Report> {
+    pub(super) fn finish(mut self) -> io::Result<Report> {
+        let waits = self.open_lock_waits()?;
         let of_threads =
             self.threads.values().map(|lane| lane.open.written() + lane.open_regions.written());
         let open = of_threads.sum::<usize>() + self.spans.len() + self.ranges.len();
         let bytes = self.packets.finish()?;
-        Ok(Report { bytes, open: open as u64, ..self.report })
+        Ok(Report { bytes, open: open as u64 + waits, ..self.report })
     }
 }
 
-fn text(text: &str) -> Value<'_> {
+pub(super) fn text(text: &str) -> Value<'_> {
     Value::Text(Text { text, cut: false })
 }
