@@ -16,9 +16,9 @@ use crate::stack::trie::StackId;
 use lookback_snapshot::wire::{Kind, LockFlags, Loss, MAX_VARINT, StackSource};
 use std::panic::Location;
 
-/// A lock that everything waits for would have the stack of each wait: at some microseconds each, which count only where waits
-/// are recorded that are hardly longer themselves.
-static STACKS: Budget = Budget::new(10_000);
+/// A lock that everything waits for would have the stack of each wait: at some microseconds each, and while the lock is held, so
+/// the next one waits for it, too. This is at most a hundredth of the lock's time. A profile says how many have none.
+static STACKS: Budget = Budget::new(2_000);
 
 /// Arguments of a wait and of its holder, at most.
 const WAIT: usize = 5 * MAX_VARINT;
