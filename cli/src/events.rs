@@ -6,10 +6,12 @@ use crate::event_stacks::EventStacks;
 use crate::exit::{Damage, Verdict, complain, open};
 use crate::format::{counted, duration, escape, parse_duration, quote, seconds};
 use crate::keys::Keys;
+use crate::moment::AskedMoment;
 use crate::terminal::{bad, dim, name, odd, strong};
 use crate::wanted::{Filters, Wanted};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use console::strip_ansi_codes;
 use lookback::read::text::write_text;
 use lookback::read::wire::{Class, EVENT_TABLE};
 use lookback::read::{Event, EventKind, Lent, Level, Trace, Value};
@@ -57,6 +59,8 @@ Examples:
   lookback events incident.lbk --last 300ms
   lookback events incident.lbk --thread http-1 --kind log
   lookback events incident.lbk --name 'cache*' --limit 20
+  lookback events incident.lbk --around +2.004161 --worker r0/w3
+  lookback events incident.lbk --since -2s --level warn --grep timeout
   lookback events incident.lbk --json | jq 'select(.fields.status == 503)'")]
 pub struct Events {
     /// The snapshot
@@ -66,7 +70,7 @@ pub struct Events {
     #[arg(long)]
     json: bool,
     /// Print every record of the file, definitions and statuses included
-    #[arg(long, conflicts_with_all = ["json", "thread", "task", "span", "kind", "generation", "name", "last", "limit"])]
+    #[arg(long, conflicts_with_all = ["json", "thread", "task", "span", "worker", "kind", "generation", "name", "last", "limit"])]
     records: bool,
     /// Only of this thread, by name, number or worker; may be repeated
     #[arg(long, value_name = "NAME|NUMBER|WORKER")]
@@ -74,9 +78,34 @@ pub struct Events {
     /// Only of this task (7, 7.2), or recorded while it was polled; may be repeated
     #[arg(long, value_name = "ID")]
     task: Vec<String>,
-    /// Only of this span, or recorded directly inside it; may be repeated
+    /// Only of this worker, by number (r0/w1) or name; may be repeated
+    #[arg(long, value_name = "WORKER")]
+    worker: Vec<String>,
+    /// Only of this span and of those inside of it, or recorded in them; may be repeated
     #[arg(long, value_name = "ID")]
     span: Vec<String>,
+    /// Only of spans that belong to this distributed trace (their field `traceparent` or `trace_id`), and of those inside of them
+    #[arg(long, value_name = "TRACE", conflicts_with = "records")]
+    trace_id: Option<String>,
+    /// Only logs that are at least this important
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level, conflicts_with = "records")]
+    level: Option<Level>,
+    /// Only where this text stands in the line, which is the one for people
+    #[arg(long, value_name = "TEXT", conflicts_with = "records")]
+    grep: Option<String>,
+    /// Only from this moment on: +1.204 (seconds since the first event, as printed), 500ms, -2s (before the end), or
+    /// 2026-11-24T15:41:17.5Z
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["last", "around", "records"])]
+    since: Option<AskedMoment>,
+    /// Only up to this moment
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["around", "records"])]
+    until: Option<AskedMoment>,
+    /// Only what is near this moment
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["last", "records"])]
+    around: Option<AskedMoment>,
+    /// How near
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "50ms", requires = "around")]
+    within: Duration,
     /// Only of this generation; may be repeated
     #[arg(long, value_name = "NUMBER")]
     generation: Vec<u64>,
@@ -160,8 +189,8 @@ impl Events {
         damage: &mut Damage,
         out: &mut impl Write,
     ) -> io::Result<Vec<String>> {
-        let mut wanted = Wanted::new(&self.filters(trace));
-        let mut all = true;
+        let mut wanted = Wanted::new(&self.filters(trace), trace);
+        let (mut all, mut found) = (true, false);
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut first = None;
         let mut lines = Vec::with_capacity(2 * CHUNK);
@@ -180,6 +209,17 @@ impl Events {
             if !wanted.includes(event) {
                 continue;
             }
+            // The begin of a region is not inside of it.
+            let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
+            let depth = state.depth().saturating_sub(usize::from(begins));
+            if let Some(text) = &self.grep {
+                let mut line = Vec::new();
+                print_line(event, since, depth, None, &mut line)?;
+                if !strip_ansi_codes(&String::from_utf8_lossy(&line)).contains(&**text) {
+                    continue;
+                }
+                found = true;
+            }
             if left == 0 {
                 all = false;
                 break;
@@ -188,9 +228,6 @@ impl Events {
             if self.json {
                 print_json(event, since, stacks.json(event).as_deref(), &mut lines)?;
             } else {
-                // The begin of a region is not inside of it.
-                let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
-                let depth = state.depth().saturating_sub(usize::from(begins));
                 print_line(event, since, depth, stacks.in_words(event).as_deref(), &mut lines)?;
             }
             if lines.len() >= CHUNK {
@@ -205,7 +242,10 @@ impl Events {
         out.write_all(&lines)?;
         out.flush()?;
         // After `--limit`, the unread rest may have a match.
-        let missing = if all { wanted.missing(trace) } else { Vec::new() };
+        let mut missing = if all { wanted.missing(trace) } else { Vec::new() };
+        if let (Some(text), true, true, false) = (&self.grep, all, missing.is_empty(), found) {
+            missing.push(format!("no line of these has {} in it", quote(text)));
+        }
         if all
             && missing.is_empty()
             && wanted.is_empty()
@@ -226,6 +266,10 @@ impl Events {
             !self.kind.is_empty(),
             !self.generation.is_empty(),
             self.name.is_some(),
+            !self.worker.is_empty(),
+            self.trace_id.is_some(),
+            self.level.is_some(),
+            self.since.is_some() || self.until.is_some() || self.around.is_some(),
         ];
         match (self.last, given.contains(&true)) {
             (Some(last), false) => {
@@ -240,20 +284,44 @@ impl Events {
     }
 
     fn filters(&self, trace: &Trace) -> Filters<'_> {
-        let since = self.last.map_or(0, |last| {
-            let nanos = u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
-            end(trace).saturating_sub(nanos)
-        });
+        let (since, until) = self.times(trace);
         Filters {
             threads: &self.thread,
             tasks: &self.task,
+            workers: &self.worker,
             spans: &self.span,
+            trace_id: self.trace_id.as_deref(),
+            level: self.level,
             kinds: &self.kind,
             generations: &self.generation,
             name: self.name.as_deref(),
             since,
+            until,
         }
     }
+
+    /// From when to when events are asked for.
+    fn times(&self, trace: &Trace) -> (u64, u64) {
+        let nanos = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let end = end(trace);
+        let asked = [self.since, self.until, self.around].iter().any(Option::is_some);
+        // The first event is read only if it is needed.
+        let first = if asked { trace.events().flatten().next() } else { None };
+        let first = first.map_or(0, |event| event.time().0);
+        let resolve = |moment: AskedMoment| moment.resolve(trace, first, end);
+        if let Some(around) = self.around.map(resolve) {
+            let within = nanos(self.within);
+            return (around.saturating_sub(within), around.saturating_add(within));
+        }
+        let last = self.last.map_or(0, |last| end.saturating_sub(nanos(last)));
+        (self.since.map_or(last, resolve), self.until.map_or(u64::MAX, resolve))
+    }
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error];
+    let found = all.into_iter().find(|level| level.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| "write trace, debug, info, warn or error".to_owned())
 }
 
 /// When the snapshot ends.

@@ -17,11 +17,13 @@ mod export;
 mod format;
 mod frames;
 mod glob;
+mod ids;
 mod info;
 mod keys;
 mod last_events;
 mod losses;
 mod man;
+mod moment;
 mod output;
 mod process;
 mod ps;
@@ -29,12 +31,14 @@ mod recover;
 mod run;
 mod saved_snapshot;
 mod snapshot;
+mod span_family;
 mod stacks;
 mod summary;
 mod symbolize;
 mod terminal;
 mod validate;
 mod wanted;
+mod why;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -52,6 +56,7 @@ Examples:
   lookback events incident.lbk         everything that happened, in order
   lookback summary incident.lbk        what happened, and what stood out
   lookback stacks incident.lbk         where threads were, by function and line
+  lookback why incident.lbk            where the time of a slow span went, all of it
   lookback symbolize incident.lbk      a copy that has the names of functions, for another machine
   lookback validate incident.lbk       whether a snapshot is sound
   lookback export incident.lbk --format go -o trace.out   for `go tool trace`
@@ -80,6 +85,7 @@ enum Command {
     Events(events::Events),
     Summary(summary::Summary),
     Stacks(stacks::Stacks),
+    Why(why::Why),
     Symbolize(symbolize::Symbolize),
     Validate(validate::Validate),
     Export(export::Export),
@@ -108,6 +114,7 @@ fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Summary(summary) => summary.run(),
         Command::Stacks(stacks) => stacks.run(),
+        Command::Why(why) => why.run(),
         Command::Symbolize(symbolize) => symbolize.run(),
         Command::Validate(validate) => validate.run(),
         Command::Export(export) => export.run(),

@@ -5,8 +5,9 @@
 
 use crate::format::{count, escape, quote};
 use crate::glob::Pattern;
-use lookback::read::wire::{Generation, SpanId, TaskId, ThreadNumber};
-use lookback::read::{Event, EventKind, Trace};
+use crate::span_family::SpanFamily;
+use lookback::read::wire::{Generation, TaskId, ThreadNumber};
+use lookback::read::{Event, EventKind, Level, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many names an error lists.
@@ -16,23 +17,33 @@ const NAMED: usize = 12;
 pub struct Filters<'a> {
     pub threads: &'a [String],
     pub tasks: &'a [String],
+    pub workers: &'a [String],
+    /// The spans, and those inside of them.
     pub spans: &'a [String],
+    /// The spans of this distributed trace.
+    pub trace_id: Option<&'a str>,
+    /// Only logs that are at least as important.
+    pub level: Option<Level>,
     pub kinds: &'a [String],
     pub generations: &'a [u64],
     pub name: Option<&'a str>,
-    /// The time before which events are too old.
+    /// The time before which events are too old, and the time after which they are too late.
     pub since: u64,
+    pub until: u64,
 }
 
 /// The filters, with what they have matched so far.
 pub struct Wanted<'a> {
     threads: Vec<Asked<&'a str>>,
     tasks: Vec<Asked<&'a str>>,
-    spans: Vec<Asked<&'a str>>,
+    workers: Vec<Asked<&'a str>>,
+    spans: Option<SpanFamily>,
+    level: Option<Level>,
     kinds: Vec<Asked<&'a str>>,
     generations: Vec<Asked<u64>>,
     name: Option<(&'a str, Pattern, bool)>,
     since: u64,
+    until: u64,
     known_threads: BTreeMap<ThreadNumber, String>,
     known_kinds: BTreeSet<String>,
     shown: u64,
@@ -60,16 +71,19 @@ fn meets<T>(all: &mut [Asked<T>], mut is_it: impl FnMut(&T) -> bool) -> bool {
 }
 
 impl<'a> Wanted<'a> {
-    pub fn new(filters: &Filters<'a>) -> Self {
+    pub fn new(filters: &Filters<'a>, trace: &Trace) -> Self {
         let texts = |list: &'a [String]| asked(list.iter().map(String::as_str));
         Self {
             threads: texts(filters.threads),
             tasks: texts(filters.tasks),
-            spans: texts(filters.spans),
+            workers: texts(filters.workers),
+            spans: SpanFamily::new(filters.spans, filters.trace_id, trace),
+            level: filters.level,
             kinds: texts(filters.kinds),
             generations: asked(filters.generations.iter().copied()),
             name: filters.name.map(|name| (name, Pattern::new(name), false)),
             since: filters.since,
+            until: filters.until,
             known_threads: BTreeMap::new(),
             known_kinds: BTreeSet::new(),
             shown: 0,
@@ -77,7 +91,7 @@ impl<'a> Wanted<'a> {
     }
 
     pub fn includes(&mut self, event: &Event) -> bool {
-        let mut all = event.time().0 >= self.since;
+        let mut all = (self.since..=self.until).contains(&event.time().0);
         if !self.threads.is_empty() {
             let thread = event.thread();
             if let Some(thread) = thread
@@ -105,9 +119,17 @@ impl<'a> Wanted<'a> {
             let of = [event.task(), task_of(&event.kind())].map(|id| id.map(|id| id.to_string()));
             all &= meets(&mut self.tasks, |id| of.iter().flatten().any(|of| of == id));
         }
-        if !self.spans.is_empty() {
-            let of = [event.span(), span_of(&event.kind())].map(|id| id.map(|id| id.to_string()));
-            all &= meets(&mut self.spans, |id| of.iter().flatten().any(|of| of == id));
+        if let Some(spans) = &mut self.spans {
+            all &= spans.includes(event);
+        }
+        if !self.workers.is_empty() {
+            all &= meets(&mut self.workers, |wanted| {
+                event.worker().is_some_and(|worker| worker.to_string() == **wanted)
+                    || event.worker_name() == Some(&**wanted)
+            });
+        }
+        if let Some(least) = self.level {
+            all &= matches!(event.kind(), EventKind::Log { level, .. } if level >= least);
         }
         all &= meets(&mut self.generations, |number| Generation(*number) == event.generation());
         if let Some((_, pattern, met)) = &mut self.name {
@@ -127,10 +149,12 @@ impl<'a> Wanted<'a> {
         generation: Generation,
         time: u64,
     ) -> bool {
-        let mut all = time >= self.since
+        let mut all = (self.since..=self.until).contains(&time)
             && self.threads.is_empty()
             && self.tasks.is_empty()
-            && self.spans.is_empty();
+            && self.workers.is_empty()
+            && self.level.is_none()
+            && self.spans.is_none();
         all &= meets(&mut self.kinds, |wanted| *wanted == kind);
         all &= meets(&mut self.generations, |number| Generation(*number) == generation);
         if let Some((_, pattern, met)) = &mut self.name {
@@ -167,11 +191,26 @@ impl<'a> Wanted<'a> {
                 quote(task.what)
             ));
         }
-        for span in self.spans.iter().filter(|span| !span.met) {
+        for worker in self.workers.iter().filter(|worker| !worker.met) {
             missing.push(format!(
-                "no event of span {}; `--kind span_create` lists the created spans",
-                quote(span.what)
+                "no event of worker {}; `lookback summary` lists the workers",
+                quote(worker.what)
             ));
+        }
+        if let Some(family) = &self.spans {
+            let (spans, of_trace) = family.missing();
+            for span in spans {
+                missing.push(format!(
+                    "no event of span {}; `--kind span_create` lists the created spans",
+                    quote(span)
+                ));
+            }
+            if let Some(id) = of_trace {
+                missing.push(format!(
+                    "no span of trace {}: none has it in a field `traceparent` or `trace_id`",
+                    quote(id)
+                ));
+            }
         }
         let numbers = trace.generations().iter().map(|info| info.number.0);
         for number in self.generations.iter().filter(|number| !number.met).map(|one| one.what) {
@@ -229,19 +268,6 @@ fn task_of(kind: &EventKind<'_>) -> Option<TaskId> {
         | EventKind::TaskPanic { task }
         | EventKind::TaskDrop { task }
         | EventKind::TaskWake { task } => Some(task),
-        _ => None,
-    }
-}
-
-/// The span that an event concerns.
-fn span_of(kind: &EventKind<'_>) -> Option<SpanId> {
-    match *kind {
-        EventKind::SpanCreate { span, .. }
-        | EventKind::SpanEnter { span }
-        | EventKind::SpanExit { span }
-        | EventKind::SpanClose { span }
-        | EventKind::SpanRecord { span }
-        | EventKind::SpanFollows { span, .. } => Some(span),
         _ => None,
     }
 }

@@ -29,6 +29,9 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_done() {
         &["doctor"],
         &["stacks"],
         &["symbolize"],
+        &["why"],
+        &["why", "x.lbk", "--task", "soon"],
+        &["why", "x.lbk", "--task", "1", "--span", "1"],
         &["symbolize", "x.lbk", "-o", "-", "--json"],
         &["stacks", "x.lbk", "--stop"],
         &["stacks", "1", "--cpu"],
@@ -52,6 +55,7 @@ fn help_has_examples_and_the_exit_codes() {
         "info",
         "events",
         "stacks",
+        "why",
         "symbolize",
         "validate",
         "export",
@@ -73,8 +77,17 @@ fn help_has_examples_and_the_exit_codes() {
 
 #[test]
 fn help_fills_the_lines_of_any_terminal() {
-    let commands =
-        ["info", "events", "summary", "stacks", "symbolize", "validate", "export", "snapshot"];
+    let commands = [
+        "info",
+        "events",
+        "summary",
+        "stacks",
+        "why",
+        "symbolize",
+        "validate",
+        "export",
+        "snapshot",
+    ];
     let outside = ["recover", "run", "ps", "doctor"];
     for (command, width) in commands.into_iter().chain(outside).flat_map(|c| [(c, 60), (c, 80)]) {
         let mut help = Command::new(command::LOOKBACK);

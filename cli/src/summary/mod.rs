@@ -12,9 +12,9 @@ mod tables;
 mod waiting;
 mod wrap;
 
-pub use findings::unshared;
+pub use findings::{section, unshared};
 pub use json::left_out;
-pub use wrap::{fit, wrap};
+pub use wrap::{fit, moment, wrap};
 
 use crate::exit::{Damage, Verdict, open};
 use crate::frames;

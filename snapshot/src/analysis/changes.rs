@@ -5,6 +5,7 @@ use super::interner::Name;
 use super::nanos_ext::Length;
 use super::report_context::ReportContext;
 use crate::read::decode::fast_map::Map;
+use crate::read::{EventKind, Level};
 use crate::wire::Nanos;
 
 /// The time at the end that is compared with the time before.
@@ -87,4 +88,23 @@ impl ChangeWatch {
         let changes = odd.into_iter().map(|(_, change)| change).collect();
         Section { table: Changes { changes }, ..Section::default() }
     }
+}
+
+/// What counts towards the differences in the last second: beginnings and messages.
+pub(super) fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::Log { level, .. } => match level {
+            Level::Error => "error log",
+            Level::Warn => "warn log",
+            _ => "log",
+        },
+        EventKind::Typed { .. } => "event",
+        EventKind::RegionBegin { .. } => "region",
+        EventKind::RangeBegin { .. } => "range",
+        EventKind::SpanCreate { .. } => "span",
+        EventKind::TaskCreate { .. } => "task",
+        EventKind::TaskPanic { .. } => "panic",
+        EventKind::TaskDrop { .. } => "cancelled task",
+        _ => return None,
+    })
 }

@@ -30,6 +30,11 @@ impl Histogram {
         self.total += u128::from(length.0);
     }
 
+    /// Where a duration is counted: of two durations, the longer one is not counted before the shorter one.
+    pub(super) fn bucket_of(length: Nanos) -> usize {
+        bucket(length.0)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {

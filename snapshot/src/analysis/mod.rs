@@ -59,6 +59,7 @@ mod thread_places;
 mod top_n;
 mod waiting;
 mod waits;
+mod why;
 mod workers;
 
 #[cfg(test)]
@@ -117,6 +118,7 @@ pub use task_outcomes::{Endings, Panic};
 pub use thread_places::ThreadPlaces;
 pub use waiting::{WaitPlace, WaitingAt};
 pub use waits::{LongWait, WaitReason, Waits};
+pub use why::{AllOfName, LockWaitedFor, Part, SlowestPart, Spent, State, Stretch, Why, WhyOf};
 pub use workers::{BUSY_WORKER, UNINSTRUMENTED, WorkerTime, Workers};
 
 use crate::read::{ReadError, Trace};

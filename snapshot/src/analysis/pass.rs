@@ -1,7 +1,7 @@
 //! The one pass over the events.
 
 use super::busy::BusyWatch;
-use super::changes::ChangeWatch;
+use super::changes::{ChangeWatch, counted};
 use super::completeness::Doubts;
 use super::counters::CounterWatch;
 use super::coverage::Coverage;
@@ -30,18 +30,26 @@ use super::task_numbers::TaskCounter;
 use super::task_outcomes::EndingWatch;
 use super::thread_places::PlaceWatch;
 use super::waits::Waits;
+use super::why::Watcher;
 use super::{Finding, LeftOut, Report, Section, end, losses, standing, waiting, workers};
 use crate::format::counted as counted_words;
-use crate::read::{DecodedGeneration, EventKind, GenerationInfo, Level, Trace};
+use crate::read::{DecodedGeneration, EventKind, GenerationInfo, Trace};
 use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 /// See the module.
 pub(super) fn report(trace: &Trace) -> Report {
+    watched(trace, None)
+}
+
+/// The same, with somebody who watches it.
+pub(super) fn watched(trace: &Trace, why: Option<&Rc<RefCell<Watcher>>>) -> Report {
     let stops = Stops::of(trace);
     let until = stops.counted(end(trace));
     let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), until);
-    pass.live.stops = stops;
+    (pass.live.stops, pass.why) = (stops, why.cloned());
     pass.cores = trace.metadata().number(crate::wire::key::HOST_CORES);
     pass.incident = IncidentWatch::of(trace);
     let mut generations = Generations::new(trace.generations());
@@ -147,6 +155,7 @@ impl<'a> Generations<'a> {
 #[derive(Default)]
 pub(super) struct Pass {
     pub(super) live: LiveState,
+    pub(super) why: Option<Rc<RefCell<Watcher>>>,
     coverage: Coverage,
     incident: IncidentWatch,
     polls: PollWatch,
@@ -191,6 +200,9 @@ impl Pass {
 
     /// What a generation lists at its end.
     fn list(&mut self, decoded: &DecodedGeneration) {
+        if let Some(why) = &self.why {
+            why.borrow_mut().list(decoded, &self.live);
+        }
         let stops = &self.live.stops;
         let info = decoded.info();
         let ended = stops.counted(Nanos(info.start.0.saturating_add(info.duration.0)));
@@ -214,6 +226,9 @@ impl Pass {
         self.first.get_or_insert(view.at);
         self.last = view.at;
         self.coverage.events += 1;
+        if let Some(why) = &self.why {
+            why.borrow_mut().before(view, &mut self.live);
+        }
         // Nothing happens in a sample.
         if let EventKind::CpuSample { .. } = view.kind {
             self.coverage.cpu_samples += 1;
@@ -323,6 +338,9 @@ impl Pass {
             }
             EventKind::TaskPoll { task } => {
                 let gap = self.live.task_poll(view, task);
+                if let Some(why) = &self.why {
+                    why.borrow_mut().gap(&gap, view.at);
+                }
                 if !gap.blocking {
                     self.polls.polled(&gap, &self.live);
                     self.delays.polled(&gap, &self.live);
@@ -407,6 +425,9 @@ impl Pass {
             EventKind::SpanClose { span } => {
                 if let Some(mut done) = self.live.span_close(view.at, span) {
                     self.locks.span_over(&mut done);
+                    if let Some(why) = &self.why {
+                        why.borrow_mut().span_done(&done, &self.live);
+                    }
                     self.spans.done(done);
                 }
             }
@@ -447,6 +468,9 @@ impl Pass {
         let first = self.first.unwrap_or(end);
         let context = ReportContext { live: &self.live, first, end };
         // First, while the open tasks, spans and regions are still known.
+        if let Some(why) = &self.why {
+            why.borrow_mut().end(&context);
+        }
         let failed = self.incident.failed();
         let incident = self.incident.finish(&context);
         let stuck = self.waits.finish(&context, has_spans.then_some(&self.spans), &self.locks);
@@ -456,7 +480,12 @@ impl Pass {
         let mut inside_first: Vec<_> = open.iter_mut().collect();
         inside_first.sort_by_key(|span| std::cmp::Reverse((span.began, span.label.span)));
         inside_first.into_iter().for_each(|span| self.locks.span_over(span));
-        open.into_iter().for_each(|span| self.spans.done(span));
+        for span in open {
+            if let Some(why) = &self.why {
+                why.borrow_mut().span_done(&span, &self.live);
+            }
+            self.spans.done(span);
+        }
         let context = ReportContext { live: &self.live, first, end };
         let ended: Map<Name, u64> =
             self.live.standing().map(|on| (on.what, self.regions.ended(on.what))).collect();
@@ -501,6 +530,9 @@ impl Pass {
             coverage: self.coverage.finish(&context),
             damage: Vec::new(),
         };
+        if let Some(why) = &self.why {
+            why.borrow_mut().conclude(&report, &context);
+        }
         // Those panics have been reported, with their messages.
         let all_told = report.incident.table.panics >= report.endings.table.panicked;
         if all_told && !report.incident.findings.is_empty() {
@@ -540,25 +572,6 @@ impl Pass {
         }
         report
     }
-}
-
-/// What counts towards the differences in the last second: beginnings and messages.
-fn counted(kind: &EventKind<'_>) -> Option<&'static str> {
-    Some(match kind {
-        EventKind::Log { level, .. } => match level {
-            Level::Error => "error log",
-            Level::Warn => "warn log",
-            _ => "log",
-        },
-        EventKind::Typed { .. } => "event",
-        EventKind::RegionBegin { .. } => "region",
-        EventKind::RangeBegin { .. } => "range",
-        EventKind::SpanCreate { .. } => "span",
-        EventKind::TaskCreate { .. } => "task",
-        EventKind::TaskPanic { .. } => "panic",
-        EventKind::TaskDrop { .. } => "cancelled task",
-        _ => return None,
-    })
 }
 
 /// `1 status was`, `51 statuses were`.

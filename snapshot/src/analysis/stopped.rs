@@ -112,6 +112,11 @@ impl Stops {
         Self(pauses)
     }
 
+    /// Whether there was any.
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Converts a time of the trace to the clock that stands still.
     #[inline]
     pub(super) fn counted(&self, at: Nanos) -> Nanos {

@@ -119,6 +119,11 @@ impl LiveState {
         }
     }
 
+    /// When the thread last recorded something, if that is known.
+    pub(super) fn last(&self, thread: ThreadNumber) -> Option<Nanos> {
+        self.last.get(&thread).copied()
+    }
+
     /// Keeps the name of a thread, even after the thread has ended, so their number is bounded.
     pub(super) fn called(&mut self, thread: ThreadNumber, name: &str) {
         let known = thread.0 == 0 || self.thread_names.contains_key(&thread);

@@ -39,6 +39,8 @@ pub(crate) struct Span {
     pub(crate) began: Nanos,
     /// Whether it began before the snapshot.
     pub(crate) before: bool,
+    /// From when on it is known what it does.
+    known: Nanos,
     pub(crate) mark: Mark,
     /// The thread that created it; 0 if that was before the snapshot.
     pub(crate) thread: ThreadNumber,
@@ -170,6 +172,8 @@ pub(crate) struct SpanDone {
     pub(crate) parent: Option<SpanId>,
     pub(crate) began: Nanos,
     pub(crate) before: bool,
+    /// From when on it is known what it does: its begin, or that of the snapshot.
+    pub(crate) known: Nanos,
     pub(crate) ended: Nanos,
     pub(crate) open: bool,
     pub(crate) certain: bool,
@@ -388,6 +392,7 @@ impl LiveState {
             lock: None,
             began: span.began,
             before: span.before,
+            known: span.known,
             ended: at,
             open,
             certain: self.doubts.certain_since(span.mark),
@@ -461,6 +466,7 @@ impl Span {
             parent,
             began,
             before,
+            known,
             mark,
             thread,
             task: None,
