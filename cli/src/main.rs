@@ -82,7 +82,7 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo(demo::Demo),
     Info(info::Info),
-    Events(events::Events),
+    Events(Box<events::Events>),
     Summary(summary::Summary),
     Stacks(stacks::Stacks),
     Why(why::Why),

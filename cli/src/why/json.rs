@@ -13,7 +13,7 @@ pub fn why(
     why: &Why,
     trace: &Trace,
     damage: &[String],
-    mut symbolizer: Option<&mut Symbolizer>,
+    symbolizer: Option<&mut Symbolizer>,
 ) -> Value {
     let stretches = why.spent.longest.iter().map(|stretch| {
         json!({
@@ -41,7 +41,7 @@ pub fn why(
         "open": why.is_open,
         "shared": why.is_shared,
         "certain": why.is_certain,
-        "parts": parts(&why.spent, symbolizer.as_deref_mut()),
+        "parts": parts(&why.spent, symbolizer),
         "longest": stretches,
         "all": why.all.as_ref().map(all),
         "damage": damage,

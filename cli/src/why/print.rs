@@ -18,7 +18,7 @@ const LEAST: f64 = 0.001;
 pub fn why(
     why: &Why,
     file: &Path,
-    mut symbolizer: Option<&mut Symbolizer>,
+    symbolizer: Option<&mut Symbolizer>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let what = match (&why.span, &why.task) {
@@ -36,7 +36,7 @@ pub fn why(
     }
     notes(why, out)?;
     section("Where the time went", out)?;
-    parts(&why.spent, 1, symbolizer.as_deref_mut(), out)?;
+    parts(&why.spent, 1, symbolizer, out)?;
     stretches(why, out)?;
     if let Some(all) = &why.all {
         all_of_name(all, out)?;

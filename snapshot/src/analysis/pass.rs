@@ -531,7 +531,7 @@ impl Pass {
             damage: Vec::new(),
         };
         if let Some(why) = &self.why {
-            why.borrow_mut().conclude(&report, &context);
+            why.borrow_mut().conclude(&context);
         }
         // Those panics have been reported, with their messages.
         let all_told = report.incident.table.panics >= report.endings.table.panicked;

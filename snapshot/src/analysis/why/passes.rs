@@ -30,7 +30,7 @@ pub(in crate::analysis) struct Watcher {
 }
 
 enum Does {
-    Choose(Box<Choice>, Option<Subject>),
+    Choose(Box<Choice>, Option<Box<Subject>>),
     Account(Box<Watch>, Vec<(Spent, Vec<Follow>)>),
 }
 
@@ -97,10 +97,10 @@ impl Watcher {
         }
     }
 
-    /// Everything is known; the report names the slow spans.
-    pub(in crate::analysis) fn conclude(&mut self, report: &Report, context: &ReportContext<'_>) {
+    /// All spans have ended.
+    pub(in crate::analysis) fn conclude(&mut self, context: &ReportContext<'_>) {
         if let Does::Choose(choice, subject) = &mut self.does {
-            *subject = choice.subject(report, context);
+            *subject = choice.subject(context).map(Box::new);
         }
     }
 }
@@ -137,7 +137,7 @@ pub(super) fn why(trace: &Trace, asked: WhyOf) -> Option<Why> {
     }
     sort(&mut spent);
     let Subject { span, task, began, from, length, is_open, is_shared, is_certain, all, .. } =
-        subject;
+        *subject;
     let from = from.1;
     Some(Why { span, task, began, from, length, is_open, is_shared, is_certain, spent, all })
 }
@@ -246,7 +246,7 @@ impl Does {
 }
 
 impl Choice {
-    fn subject(&self, _: &Report, context: &ReportContext<'_>) -> Option<Subject> {
+    fn subject(&self, context: &ReportContext<'_>) -> Option<Subject> {
         if let Some(one) = self.task(context.live) {
             let from = one.from.unwrap_or(context.first);
             let until = one.until.unwrap_or(context.end);
