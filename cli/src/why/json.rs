@@ -13,8 +13,9 @@ pub fn why(
     why: &Why,
     trace: &Trace,
     damage: &[String],
-    symbolizer: Option<&mut Symbolizer>,
+    mut symbolizer: Option<&mut Symbolizer>,
 ) -> Value {
+    let of_all = why.all.as_ref().map(|of| all(of, symbolizer.as_deref_mut()));
     let stretches = why.spent.longest.iter().map(|stretch| {
         json!({
             "t_ns": stretch.began.0,
@@ -43,7 +44,7 @@ pub fn why(
         "certain": why.is_certain,
         "parts": parts(&why.spent, symbolizer),
         "longest": stretches,
-        "all": why.all.as_ref().map(all),
+        "all": of_all,
         "damage": damage,
     })
 }
@@ -126,7 +127,7 @@ fn lock_json(lock: &LockWaitedFor) -> Value {
     })
 }
 
-fn all(all: &AllOfName) -> Value {
+fn all(all: &AllOfName, symbolizer: Option<&mut Symbolizer>) -> Value {
     let slowest = all.slowest.iter().map(|part| {
         let whole = part.time.0.max(1) as f64;
         let parts = part.parts.iter().map(
@@ -149,5 +150,10 @@ fn all(all: &AllOfName) -> Value {
         "p99_ns": all.lengths.percentile(0.99).0,
         "max_ns": all.lengths.most().0,
         "slowest": slowest.collect::<Vec<_>>(),
+        "accounted": {
+            "spans": all.accounted,
+            "ns": all.spent.length.0,
+            "parts": parts(&all.spent, symbolizer),
+        },
     })
 }

@@ -28,14 +28,14 @@ a generation; the rest of the time in polls is `polled`. A wait is for I/O or a 
 its await chain tells, if a generation ended meanwhile.
 
 With the name of a span it is about the slowest of these that has ended, and then about all of them that began and ended in \
-the snapshot: what the slowest half, tenth and hundredth spent their time with.
+the snapshot: what the slowest half, tenth and hundredth spent their time with, and the parts of the slowest hundredth.
 
 With --json: one object with `file`, `span` {span, name, fields} or null, `task` {task, name} or null, `t_ns`, `from_ns` \
 (later, if it began before the snapshot), `length_ns`, `open`, `shared` (other tasks entered the span, too), `certain` \
 (no event was lost meanwhile), `parts` [{state, words, ns, share, times, longest_ns, longest_t_ns, thread, \
 thread_name, worker, task, task_name, reason, awaited, lock {number, kind, at, held_at, thread, os_thread, task, task_name, \
 across_await}, frames, followed {ns, parts}}], `longest` [{t_ns, ns, state, words}], `all` {name, count, open, p50_ns, p90_ns, p99_ns, \
-max_ns, slowest [{beyond, limit_ns, spans, ns, parts [{words, ns, share}]}]} or null, and `damage` [what cannot be read]. \
+max_ns, slowest [{beyond, limit_ns, spans, ns, parts [{words, ns, share}]}], accounted {spans, ns, parts [as those above, of the slowest hundredth]}} or null, and `damage` [what cannot be read]. \
 `state` is `running`, `core`, `blocked`, `polled`, `ready`, `lock`, `task`, `wake`, `not_woken`, `stopped` or `unknown`.
 
 Examples:

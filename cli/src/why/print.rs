@@ -18,7 +18,7 @@ const LEAST: f64 = 0.001;
 pub fn why(
     why: &Why,
     file: &Path,
-    symbolizer: Option<&mut Symbolizer>,
+    mut symbolizer: Option<&mut Symbolizer>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let what = match (&why.span, &why.task) {
@@ -36,10 +36,10 @@ pub fn why(
     }
     notes(why, out)?;
     section("Where the time went", out)?;
-    parts(&why.spent, 1, symbolizer, out)?;
+    parts(&why.spent, 1, symbolizer.as_deref_mut(), out)?;
     stretches(why, out)?;
     if let Some(all) = &why.all {
-        all_of_name(all, out)?;
+        all_of_name(all, symbolizer, out)?;
     }
     commands(why, file, out)
 }
@@ -180,7 +180,11 @@ fn stretches(why: &Why, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn all_of_name(all: &AllOfName, out: &mut impl Write) -> io::Result<()> {
+fn all_of_name(
+    all: &AllOfName,
+    symbolizer: Option<&mut Symbolizer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let many = counted(all.lengths.count(), "span");
     section(&format!("All {many} of `{}` that began and ended here", escape(&all.name)), out)?;
     for part in &all.slowest {
@@ -200,7 +204,23 @@ fn all_of_name(all: &AllOfName, out: &mut impl Write) -> io::Result<()> {
             .map(|(what, time)| format!("{:.1} % {what}", time.0 as f64 / whole * 100.0));
         row("", &format!("{line}: {}", parts.collect::<Vec<_>>().join(", ")), out)?;
     }
-    Ok(())
+    let Some(first) = all.spent.parts.first().filter(|_| all.lengths.count() > 1) else {
+        return Ok(());
+    };
+    let p99 = duration(all.lengths.percentile(0.99).0);
+    let share = first.time.0 as f64 / all.spent.length.0.max(1) as f64 * 100.0;
+    let title = format!(
+        "p99 of `{}` is {p99}, and {share:.0} % of that is {}",
+        all.name,
+        first.state.in_words()
+    );
+    writeln!(out)?;
+    for line in wrap(&escape(&title), width()) {
+        writeln!(out, "{}", strong().apply_to(line))?;
+    }
+    let many = counted(all.accounted, "span");
+    writeln!(out, "  {}", dim().apply_to(format!("the slowest 1 %, {many} together:")))?;
+    parts(&all.spent, 1, symbolizer, out)
 }
 
 /// What shows the events.

@@ -100,6 +100,13 @@ fn spent(parts: &Value, state: &str) -> u64 {
 fn wrong(why: &Value, truth: &BTreeMap<String, u64>, whole: &str) -> Vec<String> {
     let length = why["length_ns"].as_u64().unwrap();
     adds_up(&why["parts"], length);
+    let of = &why["all"]["accounted"];
+    if let Some(time) = of["ns"].as_u64() {
+        adds_up(&of["parts"], time);
+    }
+    for part in why["all"]["slowest"].as_array().into_iter().flatten() {
+        adds_up(&part["parts"], part["ns"].as_u64().unwrap());
+    }
     let measured = truth.get(whole).copied().unwrap_or(length);
     let mut wrong = Vec::new();
     let states = truth.iter().filter(|(state, _)| !["whole", "inner"].contains(&&***state));
@@ -218,7 +225,12 @@ programs! {
         assert_eq!(part(why, "wake")["reason"], "database", "{why:#}");
         assert!(text.contains("waiting for `database`"), "{text}");
     };
-    of_blocking_work_that_it_blocked "blocking work" nothing;
+    of_blocking_work_that_it_blocked "blocking work" |why, _| {
+        // Before the first reading of a new thread nothing is proved: that part is said to be unknown.
+        let (blocked, polled) =
+            (spent(&why["parts"], "task/blocked"), spent(&why["parts"], "task/polled"));
+        assert!(blocked > polled, "{why:#}");
+    };
     of_a_task_that_is_ready_whom_the_worker_polled "one worker that another task blocks" |why, text| {
         assert_eq!(part(why, "ready")["task_name"], "other", "{why:#}");
         assert!(text.contains("which polled task `other`"), "{text}");
@@ -276,6 +288,29 @@ fn what_is_not_there_is_said_and_damage_costs_no_more_than_what_is_damaged() {
             }
         }
     }
+}
+
+#[test]
+fn of_all_spans_of_a_name_what_the_slowest_wait_for_and_who_has_it() {
+    right("many spans that need a permit", &["--span", "work"], "whole", |why, text| {
+        let all = &why["all"];
+        assert_eq!(all["count"], 41, "{all:#}");
+        let slow = &all["accounted"];
+        assert_eq!(slow["spans"], 1, "{all:#}");
+        let first = &slow["parts"][0];
+        assert_eq!(
+            (&first["state"], &first["lock"]["task_name"]),
+            (&"lock".into(), &"keeper".into())
+        );
+        assert!(first["share"].as_f64() > Some(0.9), "{slow:#}");
+        let beyond: Vec<_> =
+            all["slowest"].as_array().unwrap().iter().map(|part| part["spans"].as_u64()).collect();
+        assert_eq!((beyond[0], beyond[3]), (Some(41), Some(1)), "{all:#}");
+        assert!(
+            text.contains("p99 of `work` is ") && text.contains("taken by task `keeper`"),
+            "{text}"
+        );
+    });
 }
 
 /// The commands that it prints work as they are printed.

@@ -206,6 +206,25 @@ fn program(kind: &str, on: &Runtime) {
             on.block_on(is_taken).unwrap();
             in_a_task(on, async move { drop(awaited("lock", permits.acquire()).await.unwrap()) });
         }
+        "many spans that need a permit" => {
+            let permits: &'static _ = Box::leak(Box::new(tasks::Semaphore::new(1)));
+            let quick = async move {
+                for _ in 0..40 {
+                    let work = async { drop(permits.acquire().await.unwrap()) };
+                    work.instrument(info_span!("work")).await;
+                }
+            };
+            on.block_on(on.spawn(quick.recorded("quick"))).unwrap();
+            let (taken, is_taken) = oneshot::channel();
+            let keeper = async move {
+                let _held = permits.acquire().await.unwrap();
+                taken.send(()).unwrap();
+                sleep(LONG).await;
+            };
+            on.spawn(keeper.recorded("keeper"));
+            on.block_on(is_taken).unwrap();
+            in_a_task(on, async move { drop(awaited("lock", permits.acquire()).await.unwrap()) });
+        }
         "a lock that is given up" => {
             let lock = Arc::new(tasks::Mutex::new(0));
             keep(on, Arc::clone(&lock));
@@ -298,7 +317,7 @@ fn program(kind: &str, on: &Runtime) {
             awaited("wake", sleep(LONG).waiting_for("database")).await;
         }),
         "blocking work" => in_a_task(on, async {
-            let work = || timed("task/blocked", || thread::sleep(LONG));
+            let work = || timed("task/blocked+polled", || thread::sleep(LONG));
             awaited("task", lookback::spawn_blocking(work)).await.unwrap();
         }),
         "one worker that another task blocks" => {

@@ -3,9 +3,12 @@
 use super::WhyOf;
 use super::of_name::SpansOfName;
 use super::window::Whom;
+use crate::analysis::Histogram;
 use crate::analysis::event_view::EventView;
 use crate::analysis::interner::Name;
+use crate::analysis::nanos_ext::Length;
 use crate::analysis::state::{Label, LiveState, SpanDone};
+use crate::analysis::top_n::Top;
 use crate::read::EventKind;
 use crate::wire::{Nanos, TaskId};
 
@@ -18,7 +21,12 @@ pub(super) struct Choice {
     pub(super) open: Option<Chosen>,
     task: Option<OneTask>,
     pub(super) of_name: SpansOfName,
+    /// The slowest of the name that began and ended in the snapshot.
+    slowest: Top<Chosen, SLOWEST>,
 }
+
+/// How many of the slowest spans of a name are accounted for.
+const SLOWEST: usize = 256;
 
 /// A span.
 #[derive(Clone, Debug)]
@@ -46,8 +54,8 @@ pub(super) struct OneTask {
 
 impl Choice {
     pub(super) fn new(of: WhyOf) -> Self {
-        let (closed, open, task, of_name) = Default::default();
-        Self { of, closed, open, task, of_name }
+        let (closed, open, task, of_name, slowest) = Default::default();
+        Self { of, closed, open, task, of_name, slowest }
     }
 
     /// An event, before the state follows it.
@@ -83,6 +91,10 @@ impl Choice {
                     || live.names.text(span.label.group) == name;
                 if is_it {
                     self.of_name.add(span);
+                    let length = span.length().0;
+                    if !span.open && !span.before && self.slowest.wants(length) {
+                        self.slowest.add(length, Chosen::new(span));
+                    }
                 }
                 is_it
             }
@@ -97,16 +109,7 @@ impl Choice {
             span.length().0 > kept.until.0.saturating_sub(began.0)
         };
         if kept.as_ref().is_none_or(is_longer) {
-            *kept = Some(Chosen {
-                label: span.label.clone(),
-                task: span.task,
-                from: span.known,
-                until: span.ended,
-                before: span.before.then_some(span.began),
-                is_open: span.open,
-                is_shared: span.shared,
-                is_certain: span.certain,
-            });
+            *kept = Some(Chosen::new(span));
         }
     }
 
@@ -122,7 +125,29 @@ impl Choice {
     }
 }
 
+impl Choice {
+    /// The slowest hundredth of all spans of the name, or the slowest of it.
+    pub(super) fn slowest_hundredth(&self) -> impl Iterator<Item = &Chosen> {
+        let limit = Histogram::bucket_of(self.of_name.lengths.percentile(0.99));
+        let length = |chosen: &Chosen| chosen.until.since(chosen.from);
+        self.slowest.iter().filter(move |of| Histogram::bucket_of(length(of)) >= limit)
+    }
+}
+
 impl Chosen {
+    fn new(span: &SpanDone) -> Self {
+        Self {
+            label: span.label.clone(),
+            task: span.task,
+            from: span.known,
+            until: span.ended,
+            before: span.before.then_some(span.began),
+            is_open: span.open,
+            is_shared: span.shared,
+            is_certain: span.certain,
+        }
+    }
+
     pub(super) fn whom(&self) -> Whom {
         match self.task {
             Some((task, _)) => Whom::Task(task),

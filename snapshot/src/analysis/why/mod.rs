@@ -215,6 +215,10 @@ pub struct AllOfName {
     pub open: u64,
     /// All of them, and the slowest: see [`SlowestPart`].
     pub slowest: Vec<SlowestPart>,
+    /// How many of the slowest hundredth are accounted for in detail: all, or the slowest 256.
+    pub accounted: u64,
+    /// Where the time of these went. The parts add up to their length.
+    pub spent: Spent,
 }
 
 /// The slowest spans of a name.

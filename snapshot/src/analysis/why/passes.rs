@@ -48,6 +48,8 @@ struct Subject {
     is_shared: bool,
     is_certain: bool,
     all: Option<AllOfName>,
+    /// The slowest spans of the name.
+    slowest: Vec<(Whom, Nanos, Nanos)>,
 }
 
 impl Watcher {
@@ -122,7 +124,7 @@ pub(super) fn why(trace: &Trace, asked: WhyOf) -> Option<Why> {
         let Does::Choose(_, subject) = &mut watcher.does else { return None };
         break subject.take()?;
     };
-    let mut spent = account(trace, &subject);
+    let (mut spent, of_all) = account(trace, &subject);
     let stopped = subject.length.since(spent.length);
     if stopped.0 > 0 {
         spent.parts.push(Part {
@@ -136,8 +138,12 @@ pub(super) fn why(trace: &Trace, asked: WhyOf) -> Option<Why> {
         spent.length = subject.length;
     }
     sort(&mut spent);
-    let Subject { span, task, began, from, length, is_open, is_shared, is_certain, all, .. } =
-        *subject;
+    let Subject {
+        span, task, began, from, length, is_open, is_shared, is_certain, mut all, ..
+    } = *subject;
+    if let Some(all) = &mut all {
+        all.spent = of_all;
+    }
     let from = from.1;
     Some(Why { span, task, began, from, length, is_open, is_shared, is_certain, spent, all })
 }
@@ -154,17 +160,32 @@ struct Node {
     /// The account that it explains a part of.
     parent: Option<(usize, usize)>,
     task: Option<TaskId>,
+    /// A part must be at least so long to be followed.
+    worth: Nanos,
 }
 
-fn account(trace: &Trace, subject: &Subject) -> Spent {
+/// Of the subject, and of the slowest spans of the name.
+fn account(trace: &Trace, subject: &Subject) -> (Spent, Spent) {
     let (from, until) = (subject.from.0, subject.until);
     let task = match subject.whom {
         Whom::Task(task) => Some(task),
         Whom::Span(_) => None,
     };
-    let mut nodes = vec![Node { spent: Spent::default(), parent: None, task }];
+    let node = |task, all: Nanos| {
+        let worth = Nanos(all.0 / WORTH);
+        Node { spent: Spent::default(), parent: None, task, worth }
+    };
+    let slowest = subject.slowest.iter();
+    let together =
+        slowest.clone().fold(Nanos(0), |sum, (_, from, until)| sum.plus(until.since(*from)));
+    let mut nodes = vec![node(task, until.since(from)), node(None, together)];
     let mut requests = vec![Request { group: 0, whom: subject.whom, from, until }];
-    let worth = Nanos(until.since(from).0 / WORTH);
+    requests.extend(slowest.map(|(whom, from, until)| Request {
+        group: 1,
+        whom: *whom,
+        from: *from,
+        until: *until,
+    }));
     for depth in 0..=DEPTH {
         let watcher = Rc::new(RefCell::new(Watcher::account(&requests)));
         let _ = pass::watched(trace, Some(&watcher));
@@ -184,7 +205,7 @@ fn account(trace: &Trace, subject: &Subject) -> Spent {
             for one in follow {
                 let time = nodes[group].spent.parts[one.part].time;
                 let many = one.stretches.len();
-                if time < worth
+                if time < nodes[group].worth
                     || many == 0
                     || requests.len() + many > MOST_WINDOWS
                     || is_among(&nodes, group, one.task)
@@ -200,7 +221,8 @@ fn account(trace: &Trace, subject: &Subject) -> Spent {
                     until: *until,
                 }));
                 let (parent, task) = (Some((group, one.part)), Some(one.task));
-                nodes.push(Node { spent: Spent::default(), parent, task });
+                let worth = nodes[group].worth;
+                nodes.push(Node { spent: Spent::default(), parent, task, worth });
             }
         }
         if requests.is_empty() {
@@ -208,14 +230,22 @@ fn account(trace: &Trace, subject: &Subject) -> Spent {
         }
     }
     // Later nodes explain earlier ones.
+    let mut roots = Vec::new();
     while let Some(node) = nodes.pop() {
         let mut spent = node.spent;
-        let Some((parent, part)) = node.parent else { return spent };
         sort(&mut spent);
-        nodes[parent].spent.parts[part].followed =
-            Some(Box::new(spent)).filter(|spent| !spent.parts.is_empty());
+        match node.parent {
+            Some((parent, part)) => {
+                let part = nodes.get_mut(parent).and_then(|of| of.spent.parts.get_mut(part));
+                if let Some(part) = part.filter(|_| !spent.parts.is_empty()) {
+                    part.followed = Some(Box::new(spent));
+                }
+            }
+            None => roots.push(spent),
+        }
     }
-    Spent::default()
+    let one = roots.pop().unwrap_or_default();
+    (one, roots.pop().unwrap_or_default())
 }
 
 /// Whether this is the task of the node, or of one that it explains.
@@ -262,10 +292,13 @@ impl Choice {
                 is_shared: false,
                 is_certain: !context.live.doubts.any(),
                 all: None,
+                slowest: Vec::new(),
             });
         }
         let chosen: &Chosen = self.closed.as_ref().or(self.open.as_ref())?;
         let all = (self.of_name.lengths.count() > 0).then(|| self.all(chosen, context));
+        let slowest = self.slowest_hundredth();
+        let slowest = slowest.map(|one| (one.whom(), one.from, one.until));
         Some(Subject {
             span: Some(context.span(&chosen.label)),
             task: chosen.task.map(|(task, name)| context.task(task, name)),
@@ -278,6 +311,7 @@ impl Choice {
             is_shared: chosen.is_shared,
             is_certain: chosen.is_certain,
             all,
+            slowest: slowest.collect(),
         })
     }
 
@@ -290,7 +324,9 @@ impl Choice {
         };
         let slowest = [0.0, 0.5, 0.9, 0.99].map(part).into_iter().collect();
         let name = context.text(chosen.label.name);
-        AllOfName { name, lengths, open: self.of_name.open, slowest }
+        let (open, spent) = (self.of_name.open, Spent::default());
+        let accounted = self.slowest_hundredth().count() as u64;
+        AllOfName { name, lengths, open, slowest, accounted, spent }
     }
 }
 
