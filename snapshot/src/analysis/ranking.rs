@@ -1,6 +1,8 @@
-//! The order of all findings: worst first, and whatever only waited for a lock beneath the finding about who held that.
+//! The order of all findings: worst first, and whatever only waited beneath the finding about what it waited for: for a lock
+//! beneath who held it, and for a worker beneath the poll that held that.
 
-use super::{Finding, Report};
+use super::{Evidence, Finding, Report};
+use crate::wire::TaskId;
 use std::cmp::Reverse;
 
 /// A finding with its place.
@@ -42,11 +44,9 @@ fn sort(all: &mut [Ranked<'_>]) {
 fn causes(all: &[Ranked<'_>]) -> Vec<Option<usize>> {
     let mut causes = vec![None; all.len()];
     for (at, ranked) in all.iter().enumerate() {
-        if ranked.finding.lock.is_none() {
-            continue;
-        }
         let is_it = |(other, of): &(usize, &Ranked<'_>)| {
-            *other != at && of.finding.is_cause_of(ranked.finding)
+            *other != at
+                && (of.finding.is_cause_of(ranked.finding) || of.finding.held_up(ranked.finding))
         };
         // A finding about the lock itself says more than one about what its holder did.
         let found = all.iter().enumerate().filter(is_it);
@@ -125,5 +125,93 @@ impl Finding {
             && until.is_none_or(|until| first.at <= until);
         let is_of_holder = ["polls", "spans", "regions", "stuck", "standing"];
         is_holder && is_meanwhile && is_of_holder.contains(&self.analysis)
+    }
+
+    /// Whether this is about a poll which took most of the time that the other one is about: of a span that was in that poll, or
+    /// of a task that waited meanwhile.
+    fn held_up(&self, victim: &Self) -> bool {
+        if self.analysis != "polls" || self.lock.is_some() || victim.lock.is_some() {
+            return false;
+        }
+        let (Some(poll), Some(of)) = (self.evidence.first(), victim.evidence.first()) else {
+            return false;
+        };
+        let Some(task) = task_of(of) else { return false };
+        let waited = || self.evidence.iter().skip(1).any(|other| task_of(other) == Some(task));
+        let is_of_it = match victim.analysis {
+            "spans" => task_of(poll) == Some(task) || waited(),
+            "delays" | "stuck" => waited(),
+            _ => false,
+        };
+        is_of_it && overlap(poll, of).saturating_mul(2) >= length(of)
+    }
+}
+
+fn task_of(evidence: &Evidence) -> Option<TaskId> {
+    evidence.task.as_ref().map(|of| of.task)
+}
+
+/// When it ends, or else the snapshot.
+fn end(of: &Evidence) -> i64 {
+    let before_end = i64::try_from(of.before_end.0).unwrap_or(i64::MAX);
+    of.until.map_or(of.at.0.saturating_add(before_end), |until| until.0)
+}
+
+fn length(of: &Evidence) -> i64 {
+    end(of).saturating_sub(of.at.0)
+}
+
+fn overlap(a: &Evidence, b: &Evidence) -> i64 {
+    end(a).min(end(b)).saturating_sub(a.at.0.max(b.at.0)).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Moment, Score, TaskRef, Unit};
+    use crate::wire::Nanos;
+
+    /// Of a task, from and to a millisecond of a snapshot of one second.
+    fn evidence(task: u32, from: i64, to: Option<i64>, depth: u8) -> Evidence {
+        Evidence {
+            what: "it".to_owned(),
+            at: Moment(from * 1_000_000),
+            until: to.map(|to| Moment(to * 1_000_000)),
+            before_end: Nanos((1000 - from).cast_unsigned() * 1_000_000),
+            thread: None,
+            task: Some(TaskRef {
+                task: TaskId { index: task, incarnation: 1 },
+                name: "task".to_owned(),
+            }),
+            span: None,
+            depth,
+        }
+    }
+
+    fn finding(analysis: &'static str, ms: f64, evidence: Vec<Evidence>) -> Finding {
+        let score = Score { value: ms, limit: 10.0, unit: Unit::Nanos };
+        Finding::new(analysis, analysis.to_owned(), score, evidence)
+    }
+
+    #[test]
+    fn what_a_poll_held_up_comes_beneath_it_and_what_lasted_longer_does_not() {
+        let poll = finding(
+            "polls",
+            200.0,
+            vec![evidence(1, 300, Some(500), 0), evidence(2, 310, None, 1)],
+        );
+        let own = finding("spans", 210.0, vec![evidence(1, 295, Some(505), 0)]);
+        let victim = finding("spans", 205.0, vec![evidence(2, 305, Some(510), 0)]);
+        let delay = finding("delays", 190.0, vec![evidence(2, 310, Some(500), 0)]);
+        let longer = finding("spans", 900.0, vec![evidence(2, 0, Some(900), 0)]);
+        let other = finding("spans", 220.0, vec![evidence(3, 290, Some(510), 0)]);
+        let findings = [&own, &victim, &delay, &longer, &other, &poll];
+        let mut all: Vec<_> = findings
+            .map(|finding| Ranked { is_old: false, rank: finding.score.number(), finding })
+            .into();
+        sort(&mut all);
+        let causes = causes(&all);
+        let order: Vec<_> = beneath(&all, &causes).iter().map(|of| of.score.value).collect();
+        assert_eq!(order, [900.0, 220.0, 200.0, 210.0, 205.0, 190.0]);
     }
 }

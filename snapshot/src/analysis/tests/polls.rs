@@ -28,13 +28,13 @@ fn a_long_poll_is_found_with_its_span_and_its_victims() {
     assert_eq!(poll.victims[0].task.name, "victim");
     assert!(poll.victims[0].same_thread);
     assert!(
-        titles[0]
+        titles[1]
             .starts_with("Task `victim` (2) waited 302 ms from its spawn to its poll on r0/w0"),
         "{titles:?}"
     );
-    assert!(titles[0].ends_with("which had been polling `reload` (1) for 300 ms"), "{titles:?}");
+    assert!(titles[1].ends_with("which had been polling `reload` (1) for 300 ms"), "{titles:?}");
     assert_eq!(
-        titles[1],
+        titles[0],
         "Task `reload` (1) held worker r0/w0 for 300 ms in span `reload_prices`; \
          1 task waited meanwhile, 1 of them for this thread"
     );
