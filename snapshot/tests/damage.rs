@@ -329,6 +329,23 @@ fn an_index_that_lies_is_not_believed() {
     assert_eq!(read_all(&mixed).unwrap(), [1, 2, 3, 4]);
 }
 
+#[test]
+fn a_record_that_says_what_cannot_be_is_damage_wherever_it_is_read() {
+    let mut g = Gen::new(1);
+    g.complete = false;
+    g.block(1, 1, 0);
+    g.site(1, "a");
+    let block = g.last(1);
+    block.records.extend([2, 0, 43, 73, 0, 87, 0, 0, 0, 0, 128, 128, 128, 128, 16, 0, 0]);
+    block.cut = Some(23);
+    let mut next = g.next().incomplete();
+    next.block(1, 1, 0).thread_start(1, 5, 1, "a");
+    let bytes = file(&[g, next]);
+    let trace = Trace::from_bytes(bytes.clone()).unwrap();
+    assert_eq!(trace.generations()[0].events, 0, "its task is larger than any may be");
+    let _ = read_all(&bytes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -240,3 +240,17 @@ impl<'a> Bytes<'a> {
         Ok(pairs)
     }
 }
+
+/// Whether arguments of this name are read by [`Bytes::place`], which refuses what is too large.
+pub(crate) const fn is_place(argument: &str) -> bool {
+    matches!(
+        argument.as_bytes(),
+        b"task"
+            | b"span"
+            | b"incarnation"
+            | b"parent"
+            | b"parent_incarnation"
+            | b"from"
+            | b"from_incarnation"
+    )
+}

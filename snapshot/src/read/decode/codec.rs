@@ -8,7 +8,7 @@
 //!   structure, by the names of the arguments, and skips the rest;
 //! * [`record`] has a type for each kind, with all of its arguments.
 
-use super::bytes::{Bytes, Fault};
+use super::bytes::{Bytes, Fault, is_place};
 use super::definitions::{Definitions, Field, NO_SITE};
 use super::workers::WorkerId;
 use crate::wire::{Argument, Class, EVENT_TABLE, Kind, SpanId, TaskId, ValueType, event_table};
@@ -397,7 +397,11 @@ macro_rules! codec {
             let mut id = 0;
             match kind {
                 $(Kind::$kind => {
-                    $(skip_argument(Argument::$type, bytes, definitions, &mut id)?;)*
+                    $(if const { is_place(stringify!($argument)) } {
+                        bytes.place()?;
+                    } else {
+                        skip_argument(Argument::$type, bytes, definitions, &mut id)?;
+                    })*
                 })*
             }
             let _ = id;
