@@ -265,3 +265,62 @@ fn many_workers_before_many_small_generations() {
         text
     });
 }
+
+/// The codes of a mutex of threads and of one of tasks.
+const OF_THREADS: u8 = 1;
+const OF_TASKS: u8 = 8;
+/// What follows the place of a wait for a lock, and how long it is: nothing is known of who holds the lock.
+const NOT_HELD: &str = "waiters=1 holder=0 holder_os_thread=0 holder_task=0 holder_incarnation=0 holder_site=0 held=0 flags=0";
+
+fn lock_wait(task: usize, kind: u8) -> String {
+    format!(
+        "lock_wait thread=0 os_thread=0 task={task} incarnation=1 site=1 lock={task} kind={kind} waited=5 {NOT_HELD}"
+    )
+}
+
+fn contention(lock: usize, kind: u8, waited: usize) -> String {
+    format!("contention stack=0 source=1 site=1 lock={lock} kind={kind} waited={waited} {NOT_HELD}")
+}
+
+#[test]
+fn events_while_many_wait_for_locks() {
+    grows_as_the_file(4000, |n| {
+        let waits = (0..n).map(|task| lock_wait(task, OF_TASKS));
+        let logs = many(n, "log level=3 site=1 message=\"x\"");
+        let ends = (0..n).flat_map(|task| {
+            let [create, poll] = poll(n + task);
+            [create, poll, "task_ready".to_owned()]
+        });
+        one(waits.chain(logs).chain(ends))
+    });
+}
+
+#[test]
+fn threads_that_go_on_while_many_wait_for_locks() {
+    grows_as_the_file(4000, |n| {
+        let waits = (2..n).map(|task| lock_wait(task, OF_TASKS));
+        let waits_and_goes_on = (0..2 * n).flat_map(|_| {
+            let wait =
+                lock_wait(0, OF_THREADS).replace("thread=0 os_thread=0", "thread=1 os_thread=0");
+            [wait, "log level=3 site=1 message=\"x\"".to_owned()]
+        });
+        one(waits.chain(waits_and_goes_on))
+    });
+}
+
+#[test]
+fn waits_for_locks_that_nobody_knows_and_that_overlap() {
+    grows_as_the_file(20_000, |n| one((0..n).map(|lock| contention(lock, OF_TASKS, 1 << 40))));
+}
+
+#[test]
+fn waits_for_locks_in_one_span_and_one_poll() {
+    grows_as_the_file(8000, |n| {
+        let enter = [
+            "span_create span=1 incarnation=1 site=3 fields={}",
+            "span_enter span=1 incarnation=1",
+        ];
+        let waits = (0..n).map(|lock| contention(lock, OF_THREADS, lock % 1000));
+        one(poll(1).into_iter().chain(enter.map(str::to_owned)).chain(waits))
+    });
+}

@@ -75,7 +75,10 @@ fn print(args: &Export, report: &Report, out: &mut impl Write) -> io::Result<()>
         writeln!(out, "  left out  {}", odd().apply_to(words))?;
     }
     if report.too_deep > 0 {
-        let words = format!("{} inside of 500 others", counted(report.too_deep, "slice"));
+        let words = format!(
+            "{} inside of 500 others, or beside 256 other waits",
+            counted(report.too_deep, "slice")
+        );
         writeln!(out, "  left out  {}", odd().apply_to(words))?;
     }
     if report.unknown_ends > 0 {

@@ -8,16 +8,18 @@ use super::packets::{Track, Type};
 use super::timeline::{Timeline, text};
 use crate::read::{Event, EventKind, LockHolder, Site, Value};
 use crate::wire::{LockKind, Nanos, TaskId, ThreadNumber};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 /// So many tasks have tracks for their waits; the waits of others are on the tracks of one that is not known.
 const MOST_TASKS: usize = 1 << 16;
 /// So many waits that go on are kept.
 const MOST_OPEN: usize = 1 << 14;
+/// So many tracks has each: of a task that is not known, any number may wait at once.
+const MOST_AT_ONCE: usize = 256;
 
 /// Who waits: a thread, or a task, recorded or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Waits {
     Thread(Option<ThreadNumber>),
     Task(Option<TaskId>),
@@ -38,7 +40,8 @@ pub(super) struct LockTracks {
     root: Option<Track>,
     /// The tracks of each task, and of threads that have none, with when what lies on them ends.
     tracks: HashMap<Waits, Vec<(Track, u64)>>,
-    open: HashMap<(u64, Waits), OpenWait>,
+    /// By who waits first: whoever goes on is found without a look at the others.
+    open: BTreeMap<(Waits, u64), OpenWait>,
 }
 
 impl LockTracks {
@@ -47,14 +50,22 @@ impl LockTracks {
         if self.open.is_empty() {
             return;
         }
-        let thread = Waits::Thread(event.thread().map(|thread| thread.number));
-        let task = match event.kind() {
-            EventKind::TaskReady { task }
-            | EventKind::TaskPanic { task }
-            | EventKind::TaskDrop { task } => Some(Waits::Task(Some(task))),
-            _ => None,
+        self.over(Waits::Thread(event.thread().map(|thread| thread.number)));
+        if let EventKind::TaskReady { task }
+        | EventKind::TaskPanic { task }
+        | EventKind::TaskDrop { task } = event.kind()
+        {
+            self.over(Waits::Task(Some(task)));
+        }
+    }
+
+    fn over(&mut self, waits: Waits) {
+        let first = |open: &BTreeMap<_, _>| {
+            open.range((waits, 0)..=(waits, u64::MAX)).next().map(|(key, _)| *key)
         };
-        self.open.retain(|(_, waits), _| *waits != thread && Some(*waits) != task);
+        while let Some(key) = first(&self.open) {
+            self.open.remove(&key);
+        }
     }
 }
 
@@ -71,7 +82,7 @@ impl<W: Write> Timeline<'_, W> {
             true => Waits::Task(task),
             false => Waits::Thread(event.thread().map(|thread| thread.number)),
         };
-        self.locks.open.remove(&(lock, waits));
+        self.locks.open.remove(&(waits, lock));
         let mut values = of_holder(event.lock_holder(), waited, lock);
         values.push(("waiters", waiters.to_string()));
         if is_given_up {
@@ -97,19 +108,19 @@ impl<W: Write> Timeline<'_, W> {
             (Some(_), Some(task)) if is_of_task => Waits::Task(Some(task)),
             (thread, _) => Waits::Thread(thread),
         };
-        if self.locks.open.len() < MOST_OPEN || self.locks.open.contains_key(&(lock, waits)) {
+        if self.locks.open.len() < MOST_OPEN || self.locks.open.contains_key(&(waits, lock)) {
             let values = of_holder(event.lock_holder(), waited, lock);
             let began = event.measured().0.saturating_sub(waited.0);
-            self.locks.open.insert((lock, waits), OpenWait::new(began, kind, site, values));
+            self.locks.open.insert((waits, lock), OpenWait::new(began, kind, site, values));
         }
     }
 
     /// The waits that go on at the end are open. Returns how many.
     pub(super) fn open_lock_waits(&mut self) -> io::Result<u64> {
         let mut open: Vec<_> = std::mem::take(&mut self.locks.open).into_iter().collect();
-        open.sort_by_key(|((lock, _), wait)| (wait.began, *lock));
+        open.sort_by_key(|((_, lock), wait)| (wait.began, *lock));
         let before = self.report.slices;
-        for ((_, waits), wait) in open {
+        for ((waits, _), wait) in open {
             self.write_wait(waits, &wait, None)?;
         }
         Ok(self.report.slices - before)
@@ -130,7 +141,13 @@ impl<W: Write> Timeline<'_, W> {
                 lane.latest = ended.unwrap_or(began);
                 (lane.track, began, ended)
             }
-            waits => (self.own_track(waits, began, ended)?, began, ended),
+            waits => {
+                let Some(track) = self.own_track(waits, began, ended)? else {
+                    self.report.too_deep += 1;
+                    return Ok(());
+                };
+                (track, began, ended)
+            }
         };
         let mut written = self.packets.event(Type::Begin, track, began);
         self.packets.name(&mut written, "lock_wait", wait.name);
@@ -152,8 +169,13 @@ impl<W: Write> Timeline<'_, W> {
         }
     }
 
-    /// A track of the task, on which nothing lies any more by then.
-    fn own_track(&mut self, waits: Waits, began: u64, ended: Option<u64>) -> io::Result<Track> {
+    /// A track of the task, on which nothing lies any more by then; `None` if it has too many.
+    fn own_track(
+        &mut self,
+        waits: Waits,
+        began: u64,
+        ended: Option<u64>,
+    ) -> io::Result<Option<Track>> {
         let has_room = self.locks.tracks.len() < MOST_TASKS;
         let waits = match self.locks.tracks.contains_key(&waits) || has_room {
             true => waits,
@@ -163,7 +185,10 @@ impl<W: Write> Timeline<'_, W> {
         let tracks = self.locks.tracks.entry(waits).or_default();
         if let Some((track, busy)) = tracks.iter_mut().find(|(_, busy)| *busy <= began) {
             *busy = until;
-            return Ok(*track);
+            return Ok(Some(*track));
+        }
+        if tracks.len() >= MOST_AT_ONCE {
+            return Ok(None);
         }
         let root = match self.locks.root {
             Some(root) => root,
@@ -182,7 +207,7 @@ impl<W: Write> Timeline<'_, W> {
         };
         self.packets.track(track, Some(root), &name, |_| {})?;
         self.locks.tracks.entry(waits).or_default().push((track, until));
-        Ok(track)
+        Ok(Some(track))
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Report {
     pub late_ends: u64,
     /// Ends of regions whose begin is not in the snapshot.
     pub without_begin: u64,
-    /// Slices inside of more than 500 others, which were left out: the trace processor does not read them.
+    /// Slices inside of more than 500 others, which were left out: the trace processor does not read them. And waits for locks
+    /// beside 256 others of whoever waits.
     pub too_deep: u64,
     /// Slices whose end is in generations that could not be read: they end where the next one begins, and say so.
     pub unknown_ends: u64,
