@@ -115,3 +115,21 @@ proptest! {
         prop_assert_eq!(sum, length);
     }
 }
+
+#[test]
+fn waits_for_locks_that_contain_one_another_leave_no_more_open_than_any_others() {
+    let mut window = window(0, 2_000_000);
+    window.gap(&gap(Some(0), None, false), Nanos(1_000_000), |_, _| WAITS);
+    for number in 1..5000 {
+        // Each began before the last one.
+        window.waited(
+            Nanos(1_000_000 - number * 100),
+            Nanos(1_000_000),
+            Doing::Lock(number as usize),
+        );
+        assert!(window.open() <= 1024, "{} after {number}", window.open());
+    }
+    let accounted = window.finish(None);
+    let sum: u64 = accounted.sums.values().map(|sum| sum.time.0).sum();
+    assert_eq!(sum, 2_000_000);
+}

@@ -110,10 +110,20 @@ impl Window {
             Some(last) if last.doing == doing && doing.may_be_in_pieces() => last.until = until,
             _ => self.open.push_back(Segment { from, until, doing, thread }),
         }
-        if self.open.len() > OPEN {
+        self.settle_oldest();
+    }
+
+    fn settle_oldest(&mut self) {
+        while self.open.len() > OPEN {
             let oldest = self.open.pop_front();
             oldest.into_iter().for_each(|oldest| self.settle(oldest));
         }
+    }
+
+    /// How many segments can still turn out to be something else.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
     }
 
     /// Nothing changes this segment any more.
@@ -239,6 +249,8 @@ impl Window {
             let parts = parts.map(|(from, until, doing)| Segment { from, until, doing, ..segment });
             self.open.extend(parts);
         }
+        // Each wait may have made one segment two.
+        self.settle_oldest();
     }
 
     /// A wait of the task for a lock was said to go on.
