@@ -73,6 +73,8 @@ struct Stood {
     waits: Waits,
     refers: Vec<u64>,
     uses: Vec<u64>,
+    /// The addresses that the code on the stack was searched for.
+    searched: Vec<u64>,
     is_said: bool,
 }
 
@@ -159,9 +161,11 @@ impl Standing {
                 .filter(|address| Some(*address) != futex(&place.waits))
                 .collect();
             let refers = refers(place.sp, &others);
-            let uses = place.stack.map(|stack| named_by(stack, &others)).unwrap_or_default();
-            place.is_said &= (&refers, &uses) == (&place.refers, &place.uses);
-            (place.refers, place.uses) = (refers, uses);
+            let stack = place.stack;
+            let named = |new: &[u64]| stack.map(|stack| named_by(stack, new)).unwrap_or_default();
+            let uses_others = place.search(others, named);
+            place.is_said &= refers == place.refers && !uses_others;
+            place.refers = refers;
         }
     }
 
@@ -195,6 +199,26 @@ impl Standing {
             place.is_said = true;
         }
         self.recorded = recorded_by_others(control);
+    }
+}
+
+impl Stood {
+    /// Notes which of these addresses, in ascending order, the code on the stack names. The stack is still what it was, so it is
+    /// searched for those alone that are new: there may be a hundred kilobytes of code. Returns whether that changes anything.
+    fn search(&mut self, wanted: Vec<u64>, named: impl FnOnce(&[u64]) -> Vec<u64>) -> bool {
+        let is_new = |address: &u64| self.searched.binary_search(address).is_err();
+        let new: Vec<u64> = wanted.iter().copied().filter(is_new).collect();
+        let mut uses = self.uses.clone();
+        uses.retain(|address| wanted.binary_search(address).is_ok());
+        if !new.is_empty() {
+            uses.extend(named(&new));
+            uses.sort_unstable();
+            uses.truncate(MOST_REFERS);
+        }
+        self.searched = wanted;
+        let is_other = uses != self.uses;
+        self.uses = uses;
+        is_other
     }
 }
 
@@ -250,6 +274,7 @@ fn place(os_thread: u64, times_run_before: &str) -> Option<Stood> {
         waits,
         refers: Vec::new(),
         uses: Vec::new(),
+        searched: Vec::new(),
         is_said: false,
     })
 }
@@ -283,4 +308,34 @@ fn times_run(os_thread: u64) -> Option<Box<str>> {
     let said = fs::read_to_string(format!("/proc/self/task/{os_thread}/schedstat")).ok()?;
     said.split_whitespace().nth(2).filter(|times| *times != "0")?;
     Some(said.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_on_a_stack_is_searched_once_for_an_address() {
+        let mut stood = Stood {
+            stack: None,
+            source: StackSource::Blocked,
+            sp: 0,
+            waits: Waits::default(),
+            refers: Vec::new(),
+            uses: Vec::new(),
+            searched: Vec::new(),
+            is_said: false,
+        };
+        let nothing = |new: &[u64]| unreachable!("searched again for {new:?}");
+        assert!(stood.search(vec![8, 16, 24], |new| new[1..].to_vec()));
+        assert_eq!(stood.uses, [16, 24]);
+        assert!(!stood.search(vec![8, 16, 24], nothing));
+        assert!(!stood.search(vec![16, 24], nothing), "what is not named is not missed");
+        assert!(stood.search(vec![24], nothing));
+        assert!(stood.search(vec![4, 24, 32], |new| {
+            assert_eq!(new, [4, 32]);
+            vec![4]
+        }));
+        assert_eq!(stood.uses, [4, 24]);
+    }
 }

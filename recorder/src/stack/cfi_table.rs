@@ -156,7 +156,7 @@ impl CfiTable {
         for piece in (0..=piece).rev().take(SEARCH) {
             let rows = *self.index.get(piece)? as usize..*self.index.get(piece + 1)? as usize;
             for row in self.rows.get(rows)?.iter().rev() {
-                let place = self.first + piece as u32 * PIECE + (row & 0xff);
+                let place = (self.first + piece as u32 * PIECE).saturating_add(row & 0xff);
                 let rule = self.unpack(row >> 8);
                 if place <= at {
                     // Behind the push, before the move.
@@ -184,13 +184,17 @@ impl CfiTable {
         for piece in (0..=last).rev().take(SEARCH) {
             let rows = *self.index.get(piece)? as usize..*self.index.get(piece + 1)? as usize;
             for row in self.rows.get(rows)?.iter().rev() {
-                let place = self.first + piece as u32 * PIECE + (row & 0xff);
+                let place = (self.first + piece as u32 * PIECE).saturating_add(row & 0xff);
                 let rule = self.unpack(row >> 8);
                 if place <= at {
                     let is_start = rule.kind() == Kind::Sp && rule.end() == 8 && rule.saved() == 0;
                     // A function that directly follows another one's last instruction shares its row.
-                    let start = place.next_multiple_of(ALIGNED);
-                    if is_start && start <= at && start < next {
+                    let start = place.checked_next_multiple_of(ALIGNED);
+                    if let Some(start) = start
+                        && is_start
+                        && start <= at
+                        && start < next
+                    {
                         return Some(start);
                     }
                 }

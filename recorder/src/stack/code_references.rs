@@ -19,6 +19,8 @@ const SEARCH: u64 = 16 << 10;
 const SEARCH_IN_ALL: u64 = 128 << 10;
 /// So many addresses are found.
 const MOST: usize = 16;
+/// Nothing farther from the begin of the code is named in it.
+const REACH: u64 = (1 << 31) + SEARCH + 8;
 
 /// Which of these addresses, in ascending order, the code of these frames names: in ascending order.
 pub(crate) fn named_in_code<C: Code>(
@@ -28,13 +30,17 @@ pub(crate) fn named_in_code<C: Code>(
     wanted: &[u64],
 ) -> Vec<u64> {
     let mut found = Vec::new();
-    let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return found };
-    if !cfg!(target_arch = "x86_64") {
+    if !cfg!(target_arch = "x86_64") || wanted.is_empty() {
         return found;
     }
     let mut left = SEARCH_IN_ALL;
     let mut room = vec![0; SEARCH as usize];
     for frame in frames {
+        if left == 0 {
+            break;
+        }
+        let near = within_reach(frame.at(), wanted);
+        let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
         let Some(start) = code.function_start(frame.at()) else { continue };
         let length = frame.get().saturating_sub(start).min(SEARCH).min(left);
         left -= length;
@@ -43,19 +49,27 @@ pub(crate) fn named_in_code<C: Code>(
         for (at, bytes) in code.windows(4).enumerate() {
             let distance = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             let behind = start + at as u64 + 4;
-            // From the end of the instruction, which may have an operand of its own behind the distance.
-            for operand in [0, 1, 2, 4] {
-                let named = behind.wrapping_add(operand).wrapping_add_signed(distance.into());
-                if (first..=last).contains(&&named) && wanted.binary_search(&named).is_ok() {
-                    found.push(named);
-                }
+            let named = behind.wrapping_add_signed(distance.into());
+            // One comparison for all: it is nearly always so, and there are very many.
+            if named.wrapping_add(4).wrapping_sub(*first) > last - first + 4 {
+                continue;
             }
+            // From the end of the instruction, which may have an operand of its own behind the distance.
+            let operands = [0, 1, 2, 4].map(|operand| named.wrapping_add(operand));
+            found.extend(operands.into_iter().filter(|named| near.binary_search(named).is_ok()));
         }
     }
     found.sort_unstable();
     found.dedup();
     found.truncate(MOST);
     found
+}
+
+/// Those that code around this place can name: locks on a heap or a stack are mostly too far away.
+fn within_reach(place: u64, wanted: &[u64]) -> &[u64] {
+    let from = wanted.partition_point(|address| *address < place.saturating_sub(REACH));
+    let to = wanted.partition_point(|address| *address <= place.saturating_add(REACH));
+    &wanted[from..to]
 }
 
 /// The same of a stack of this process.
@@ -138,5 +152,23 @@ mod tests {
         assert_eq!(found(200), [locks[0]]);
         assert_eq!(found(60), []);
         assert_eq!(named_in_code([Address::new(12, false)], &code, code, &locks), []);
+        // Others that are far away change nothing.
+        let mut more = vec![16];
+        more.extend(locks);
+        more.extend([0x7fff_0000_0000, u64::MAX - 3]);
+        let at = Address::new(begin + 404, false);
+        assert_eq!(named_in_code([at], &code, code, &more), locks[1..]);
+    }
+
+    #[test]
+    fn no_more_is_searched_than_can_be_named() {
+        let place = 0x5555_0000_0000;
+        let near = [place - (1 << 31), place, place + (1 << 31)];
+        let far = [16, place - (1 << 32), place + (1 << 32), 0x7fff_0000_0000];
+        let mut wanted = [&near[..], &far].concat();
+        wanted.sort_unstable();
+        assert_eq!(within_reach(place, &wanted), near);
+        assert_eq!(within_reach(0, &wanted), [16]);
+        assert!(within_reach(u64::MAX, &wanted).is_empty() && within_reach(place, &[]).is_empty());
     }
 }
