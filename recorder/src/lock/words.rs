@@ -238,10 +238,11 @@ impl LockWords {
         }
     }
 
-    /// The holder is about to unlock it.
+    /// The holder is about to unlock it. One of those that read at once may be named next, before or after this one unlocks: what
+    /// this one has noted beside the words comes before that (release, which pairs with the claim in [`read`](Self::read)).
     #[inline(always)]
     pub(crate) fn released(&self) {
-        self.holder.store(0, Ordering::Relaxed);
+        self.holder.store(0, Ordering::Release);
     }
 
     /// The guard of a mutex of tasks is about to release it, to whoever waits: which that is, it says itself when it is polled.
