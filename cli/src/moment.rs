@@ -102,8 +102,8 @@ fn wall(text: &str) -> Option<u64> {
         None => {
             let at = time.rfind(['+', '-'])?;
             let (hours, minutes) = time[at + 1..].split_once(':')?;
-            let minutes: i64 = digits(hours)?.parse::<i64>().ok()?.checked_mul(60)?
-                + digits(minutes)?.parse::<i64>().ok()?;
+            let hours = digits(hours)?.parse::<i64>().ok()?.checked_mul(60)?;
+            let minutes = hours.checked_add(digits(minutes)?.parse::<i64>().ok()?)?;
             (&time[..at], if time[at..].starts_with('-') { -minutes } else { minutes })
         }
     };
@@ -161,6 +161,8 @@ mod tests {
         assert_eq!(wall("2026-11-24 10:21:17-05:30"), Some((1_795_535_477, 0)));
         assert_eq!(wall("2100-03-01T00:00:00Z"), Some((4_107_542_400, 0)));
         for wrong in [
+            // More minutes than there are numbers.
+            "2026-11-24T15:51:17+153722867280912930:59",
             "2026-13-24T15:51:17Z",
             "2026-11-24T25:51:17Z",
             "2026-11-24T15:51:17",
