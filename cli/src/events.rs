@@ -132,6 +132,15 @@ pub struct Events {
 }
 
 fn kinds() -> PossibleValuesParser {
+    PossibleValuesParser::new(kind_names().into_iter().chain(KINDS))
+}
+
+/// The kinds of events.
+pub fn recorded_kinds() -> PossibleValuesParser {
+    PossibleValuesParser::new(kind_names())
+}
+
+fn kind_names() -> Vec<&'static str> {
     // Several kinds of records may have one name. They stay in the order of the table.
     let mut names: Vec<&str> = Vec::new();
     for row in EVENT_TABLE.iter().filter(|row| row.class == Class::Event) {
@@ -139,7 +148,7 @@ fn kinds() -> PossibleValuesParser {
             names.push(row.name);
         }
     }
-    PossibleValuesParser::new(names.into_iter().chain(KINDS))
+    names
 }
 
 impl Events {
@@ -318,7 +327,7 @@ impl Events {
     }
 }
 
-fn parse_level(text: &str) -> Result<Level, String> {
+pub fn parse_level(text: &str) -> Result<Level, String> {
     let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error];
     let found = all.into_iter().find(|level| level.name().eq_ignore_ascii_case(text));
     found.ok_or_else(|| "write trace, debug, info, warn or error".to_owned())
@@ -334,7 +343,7 @@ fn end(trace: &Trace) -> u64 {
 const CHUNK: usize = 64 << 10;
 
 /// A line for people.
-fn print_line(
+pub fn print_line(
     event: &Event,
     since: u64,
     depth: usize,
@@ -462,7 +471,12 @@ pub fn json_of(event: &Event, since: u64) -> serde_json::Value {
 }
 
 /// A line for programs; `stack` is JSON.
-fn print_json(event: &Event, since: u64, stack: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
+pub fn print_json(
+    event: &Event,
+    since: u64,
+    stack: Option<&str>,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     write!(out, r#"{{"t":{since},"#)?;
     let late = event.time().0 - event.measured().0.min(event.time().0);
     if late != 0 {

@@ -35,6 +35,7 @@ mod span_family;
 mod stacks;
 mod summary;
 mod symbolize;
+mod tail;
 mod terminal;
 mod validate;
 mod wanted;
@@ -62,6 +63,7 @@ Examples:
   lookback export incident.lbk --format go -o trace.out   for `go tool trace`
   lookback ps                          the recorded processes
   lookback snapshot PID                the last seconds of a running or hung process
+  lookback tail PID                    its events, as they are recorded
   lookback run -- COMMAND              run a service, and save its last seconds if it dies
   lookback record -o DIR -- COMMAND    record everything that it does, to disk
   lookback recover ARENA               a snapshot from the black box of a dead process
@@ -90,6 +92,7 @@ enum Command {
     Validate(validate::Validate),
     Export(export::Export),
     Snapshot(snapshot::Snapshot),
+    Tail(tail::Tail),
     Recover(recover::Recover),
     Run(run::Run),
     Record(run::Record),
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
         Command::Validate(validate) => validate.run(),
         Command::Export(export) => export.run(),
         Command::Snapshot(snapshot) => snapshot.run(),
+        Command::Tail(tail) => tail.run(),
         Command::Recover(recover) => recover.run(),
         Command::Run(run) => run.run(),
         Command::Record(record) => record.run(),

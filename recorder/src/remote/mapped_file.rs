@@ -137,7 +137,10 @@ impl MappedFile {
         pid: u32,
         refused: Option<io::Error>,
     ) -> Result<Option<OutsideArena>, OutsideError> {
-        let denied = |error| OutsideError::Denied { pid, what: "its memory", error };
+        let denied = |error: io::Error| match error.raw_os_error() {
+            Some(libc::ESRCH | libc::ENOENT) => OutsideError::NoProcess(pid),
+            _ => OutsideError::Denied { pid, what: "its memory", error },
+        };
         let memory = File::open(format!("/proc/{pid}/mem"))
             .map_err(|error| denied(refused.unwrap_or(error)))?;
         OutsideArena::new(
