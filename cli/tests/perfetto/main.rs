@@ -320,10 +320,13 @@ fn regions_within(depth: u32) {
     }
 }
 
-/// Until there are samples of it.
+/// Until there are samples of it, with stacks: a machine under load takes a while to make the tables.
 #[inline(never)]
 fn burns(recorder: &Recorder) -> u64 {
     let mut sum = 0_u64;
+    while recorder.stats().unwind_tables.modules == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let before = recorder.stats().cpu_samples.taken;
     while recorder.stats().cpu_samples.taken < before + 20 {
         for number in 0..10_000 {
