@@ -54,6 +54,8 @@ pub fn run(kind: &str, directory: &Path) {
         "a task that waits for another" => poll_that_waits(true),
         "a task that waits for a thread" => poll_that_waits(false),
         "a forgotten permit" => forgotten_permit(),
+        "permits that came back, and are too few" => too_few_permits(false),
+        "permits that the semaphore has no more" => too_few_permits(true),
         _ => panic!("no program does that: {kind}"),
     }
     println!("\nready {}", std::process::id());
@@ -399,6 +401,32 @@ fn poll_that_waits(is_of_task: bool) {
         }
     });
     thread.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// A task takes the last of two permits and gives it back. Then tasks wait: for two at once, while another task has the first, or
+/// for one, and behind that; or the semaphore has none any more.
+fn too_few_permits(are_forgotten: bool) {
+    let runtime = Box::leak(Box::new(runtime(2)));
+    let permits: &'static Semaphore = Box::leak(Box::new(Semaphore::new(2)));
+    runtime.block_on(async {
+        let mut keeps = None;
+        if !are_forgotten {
+            keeps = Some(permits.acquire().await.unwrap());
+        }
+        let take = async { drop(permits.acquire().await.unwrap()) };
+        lookback::spawn_on(runtime.handle(), take).await.unwrap();
+        std::mem::forget(keeps);
+    });
+    if are_forgotten {
+        assert_eq!(permits.forget_permits(2), 2);
+    } else {
+        let wait = async { drop(permits.acquire_many(2).await.unwrap()) };
+        lookback::spawn_on(runtime.handle(), wait);
+        thread::sleep(Duration::from_millis(100));
+    }
+    let wait = async { drop(permits.acquire().await.unwrap()) };
+    lookback::spawn_on(runtime.handle(), wait);
+    thread::sleep(Duration::from_millis(2500));
 }
 
 /// A task forgets one of two permits, another has the second, and six more wait.

@@ -85,6 +85,21 @@ fn forgotten_permits_are_found_without_stacks() {
 }
 
 #[test]
+fn a_task_that_gave_its_permit_back_is_not_said_to_have_forgotten_it() {
+    for kind in
+        ["permits that came back, and are too few", "permits that the semaphore has no more"]
+    {
+        let running = Running::start(kind);
+        let summary = summary(&running.saved());
+        let found = findings(&summary, "All permits");
+        assert!(found.is_empty(), "{kind}: {found:#?}");
+        // That tasks wait is told, by where they wait.
+        let hangs = summary["findings"].as_array().unwrap().iter();
+        assert!(hangs.filter(|of| of["analysis"] == "hangs").count() > 0, "{kind}");
+    }
+}
+
+#[test]
 fn commands_beneath_findings_of_locks_show_events_of_locks() {
     for (kind, begins, commands) in [
         ("a convoy", "Lock convoy", &["events", "export"][..]),

@@ -50,20 +50,22 @@ kinds! {
     10 TaskWrite "tokio RwLock, to write",
     /// Permits of a semaphore of Tokio.
     11 Permits "tokio Semaphore",
+    /// Several permits of such a semaphore at once: whoever waits for them shows only that there are too few.
+    12 SeveralPermits "tokio Semaphore, several permits",
 }
 
 impl LockKind {
     /// Whether tasks hold it, and not threads: a task that waits does not hold its thread up.
     #[must_use]
     pub const fn is_of_tasks(self) -> bool {
-        matches!(self, Self::TaskMutex | Self::TaskRead | Self::TaskWrite | Self::Permits)
+        matches!(self, Self::TaskMutex) || !self.has_certain_holder()
     }
 
     /// Whether who is named as the holder certainly holds it. Otherwise that is who took it last, which may have released it
     /// while others still hold it.
     #[must_use]
     pub const fn has_certain_holder(self) -> bool {
-        !matches!(self, Self::TaskRead | Self::TaskWrite | Self::Permits)
+        !matches!(self, Self::TaskRead | Self::TaskWrite | Self::Permits | Self::SeveralPermits)
     }
 }
 

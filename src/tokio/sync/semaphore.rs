@@ -17,6 +17,11 @@ pub struct Semaphore {
     inner: OnceLock<Arc<sync::Semaphore>>,
 }
 
+/// What is waited for.
+fn kind(permits: u32) -> LockKind {
+    if permits > 1 { LockKind::SeveralPermits } else { LockKind::Permits }
+}
+
 impl Semaphore {
     /// As [`tokio::sync::Semaphore::MAX_PERMITS`](::tokio::sync::Semaphore::MAX_PERMITS).
     pub const MAX_PERMITS: usize = sync::Semaphore::MAX_PERMITS;
@@ -59,7 +64,12 @@ impl Semaphore {
 
     /// As [`tokio::sync::Semaphore::forget_permits`](::tokio::sync::Semaphore::forget_permits).
     pub fn forget_permits(&self, permits: usize) -> usize {
-        self.inner().forget_permits(permits)
+        let forgotten = self.inner().forget_permits(permits);
+        if forgotten > 0 {
+            // It is for want of these that tasks wait from now on, whoever took one last.
+            self.words.released_for_task();
+        }
+        forgotten
     }
 
     /// As [`tokio::sync::Semaphore::acquire`](::tokio::sync::Semaphore::acquire).
@@ -82,7 +92,7 @@ impl Semaphore {
     ) -> impl Future<Output = Result<SemaphorePermit<'_>, AcquireError>> {
         let place = Location::caller();
         let wait = self.inner().acquire_many(permits);
-        take(&self.words, LockKind::Permits, place, wait, Result::is_ok)
+        take(&self.words, kind(permits), place, wait, Result::is_ok)
     }
 
     /// As [`tokio::sync::Semaphore::acquire_owned`](::tokio::sync::Semaphore::acquire_owned).
@@ -108,7 +118,7 @@ impl Semaphore {
         let place = Location::caller();
         async move {
             let wait = Arc::clone(self.inner()).acquire_many_owned(permits);
-            take(&self.words, LockKind::Permits, place, wait, Result::is_ok).await
+            take(&self.words, kind(permits), place, wait, Result::is_ok).await
         }
     }
 
@@ -135,7 +145,7 @@ impl Semaphore {
     pub fn blocking_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
         let attempt = || self.inner().try_acquire_many(permits).ok().map(Ok);
         let wait = || self.inner().blocking_acquire_many(permits);
-        let (kind, place) = (LockKind::Permits, Location::caller());
+        let (kind, place) = (kind(permits), Location::caller());
         take_blocking(&self.words, kind, place, attempt, wait, Result::is_ok)
     }
 
@@ -166,7 +176,7 @@ impl Semaphore {
         let inner = || Arc::clone(self.inner());
         let attempt = || inner().try_acquire_many_owned(permits).ok().map(Ok);
         let wait = || inner().blocking_acquire_many_owned(permits);
-        let (kind, place) = (LockKind::Permits, Location::caller());
+        let (kind, place) = (kind(permits), Location::caller());
         take_blocking(&self.words, kind, place, attempt, wait, Result::is_ok)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Permits are Tokio's and do not say when they are dropped. But whoever waits for one permit shows that all are taken; and if the
 //! one that was taken last had come back, then whoever waits had taken it. So who took the last one has it, has passed it on, or has
-//! forgotten it.
+//! forgotten it. That is not so while somebody waits for several: some may be free, or kept for that one while others wait behind.
 
 use super::waiters::Waiters;
 use crate::analysis::lock_wait::{Wait, Waiter};
@@ -10,7 +10,7 @@ use crate::analysis::report_context::ReportContext;
 use crate::analysis::{Finding, STANDS, Score, Unit};
 use crate::format::{counted, duration};
 use crate::wire::LockKind;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// So many are told at most.
 const MOST: usize = 5;
@@ -22,6 +22,8 @@ pub(super) fn find(
     told: &[Finding],
     context: &ReportContext<'_>,
 ) -> Vec<Finding> {
+    let of_several = going_on.values().filter(|wait| wait.kind == Some(LockKind::SeveralPermits));
+    let of_several: HashSet<u64> = of_several.map(|wait| wait.lock).collect();
     let mut longest: BTreeMap<u64, (&Wait, u64)> = BTreeMap::new();
     for wait in going_on.values().filter(|wait| wait.kind == Some(LockKind::Permits)) {
         let (known, count) = longest.entry(wait.lock).or_insert((wait, 0));
@@ -31,7 +33,8 @@ pub(super) fn find(
         }
     }
     let is_told = |lock: &u64| told.iter().any(|finding| finding.of_locks.contains(lock));
-    let mut longest: Vec<_> = longest.into_iter().filter(|(lock, _)| !is_told(lock)).collect();
+    let is_shown = |lock: &u64| !is_told(lock) && !of_several.contains(lock);
+    let mut longest: Vec<_> = longest.into_iter().filter(|(lock, _)| is_shown(lock)).collect();
     longest.sort_by_key(|(lock, (wait, _))| (wait.began, *lock));
     let each = longest.into_iter().take(MOST);
     each.filter_map(|(lock, (wait, many))| finding(wait, many, waiters.get(&lock)?, context))
