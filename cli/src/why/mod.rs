@@ -34,7 +34,8 @@ With --json: one object with `file`, `span` {span, name, fields} or null, `task`
 (later, if it began before the snapshot), `length_ns`, `open`, `shared` (other tasks entered the span, too), `certain` \
 (no event was lost meanwhile), `parts` [{state, words, ns, share, times, longest_ns, longest_t_ns, thread, \
 thread_name, worker, task, task_name, reason, awaited, lock {number, kind, at, held_at, thread, os_thread, task, task_name, \
-across_await}, frames, followed {ns, parts}}], `longest` [{t_ns, ns, state, words}], `all` {name, count, open, p50_ns, p90_ns, p99_ns, \
+across_await}, frames, followed {ns, parts}}], `longest` [{t_ns, ns, state, words}] (of `running`, `core`, `blocked` and `polled`, `times` and `longest_ns` are about \
+whole polls), `all` {name, count, open, p50_ns, p90_ns, p99_ns, \
 max_ns, slowest [{beyond, limit_ns, spans, ns, parts [{words, ns, share}]}], accounted {spans, ns, parts [as those above, of the slowest hundredth]}} or null, and `damage` [what cannot be read]. \
 `state` is `running`, `core`, `blocked`, `polled`, `ready`, `lock`, `task`, `wake`, `not_woken`, `stopped` or `unknown`.
 

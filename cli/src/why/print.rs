@@ -6,6 +6,7 @@ use crate::summary::{moment, section, wrap};
 use crate::terminal::{dim, name, odd, strong, width};
 use lookback::read::analysis::{AllOfName, Moment, Part, Spent, State, Why};
 use lookback::read::symbols::{Awaited, Location, Symbolizer};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -100,8 +101,14 @@ fn parts(
             words += &format!("; it waited for {}", awaited.in_words());
         }
         if part.times > 1 {
+            // Which of the polls it was in, is not known.
+            let times = if is_of_polls(&part.state) {
+                "polls; the longest poll"
+            } else {
+                "times, the longest"
+            };
             words += &format!(
-                " ({} times, the longest {} at {})",
+                " ({} {times} {} at {})",
                 count(part.times),
                 duration(part.longest.0),
                 moment(part.longest_at)
@@ -130,9 +137,57 @@ fn parts(
     if rest.len() > shown.len() {
         let many = counted((rest.len() - shown.len()) as u64, "smaller part");
         let head = format!("{:>5.1} % {:>9}", left as f64 / whole * 100.0, duration(left));
-        writeln!(out, "{indent}{head}  {}", dim().apply_to(many))?;
+        let shown: Vec<_> = shown.iter().map(|part| std::ptr::from_ref(*part)).collect();
+        let hidden = rest.iter().filter(|part| !shown.contains(&std::ptr::from_ref(*part)));
+        let line = format!("{many}: {}", by_state(hidden, whole));
+        let used = 2 * depth + head.chars().count() + 2;
+        for (at, line) in wrap(&line, width().saturating_sub(used)).iter().enumerate() {
+            let line = dim().apply_to(line);
+            match at {
+                0 => writeln!(out, "{indent}{head}  {line}")?,
+                _ => writeln!(out, "{:used$}{line}", "")?,
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether it is a share of the time in polls that the kernel's counts tell, and not a stretch that was seen.
+fn is_of_polls(state: &State) -> bool {
+    match state {
+        State::Running { .. } | State::WaitingForCore { .. } | State::Polled { .. } => true,
+        State::Blocked { stack, .. } => stack.is_empty(),
+        _ => false,
+    }
+}
+
+/// What many small parts are together: `98.7 % waiting for locks, 0.1 % ready but not polled`.
+fn by_state<'a>(parts: impl Iterator<Item = &'a Part>, whole: f64) -> String {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for part in parts {
+        *sums.entry(together(&part.state)).or_default() += part.time.0;
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(words, time)| (std::cmp::Reverse(*time), *words));
+    let each =
+        sums.iter().map(|(words, time)| format!("{:.1} % {words}", *time as f64 / whole * 100.0));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn together(state: &State) -> &'static str {
+    match state {
+        State::Running { .. } => "running",
+        State::WaitingForCore { .. } => "polled, without a core",
+        State::Blocked { .. } => "polled, blocked in the kernel",
+        State::Polled { .. } => "polled",
+        State::Ready { .. } => "ready but not polled",
+        State::Lock(_) => "waiting for locks",
+        State::Task { .. } => "waiting for other tasks",
+        State::Wake { .. } => "waiting to be woken from outside of recorded tasks",
+        State::NotWoken { .. } => "waiting, not woken",
+        State::Stopped => "stopped",
+        _ => "unknown",
+    }
 }
 
 /// The innermost of the service's own functions there.

@@ -242,6 +242,14 @@ programs! {
         assert!(part(why, "unknown")["share"].as_f64() > Some(0.5), "{why:#}");
     };
     of_a_task_that_is_cancelled_that_nothing_woke_it "cancelled" nothing;
+    of_a_task_that_is_cancelled_that_it_waited_for_a_lock "cancelled while it waits for a lock" |why, _| {
+        assert_eq!(why["parts"][0]["lock"]["kind"], "tokio Mutex", "{why:#}");
+    };
+    of_many_small_parts_what_they_are_together "many locks" |_, text| {
+        let small = text.split_once(" smaller parts: ").unwrap().1.split_once(" % ").unwrap();
+        assert!(small.1.starts_with("waiting for locks"), "{text}");
+        assert!(small.0.parse::<f64>().unwrap() > 50.0, "{text}");
+    };
     of_a_span_that_is_open_that_nothing_wakes_it "it waits to the end" |why, text| {
         assert_eq!(why["open"], true);
         assert!(text.contains("it had not ended"), "{text}");

@@ -368,6 +368,30 @@ fn program(kind: &str, on: &Runtime) {
             truth("whole", began.elapsed());
             truth("not_woken", began.elapsed());
         }
+        "cancelled while it waits for a lock" => {
+            let lock = Arc::new(tasks::Mutex::new(0));
+            let guard = on.block_on(Arc::clone(&lock).lock_owned());
+            let began = Instant::now();
+            let work = async move { drop(lock.lock().await) }.instrument(info_span!("work"));
+            let task = lookback::spawn_on(on.handle(), work);
+            thread::sleep(LONG);
+            task.abort();
+            assert!(on.block_on(task).is_err());
+            truth("lock", began.elapsed());
+            truth("whole", began.elapsed());
+            drop(guard);
+        }
+        "many locks" => in_a_task(on, async {
+            let locks: Vec<_> = (0..40).map(|_| Arc::new(tasks::Mutex::new(0))).collect();
+            for lock in &locks {
+                let guard = Arc::clone(lock).lock_owned().await;
+                lookback::spawn(async move {
+                    sleep(LONG / 40).await;
+                    drop(guard);
+                });
+                awaited("lock", async { drop(lock.lock().await) }).await;
+            }
+        }),
         "it waits to the end" => {
             let work = std::future::pending::<()>().instrument(info_span!("work"));
             lookback::spawn_on(on.handle(), work);

@@ -365,7 +365,7 @@ impl Pass {
                 let name = self.live.names.name(view.name);
                 self.tasks.ended(name, view.at);
                 self.busy.leaves(task, &self.live, view.at);
-                self.live.task_drop(task, view.at);
+                self.live.task_drop(view, task);
             }
             EventKind::TaskWake { task } => self.live.task_wake(view, task),
             _ => return,

@@ -337,8 +337,30 @@ impl Script {
         &mut self,
         time: f64,
         thread: u64,
+        of: (u64, LockKind),
+        length: f64,
+    ) -> &mut Self {
+        self.contention(time, thread, of, length, false)
+    }
+
+    /// The same of a wait that was given up.
+    pub(super) fn gave_up(
+        &mut self,
+        time: f64,
+        thread: u64,
+        of: (u64, LockKind),
+        length: f64,
+    ) -> &mut Self {
+        self.contention(time, thread, of, length, true)
+    }
+
+    fn contention(
+        &mut self,
+        time: f64,
+        thread: u64,
         (lock, kind): (u64, LockKind),
         length: f64,
+        is_given_up: bool,
     ) -> &mut Self {
         let kind = EventKind::Contention {
             site: Site { line: 12, ..site("Mutex") },
@@ -346,7 +368,7 @@ impl Script {
             kind: Some(kind),
             waited: Nanos((length * 1e6) as u64),
             waiters: 1,
-            is_given_up: false,
+            is_given_up,
         };
         self.put(time, thread, kind, "Mutex", None)
     }

@@ -151,12 +151,13 @@ impl LockWatch {
     pub(super) fn view(&mut self, view: &EventView<'_>, live: &mut LiveState) -> bool {
         match view.kind {
             EventKind::Contention { site, lock, kind, waited, waiters, is_given_up } => {
-                let waiter = match (view.task, kind) {
+                let task = live.waiter(view);
+                let waiter = match (task, kind) {
                     (Some(task), Some(kind)) if kind.is_of_tasks() => Waiter::Task(task),
                     _ => Waiter::Thread(view.thread),
                 };
                 self.going_on.remove(&(lock, waiter));
-                let said = Said { task: view.task, lock, kind, site, waited, is_over: true };
+                let said = Said { task, lock, kind, site, waited, is_over: true };
                 let wait = Wait::of(view, waiter, &said, &self.ended, live);
                 live.waits.lock(&wait, waiters, &mut live.names);
                 self.over(&Rc::new(wait), waiters, is_given_up);

@@ -7,6 +7,7 @@
 //! module adds what the reader does not follow: since when each open poll, span and region counts, whether
 //! anything was lost meanwhile, and what happened inside.
 
+mod dropped;
 mod initial;
 mod polling;
 mod region;
@@ -38,6 +39,7 @@ use super::stopped::Stops;
 use crate::read::WorkerId;
 use crate::read::decode::fast_map::Map;
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
+use dropped::Dropped;
 use span::Span;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use steps::Steps;
@@ -59,6 +61,8 @@ pub(super) struct LiveState {
     steps: Steps,
     threads: Map<ThreadNumber, Thread>,
     thread_names: Map<ThreadNumber, Name>,
+    /// The task that each thread just drops.
+    dropped: Map<ThreadNumber, Dropped>,
     /// What tasks wait for, and have waited for.
     pub(super) waits: WaitLedger,
     /// When each thread last recorded something.
@@ -85,6 +89,7 @@ impl LiveState {
         (self.tasks, self.spans, self.threads) = Default::default();
         self.runnable.clear();
         self.waits.forget();
+        self.dropped = Map::default();
         let certain = self.doubts.certain_time(Nanos(0));
         for worker in std::mem::take(&mut self.there) {
             if let Some(worker) = self.workers.get_mut(&worker) {
@@ -164,6 +169,7 @@ impl LiveState {
 
     /// A thread starts or ends: nothing is open on it.
     pub(super) fn clear_thread(&mut self, view: &EventView) {
+        self.goes_on_after_drop(view.thread);
         let Some(thread) = self.threads.remove(&view.thread) else { return };
         for (label, _) in thread.spans {
             if let Some(span) = self.spans.get_mut(&label.span) {

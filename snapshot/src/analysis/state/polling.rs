@@ -44,6 +44,7 @@ impl LiveState {
 
     /// A poll begins. Returns the gap before it.
     pub(crate) fn task_poll(&mut self, view: &EventView, task: TaskId) -> Gap {
+        self.goes_on_after_drop(view.thread);
         let (at, mark) = (view.at, self.doubts.mark());
         let unknown = TaskNow::Idle { since: at, exact: false, sequence: None, mark };
         let names = &mut self.names;
@@ -194,8 +195,9 @@ impl LiveState {
         }
     }
 
-    pub(crate) fn task_drop(&mut self, task: TaskId, at: Nanos) {
-        self.forget_task(task, at);
+    pub(crate) fn task_drop(&mut self, view: &EventView, task: TaskId) {
+        self.note_dropped(view.thread, task, view.at);
+        self.forget_task(task, view.at);
     }
 
     fn forget_task(&mut self, task: TaskId, at: Nanos) {

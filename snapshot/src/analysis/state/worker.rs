@@ -107,6 +107,7 @@ impl LiveState {
 
     /// The worker parks or continues, or another thread has become this worker.
     pub(crate) fn worker_goes(&mut self, view: &EventView, worker: WorkerId, now: WorkerNow) {
+        self.goes_on_after_drop(view.thread);
         let certain = self.doubts.certain_time(view.at);
         let new = || Worker::new(view.thread, now, certain);
         let entry = self.workers.entry(worker).or_insert_with(new);

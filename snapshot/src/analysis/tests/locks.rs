@@ -73,6 +73,33 @@ fn a_poll_that_waited_for_a_lock_for_less_than_half_of_it_is_told_as_any_other()
 }
 
 #[test]
+fn a_task_that_is_dropped_while_it_waits_for_a_lock_has_waited_and_not_the_thread_that_drops_it() {
+    let mut script = Script::new(3, &[]);
+    script.worker(1.0, 1, 0);
+    for number in 1..=12 {
+        let at = 10.0 + f64::from(number);
+        script.spawn(at, 1, number, "report").poll(at + 0.1, 1, number);
+        script.pending(at + 0.3, 1);
+    }
+    for number in 1..=12 {
+        let at = 100.0 + f64::from(number);
+        // The event comes a little after the wait's end.
+        script.cancel(at, 1, number).gave_up(at + 0.2, 1, OF_TASKS, 89.9);
+    }
+    // What is given up after the next poll is nobody's that is known.
+    script.spawn(200.0, 1, 13, "other").poll(200.1, 1, 13).pending(200.2, 1);
+    script.gave_up(200.3, 1, OF_TASKS, 89.0);
+    let report = script.report();
+    let convoy = &report.locks.findings[0];
+    assert!(
+        convoy.title.starts_with("Lock convoy: 13 threads or tasks waited 13 times"),
+        "{convoy:#?}"
+    );
+    let told: Vec<_> = convoy.evidence.iter().map(|of| of.what.as_str()).collect();
+    assert!(told.contains(&"task `report` (1) waited 89.9 ms"), "{told:#?}");
+}
+
+#[test]
 fn a_wait_of_another_poll_is_none_of_this_one() {
     let mut script = Script::new(3, &[]);
     script.worker(1.0, 1, 0).spawn(2.0, 1, 1, "report").poll(10.0, 1, 1);

@@ -86,7 +86,7 @@ pub struct Part {
     pub time: Nanos,
     /// How often. Where the time in polls is divided, how many polls there were.
     pub times: u64,
-    /// The longest of these times.
+    /// The longest of these times. Where the time in polls is divided, the longest of these polls, whatever of it was this.
     pub longest: Nanos,
     /// When that began.
     pub longest_at: Moment,

@@ -154,7 +154,7 @@ impl Watch {
                 self.note_holder(lock, live);
                 let from = before(view.at, waited, live);
                 if is_of_tasks(kind) {
-                    let Some(task) = view.task else { return };
+                    let Some(task) = live.waiter(view) else { return };
                     for window in of(&self.of_task, &task) {
                         self.windows[*window].1.waited(from, view.at, Doing::Lock(lock));
                     }
