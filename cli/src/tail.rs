@@ -16,12 +16,14 @@ use clap::Args;
 use lookback::read::file::FileWriter;
 use lookback::read::{EventKind, GenerationInfo, Lent, Level, Trace};
 use lookback::{Follower, OutsideError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// How often to look whether a generation is complete.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// How little a generation is compressed, which is read again at once.
 const LEVEL: i32 = -7;
 
@@ -95,21 +97,46 @@ impl Tail {
             first: None,
             since: if self.all { 0 } else { process::monotonic() },
             left: self.limit.unwrap_or(u64::MAX),
-            missed: 0,
+            next: None,
         };
         loop {
             // Checked first: everything recorded before is printed.
-            let is_over = !is_alive(self.pid, start)
-                || follower.arena().header().is_ok_and(|header| header.ended)
-                || ends.is_some_and(|ends| Instant::now() >= ends);
+            let is_alive = is_alive(self.pid, start);
+            let is_over = follower.arena().header().is_ok_and(|header| header.ended);
+            let is_time = ends.is_some_and(|ends| Instant::now() >= ends);
             match turn(&mut follower, &mut lines) {
                 Err(Stopped::Closed) => return Ok(Verdict::Sound),
                 Err(Stopped::Failed(error)) => return Err(error),
-                Ok(()) if is_over || lines.left == 0 => return Ok(Verdict::Sound),
-                Ok(()) => std::thread::sleep(INTERVAL),
+                Ok(()) => {}
+            }
+            if is_over || !is_alive {
+                complain(&format!("process {}: {}", self.pid, how_it_ended(is_over)));
+                return Ok(Verdict::Sound);
+            }
+            if is_time || lines.left == 0 || !is_read() {
+                return Ok(Verdict::Sound);
             }
         }
     }
+}
+
+fn how_it_ended(in_order: bool) -> &'static str {
+    match in_order {
+        true => "it records no more",
+        false => {
+            "it has ended without an end of its recording, so its newest events, of a second at most, are not here; \
+             `lookback run` and a black box keep them"
+        }
+    }
+}
+
+/// Waits a moment; `false` once nobody reads the output any more.
+fn is_read() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::from_borrowed_fd(out.as_fd(), PollFlags::empty())];
+    // Nothing is asked for, so only an error ends the wait: a pipe whose other end is closed.
+    let changed = poll(&mut fds, Some(&INTERVAL)).unwrap_or(0);
+    changed == 0 || !fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Why no more can be printed.
@@ -135,7 +162,7 @@ fn turn(follower: &mut Follower, lines: &mut Lines<'_>) -> Result<(), Stopped> {
         let mut writer = FileWriter::with_level(Vec::new(), metadata, LEVEL)?;
         writer.generation(generation)?;
         let snapshot = writer.finish()?;
-        let printed = lines.print(snapshot);
+        let printed = lines.tell_missed(generation.number.0).and_then(|()| lines.print(snapshot));
         printed.map_err(|error| {
             stopped = Some(error);
             io::ErrorKind::Interrupted.into()
@@ -145,7 +172,6 @@ fn turn(follower: &mut Follower, lines: &mut Lines<'_>) -> Result<(), Stopped> {
         return Err(stopped);
     }
     failed(read)?;
-    lines.tell_missed(follower.lost())?;
     lines.out.flush()?;
     Ok(())
 }
@@ -163,8 +189,8 @@ struct Lines<'a> {
     since: u64,
     /// How many more events are wanted.
     left: u64,
-    /// How many generations are told to be missing.
-    missed: u64,
+    /// The number of the generation that comes next.
+    next: Option<u64>,
 }
 
 impl Lines<'_> {
@@ -216,15 +242,15 @@ impl Lines<'_> {
         Ok(())
     }
 
-    /// Says how many generations were overwritten before they could be read.
-    fn tell_missed(&mut self, missed: u64) -> Result<(), Stopped> {
-        let more = missed.saturating_sub(self.missed);
-        self.missed = missed;
-        if more == 0 {
+    /// Says how many generations before this one were overwritten before they could be read.
+    fn tell_missed(&mut self, generation: u64) -> Result<(), Stopped> {
+        let expected = self.next.replace(generation.saturating_add(1)).unwrap_or(generation);
+        let missed = generation.saturating_sub(expected);
+        if missed == 0 {
             return Ok(());
         }
-        let gap = json!({ "gap": { "generations": more, "cause": "overwritten" } });
-        let many = counted(more, "generation");
+        let gap = json!({ "gap": { "generations": missed, "cause": "overwritten" } });
+        let many = counted(missed, "generation");
         self.gap(&gap, &format!("{many} overwritten before they could be read"))
     }
 

@@ -104,12 +104,21 @@ impl Choice {
             return;
         }
         let kept = if span.open { &mut self.open } else { &mut self.closed };
-        let is_longer = |kept: &Chosen| {
-            let began = kept.before.unwrap_or(kept.from);
-            span.length().0 > kept.until.0.saturating_sub(began.0)
-        };
+        let is_longer = |kept: &Chosen| span.length().0 > kept.length();
         if kept.as_ref().is_none_or(is_longer) {
             *kept = Some(Chosen::new(span));
+        }
+    }
+
+    /// The one that it is about: the longest of a name, also if it has not ended. Of all spans one that has ended, if any has,
+    /// because those of connections and the like are open for as long as the service runs.
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        let (closed, open) = (self.closed.as_ref(), self.open.as_ref());
+        match (&self.of, closed, open) {
+            (WhyOf::SpansOf(_), Some(closed), Some(open)) if open.length() > closed.length() => {
+                Some(open)
+            }
+            _ => closed.or(open),
         }
     }
 
@@ -146,6 +155,10 @@ impl Chosen {
             is_shared: span.shared,
             is_certain: span.certain,
         }
+    }
+
+    fn length(&self) -> u64 {
+        self.until.0.saturating_sub(self.before.unwrap_or(self.from).0)
     }
 
     pub(super) fn whom(&self) -> Whom {

@@ -148,10 +148,10 @@ pub(super) fn why(trace: &Trace, asked: WhyOf) -> Option<Why> {
     Some(Why { span, task, began, from, length, is_open, is_shared, is_certain, spent, all })
 }
 
-/// The span that the report names first among the slow ones.
+/// The span that the report names first.
 fn named_first(report: &Report) -> Option<crate::wire::SpanId> {
-    let first = report.spans.findings.first()?;
-    first.evidence.iter().find_map(|evidence| Some(evidence.span.as_ref()?.span))
+    let evidence = report.findings().into_iter().flat_map(|finding| &finding.evidence);
+    evidence.filter_map(|one| one.span.as_ref()).map(|span| span.span).next()
 }
 
 /// A part of an account that is followed into another one.
@@ -295,7 +295,7 @@ impl Choice {
                 slowest: Vec::new(),
             });
         }
-        let chosen: &Chosen = self.closed.as_ref().or(self.open.as_ref())?;
+        let chosen = self.chosen()?;
         let all = (self.of_name.lengths.count() > 0).then(|| self.all(chosen, context));
         let slowest = self.slowest_hundredth();
         let slowest = slowest.map(|one| (one.whom(), one.from, one.until));
