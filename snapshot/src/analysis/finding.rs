@@ -86,6 +86,8 @@ pub struct Finding {
     pub(crate) is_certain: bool,
     /// The numbers of the locks that it is about itself.
     pub(crate) of_locks: Vec<u64>,
+    /// If it is about one holder of them: from when to when that held one, as far as is known.
+    pub(crate) hold: Option<(Moment, Option<Moment>)>,
 }
 
 impl Finding {
@@ -96,8 +98,8 @@ impl Finding {
         score: Score,
         evidence: Vec<Evidence>,
     ) -> Self {
-        let (lock, events, is_certain, of_locks) = Default::default();
-        Self { analysis, title, score, evidence, lock, events, is_certain, of_locks }
+        let (lock, events, is_certain, of_locks, hold) = Default::default();
+        Self { analysis, title, score, evidence, lock, events, is_certain, of_locks, hold }
     }
 }
 

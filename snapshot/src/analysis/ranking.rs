@@ -103,7 +103,11 @@ impl Finding {
     pub(super) fn is_cause_of(&self, victim: &Self) -> bool {
         let Some(waited) = &victim.lock else { return false };
         if self.of_locks.contains(&waited.lock) {
-            return true;
+            // Another one may have held it at another time.
+            let until = waited.since.0.saturating_add_unsigned(waited.length.0);
+            return self.hold.is_none_or(|(from, over)| {
+                from.0 <= until && over.is_none_or(|over| over >= waited.since)
+            });
         }
         // Whoever waits for the same lock has not kept others waiting for it.
         if self.lock.as_ref().is_some_and(|own| own.lock == waited.lock) {

@@ -19,14 +19,17 @@ pub(super) fn find(
     own: &[Finding],
     context: &ReportContext<'_>,
 ) -> Vec<Finding> {
-    let mut longest: BTreeMap<u64, &LockWaiter> = BTreeMap::new();
+    // By the lock and its holder: it may have been held for long more than once.
+    let mut longest = BTreeMap::new();
     for victim in told {
         let Some(wait) = &victim.lock else { continue };
         let is_told = told.iter().copied().chain(own).any(|other| other.is_cause_of(victim));
         if is_told || wait.holder_in_words().is_none() {
             continue;
         }
-        let known = longest.entry(wait.lock).or_insert(wait);
+        let (thread, task) = &wait.holder;
+        let holder = (task.as_ref().map(|of| of.task), thread.as_ref().map(|of| of.number));
+        let known: &mut &LockWaiter = longest.entry((wait.lock, holder)).or_insert(wait);
         if wait.length > known.length {
             *known = wait;
         }
@@ -55,7 +58,10 @@ fn finding(
     }
     let waits = if wait.is_over { "waited for it for" } else { "still waits for it, after" };
     title += &format!("; {} {waits} {}", wait.who(), duration(wait.length));
-    match waiters.map_or(0, Waiters::count) {
+    let until = wait.is_over.then(|| context.at(wait.since).plus(wait.length));
+    let end = until.unwrap_or(context.end);
+    let held_since = end.since(wait.held.unwrap_or(wait.length));
+    match waiters.map_or(0, |of| of.count_within(held_since, end)) {
         0 | 1 => {}
         2 => title += "; 1 more thread or task waited",
         many => title += &format!("; {} more threads or tasks waited", count(many - 1)),
@@ -65,16 +71,16 @@ fn finding(
         Some(at) => format!("held, taken at {at}"),
         None => "held".to_owned(),
     };
-    let until = wait.is_over.then(|| context.at(wait.since).plus(wait.length));
-    let held_since = until.unwrap_or(context.end).since(wait.held.unwrap_or(wait.length));
     let mut first = context.evidence(taken, held_since, until);
     (first.thread, first.task) = wait.holder.clone();
     let mut evidence = vec![first];
     if let Some(waiters) = waiters {
-        evidence.extend(waiters.evidence(1, context));
+        evidence.extend(waiters.evidence_within(held_since, end, 1, context));
     }
     let mut finding = Finding::new("locks", title, score, evidence);
     finding.events = vec![if wait.is_over { "contention" } else { "lock_wait" }];
     finding.of_locks = vec![wait.lock];
+    let first = &finding.evidence[0];
+    finding.hold = Some((first.at, first.until));
     Some(finding)
 }

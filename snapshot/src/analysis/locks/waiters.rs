@@ -37,6 +37,12 @@ struct OfWaiter {
     last: Wait,
 }
 
+impl OfWaiter {
+    fn is_within(&self, from: Nanos, until: Nanos) -> bool {
+        self.first <= until && (!self.last.is_over || self.last.known >= from)
+    }
+}
+
 impl Waiters {
     pub(super) fn add(&mut self, wait: &Wait, room: &mut Room) {
         // A lock of threads is waited for by its thread; a few of those may wait for many tasks.
@@ -65,9 +71,25 @@ impl Waiters {
         locks
     }
 
+    /// How many waited within this time.
+    pub(super) fn count_within(&self, from: Nanos, until: Nanos) -> u64 {
+        self.0.values().filter(|of| of.is_within(from, until)).count() as u64
+    }
+
     /// The first few, those that waited longest first: who they are, since when, and for how long.
     pub(super) fn evidence(&self, depth: u8, context: &ReportContext<'_>) -> Vec<Evidence> {
-        let mut all: Vec<_> = self.0.values().collect();
+        self.evidence_within(Nanos(0), Nanos(u64::MAX), depth, context)
+    }
+
+    /// The same of those who waited within this time.
+    pub(super) fn evidence_within(
+        &self,
+        from: Nanos,
+        until: Nanos,
+        depth: u8,
+        context: &ReportContext<'_>,
+    ) -> Vec<Evidence> {
+        let mut all: Vec<_> = self.0.values().filter(|of| of.is_within(from, until)).collect();
         all.sort_by_key(|of| (of.last.is_over, std::cmp::Reverse(of.waited), of.first));
         let line = |of: &&OfWaiter| {
             let (times, waited) = (counted(of.waits, "time"), duration(of.waited));

@@ -63,6 +63,35 @@ fn without_another_finding_about_the_holder_there_is_one_about_the_lock() {
 }
 
 #[test]
+fn of_a_lock_that_was_held_for_long_twice_each_holder_is_told_with_those_that_waited_for_it() {
+    let mut script = Script::new(3, &[]);
+    healthy(&mut script, 1);
+    script.unpark(1000.0, 1).unpark(1000.0, 2);
+    script.spawn(1000.1, 1, 1, "first").spawn(1000.2, 1, 2, "second").spawn(1000.3, 2, 3, "waits");
+    script.spawn(1000.4, 2, 4, "waits too");
+    script.poll(1001.0, 1, 1).pending(1002.0, 1).poll(1010.0, 2, 3);
+    script.held_by(None, Some(1), 30, 485.0).waited(1490.0, 2, MUTEX, 475.0).pending(1500.0, 2);
+    script.poll(2001.0, 1, 2).pending(2002.0, 1).poll(2010.0, 2, 4);
+    script.held_by(None, Some(2), 40, 285.0).waited(2290.0, 2, MUTEX, 275.0).pending(2300.0, 2);
+    script.park(2301.0, 1).park(2302.0, 2);
+    let report = script.report();
+    let titles: Vec<_> = report.locks.findings.iter().map(|of| of.title.as_str()).collect();
+    let of = |task, line, held, waits, waited| {
+        format!(
+            "A Mutex, taken at src/main.rs:{line}, was held by task `{task}`, for {held} ms; \
+             r0/w1, polling task `{waits}` waited for it for {waited} ms"
+        )
+    };
+    let expected = [
+        of("first` (1)", 30, 485, "waits` (3)", 475),
+        of("second` (2)", 40, 285, "waits too` (4)", 275),
+    ];
+    let expected = expected.map(|of| of.replace(")`", ")"));
+    assert_eq!(titles, expected);
+    assert!(report.locks.findings.iter().all(|of| of.evidence.len() == 2), "{report:#?}");
+}
+
+#[test]
 fn a_poll_that_waited_for_a_lock_for_less_than_half_of_it_is_told_as_any_other() {
     let mut script = Script::new(3, &[]);
     script.worker(1.0, 1, 0).spawn(2.0, 1, 1, "report").poll(10.0, 1, 1);
