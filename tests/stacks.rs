@@ -120,6 +120,34 @@ fn holds_and_waits(own: &Mutex<u32>, other: &Mutex<u32>, has_own: &Barrier) -> u
 
 static IN_VAIN: AtomicU32 = AtomicU32::new(0);
 
+/// Nothing is saved for it.
+#[test]
+fn where_no_trigger_is_armed_a_stalled_poll_has_stacks_if_they_are_asked_for() {
+    let name = "where_no_trigger_is_armed_a_stalled_poll_has_stacks_if_they_are_asked_for";
+    common::alone(name, || {
+        let place = tempfile::tempdir().unwrap();
+        let builder = Recorder::builder().snapshot_dir(place.path()).stall_stacks(STALL);
+        let recorder = builder.start().unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let poll = async move { waits.recv().is_err() };
+                futures::executor::block_on(poll.recorded("stuck"))
+            });
+            let taken = || {
+                let mut bytes = Vec::new();
+                recorder.snapshot().unwrap().write_to(&mut bytes).unwrap();
+                let trace = Trace::from_bytes(bytes).unwrap();
+                stacks(&trace, StackReason::Stall).iter().any(|(stack, _)| stack.stack().is_some())
+            };
+            assert!(wait_for(taken), "a stack of the poll");
+            drop(go_on);
+        });
+        assert_eq!(place.path().read_dir().unwrap().count(), 0, "nothing is saved");
+        common::stop(recorder);
+    });
+}
+
 /// A poll stalls because of what a thread holds that is in no poll.
 #[test]
 fn a_stalled_poll_is_sampled_while_it_lasts_with_the_threads_that_block_beside_it() {

@@ -58,6 +58,24 @@ fn the_demo_records_a_fault_and_the_snapshot_explains_it() {
     filters_choose(path, &events);
     nobody_has_to_read_it_all(path);
     colours_are_only_for_who_asks(path);
+    the_line_that_blocks_is_told(path);
+}
+
+/// By the first finding, and by what accounts for the span's time; unless the machine gave the recorder no core meanwhile.
+fn the_line_that_blocks_is_told(path: &str) {
+    let stacks = lookback(&["events", path, "--kind", "thread_stack"]).stdout;
+    if !stacks.contains("reason=stall") {
+        return println!("skipped: no stack of the stalled poll was taken in time");
+    }
+    let summary: Value =
+        serde_json::from_str(&lookback(&["summary", path, "--json"]).stdout).unwrap();
+    let first = summary["findings"][0]["evidence"].to_string();
+    assert!(first.contains("prices.rs:") && first.contains("prices::fetch"), "{first}");
+    let why = lookback(&["why", path]).stdout;
+    let (_, seen) = why.split_once("Where it was seen while it was polled").expect(&why);
+    assert!(seen.contains("lookback::demo::prices::fetch"), "{why}");
+    let json: Value = serde_json::from_str(&lookback(&["why", path, "--json"]).stdout).unwrap();
+    assert!(json["seen"][0]["times"].as_u64().unwrap() >= 1, "{json:#}");
 }
 
 /// A shell can run the commands that the demo prints as they are.

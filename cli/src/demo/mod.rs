@@ -68,6 +68,7 @@ impl Demo {
             .window(Duration::from_secs(10))
             .generation_period(Duration::from_millis(500))
             .max_bytes(8 << 20)
+            .stall_stacks(Duration::from_millis(50))
             .start()?;
         let recorder = Arc::new(recorder);
         let subscriber = lookback::tracing::subscriber().with_max_level(tracing::Level::DEBUG);

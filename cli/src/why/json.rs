@@ -25,6 +25,18 @@ pub fn why(
         })
     });
     let stretches: Vec<_> = stretches.collect();
+    let seen: Vec<_> = why
+        .spent
+        .seen
+        .iter()
+        .map(|seen| {
+            json!({
+                "t_ns": seen.first.0,
+                "times": seen.times,
+                "frames": frames::json(&seen.stack, symbolizer.as_deref_mut()),
+            })
+        })
+        .collect();
     json!({
         "file": trace.file(),
         "span": why.span.as_ref().map(|span| json!({
@@ -44,6 +56,7 @@ pub fn why(
         "certain": why.is_certain,
         "parts": parts(&why.spent, symbolizer),
         "longest": stretches,
+        "seen": seen,
         "all": of_all,
         "damage": damage,
     })

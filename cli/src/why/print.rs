@@ -13,6 +13,8 @@ use std::path::Path;
 /// How many parts, and how many stretches, are shown.
 const MOST_PARTS: usize = 12;
 const MOST_STRETCHES: usize = 12;
+/// And how many places.
+const MOST_PLACES: usize = 5;
 /// A part that is less than this share of the whole, beyond the first few, is left to `--json`.
 const LEAST: f64 = 0.001;
 
@@ -38,6 +40,7 @@ pub fn why(
     notes(why, out)?;
     section("Where the time went", out)?;
     parts(&why.spent, 1, symbolizer.as_deref_mut(), out)?;
+    seen(&why.spent, symbolizer.as_deref_mut(), out)?;
     stretches(why, out)?;
     if let Some(all) = &why.all {
         all_of_name(all, symbolizer, out)?;
@@ -210,6 +213,38 @@ pub fn awaited(state: &State, symbolizer: Option<&mut Symbolizer>) -> Option<Awa
         .flat_map(|frame| symbolizer.locations(&frame.frame()).to_vec())
         .collect();
     Awaited::of(&chain)
+}
+
+/// Where it was seen while it was polled, by the service's own functions.
+fn seen(
+    spent: &Spent,
+    mut symbolizer: Option<&mut Symbolizer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut places: Vec<(Vec<String>, u64, Moment)> = Vec::new();
+    for of in &spent.seen {
+        let place = frames::in_short(&of.stack, symbolizer.as_deref_mut());
+        match places.iter_mut().find(|(known, ..)| *known == place) {
+            Some((_, times, _)) => *times += of.times,
+            None => places.push((place, of.times, of.first)),
+        }
+    }
+    places.retain(|(place, ..)| !place.is_empty());
+    places.sort_by_key(|(_, times, first)| (std::cmp::Reverse(*times), *first));
+    if places.is_empty() {
+        return Ok(());
+    }
+    section("Where it was seen while it was polled", out)?;
+    for (place, times, first) in places.iter().take(MOST_PLACES) {
+        let head = format!("{:>11} {:>9}", moment(*first), counted(*times, "time"));
+        for (at, function) in place.iter().enumerate() {
+            match at {
+                0 => writeln!(out, "  {head}  {} {}", dim().apply_to("at"), escape(function))?,
+                _ => writeln!(out, "{:25}{} {}", "", dim().apply_to("at"), escape(function))?,
+            }
+        }
+    }
+    Ok(())
 }
 
 fn stretches(why: &Why, out: &mut impl Write) -> io::Result<()> {

@@ -59,6 +59,7 @@ pub struct Builder {
     pub(crate) lock_waits: Duration,
     pub(crate) system_counters: Groups,
     pub(crate) found_ranges: bool,
+    pub(crate) stall_stacks: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) redaction: redact::Rules,
     filter: Option<Filter>,
@@ -92,6 +93,7 @@ impl fmt::Debug for Builder {
             .field("lock_waits", &self.lock_waits)
             .field("system_counters", &self.system_counters.iter().collect::<Vec<_>>())
             .field("found_ranges", &self.found_ranges)
+            .field("stall_stacks", &self.stall_stacks)
             .field("limits", &self.limits)
             .field("redaction", &self.redaction)
             .field("filter", &self.filter)
@@ -133,6 +135,7 @@ pub(crate) struct Settings {
     pub(crate) lock_waits: Duration,
     pub(crate) system_counters: Groups,
     pub(crate) found_ranges: bool,
+    pub(crate) stall_stacks: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) filter: Option<Filter>,
     pub(crate) enabled: bool,
@@ -162,6 +165,7 @@ impl Default for Builder {
             cpu_samples: 0,
             system_counters: Groups::ALL,
             found_ranges: true,
+            stall_stacks: None,
             heap_samples: DEFAULT_INTERVAL,
             lock_waits: Duration::from_millis(1),
             limits: Limits::USUAL,
@@ -518,6 +522,7 @@ impl Builder {
             cpu_samples: if self.stacks { self.cpu_samples } else { 0 },
             system_counters: self.system_counters,
             found_ranges: self.found_ranges,
+            stall_stacks: self.stall_stacks,
             heap_samples: self.heap_samples,
             lock_waits: self.lock_waits,
             limits: self.limits,

@@ -46,7 +46,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     shared.collector_thread.store(os::thread::number(), Ordering::Relaxed);
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
-    let mut watchdog = Watchdog::new(&shared.active.stalls);
+    let mut watchdog = Watchdog::new(&shared.active.stalls, shared.settings.stall_stacks);
     let found_ranges = shared.settings.found_ranges;
     let mut sleeper = Sleeper::new(found_ranges);
     let mut tables = Tables::default();

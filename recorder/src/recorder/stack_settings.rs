@@ -4,6 +4,7 @@
 
 use crate::generation::system_counters::Groups;
 use crate::recorder::builder::Builder;
+use crate::recorder::trigger::LEAST_STALL;
 use lookback_snapshot::wire::CounterGroup;
 use std::time::Duration;
 
@@ -65,6 +66,20 @@ impl Builder {
     /// ```
     pub fn spawn_stacks(mut self, a_second: u32) -> Self {
         self.spawn_stacks = a_second;
+        self
+    }
+
+    /// From how long a poll on its stack is taken, up to four times while it lasts, also if no
+    /// [`Trigger::stalled_poll`](crate::Trigger::stalled_poll) is armed: so each later snapshot says at which line it was. The
+    /// recorder's thread then looks at all threads every half of that time, as long as anything is polled. Default: only
+    /// what triggers ask for. At least 1 ms; `None` is the default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = lookback_recorder::Recorder::builder().stall_stacks(Duration::from_millis(100));
+    /// ```
+    pub fn stall_stacks(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.stall_stacks = limit.into().map(|limit| limit.max(LEAST_STALL));
         self
     }
 

@@ -118,7 +118,9 @@ pub use task_outcomes::{Endings, Panic};
 pub use thread_places::ThreadPlaces;
 pub use waiting::{WaitPlace, WaitingAt};
 pub use waits::{LongWait, WaitReason, Waits};
-pub use why::{AllOfName, LockWaitedFor, Part, SlowestPart, Spent, State, Stretch, Why, WhyOf};
+pub use why::{
+    AllOfName, LockWaitedFor, Part, Seen, SlowestPart, Spent, State, Stretch, Why, WhyOf,
+};
 pub use workers::{BUSY_WORKER, UNINSTRUMENTED, WorkerTime, Workers};
 
 use crate::read::{ReadError, Trace};

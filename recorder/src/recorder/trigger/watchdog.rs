@@ -70,8 +70,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    /// Shortest first.
-    limits: Vec<(Duration, Armed)>,
+    /// Shortest first. One without a trigger is only recorded, with its stack.
+    limits: Vec<(Duration, Option<Armed>)>,
     interval: Duration,
     looked: Instant,
     due: Option<Instant>,
@@ -105,9 +105,10 @@ impl Seen {
 }
 
 impl Watchdog {
-    /// A watchdog for these limits, if there are any.
-    pub(crate) fn new(limits: &[(Duration, Armed)]) -> Option<Self> {
-        let mut limits = limits.to_vec();
+    /// A watchdog for the limits of these triggers, and for the one from which on stacks are taken, if there are any.
+    pub(crate) fn new(triggers: &[(Duration, Armed)], stacks: Option<Duration>) -> Option<Self> {
+        let triggers = triggers.iter().map(|(limit, armed)| (*limit, Some(armed.clone())));
+        let mut limits: Vec<_> = triggers.chain(stacks.map(|limit| (limit, None))).collect();
         limits.sort_by_key(|(limit, _)| *limit);
         // Far below what can be added to an instant.
         let interval = (limits.first()?.0 / 2).min(LONGEST);
@@ -229,6 +230,7 @@ impl Watchdog {
                 break;
             }
             seen.told += 1;
+            let Some(armed) = armed else { continue };
             let _ = armed.fire(|| {
                 let name = slot.name();
                 let place = if wchan.is_empty() { String::new() } else { format!(" in {wchan}") };

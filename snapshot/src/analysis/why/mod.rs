@@ -74,6 +74,21 @@ pub struct Spent {
     pub parts: Vec<Part>,
     /// The longest stretches, in chronological order.
     pub longest: Vec<Stretch>,
+    /// Where it was seen while it was polled or entered: by samples of CPU time, and because a poll stalled. The most often
+    /// first.
+    pub seen: Vec<Seen>,
+}
+
+/// A stack that was taken of the thread that polled it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Seen {
+    /// The stack, innermost frame first.
+    pub stack: Vec<OwnedFrame>,
+    /// How often it was that one.
+    pub times: u64,
+    /// When it was first.
+    pub first: Moment,
 }
 
 /// All the time in which one thing was done.

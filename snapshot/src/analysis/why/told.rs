@@ -4,7 +4,7 @@ use super::doing::{Doing, Sum, Unknown, Waker};
 use super::periods::Divided;
 use super::tables::LockOf;
 use super::watch::{OfGroup, Watch};
-use super::{LockWaitedFor, Part, Spent, State, Stretch};
+use super::{LockWaitedFor, Part, Seen, Spent, State, Stretch};
 use crate::analysis::nanos_ext::Length;
 use crate::analysis::report_context::ReportContext;
 use crate::analysis::{TaskRef, ThreadRef};
@@ -13,6 +13,9 @@ use crate::wire::{Nanos, TaskId};
 
 /// How many stretches of a task that is waited for, or holds a lock, are followed.
 const FOLLOWED: usize = 24;
+
+/// So many stacks are told of a group.
+const SEEN: usize = 64;
 
 /// A part whose time another task may explain, and the longest stretches of it.
 pub(super) struct Follow {
@@ -52,6 +55,13 @@ impl Told<'_> {
             state: self.state(&segment.doing),
         };
         spent.longest = stretches.into_iter().map(told).collect();
+        let seen = self.watch.seen(group).into_iter().take(SEEN);
+        let seen = seen.map(|(stack, times, first)| Seen {
+            stack: self.stack(Some(stack)),
+            times,
+            first: self.context.moment(first),
+        });
+        spent.seen = seen.collect();
         (spent, follow)
     }
 

@@ -11,7 +11,7 @@ use crate::analysis::state::{Gap, LiveState, TaskNow};
 use crate::analysis::top_n::Top;
 use crate::read::decode::fast_map::Map;
 use crate::read::{DecodedGeneration, EventKind};
-use crate::wire::{LockKind, Nanos, SpanId, TaskId, ThreadNumber};
+use crate::wire::{LockKind, Nanos, SpanId, StackReason, TaskId, ThreadNumber};
 use std::collections::BTreeMap;
 
 /// How many places where a task waits are kept of each.
@@ -46,6 +46,8 @@ pub(super) struct Watch {
     ended: Map<ThreadNumber, (Nanos, TaskId, Name)>,
     /// Watched tasks that such an end has woken.
     joined: Map<TaskId, Joined>,
+    /// Stacks of threads that polled what is watched, by group: how often, and when first.
+    seen: BTreeMap<(usize, usize), (u64, Nanos)>,
     /// The names of tasks that held locks.
     names: BTreeMap<TaskId, Name>,
 }
@@ -147,6 +149,10 @@ impl Watch {
                     self.standing.insert(thread, (before(view.at, since, live), stack));
                 }
             }
+            EventKind::ThreadStack { thread, reason: Some(StackReason::Stall), .. } => {
+                self.see(thread, view, live);
+            }
+            EventKind::CpuSample { thread, .. } => self.see(thread, view, live),
             EventKind::Contention { site, lock, kind, waited, .. } => {
                 let Some(lock) = self.tables.lock(view, (lock, kind), site, &mut live.names) else {
                     return;
@@ -192,6 +198,35 @@ impl Watch {
         }
     }
 
+    /// The stack of a thread was taken.
+    fn see(&mut self, thread: ThreadNumber, view: &EventView<'_>, live: &LiveState) {
+        let is_there = |window: &Window| window.covers(view.at) && is_in(window, thread, live);
+        let mut groups: Vec<usize> = Vec::new();
+        for (group, window) in &self.windows {
+            if groups.last() != Some(group) && is_there(window) {
+                groups.push(*group);
+            }
+        }
+        if groups.is_empty() {
+            return;
+        }
+        let Some(stack) = self.tables.stack(view.event.and_then(|event| event.stack())) else {
+            return;
+        };
+        for group in groups {
+            self.seen.entry((group, stack)).or_insert((0, view.at)).0 += 1;
+        }
+    }
+
+    /// Where a group was seen: the stack, how often, and when first; the most often first.
+    pub(super) fn seen(&self, group: usize) -> Vec<(usize, u64, Nanos)> {
+        let of_group = self.seen.range((group, 0)..=(group, usize::MAX));
+        let mut seen: Vec<_> =
+            of_group.map(|((_, stack), (times, first))| (*stack, *times, *first)).collect();
+        seen.sort_by_key(|(_, times, first)| (std::cmp::Reverse(*times), *first));
+        seen
+    }
+
     /// A thread that was blocked has gone on.
     fn goes_on(&mut self, thread: ThreadNumber, at: Nanos, live: &LiveState) {
         if let Some((from, stack)) = self.standing.remove(&thread) {
@@ -208,13 +243,7 @@ impl Watch {
         live: &LiveState,
     ) {
         for (_, window) in &mut self.windows {
-            let is_there = match window.whom {
-                Whom::Task(task) => live.tasks.get(&task).is_some_and(|task| {
-                    task.poller == Some(thread) && matches!(task.state, TaskNow::Running { .. })
-                }),
-                Whom::Span(_) => window.entered_by() == Some(thread),
-            };
-            if is_there {
+            if is_in(window, thread, live) {
                 window.inside(Segment { from, until, doing, thread: Some(thread) });
             }
         }
@@ -295,6 +324,16 @@ impl Watch {
 /// The windows of one task or span.
 fn of<'a, K: std::hash::Hash + Eq>(windows: &'a Map<K, Vec<usize>>, key: &K) -> &'a [usize] {
     windows.get(key).map_or(&[], |windows| windows)
+}
+
+/// Whether the thread polls what the window is about, or has entered it.
+fn is_in(window: &Window, thread: ThreadNumber, live: &LiveState) -> bool {
+    match window.whom {
+        Whom::Task(task) => live.tasks.get(&task).is_some_and(|task| {
+            task.poller == Some(thread) && matches!(task.state, TaskNow::Running { .. })
+        }),
+        Whom::Span(_) => window.entered_by() == Some(thread),
+    }
 }
 
 fn is_of_tasks(kind: Option<LockKind>) -> bool {

@@ -76,6 +76,11 @@ pub(super) struct Accounted {
 }
 
 impl Window {
+    /// Whether it is about this moment.
+    pub(super) fn covers(&self, at: Nanos) -> bool {
+        (self.from..=self.until).contains(&at)
+    }
+
     pub(super) fn new(whom: Whom, from: Nanos, until: Nanos) -> Self {
         Self {
             whom,
