@@ -141,7 +141,7 @@ fn is_read() -> bool {
 
 /// Why no more can be printed.
 enum Stopped {
-    /// Who read the lines has ended.
+    /// The reader of the lines has ended.
     Closed,
     Failed(anyhow::Error),
 }

@@ -17,7 +17,7 @@ use lookback_snapshot::wire::{Kind, LockFlags, Loss, MAX_VARINT, StackSource};
 use std::panic::Location;
 
 /// A lock that everything waits for would have the stack of each wait: at some microseconds each, and while the lock is held, so
-/// the next one waits for it, too. This is at most a hundredth of the lock's time. A profile says how many have none.
+/// the next one waits for it, too. This is one to three hundredths of the lock's time. A profile says how many have none.
 static STACKS: Budget = Budget::new(2_000);
 
 /// Arguments of a wait and of its holder, at most.

@@ -522,7 +522,7 @@ impl Builder {
             cpu_samples: if self.stacks { self.cpu_samples } else { 0 },
             system_counters: self.system_counters,
             found_ranges: self.found_ranges,
-            stall_stacks: self.stall_stacks,
+            stall_stacks: self.stall_stacks.filter(|_| self.stacks),
             heap_samples: self.heap_samples,
             lock_waits: self.lock_waits,
             limits: self.limits,

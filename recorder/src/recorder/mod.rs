@@ -7,6 +7,7 @@ pub(crate) mod fault_injection;
 #[cfg(target_os = "linux")]
 mod growth;
 mod identity;
+mod measured;
 pub(crate) mod running;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sampler;
@@ -16,7 +17,6 @@ mod sampler;
 pub(crate) mod saved;
 mod shared;
 pub(crate) mod snapshotting;
-mod stack_settings;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod standing;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
@@ -160,7 +160,8 @@ impl Recorder {
         }
         let groups: Vec<_> = settings.system_counters.iter().map(CounterGroup::name).collect();
         metadata.add(key::SYSTEM_COUNTERS, groups.join(", "));
-        if let Some(limit) = settings.triggers.iter().filter_map(Trigger::stall_limit).min() {
+        let of_triggers = settings.triggers.iter().filter_map(Trigger::stall_limit);
+        if let Some(limit) = of_triggers.chain(settings.stall_stacks).min() {
             metadata.add(key::STALLED_POLL, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
         }
         let identity = Identity {

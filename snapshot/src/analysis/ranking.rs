@@ -109,7 +109,7 @@ impl Finding {
                 from.0 <= until && over.is_none_or(|over| over >= waited.since)
             });
         }
-        // Whoever waits for the same lock has not kept others waiting for it.
+        // A waiter for the same lock has not kept others waiting for it.
         if self.lock.as_ref().is_some_and(|own| own.lock == waited.lock) {
             return false;
         }

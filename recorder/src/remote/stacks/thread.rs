@@ -167,12 +167,11 @@ impl Target<'_> {
         found.sort_unstable();
         found.dedup();
         let frames = walked.frames.iter().copied();
-        let mut named = named_in_code(frames, self.code, self.memory, to);
+        let named = named_in_code(frames, self.code, self.memory, to);
         if !self.is_still(thread, &before) {
             return None;
         }
         found.truncate(MOST);
-        named.truncate(MOST);
         Some((found, named))
     }
 }

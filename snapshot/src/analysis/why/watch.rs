@@ -121,7 +121,7 @@ impl Watch {
                 }
             }
             EventKind::TaskWake { task } if self.of_task.contains_key(&task) => {
-                // Whoever waits for the end of a task is woken right after that, when nothing is polled any more.
+                // A task that waits for the end of another one is woken right after that, when nothing is polled any more.
                 if let Some((at, ended, name)) = self.ended.get(&view.thread).copied()
                     && live.last(view.thread) == Some(at)
                 {
@@ -203,7 +203,7 @@ impl Watch {
         let is_there = |window: &Window| window.covers(view.at) && is_in(window, thread, live);
         let mut groups: Vec<usize> = Vec::new();
         for (group, window) in &self.windows {
-            if groups.last() != Some(group) && is_there(window) {
+            if !groups.contains(group) && is_there(window) {
                 groups.push(*group);
             }
         }

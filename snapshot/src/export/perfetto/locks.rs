@@ -40,12 +40,12 @@ pub(super) struct LockTracks {
     root: Option<Track>,
     /// The tracks of each task, and of threads that have none, with when what lies on them ends.
     tracks: HashMap<Waits, Vec<(Track, u64)>>,
-    /// By who waits first: whoever goes on is found without a look at the others.
+    /// By the waiter first, so that one that goes on is found without a look at the others.
     open: BTreeMap<(Waits, u64), OpenWait>,
 }
 
 impl LockTracks {
-    /// Who has recorded something else does not wait.
+    /// A thread that has recorded something else does not wait.
     pub(super) fn goes_on(&mut self, event: &Event) {
         if self.open.is_empty() {
             return;

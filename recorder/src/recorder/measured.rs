@@ -1,4 +1,4 @@
-//! The builder's settings of what is measured: stacks, samples, counters.
+//! The builder's settings of what is measured and noticed: stacks, samples, locks, counters.
 
 #![forbid(unsafe_code)]
 
