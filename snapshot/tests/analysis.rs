@@ -249,3 +249,59 @@ proptest! {
         prop_assert!(report.findings().len() < 100);
     }
 }
+
+/// One generation of 100 ms, with what its end says of the heap, and with samples of so many bytes at times in it.
+fn heap_generation(number: u64, totals: Option<(u64, u64)>, samples: &[(u64, u64)]) -> String {
+    use std::fmt::Write;
+    let (begin, end) = (number * 100, number * 100 + 100);
+    // Ticks are 5 ns.
+    let moment = |ms: u64| format!("{}:{}:{}:200000000", ms * MS, ms * 1_000_000, ms * 1_000_000);
+    let (began, ended) = (moment(begin), moment(end));
+    let mut out = format!("generation {number} complete began={began} ended={ended}\n");
+    let first = begin * MS;
+    let _ = writeln!(out, "block slot=0 sequence=0 thread=0 base={first} first_event=0");
+    if let Some((time, allocated)) = totals {
+        let _ = writeln!(
+            out,
+            "  heap_totals time={time} allocated={allocated} allocations=9 freed={allocated} frees=9 \
+             live=0 live_objects=0 peak=0"
+        );
+    }
+    let many = samples.len();
+    let _ = writeln!(
+        out,
+        "  end events={many} bytes=0 blocks=2 lost=[] advances=[] waits=[] snapshots=[]"
+    );
+    let _ = writeln!(out, "block slot=1 sequence=0 thread=1 base={first} first_event=0");
+    out += "  thread_status thread=1 os_thread=7 name=\"w\"\n  module id=1 path=\"/srv/shop\" build_id=0x01\n";
+    out += "  frame id=2 caller=0 module=0 offset=0\n  frame id=3 caller=2 module=1 offset=5\n";
+    for (ms, size) in samples {
+        let at = ms * MS;
+        let _ =
+            writeln!(out, "  @{at} allocation_sample stack=3 source=1 size={size} interval=65536");
+    }
+    out
+}
+
+/// Where looking at the heap takes long, a recorder looks less often than it ends generations.
+#[test]
+fn a_burst_has_the_samples_of_all_generations_that_its_reading_is_of() {
+    let mut text = String::from("metadata \"process.name\" \"shop\"\n");
+    let (few, much) = (Some((300_000_000, 1 << 10)), Some((300_000_000, 300 << 20)));
+    for number in 1..=15 {
+        text += &match number {
+            3 | 6 | 12 | 15 => heap_generation(number, few, &[]),
+            // What comes between the look and the end of its generation is of the next one.
+            7 => heap_generation(number, None, &[(750, 100 << 20)]),
+            8 => heap_generation(number, None, &[(850, 100 << 20), (860, 100 << 20)]),
+            9 => heap_generation(number, much, &[]),
+            _ => heap_generation(number, None, &[]),
+        };
+    }
+    let file = lookback_snapshot::text::from_text(&text).unwrap();
+    let report = Report::of(&Trace::from_bytes(file).unwrap());
+    assert_eq!(report.heap.table.burst.len(), 1, "{:?}", titles(&report));
+    let burst = &report.heap.table.burst[0];
+    assert_eq!((burst.samples, burst.stack.len()), (3, 1));
+    assert_eq!(burst.bytes, 300 << 20);
+}

@@ -9,7 +9,7 @@ use super::{Finding, Score, Section, Unit};
 use crate::format::{bytes, counted, duration};
 use crate::read::{DecodedGeneration, EventKind, OwnedFrame, Stack};
 use crate::wire::Nanos;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// So much more may be alive at the end than was at the beginning.
 pub const GROWN_BYTES: u64 = 32 << 20;
@@ -28,6 +28,9 @@ const MOST_STACKS: usize = 3;
 const MOST_FRAMES: usize = 256;
 /// Memory is told of so many readings.
 const MOST_READINGS: usize = 1 << 16;
+/// A recorder looks at its heap less often than it ends generations if that takes long: then a reading is of several. The samples
+/// of so many are told.
+const MOST_GENERATIONS: usize = 32;
 
 /// How the heap changed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,8 +68,10 @@ pub(super) struct HeapWatch {
     allocated: u64,
     first: Option<DecodedGeneration>,
     last: Option<DecodedGeneration>,
-    /// The one in which the most was allocated for its length.
-    busiest: Option<(f64, usize, DecodedGeneration)>,
+    /// The reading with the most for its length, and the generations that it is of.
+    busiest: Option<(f64, usize, Vec<DecodedGeneration>)>,
+    /// From the one with the reading before on: it has gone on after that.
+    since: VecDeque<DecodedGeneration>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,17 +92,23 @@ impl Reading {
 impl HeapWatch {
     /// A generation that ended at this time.
     pub(super) fn read(&mut self, generation: &DecodedGeneration, at: Nanos) {
-        let Some(totals) = generation.heap().filter(|_| self.readings.len() < MOST_READINGS) else {
+        if self.readings.len() >= MOST_READINGS {
             return;
-        };
+        }
+        if self.since.len() == MOST_GENERATIONS {
+            self.since.pop_front();
+        }
+        self.since.push_back(generation.clone());
+        let Some(totals) = generation.heap() else { return };
         let (time, live, allocated) = (totals.time, totals.live, totals.allocated);
         let reading = Reading { at, time, live, allocated };
         self.peak = self.peak.max(totals.peak);
         self.allocated = self.allocated.saturating_add(allocated);
         let rate = reading.rate();
         if self.busiest.as_ref().is_none_or(|(most, ..)| rate > *most) {
-            self.busiest = Some((rate, self.readings.len(), generation.clone()));
+            self.busiest = Some((rate, self.readings.len(), self.since.iter().cloned().collect()));
         }
+        self.since.drain(..self.since.len() - 1);
         self.readings.push(reading);
         self.first.get_or_insert_with(|| generation.clone());
         self.last = Some(generation.clone());
@@ -188,11 +199,18 @@ impl HeapWatch {
         most(changes.collect())
     }
 
-    /// The stacks that allocated the most in the busiest generation.
+    /// The stacks that allocated the most in the time of the busiest reading.
     fn bursting(&self) -> Vec<HeapStackChange> {
-        let Some((.., busiest)) = &self.busiest else { return Vec::new() };
+        let Some((_, at, busiest)) = &self.busiest else { return Vec::new() };
+        let Some(last) = busiest.last() else { return Vec::new() };
+        // By the clock of events, which goes on while the process is stopped.
+        let ended = last.info().start.0.saturating_add(last.info().duration.0);
+        let began = ended.saturating_sub(self.readings[*at].time.0);
         let mut all: HashMap<Vec<OwnedFrame>, (f64, u64)> = HashMap::new();
-        for event in busiest.events().flatten() {
+        for event in busiest.iter().flat_map(DecodedGeneration::events).flatten() {
+            if event.measured().0 < began {
+                continue;
+            }
             let EventKind::AllocationSample { size, interval, .. } = event.kind() else { continue };
             let probability = -(-(size as f64) / interval.max(1) as f64).exp_m1();
             if probability > 0.0 {
