@@ -124,3 +124,12 @@ fn lock_facts<'a>(event: &'a Event, facts: &mut Vec<(&'static str, Fact<'a>)>) {
         facts.push(("across_await", Fact::Is));
     }
 }
+
+/// How many of an event's fields the recorder defines: `level` and `message`, or `value`.
+pub fn own_fields(event: &Event) -> usize {
+    match event.kind() {
+        EventKind::Log { .. } => 2,
+        EventKind::Counter { .. } => 1,
+        _ => 0,
+    }
+}

@@ -1,22 +1,18 @@
 //! `lookback events`: every event of a snapshot, in order, one per line.
 
 use crate::counter_lines::{CounterLines, KINDS};
-use crate::event_facts::{Fact, facts};
 use crate::event_stacks::EventStacks;
 use crate::exit::{Damage, Verdict, complain, open};
-use crate::format::{counted, duration, escape, parse_duration, quote, seconds};
-use crate::keys::Keys;
+use crate::format::{duration, parse_duration, quote};
 use crate::moment::AskedMoment;
-use crate::terminal::{bad, dim, name, odd, strong};
+use crate::wall_clock::{WallClock, When, rfc3339};
 use crate::wanted::{Filters, Wanted};
+use crate::{event_json, event_line};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use console::strip_ansi_codes;
 use lookback::read::text::write_text;
 use lookback::read::wire::{Class, EVENT_TABLE};
-use lookback::read::{Event, EventKind, Lent, Level, Trace, Value};
-use std::borrow::Cow;
-use std::fmt::Display;
+use lookback::read::{Event, EventKind, GenerationInfo, Lent, Level, Trace};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +24,7 @@ Times are seconds since the first event of the snapshot; events inside a region 
 column is the thread: its worker (r0/w1: runtime 0, worker 1), or its name and number.
 
 With --json each line is one JSON object: `t` (nanoseconds since the first event; with `measured` \
-if the event was written so late that it comes after later ones), `generation`, \
+if the event was written so late that it comes after later ones; with `wall`, a time in UTC, if --wall is given), `generation`, \
 `thread` (the recorder's number), `thread_name`, `os_thread`, `kind`, `name`, `site`, where it \
 happened (`task`, `span` and `worker`, if any), and `fields` with the typed values: those of an \
 event or a span, `value` of a counter, `level` and `message` of a log, `duration_ns` of the end of a \
@@ -81,12 +77,17 @@ pub struct Events {
     /// Only of this worker, by number (r0/w1) or name; may be repeated
     #[arg(long, value_name = "WORKER")]
     worker: Vec<String>,
-    /// Only of this span and of those inside of it, or recorded in them; may be repeated
-    #[arg(long, value_name = "ID")]
+    /// Only of this span (7, 7.2, or all of a name, with `*` and `?`) and of those inside of it, or recorded in them; may be
+    /// repeated
+    #[arg(long, value_name = "ID|NAME")]
     span: Vec<String>,
     /// Only of spans that belong to this distributed trace (their field `traceparent` or `trace_id`), and of those inside of them
     #[arg(long, value_name = "TRACE", conflicts_with = "records")]
     trace_id: Option<String>,
+    /// Only spans and logs of this target, which for `tracing` is the module's path unless the program says another; `*` matches
+    /// any text, `?` any character
+    #[arg(long, value_name = "PATTERN", conflicts_with = "records")]
+    target: Option<String>,
     /// Only logs that are at least this important
     #[arg(long, value_name = "LEVEL", value_parser = parse_level, conflicts_with = "records")]
     level: Option<Level>,
@@ -126,6 +127,9 @@ pub struct Events {
     /// and also look for debug information in this directory
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
+    /// Times by the clock on the wall, in UTC; with --json in the key `wall`
+    #[arg(long, conflicts_with = "records")]
+    wall: bool,
     /// At most this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -206,6 +210,7 @@ impl Events {
         let asked = self.kind.iter().any(|kind| KINDS.contains(&&**kind));
         let mut counters = (self.counters || asked).then(|| CounterLines::new(trace, self.json));
         let mut stacks = EventStacks::new(trace, &self.symbols);
+        let wall = self.wall.then(|| WallClock::of(trace));
         let mut events = trace.events();
         while let Some(next) = events.lend() {
             let Some(Lent { event, state, .. }) = damage.noted(next) else { continue };
@@ -218,13 +223,12 @@ impl Events {
             if !wanted.includes(event) {
                 continue;
             }
+            let when = When { since, wall: wall.as_ref().and_then(|wall| wall.at(event)) };
             // The begin of a region is not inside of it.
             let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
             let depth = state.depth().saturating_sub(usize::from(begins));
             if let Some(text) = &self.grep {
-                let mut line = Vec::new();
-                print_line(event, since, depth, None, &mut line)?;
-                if !strip_ansi_codes(&String::from_utf8_lossy(&line)).contains(&**text) {
+                if !event_line::has(text, event, when, depth) {
                     continue;
                 }
                 found = true;
@@ -235,9 +239,15 @@ impl Events {
             }
             left -= 1;
             if self.json {
-                print_json(event, since, stacks.json(event).as_deref(), &mut lines)?;
+                event_json::print(event, when, stacks.json(event).as_deref(), &mut lines)?;
             } else {
-                print_line(event, since, depth, stacks.in_words(event).as_deref(), &mut lines)?;
+                event_line::print(
+                    event,
+                    when,
+                    depth,
+                    stacks.in_words(event).as_deref(),
+                    &mut lines,
+                )?;
             }
             if lines.len() >= CHUNK {
                 out.write_all(&lines)?;
@@ -261,7 +271,11 @@ impl Events {
             && trace.events().flatten().next().is_some()
         {
             let why = self.why_nothing(trace);
-            complain(&format!("{}: {why}", self.file.display()));
+            // That there is nothing at once is no mistake; a time outside of the snapshot is one.
+            match self.is_outside(trace) {
+                true => missing.push(why),
+                false => complain(&format!("{}: {why}", self.file.display())),
+            }
         }
         Ok(missing)
     }
@@ -278,6 +292,7 @@ impl Events {
             !self.worker.is_empty(),
             self.trace_id.is_some(),
             self.level.is_some(),
+            self.target.is_some(),
             self.since.is_some() || self.until.is_some() || self.around.is_some(),
         ];
         match (self.last, given.contains(&true)) {
@@ -288,8 +303,29 @@ impl Events {
                 let (last, before) = (duration(nanos(last)), duration(before));
                 format!("no event in the last {last}: the newest is from {before} before the end")
             }
+            _ if self.is_outside(trace) => {
+                let infos = trace.generations();
+                let wall = |at: Option<&GenerationInfo>| at.map_or(0, |info| info.wall.0);
+                let (first, last) = (infos.first(), infos.last());
+                let length = duration(last.map_or(0, |info| info.duration.0));
+                format!(
+                    "no event at that time: the snapshot begins at {}, and its last {length} at {}",
+                    rfc3339(wall(first)),
+                    rfc3339(wall(last)),
+                )
+            }
             _ => "no event matches all filters at once; drop one of them".to_owned(),
         }
+    }
+
+    /// Whether the time that is asked for has no event at all.
+    fn is_outside(&self, trace: &Trace) -> bool {
+        if [self.since, self.until, self.around].iter().all(Option::is_none) {
+            return false;
+        }
+        let (since, until) = self.times(trace);
+        let is_within = |event: &Event| (since..=until).contains(&event.time().0);
+        !trace.events().flatten().any(|event| is_within(&event))
     }
 
     fn filters(&self, trace: &Trace) -> Filters<'_> {
@@ -304,6 +340,7 @@ impl Events {
             kinds: &self.kind,
             generations: &self.generation,
             name: self.name.as_deref(),
+            target: self.target.as_deref(),
             since,
             until,
         }
@@ -341,242 +378,3 @@ fn end(trace: &Trace) -> u64 {
 
 /// How many bytes of lines are written at once.
 const CHUNK: usize = 64 << 10;
-
-/// A line for people.
-pub fn print_line(
-    event: &Event,
-    since: u64,
-    depth: usize,
-    stack: Option<&str>,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    write!(out, "{:>11}  ", dim().apply_to(seconds(since)))?;
-    let thread = match (event.thread(), event.worker()) {
-        (_, Some(worker)) => match event.worker_name() {
-            Some(name) => escape(name).to_string(),
-            None => worker.to_string(),
-        },
-        (Some(thread), None) => format!("{}#{}", escape(&thread.name), thread.number),
-        (None, None) => "?".to_owned(),
-    };
-    write!(out, "{:<10}  ", name().apply_to(thread))?;
-    write!(out, "{:<12}  ", dim().apply_to(escape(event.kind_name())))?;
-    // Deeper indentation would hide more than it says.
-    write!(out, "{:1$}", "", 2 * depth.min(20))?;
-    describe(event, out)?;
-    if let Some(stack) = stack {
-        write!(out, "  {} {}", dim().apply_to("at"), escape(stack))?;
-    }
-    writeln!(out)
-}
-
-/// The event without when and where: its name and its values.
-pub fn describe(event: &Event, out: &mut impl Write) -> io::Result<()> {
-    let called = escape(event.name());
-    match event.kind() {
-        EventKind::RegionEnd { duration: took, .. } => {
-            write!(out, "{}", dim().apply_to(called))?;
-            if let Some(took) = took {
-                write!(out, "  {}", duration(took.0))?;
-            }
-            Ok(())
-        }
-        EventKind::RegionBegin { .. } => write!(out, "{}", strong().apply_to(called)),
-        EventKind::RangeEnd { duration: took, late, .. } => {
-            write!(out, "{}  {}", dim().apply_to(called), duration(took.0))?;
-            match late.0 {
-                0 => Ok(()),
-                late => write!(out, ", until {} ago", duration(late)),
-            }
-        }
-        EventKind::RangeBegin { ago, .. } => {
-            write!(out, "{}", strong().apply_to(called))?;
-            match ago.0 {
-                0 => Ok(()),
-                ago => write!(out, "  began {} ago", duration(ago)),
-            }
-        }
-        EventKind::Log { level, message, .. } => {
-            let style = match level {
-                Level::Error => bad(),
-                Level::Warn => odd(),
-                _ => dim(),
-            };
-            let level = style.apply_to(level.name().to_uppercase());
-            write!(out, "{level} {}: {}", strong().apply_to(called), escape(&message))?;
-            out.write_all(if message.cut { "…".as_bytes() } else { b"" })?;
-            describe_fields(event, &[], out)
-        }
-        _ => {
-            write!(out, "{}", strong().apply_to(called))?;
-            let mut facts = facts(event);
-            facts.retain(|(name, _)| !["sequence", "worker"].contains(name));
-            describe_fields(event, &facts, out)
-        }
-    }
-}
-
-/// The values of an event: its facts, then the program's fields.
-fn describe_fields(
-    event: &Event,
-    facts: &[(&'static str, Fact<'_>)],
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let mut space = "  ";
-    let mut field = |name: &str, value: &dyn Display| -> io::Result<()> {
-        write!(out, "{space}{}{value}", dim().apply_to(format_args!("{}=", escape(name))))?;
-        space = " ";
-        Ok(())
-    };
-    let mut keys = Keys::default();
-    for (name, value) in facts {
-        field(keys.own(name), value)?;
-    }
-    let (own, is_log) = (own_fields(event), matches!(event.kind(), EventKind::Log { .. }));
-    for (at, (name, value)) in event.fields().enumerate() {
-        let key = if at < own { Cow::Borrowed(keys.own(name)) } else { keys.of(name) };
-        match value {
-            // The line starts with them already.
-            _ if is_log && at < own => {}
-            Value::Text(text) | Value::Error(text) => {
-                let more = if text.cut { "…" } else { "" };
-                field(&key, &format_args!("{}{more}", quote(&text)))?;
-            }
-            value => field(&key, &value)?,
-        }
-    }
-    let omitted: Vec<_> = event.omitted_fields().map(escape).collect();
-    if !omitted.is_empty() {
-        let many = format!("{} more:", counted(omitted.len() as u64, "field"));
-        write!(out, "{space}{} {}", odd().apply_to(many), omitted.join(", "))?;
-    }
-    Ok(())
-}
-
-/// How many of an event's fields the recorder defines: `level` and `message`, or `value`.
-fn own_fields(event: &Event) -> usize {
-    match event.kind() {
-        EventKind::Log { .. } => 2,
-        EventKind::Counter { .. } => 1,
-        _ => 0,
-    }
-}
-
-/// The event as a JSON object.
-pub fn json_of(event: &Event, since: u64) -> serde_json::Value {
-    let mut line = Vec::new();
-    // Writing to memory cannot fail, and the line is valid JSON.
-    let _ = print_json(event, since, None, &mut line);
-    serde_json::from_slice(&line).unwrap_or_default()
-}
-
-/// A line for programs; `stack` is JSON.
-pub fn print_json(
-    event: &Event,
-    since: u64,
-    stack: Option<&str>,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    write!(out, r#"{{"t":{since},"#)?;
-    let late = event.time().0 - event.measured().0.min(event.time().0);
-    if late != 0 {
-        write!(out, r#""measured":{},"#, since.saturating_sub(late))?;
-    }
-    write!(out, r#""generation":{},"thread":"#, event.generation())?;
-    match event.thread() {
-        Some(thread) => {
-            write!(out, r#"{},"thread_name":"#, thread.number)?;
-            json_text(&thread.name, out)?;
-            write!(out, r#","os_thread":{}"#, thread.os_thread)?;
-        }
-        None => write!(out, r#"null,"thread_name":null,"os_thread":null"#)?,
-    }
-    write!(out, r#","kind":"#)?;
-    json_text(event.kind_name(), out)?;
-    write!(out, r#","name":"#)?;
-    json_text(event.name(), out)?;
-    if let Some(callsite) = event.callsite_name() {
-        write!(out, r#","callsite":"#)?;
-        json_text(callsite, out)?;
-    }
-    if let Some(site) = event.site() {
-        write!(out, r#","site":"#)?;
-        json_text(site.file, out)?;
-        // The line number goes inside the quotes.
-        out.pop();
-        write!(out, r#":{}""#, site.line)?;
-    }
-    if let Some(task) = event.task() {
-        write!(out, r#","task":"{task}""#)?;
-    }
-    if let Some(span) = event.span() {
-        write!(out, r#","span":"{span}""#)?;
-    }
-    if let Some(worker) = event.worker() {
-        write!(out, r#","worker":"{worker}""#)?;
-        if let Some(name) = event.worker_name() {
-            write!(out, r#","worker_name":"#)?;
-            json_text(name, out)?;
-        }
-    }
-    write!(out, r#","fields":{{"#)?;
-    let mut comma = "";
-    let mut cut = Vec::new();
-    let (facts, mut keys) = (facts(event), Keys::default());
-    for (name, value) in &facts {
-        write!(out, r#"{comma}"{}":"#, keys.own(name))?;
-        comma = ",";
-        match value {
-            Fact::Number(_) | Fact::Is => write!(out, "{value}")?,
-            value => json_text(&value.to_string(), out)?,
-        }
-    }
-    let own = own_fields(event);
-    for (at, (name, value)) in event.fields().enumerate() {
-        out.write_all(comma.as_bytes())?;
-        comma = ",";
-        let field = if at < own { Cow::Borrowed(keys.own(name)) } else { keys.of(name) };
-        json_text(&field, out)?;
-        out.write_all(b":")?;
-        match value {
-            Value::Text(text) | Value::Error(text) => {
-                json_text(&text, out)?;
-                cut.extend(text.cut.then_some(field));
-            }
-            // JSON has neither NaN nor infinities: they become null.
-            Value::Float(value) => serde_json::to_writer(&mut *out, &value)?,
-            // Most JSON readers have no integers of 128 bits, and none with a unit.
-            value @ (Value::Wide(_) | Value::WideSigned(_) | Value::Duration(_)) => {
-                json_text(&value.to_string(), out)?;
-            }
-            value => write!(out, "{value}")?,
-        }
-    }
-    if let EventKind::RegionEnd { duration: Some(took), .. } = event.kind() {
-        write!(out, r#""duration_ns":{took}"#)?;
-    }
-    out.write_all(b"}")?;
-    if !cut.is_empty() {
-        write!(out, r#","cut":"#)?;
-        serde_json::to_writer(&mut *out, &cut)?;
-    }
-    let omitted: Vec<_> = event.omitted_fields().collect();
-    if !omitted.is_empty() {
-        write!(out, r#","omitted":"#)?;
-        serde_json::to_writer(&mut *out, &omitted)?;
-    }
-    if let Some(stack) = stack {
-        write!(out, r#","stack":{stack}"#)?;
-    }
-    out.write_all(b"}\n")
-}
-
-fn json_text(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-        return Ok(());
-    }
-    Ok(serde_json::to_writer(out, text)?)
-}

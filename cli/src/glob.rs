@@ -14,6 +14,11 @@ impl Pattern {
         Self(pattern)
     }
 
+    /// Matches the whole name.
+    pub fn whole(text: &str) -> Self {
+        Self(text.chars().collect())
+    }
+
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (&self.0, name.chars().collect::<Vec<_>>());
         let (mut at, mut reached) = (0, 0);

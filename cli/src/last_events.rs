@@ -3,7 +3,8 @@
 //! A thread that recorded nothing in the window is listed, too: one that hangs for longer shows the regions
 //! that it is inside.
 
-use crate::events::{describe, json_of};
+use crate::event_json::json_of;
+use crate::event_line::describe;
 use crate::exit::Damage;
 use crate::format::{count, counted, duration, escape};
 use crate::terminal::{bad, dim, name, strong, width};

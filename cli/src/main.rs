@@ -10,6 +10,8 @@ mod counter_lines;
 mod demo;
 mod doctor;
 mod event_facts;
+mod event_json;
+mod event_line;
 mod event_stacks;
 mod events;
 mod exit;
@@ -38,6 +40,7 @@ mod symbolize;
 mod tail;
 mod terminal;
 mod validate;
+mod wall_clock;
 mod wanted;
 mod why;
 

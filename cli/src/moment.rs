@@ -1,6 +1,7 @@
 //! Points in time on the command line: since the first event, before the end, or by the clock on the wall.
 
 use crate::format::parse_duration;
+use chrono::DateTime;
 use lookback::read::Trace;
 use std::str::FromStr;
 
@@ -55,20 +56,12 @@ impl AskedMoment {
 
 /// The clock on the wall may be set; so the generation counts that had begun by then.
 fn by_wall(trace: &Trace, wall: u64) -> u64 {
-    let mut found = None;
-    for info in trace.generations() {
-        let Ok(generation) = trace.generation(info.number) else { continue };
-        let began = generation.began();
-        if found.is_some() && began.wall.0 > wall {
-            break;
-        }
-        found = Some(began);
-    }
-    let Some(began) = found else { return 0 };
-    let (at, there) = (began.monotonic.0, began.wall.0);
-    match wall.checked_sub(there) {
-        Some(after) => at.saturating_add(after),
-        None => at.saturating_sub(there - wall),
+    let known = || trace.generations().iter().filter(|info| info.wall.0 != 0);
+    let begun = known().take_while(|info| info.wall.0 <= wall).last().or_else(|| known().next());
+    let Some(info) = begun else { return 0 };
+    match wall.checked_sub(info.wall.0) {
+        Some(after) => info.start.0.saturating_add(after),
+        None => info.start.0.saturating_sub(info.wall.0 - wall),
     }
 }
 
@@ -94,39 +87,8 @@ fn digits(text: &str) -> Option<&str> {
 
 /// An RFC 3339 time, in nanoseconds since 1970 began.
 fn wall(text: &str) -> Option<u64> {
-    let (date, time) = text.split_once(['T', 't', ' '])?;
-    let mut date = date.split('-').map(|part| digits(part)?.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (time, offset) = match time.strip_suffix(['Z', 'z']) {
-        Some(time) => (time, 0),
-        None => {
-            let at = time.rfind(['+', '-'])?;
-            let (hours, minutes) = time[at + 1..].split_once(':')?;
-            let hours = digits(hours)?.parse::<i64>().ok()?.checked_mul(60)?;
-            let minutes = hours.checked_add(digits(minutes)?.parse::<i64>().ok()?)?;
-            (&time[..at], if time[at..].starts_with('-') { -minutes } else { minutes })
-        }
-    };
-    let (time, part) = time.split_once('.').unwrap_or((time, ""));
-    let mut time = time.split(':').map(|part| digits(part)?.parse::<i64>().ok());
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    let is_one = date.next().is_none()
-        && time.next().is_none()
-        && (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60
-        && offset.abs() < 24 * 60;
-    if !is_one {
-        return None;
-    }
-    // Years start in March, so that the leap day is the last one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let seconds = (days - 719_468) * 86_400 + hour * 3_600 + minute * 60 + second - offset * 60;
-    u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(nanos(part)?)
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    u64::try_from(time.timestamp_nanos_opt()?).ok()
 }
 
 #[cfg(test)]

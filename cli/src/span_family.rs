@@ -1,5 +1,7 @@
-//! The spans that are asked for, with all spans inside of them: by their ids, or by the distributed trace that they belong to.
+//! The spans that are asked for, with all spans inside of them: by their ids, by their names, or by the distributed trace that
+//! they belong to.
 
+use crate::glob::Pattern;
 use crate::ids::parse_span;
 use lookback::read::wire::SpanId;
 use lookback::read::{DecodedGeneration, Event, EventKind, Trace, Value};
@@ -18,12 +20,19 @@ pub struct SpanFamily {
     closed: Option<SpanId>,
 }
 
-/// A span that is asked for, and whether it is there.
+/// What is asked for, and whether it is there.
 #[derive(Debug)]
 struct Asked {
     text: String,
-    id: Option<SpanId>,
+    which: Which,
     met: bool,
+}
+
+#[derive(Debug)]
+enum Which {
+    One(SpanId),
+    /// All that are called so.
+    Called(Pattern),
 }
 
 impl SpanFamily {
@@ -32,7 +41,11 @@ impl SpanFamily {
         if spans.is_empty() && trace_id.is_none() {
             return None;
         }
-        let asked = |text: &String| Asked { text: text.clone(), id: parse_span(text), met: false };
+        let asked = |text: &String| {
+            let called = || Which::Called(Pattern::whole(text));
+            let which = parse_span(text).map_or_else(called, Which::One);
+            Asked { text: text.clone(), which, met: false }
+        };
         let asked = spans.iter().map(asked).collect();
         let trace_id = trace_id.map(|id| (id.to_ascii_lowercase(), false));
         let mut family = Self { asked, trace_id, open: HashSet::new(), closed: None };
@@ -48,7 +61,9 @@ impl SpanFamily {
     fn begin(&mut self, generation: &DecodedGeneration) {
         let mut left = Vec::new();
         for status in generation.spans() {
-            if self.is_asked(status.span) | self.is_of_trace(status.fields()) {
+            if self.is_asked(status.span, Some(status.site.name))
+                | self.is_of_trace(status.fields())
+            {
                 self.open.insert(status.span);
             } else if let Some(parent) = status.parent {
                 left.push((parent, status.span));
@@ -66,10 +81,14 @@ impl SpanFamily {
         }
     }
 
-    fn is_asked(&mut self, span: SpanId) -> bool {
+    /// Its name is known where it begins.
+    fn is_asked(&mut self, span: SpanId, name: Option<&str>) -> bool {
         let mut found = false;
         for asked in &mut self.asked {
-            let is_it = asked.id == Some(span);
+            let is_it = match &asked.which {
+                Which::One(id) => *id == span,
+                Which::Called(pattern) => name.is_some_and(|name| pattern.matches(name)),
+            };
             asked.met |= is_it;
             found |= is_it;
         }
@@ -99,7 +118,8 @@ impl SpanFamily {
         let concerned = match event.kind() {
             EventKind::SpanCreate { span, parent, .. } => {
                 let is_inside = parent.is_some_and(|parent| self.open.contains(&parent));
-                if self.is_asked(span) | self.is_of_trace(event.fields()) | is_inside {
+                let name = Some(event.name());
+                if self.is_asked(span, name) | self.is_of_trace(event.fields()) | is_inside {
                     self.open.insert(span);
                 }
                 Some(span)
@@ -121,7 +141,7 @@ impl SpanFamily {
         };
         // Of a span that began in a gap only its events are known.
         for span in [event.span(), concerned].into_iter().flatten() {
-            if self.open.contains(&span) || self.is_asked(span) {
+            if self.open.contains(&span) || self.is_asked(span, None) {
                 self.open.insert(span);
                 return true;
             }

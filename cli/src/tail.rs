@@ -4,13 +4,15 @@
 //! explained as a snapshot of its own, and no more than one is in memory. Where generations were overwritten before they
 //! could be read, or the recorder has lost events, there is a line that says how many.
 
-use crate::events::{parse_level, print_json, print_line, recorded_kinds};
+use crate::events::{parse_level, recorded_kinds};
 use crate::exit::{Verdict, complain};
 use crate::format::{counted, escape, parse_duration};
 use crate::process::{self, is_alive};
 use crate::ps::chosen;
 use crate::terminal::odd;
+use crate::wall_clock::{WallClock, When};
 use crate::wanted::{Filters, Wanted};
+use crate::{event_json, event_line};
 use anyhow::Context;
 use clap::Args;
 use lookback::read::file::FileWriter;
@@ -34,8 +36,8 @@ The process need not cooperate, and is not slowed down. Events appear when their
 default settings. They come in order within a generation. If generations were overwritten before they could be read, or the \
 recorder has lost events, a line says how many; with --json that is an object with `gap` {generations, events, cause}.
 
-Lines are those of `lookback events`; times are seconds since the first event. Stacks are not shown: `lookback snapshot` has \
-them. It ends with the process, after --for or --limit, or with Ctrl-C.
+Lines are those of `lookback events --wall`: times are by the clock on the wall, in UTC, as `--around` of that command takes \
+them. Stacks are not shown: `lookback snapshot` has them. It ends with the process, after --for or --limit, or with Ctrl-C.
 
 Exit codes: 0 it has ended; 1 it cannot be read; 2 wrong usage.
 
@@ -71,6 +73,16 @@ pub struct Tail {
     /// Only with this in their name; `*` matches any text, `?` any character
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
+    /// Only of this span (7, 7.2, or all of a name, with `*` and `?`) and of those inside of it, or recorded in them; may be
+    /// repeated
+    #[arg(long, value_name = "ID|NAME")]
+    span: Vec<String>,
+    /// Only spans and logs of this target; `*` matches any text, `?` any character
+    #[arg(long, value_name = "PATTERN")]
+    target: Option<String>,
+    /// Only where this text stands in the line, which is the one for people
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
     /// Only logs that are at least this important
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     level: Option<Level>,
@@ -200,6 +212,7 @@ impl Lines<'_> {
             .with_context(|| format!("process {}: a generation is damaged", self.asked.pid))
             .map_err(Stopped::Failed)?;
         let mut wanted = Wanted::new(&self.asked.filters(self.since), &trace);
+        let wall = WallClock::of(&trace);
         let mut line = Vec::new();
         let mut events = trace.events();
         while let Some(next) = events.lend() {
@@ -218,15 +231,19 @@ impl Lines<'_> {
             if !wanted.includes(event) {
                 continue;
             }
+            let when = When { since: time.saturating_sub(first), wall: wall.at(event) };
+            let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
+            let depth = state.depth().saturating_sub(usize::from(begins));
+            let grep = self.asked.grep.as_ref();
+            if grep.is_some_and(|text| !event_line::has(text, event, when, depth)) {
+                continue;
+            }
             self.left -= 1;
             line.clear();
-            let since = time.saturating_sub(first);
             if self.asked.json {
-                print_json(event, since, None, &mut line)?;
+                event_json::print(event, when, None, &mut line)?;
             } else {
-                let begins = matches!(event.kind(), EventKind::RegionBegin { .. });
-                let depth = state.depth().saturating_sub(usize::from(begins));
-                print_line(event, since, depth, None, &mut line)?;
+                event_line::print(event, when, depth, None, &mut line)?;
             }
             self.out.write_all(&line)?;
         }
@@ -273,12 +290,13 @@ impl Tail {
             threads: &self.thread,
             tasks: &self.task,
             workers: &self.worker,
-            spans: &[],
+            spans: &self.span,
             trace_id: None,
             level: self.level,
             kinds: &self.kind,
             generations: &[],
             name: self.name.as_deref(),
+            target: self.target.as_deref(),
             since,
             until: u64::MAX,
         }

@@ -27,6 +27,8 @@ pub struct Filters<'a> {
     pub kinds: &'a [String],
     pub generations: &'a [u64],
     pub name: Option<&'a str>,
+    /// Only spans and logs of this target.
+    pub target: Option<&'a str>,
     /// The time before which events are too old, and the time after which they are too late.
     pub since: u64,
     pub until: u64,
@@ -42,6 +44,7 @@ pub struct Wanted<'a> {
     kinds: Vec<Asked<&'a str>>,
     generations: Vec<Asked<u64>>,
     name: Option<(&'a str, Pattern, bool)>,
+    target: Option<(&'a str, Pattern, bool)>,
     since: u64,
     until: u64,
     known_threads: BTreeMap<ThreadNumber, String>,
@@ -82,6 +85,7 @@ impl<'a> Wanted<'a> {
             kinds: texts(filters.kinds),
             generations: asked(filters.generations.iter().copied()),
             name: filters.name.map(|name| (name, Pattern::new(name), false)),
+            target: filters.target.map(|target| (target, Pattern::new(target), false)),
             since: filters.since,
             until: filters.until,
             known_threads: BTreeMap::new(),
@@ -137,6 +141,11 @@ impl<'a> Wanted<'a> {
             *met |= matches;
             all &= matches;
         }
+        if let Some((_, pattern, met)) = &mut self.target {
+            let matches = event.target().is_some_and(|target| pattern.matches(target));
+            *met |= matches;
+            all &= matches;
+        }
         self.shown += u64::from(all);
         all
     }
@@ -154,6 +163,7 @@ impl<'a> Wanted<'a> {
             && self.tasks.is_empty()
             && self.workers.is_empty()
             && self.level.is_none()
+            && self.target.is_none()
             && self.spans.is_none();
         all &= meets(&mut self.kinds, |wanted| *wanted == kind);
         all &= meets(&mut self.generations, |number| Generation(*number) == generation);
@@ -201,7 +211,7 @@ impl<'a> Wanted<'a> {
             let (spans, of_trace) = family.missing();
             for span in spans {
                 missing.push(format!(
-                    "no event of span {}; `--kind span_create` lists the created spans",
+                    "no span {}; `lookback summary` lists the names of spans, `--kind span_create` the spans",
                     quote(span)
                 ));
             }
@@ -229,6 +239,12 @@ impl<'a> Wanted<'a> {
             missing.push(format!(
                 "no event has {} in its name; `lookback events FILE` lists all events",
                 quote(name)
+            ));
+        }
+        if let Some((target, _, false)) = &self.target {
+            missing.push(format!(
+                "no span and no log of target {}; a target is a module's path, as of `tracing`",
+                quote(target)
             ));
         }
         missing

@@ -59,6 +59,7 @@ fn the_demo_records_a_fault_and_the_snapshot_explains_it() {
     nobody_has_to_read_it_all(path);
     colours_are_only_for_who_asks(path);
     the_line_that_blocks_is_told(path);
+    what_findings_print_works(path);
 }
 
 /// By the first finding, and by what accounts for the span's time; unless the machine gave the recorder no core meanwhile.
@@ -76,6 +77,25 @@ fn the_line_that_blocks_is_told(path: &str) {
     assert!(seen.contains("lookback::demo::prices::fetch"), "{why}");
     let json: Value = serde_json::from_str(&lookback(&["why", path, "--json"]).stdout).unwrap();
     assert!(json["seen"][0]["times"].as_u64().unwrap() >= 1, "{json:#}");
+}
+
+/// A shell can run the commands that show what a finding is about, and they show something.
+fn what_findings_print_works(path: &str) {
+    let summary = lookback(&["summary", path, "--json"]).stdout;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_lookback")).parent().unwrap();
+    let paths = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let place = tempfile::tempdir().unwrap();
+    let findings = summary["findings"].as_array().unwrap();
+    let all = findings.iter().flat_map(|finding| finding["commands"].as_array().unwrap());
+    let all: BTreeSet<_> = all.map(|command| command.as_str().unwrap()).collect();
+    assert!(all.iter().any(|command| command.starts_with("lookback why ")), "{all:?}");
+    for command in all {
+        let mut shell = std::process::Command::new("sh");
+        let ran = shell.args(["-c", command]).env("PATH", &paths).current_dir(&place).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success() && !ran.stdout.is_empty(), "{command}: {ran:?}");
+    }
 }
 
 /// A shell can run the commands that the demo prints as they are.

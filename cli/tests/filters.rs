@@ -27,7 +27,7 @@ fn a_filter_that_nothing_meets_is_an_error_that_says_what_there_is() {
         (["--thread", "nosuch"], "no event of thread nosuch; the threads are "),
         (["--thread", "4711"], "worker-1, worker-2"),
         (["--task", "99.7"], "no event of task 99.7"),
-        (["--span", "0"], "no event of span 0"),
+        (["--span", "0"], "no span 0"),
         (["--kind", "counter"], "no event of kind counter; the kinds are log, "),
         (["--generation", "77"], "no generation 77; this snapshot has 1 to 1"),
         (["--name", "nosuch*"], "no event has nosuch* in its name"),

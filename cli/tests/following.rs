@@ -34,7 +34,8 @@ fn recorded() -> Vec<u8> {
             tracing::info!("all rows read");
         });
         drop(request);
-        tracing::info_span!("other").in_scope(|| tracing::error!("no route"));
+        tracing::info_span!("other")
+            .in_scope(|| tracing::error!(target: "store::rows", "no route"));
         std::thread::sleep(std::time::Duration::from_millis(20));
         lookback::event!("late");
     });
@@ -78,6 +79,13 @@ fn one_span_is_followed_with_what_is_inside_and_so_is_a_distributed_trace() {
     assert_eq!(of_trace, request);
     let query = names(&file, &["--span", &spans[1]]);
     assert!(query.len() < request.len() && query.contains(&"log slow disk".to_owned()));
+    // By name, as a whole or as a pattern.
+    assert_eq!(names(&file, &["--span", "request"]), request);
+    assert_eq!(names(&file, &["--span", "q?e*"]), query);
+    let both = names(&file, &["--span", "query", "--span", "other"]);
+    assert!(both.contains(&"log no route".to_owned()) && both.len() > query.len(), "{both:?}");
+    let none = events(&file, &["--span", "quer"]);
+    assert!(none.code == 1 && none.stderr.contains("no span quer;"), "{none:?}");
     let none = events(&file, &["--trace-id", "77"]);
     assert!(none.code == 1 && none.stderr.contains("no span of trace 77"), "{none:?}");
 }
@@ -96,6 +104,13 @@ fn logs_are_filtered_by_how_important_they_are_and_lines_by_their_text() {
     let none = events(&file, &["--worker", "r7/w1"]);
     assert!(none.code == 1 && none.stderr.contains("no event of worker r7/w1"), "{none:?}");
     assert_eq!(events(&file, &["--level", "loud"]).code, 2);
+    let all = names(&file, &["--target", "following"]);
+    assert!(all.contains(&"log slow disk".to_owned()), "{all:?}");
+    assert!(all.contains(&"span_create query".to_owned()), "{all:?}");
+    assert!(!all.contains(&"event late".to_owned()), "{all:?}");
+    assert_eq!(names(&file, &["--target", "store*"]), ["log no route"]);
+    let none = events(&file, &["--target", "nosuch"]);
+    assert!(none.code == 1 && none.stderr.contains("no span and no log of target"), "{none:?}");
 }
 
 #[test]
@@ -122,7 +137,16 @@ fn a_stretch_of_time_is_what_lies_between_two_moments_or_around_one() {
         all
     );
     let none = events(&file, &["--until", "2020-01-01T00:00:00Z"]);
-    assert!(none.stdout.is_empty() && !none.stderr.is_empty(), "{none:?}");
+    assert!(none.stdout.is_empty() && none.code == 1, "{none:?}");
+    assert!(none.stderr.contains("no event at that time: the snapshot begins at 20"), "{none:?}");
+    // What is printed with the time on the wall is found by it.
+    let line = events(&file, &["--wall", "--name", "late", "--json"]).stdout;
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let wall = event["wall"].as_str().unwrap();
+    is_right(&["--since", wall], &|at| at >= late);
+    let clock = wall.split_once('T').unwrap().1;
+    let told = events(&file, &["--wall", "--name", "late"]).stdout;
+    assert_eq!(told.split_whitespace().next(), Some(&clock[..15]), "{told}");
     for wrong in [
         &["--since", "soon"][..],
         &["--since", "1", "--last", "1s"],

@@ -40,7 +40,8 @@ fn service() {
                 for number in 0..EVENTS {
                     lookback::event!("counted", thread = thread, number = number);
                     if number % 1000 == 0 {
-                        tracing::warn!("a thousand of thread {thread}");
+                        tracing::info_span!("round", number)
+                            .in_scope(|| tracing::warn!("a thousand of thread {thread}"));
                         std::thread::sleep(Duration::from_millis(10));
                     }
                 }
@@ -176,6 +177,8 @@ fn it_ends_when_it_is_asked_to_and_prints_what_is_asked_for() {
     let before = String::from_utf8(before.stdout).unwrap();
     assert!(before.contains("ready"), "{before}");
     let logs = service.tail(&["--kind", "log", "--level", "warn", "--limit", "5"]);
+    let round = ["--span", "round", "--grep", "of thread 1", "--target", "tail", "--limit", "3"];
+    let round = service.tail(&round);
     // Whose reader has ended ends, too, also while there is nothing to print.
     let closed = {
         let mut tail = service.tail(&["--name", "never"]);
@@ -188,6 +191,13 @@ fn it_ends_when_it_is_asked_to_and_prints_what_is_asked_for() {
     let lines = String::from_utf8(logs.stdout).unwrap();
     assert!(logs.status.success() && lines.lines().count() == 5, "{lines}");
     assert!(lines.lines().all(|line| line.contains("WARN tail: a thousand of thread ")), "{lines}");
+    let round = String::from_utf8(round.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(round.lines().count(), 3, "{round}");
+    for line in round.lines() {
+        assert!(line.contains("WARN tail: a thousand of thread 1"), "{line}");
+        let clock = line.trim_start().split(' ').next().unwrap();
+        assert_eq!((clock.len(), &clock[2..3], &clock[8..9]), (15, ":", "."), "{line}");
+    }
     service.hears("::done ");
     service.go_on();
 }

@@ -2,7 +2,7 @@
 
 use super::inventory::WAITS_FOR;
 use super::longest_poll::Culprit;
-use crate::events::describe;
+use crate::event_line::describe;
 use crate::format::{counted, duration, escape};
 use crate::terminal::{bad, dim, name, odd, strong, width};
 use console::{measure_text_width, truncate_str};

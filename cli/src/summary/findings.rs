@@ -343,6 +343,7 @@ pub fn commands(finding: &Finding, file: &Path) -> Vec<String> {
         };
         commands.push(format!("lookback events {} {}", shell_word(file), arguments.join(" ")));
     }
+    commands.extend(why(finding).map(|of| format!("lookback why {} {of}", shell_word(file))));
     // Only waits that have ended are in the profile.
     if finding.events.contains(&"contention") {
         commands.push(format!(
@@ -351,6 +352,16 @@ pub fn commands(finding: &Finding, file: &Path) -> Vec<String> {
         ));
     }
     commands
+}
+
+/// Whose time `lookback why` is to account for.
+fn why(finding: &Finding) -> Option<String> {
+    let first = finding.evidence.first()?;
+    match finding.analysis {
+        "spans" => first.span.as_ref().map(|span| format!("--span {}", span.span)),
+        "stuck" | "delays" => first.task.as_ref().map(|task| format!("--task {}", task.task)),
+        _ => None,
+    }
 }
 
 fn limit(score: &Score) -> String {

@@ -354,6 +354,14 @@ impl Event {
         }
     }
 
+    /// The target of a span or a log of `tracing`, or of a log of the `log` crate: the path of its module, unless the program
+    /// says otherwise.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        self.raw.kind()?;
+        self.of.target(self.raw.site)
+    }
+
     /// The name of a span's callsite, if the span has another [name](Self::name), from its field `otel.name`.
     #[must_use]
     pub fn callsite_name(&self) -> Option<&str> {

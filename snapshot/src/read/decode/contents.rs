@@ -284,6 +284,13 @@ impl Contents {
         })
     }
 
+    /// The target of the callsite with this index.
+    pub(crate) fn target(&self, index: u32) -> Option<&str> {
+        let of = self.renamed.get(index).map_or(index, |(site, _)| site);
+        let (target, _) = self.tables.site(of)?.target?;
+        Some(self.tables.text(&self.content, target))
+    }
+
     /// The callsite with this index, named by its target: a log's category.
     pub(crate) fn category(&self, index: u32) -> Option<Site<'_>> {
         let target = self.tables.site(index)?.target;
