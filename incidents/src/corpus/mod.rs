@@ -1,0 +1,44 @@
+//! All incidents, a file for each service.
+
+mod bore;
+mod mqtt;
+mod redis;
+mod shelf;
+
+use crate::incident::Incident;
+use crate::load;
+use crate::services::Service;
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Every incident.
+pub fn all() -> impl Iterator<Item = &'static Incident> {
+    redis::INCIDENTS.iter().chain(bore::INCIDENTS).chain(shelf::INCIDENTS).chain(mqtt::INCIDENTS)
+}
+
+/// Every service.
+pub fn services() -> Vec<&'static Service> {
+    vec![&redis::SERVICE, &bore::SERVER, &shelf::SERVICE, &mqtt::SERVICE]
+}
+
+/// The other services that a service calls.
+pub struct Surroundings {
+    /// The variables with their addresses.
+    pub env: Vec<(&'static str, String)>,
+    /// What keeps one of them deaf.
+    pub queued: Vec<TcpStream>,
+}
+
+impl Surroundings {
+    /// Starts them. The one with the covers answers soon, or slowly (`SLOW`), or does not accept (`DEAF`).
+    pub fn start(covers: Option<&str>) -> anyhow::Result<Self> {
+        let journal = load::slow_service(Duration::from_millis(300))?;
+        let (covers, queued) = match covers {
+            Some("DEAF") => load::deaf_service()?,
+            Some("SLOW") => (load::slow_service(Duration::from_secs(3))?, Vec::new()),
+            _ => (load::slow_service(Duration::from_millis(2))?, Vec::new()),
+        };
+        let env = vec![("JOURNAL", journal.to_string()), ("COVERS", covers.to_string())];
+        Ok(Self { env, queued })
+    }
+}
