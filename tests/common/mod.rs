@@ -156,7 +156,7 @@ impl Emitted {
     }
 }
 
-/// The memory of this process, in bytes: all resident memory, and how much of it is shared (which includes
+/// The memory of this process, in bytes: all that is resident of its own, and how much of it is shared (which includes
 /// the arena).
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -172,7 +172,9 @@ impl Memory {
             let number = line.split_whitespace().nth(1).expect("a number");
             number.parse::<u64>().expect("a number") * 1024
         };
-        Self { resident: field("VmRSS:"), shared: field("RssShmem:") }
+        // Without pages of files: the kernel maps as many of a program's code around a fault as it has at hand.
+        let shared = field("RssShmem:");
+        Self { resident: field("RssAnon:") + shared, shared }
     }
 }
 
