@@ -305,3 +305,34 @@ fn a_burst_has_the_samples_of_all_generations_that_its_reading_is_of() {
     assert_eq!((burst.samples, burst.stack.len()), (3, 1));
     assert_eq!(burst.bytes, 300 << 20);
 }
+
+/// Who holds a lock may record its first event while others wait for it.
+#[test]
+fn a_holder_that_had_recorded_nothing_is_called_by_the_name_that_it_has_since() {
+    let wait = "lock_wait thread=1 os_thread=0 task=0 incarnation=0 site=1 lock=77 kind=1 waited=400000000 waiters=1 \
+                holder=0 holder_os_thread=4009 holder_task=0 holder_incarnation=0 holder_site=2 held=500000000 flags=0";
+    let text = |holder: &str| {
+        format!(
+            "metadata \"process.name\" \"shop\"\n\
+             generation 1 complete began=0:0:0:200000000 ended=200000000:1000000000:1000000000:200000000\n\
+             block slot=0 sequence=0 thread=0 base=0 first_event=0\n\
+             \x20 end events=4 bytes=0 blocks=4 lost=[] advances=[] waits=[] snapshots=[]\n\
+             block slot=1 sequence=0 thread=1 base=1 first_event=0\n\
+             \x20 @2 thread_start thread=1 os_thread=4001 name=\"waits\"\n\
+             block slot=2 sequence=0 thread=2 base=1 first_event=1\n\
+             \x20 @160000000 thread_start thread=2 os_thread={holder} name=\"purger\"\n\
+             block slot=3 sequence=0 thread=3 base=1 first_event=2\n\
+             \x20 site id=1 name=\"Mutex\" file=\"src/a.rs\" line=12\n\
+             \x20 site id=2 name=\"Mutex\" file=\"src/a.rs\" line=30\n\
+             \x20 @3 thread_start thread=3 os_thread=4003 name=\"lookback\"\n\
+             \x20 @180000000 {wait}\n"
+        )
+    };
+    let holder = |os_thread: &str| {
+        let file = lookback_snapshot::text::from_text(&text(os_thread)).unwrap();
+        let report = Report::of(&Trace::from_bytes(file).unwrap());
+        report.locks.table.going_on[0].holder_in_words().unwrap()
+    };
+    assert_eq!(holder("4009"), "purger (2)");
+    assert_eq!(holder("4008"), "a thread that has recorded nothing (the system's number 4009)");
+}

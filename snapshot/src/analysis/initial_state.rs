@@ -35,6 +35,7 @@ impl LiveState {
                 continue;
             }
             self.called(thread.number, &thread.name);
+            self.has_number(thread.number, thread.os_thread);
             if let Some(worker) = state.worker() {
                 let parked = state.is_parked();
                 let now = if parked { WorkerNow::Parked } else { WorkerNow::Running };

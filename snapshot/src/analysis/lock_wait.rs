@@ -39,12 +39,15 @@ pub struct LockWaiter {
     pub holder_os_thread: Option<u64>,
     /// Where that took the lock.
     pub held_at: Option<String>,
-    /// For how long it had held the lock when this wait ended, or when it was last said to go on.
+    /// For how long it had held the lock when this wait ended, or when it was last said to go on, or until others had it that waited
+    /// before.
     pub held: Option<Nanos>,
     /// Whether it had held the lock for longer: it is not known since when.
     pub is_held_at_least: bool,
     /// Whether a thread held it for a task that nobody polled.
     pub is_across_await: bool,
+    /// When it was over, if that was before the wait.
+    pub(super) hold_over: Option<Moment>,
 }
 
 /// Who waits for a lock.
@@ -95,6 +98,8 @@ pub(super) struct Held {
     pub(super) task: Option<Named>,
     pub(super) at: Option<Name>,
     pub(super) since: Option<Nanos>,
+    /// When it was over, if others had the lock between it and the waiter.
+    pub(super) over: Option<Nanos>,
     pub(super) is_at_least: bool,
     pub(super) is_across_await: bool,
 }
@@ -184,6 +189,8 @@ impl Wait {
             Waiter::Task(_) => None,
         };
         let held = self.held;
+        let (of, os_thread) = (held.and_then(|of| of.thread), held.and_then(|of| of.os_thread));
+        let (holder, os_thread) = context.holder(of, os_thread);
         let until = if self.is_over { self.known } else { context.end };
         LockWaiter {
             thread,
@@ -195,15 +202,13 @@ impl Wait {
             since: context.moment(self.began),
             length: until.since(self.began),
             is_over: self.is_over,
-            holder: (
-                held.and_then(|held| held.thread).map(|number| context.thread(number)),
-                held.and_then(|held| held.task).map(|task| task.told(context)),
-            ),
-            holder_os_thread: held.and_then(|held| held.os_thread),
+            holder: (holder, held.and_then(|held| held.task).map(|task| task.told(context))),
+            holder_os_thread: os_thread,
             held_at: held.and_then(|held| held.at).map(|at| context.text(at)),
-            held: held.and_then(|held| held.since).map(|since| until.since(since)),
+            held: held.and_then(|held| held.length(until)),
             is_held_at_least: held.is_some_and(|held| held.is_at_least),
             is_across_await: held.is_some_and(|held| held.is_across_await),
+            hold_over: held.and_then(|held| held.over).map(|over| context.moment(over)),
         }
     }
 
@@ -272,6 +277,7 @@ impl Held {
             task,
             at: holder.site.map(|site| live.names.name(&place(site))),
             since,
+            over: None,
             is_at_least: holder.is_at_least,
             is_across_await: holder.is_across_await,
         }
@@ -281,11 +287,16 @@ impl Held {
         self.task.map(|named| named.task)
     }
 
+    /// How long it is, up to this moment if it goes on.
+    fn length(&self, until: Nanos) -> Option<Nanos> {
+        self.since.map(|since| self.over.unwrap_or(until).since(since))
+    }
+
     /// Who holds it, in words.
     pub(super) fn who(&self, context: &ReportContext<'_>) -> String {
-        let thread = self.thread.map(|number| context.thread(number));
+        let (thread, os_thread) = context.holder(self.thread, self.os_thread);
         let task = self.task.map(|task| task.told(context));
-        holder_in_words(thread.as_ref(), task.as_ref(), self.os_thread)
+        holder_in_words(thread.as_ref(), task.as_ref(), os_thread)
     }
 }
 

@@ -262,6 +262,7 @@ impl Pass {
             EventKind::ThreadStart | EventKind::ThreadExit => {
                 self.coverage.thread_events += 1;
                 self.live.clear_thread(view);
+                self.live.numbered(view);
             }
             EventKind::ThreadName => {
                 self.coverage.thread_events += 1;

@@ -38,6 +38,19 @@ impl ReportContext<'_> {
         ThreadRef { number, name, worker, worker_name: worker_name.map(str::to_owned) }
     }
 
+    /// A holder of a lock that had recorded nothing then: it may have begun to since.
+    pub(super) fn holder(
+        &self,
+        thread: Option<ThreadNumber>,
+        os_thread: Option<u64>,
+    ) -> (Option<ThreadRef>, Option<u64>) {
+        let later = || os_thread.and_then(|number| self.live.of_number(number));
+        match thread.or_else(later) {
+            Some(number) => (Some(self.thread(number)), None),
+            None => (None, os_thread),
+        }
+    }
+
     pub(super) fn task(&self, task: TaskId, name: Name) -> TaskRef {
         TaskRef { task, name: self.text(name) }
     }

@@ -60,7 +60,8 @@ fn finding(
     title += &format!("; {} {waits} {}", wait.who(), duration(wait.length));
     let until = wait.is_over.then(|| context.at(wait.since).plus(wait.length));
     let end = until.unwrap_or(context.end);
-    let held_since = end.since(wait.held.unwrap_or(wait.length));
+    let over = wait.hold_over.map(|over| context.at(over));
+    let held_since = over.unwrap_or(end).since(wait.held.unwrap_or(wait.length));
     match waiters.map_or(0, |of| of.count_within(held_since, end)) {
         0 | 1 => {}
         2 => title += "; 1 more thread or task waited",
@@ -71,7 +72,7 @@ fn finding(
         Some(at) => format!("held, taken at {at}"),
         None => "held".to_owned(),
     };
-    let mut first = context.evidence(taken, held_since, until);
+    let mut first = context.evidence(taken, held_since, over.or(until));
     (first.thread, first.task) = wait.holder.clone();
     let mut evidence = vec![first];
     if let Some(waiters) = waiters {

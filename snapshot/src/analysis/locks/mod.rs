@@ -8,6 +8,7 @@ mod across_await;
 mod convoy;
 mod cycles;
 mod held_long;
+mod holds;
 mod permits;
 mod waiters;
 
@@ -22,6 +23,7 @@ use super::{Finding, LockWaiter, Section};
 use crate::read::EventKind;
 use crate::wire::{LockKind, Nanos, SpanId, TaskId, ThreadNumber};
 pub use convoy::{FEWEST_WAITERS, FEWEST_WAITS_FOR_LOCK, LONG_WAITS};
+use holds::Holds;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use waiters::{Room, Waiters};
@@ -134,6 +136,7 @@ pub(super) struct LockWatch {
     /// Who waited for each of them, or waits at the end.
     waiters: BTreeMap<u64, Waiters>,
     room: Room,
+    holds: Holds,
     going_on: HashMap<(u64, Waiter), Wait>,
     /// The threads among those.
     waiting_threads: HashSet<ThreadNumber>,
@@ -158,7 +161,8 @@ impl LockWatch {
                 };
                 self.going_on.remove(&(lock, waiter));
                 let said = Said { task, lock, kind, site, waited, is_over: true };
-                let wait = Wait::of(view, waiter, &said, &self.ended, live);
+                let mut wait = Wait::of(view, waiter, &said, &self.ended, live);
+                self.holds.attribute(&mut wait);
                 live.waits.lock(&wait, waiters, &mut live.names);
                 self.over(&Rc::new(wait), waiters, is_given_up);
             }

@@ -61,6 +61,8 @@ pub(super) struct LiveState {
     steps: Steps,
     threads: Map<ThreadNumber, Thread>,
     thread_names: Map<ThreadNumber, Name>,
+    /// By the system's number; none where two had the same.
+    os_threads: Map<u64, Option<ThreadNumber>>,
     /// The task that each thread just drops.
     dropped: Map<ThreadNumber, Dropped>,
     /// What tasks wait for, and have waited for.
@@ -127,6 +129,26 @@ impl LiveState {
     /// When the thread last recorded something, if that is known.
     pub(super) fn last(&self, thread: ThreadNumber) -> Option<Nanos> {
         self.last.get(&thread).copied()
+    }
+
+    /// A thread records something for the first time.
+    pub(super) fn numbered(&mut self, view: &EventView<'_>) {
+        if let Some(thread) = view.event.and_then(|event| event.thread()) {
+            self.has_number(thread.number, thread.os_thread);
+        }
+    }
+
+    /// The system calls a thread this.
+    pub(super) fn has_number(&mut self, thread: ThreadNumber, os_thread: u64) {
+        if os_thread != 0 && self.os_threads.len() < THREAD_NAMES {
+            let known = self.os_threads.entry(os_thread).or_insert(Some(thread));
+            *known = known.filter(|known| *known == thread);
+        }
+    }
+
+    /// The thread that the system calls this, if it is certain.
+    pub(super) fn of_number(&self, os_thread: u64) -> Option<ThreadNumber> {
+        self.os_threads.get(&os_thread).copied().flatten()
     }
 
     /// Keeps the name of a thread, even after the thread has ended, so their number is bounded.

@@ -91,6 +91,48 @@ fn of_a_lock_that_was_held_for_long_twice_each_holder_is_told_with_those_that_wa
     assert!(report.locks.findings.iter().all(|of| of.evidence.len() == 2), "{report:#?}");
 }
 
+/// A mutex that is passed along a queue is had from the waiter before, who held it for a moment.
+#[test]
+fn all_who_waited_in_a_queue_waited_for_the_one_that_held_the_lock_for_most_of_the_time() {
+    let mut script = Script::new(3, &[]);
+    for thread in 1..=4 {
+        script.worker(1.0, thread, thread - 1);
+    }
+    for number in 1..=4 {
+        let name = if number == 1 { "holds" } else { "waits" };
+        script.spawn(1000.0, u64::from(number), number, name);
+    }
+    script.poll(1001.0, 1, 1).pending(1002.0, 1);
+    for (thread, number) in [(2, 2), (3, 3), (4, 4)] {
+        script.poll(1010.0 + thread as f64, thread, number);
+    }
+    script.held_by(None, Some(1), 30, 490.0).waited(1490.0, 2, MUTEX, 478.0).pending(1491.0, 2);
+    script.held_by(Some(2), Some(2), 12, 0.6).waited(1490.6, 3, MUTEX, 477.6).pending(1491.1, 3);
+    script.held_by(Some(3), Some(3), 12, 0.5).waited(1491.1, 4, MUTEX, 477.1).pending(1491.6, 4);
+    for thread in 1..=4 {
+        script.park(1500.0, thread);
+    }
+    let report = script.report();
+    let titles = titles(&report);
+    assert_eq!(
+        titles[0],
+        "A Mutex, taken at src/main.rs:30, was held by task `holds` (1), for 490 ms; r0/w1, polling task `waits` (2) waited \
+         for it for 478 ms; 2 more threads or tasks waited"
+    );
+    let own = report.locks.findings.len();
+    assert_eq!(own, 1, "{titles:#?}");
+    for poll in &report.polls.findings {
+        assert!(
+            poll.title.contains("held by task `holds` (1), for 490 ms, taken at"),
+            "{titles:#?}"
+        );
+    }
+    assert_eq!(report.polls.findings.len(), 1, "{titles:#?}");
+    let places = &report.locks.table.locks[0].held_at;
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert_eq!((&*places[0].0, places[0].1), ("src/main.rs:30", 3));
+}
+
 #[test]
 fn a_poll_that_waited_for_a_lock_for_less_than_half_of_it_is_told_as_any_other() {
     let mut script = Script::new(3, &[]);

@@ -151,12 +151,13 @@ impl Told<'_> {
     }
 
     fn lock(&self, of: &LockOf) -> LockWaitedFor {
+        let (thread, os_thread) = self.context.holder(of.thread, of.os_thread);
         LockWaitedFor {
             lock: of.lock,
             kind: of.kind,
             place: self.context.text(of.at),
-            thread: of.thread.map(|thread| self.context.thread(thread)),
-            os_thread: of.os_thread,
+            thread,
+            os_thread,
             task: of.task.map(|task| self.task(task)),
             held_at: of.held_at.map(|at| self.context.text(at)),
             is_across_await: of.is_across_await,
