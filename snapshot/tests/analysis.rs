@@ -333,6 +333,6 @@ fn a_holder_that_had_recorded_nothing_is_called_by_the_name_that_it_has_since() 
         let report = Report::of(&Trace::from_bytes(file).unwrap());
         report.locks.table.going_on[0].holder_in_words().unwrap()
     };
-    assert_eq!(holder("4009"), "purger (2)");
+    assert_eq!(holder("4009"), "purger#2");
     assert_eq!(holder("4008"), "a thread that has recorded nothing (the system's number 4009)");
 }
