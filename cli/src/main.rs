@@ -8,6 +8,7 @@ mod completions;
 mod counter_lines;
 #[cfg(feature = "demo")]
 mod demo;
+mod diff;
 mod doctor;
 mod event_facts;
 mod event_json;
@@ -61,6 +62,7 @@ Examples:
   lookback summary incident.lbk        what happened, and what stood out
   lookback stacks incident.lbk         where threads were, by function and line
   lookback why incident.lbk            where the time of a slow span went, all of it
+  lookback diff good.lbk bad.lbk       what is new, gone, slower, more often in the second
   lookback symbolize incident.lbk      a copy that has the names of functions, for another machine
   lookback validate incident.lbk       whether a snapshot is sound
   lookback export incident.lbk --format go -o trace.out   for `go tool trace`
@@ -91,6 +93,7 @@ enum Command {
     Summary(summary::Summary),
     Stacks(stacks::Stacks),
     Why(why::Why),
+    Diff(diff::Diff),
     Symbolize(symbolize::Symbolize),
     Validate(validate::Validate),
     Export(export::Export),
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Command::Summary(summary) => summary.run(),
         Command::Stacks(stacks) => stacks.run(),
         Command::Why(why) => why.run(),
+        Command::Diff(diff) => diff.run(),
         Command::Symbolize(symbolize) => symbolize.run(),
         Command::Validate(validate) => validate.run(),
         Command::Export(export) => export.run(),

@@ -3,7 +3,7 @@
 //! and the load of the machine matter little; and they retry.
 #![cfg(feature = "read")]
 
-use lookback_snapshot::analysis::Report;
+use lookback_snapshot::analysis::{DiffSide, Report};
 use lookback_snapshot::export::{go, perfetto};
 use lookback_snapshot::text::from_text;
 use lookback_snapshot::{Trace, validate};
@@ -41,6 +41,7 @@ fn read(text: &str) {
         }
     };
     of("report", &|| drop(Report::of(&trace)));
+    of("diff", &|| DiffSide::of_files(1).add(&trace, None));
     of("validate", &|| drop(validate(&trace)));
     of("export for Go", &|| drop(go::export(&trace, &mut Vec::new()).unwrap()));
     of("export for Perfetto", &|| drop(perfetto::export(&trace, &mut Vec::new()).unwrap()));

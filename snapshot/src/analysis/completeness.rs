@@ -110,6 +110,30 @@ fn why(info: &GenerationInfo) -> Option<String> {
     }
 }
 
+/// `1 status was`, `51 statuses were`.
+pub(super) fn were(many: u64, what: &str) -> String {
+    format!("{} {}", counted(many, what), if many == 1 { "was" } else { "were" })
+}
+
+/// Why there may be tasks that the snapshot does not know.
+pub(super) fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<String> {
+    let mut because = Vec::new();
+    if begins_incomplete {
+        because.push(
+            "a generation is incomplete and the one before it is not there: tasks that did nothing since are not known"
+                .to_owned(),
+        );
+    }
+    let omitted: u64 = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
+    if omitted > 0 {
+        because.push(format!(
+            "{} left out for want of room: there may be tasks that are not known",
+            were(omitted, "status")
+        ));
+    }
+    because
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

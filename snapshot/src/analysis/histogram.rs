@@ -30,6 +30,23 @@ impl Histogram {
         self.total += u128::from(length.0);
     }
 
+    /// Adds all that another one counts.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        if self.buckets.len() < other.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (sum, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum = sum.saturating_add(*more);
+        }
+        self.least = if self.count == 0 { other.least } else { self.least.min(other.least) };
+        self.most = self.most.max(other.most);
+        self.count += other.count;
+        self.total += other.total;
+    }
+
     /// Where a duration is counted: of two durations, the longer one is not counted before the shorter one.
     pub(super) fn bucket_of(length: Nanos) -> usize {
         bucket(length.0)

@@ -17,6 +17,7 @@ mod counters;
 mod coverage;
 mod cpu_profile;
 mod delays;
+mod diff;
 mod event_view;
 mod finding;
 mod frame_numbers;
@@ -35,6 +36,7 @@ mod locks;
 mod logs;
 mod losses;
 mod nanos_ext;
+mod onlooker;
 mod outcomes;
 mod pass;
 mod polls;
@@ -78,6 +80,10 @@ pub use counters::{CounterRange, Counters, GROWN_QUEUE, GROWN_QUEUE_RATIO};
 pub use coverage::{Coverage, MISSING, without_statuses};
 pub use cpu_profile::{CpuProfile, CpuStack};
 pub use delays::{Delay, Delays, LONG_DELAY};
+pub use diff::{
+    Change as DiffChange, Diff, DiffSide, Difference, Function as DiffFunction, Kind as DiffKind,
+    NotComparable, Numbers as DiffNumbers, What as DiffWhat,
+};
 pub use finding::{Evidence, Finding, Moment, Section, SpanRef, TaskRef, ThreadRef};
 pub use heap_growth::{
     BURST_BYTES, BURST_RATIO, GROWN_BYTES, GROWN_RATIO, HeapGrowth, HeapStackChange,

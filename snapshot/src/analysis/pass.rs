@@ -2,7 +2,7 @@
 
 use super::busy::BusyWatch;
 use super::changes::{ChangeWatch, counted};
-use super::completeness::Doubts;
+use super::completeness::{Doubts, missing, were};
 use super::counters::CounterWatch;
 use super::coverage::Coverage;
 use super::delays::DelayWatch;
@@ -13,6 +13,7 @@ use super::interner::Name;
 use super::locks::LockWatch;
 use super::logs::LogWatch;
 use super::nanos_ext::Length;
+use super::onlooker::Onlooker;
 use super::polls::PollWatch;
 use super::ranges::RangeWatch;
 use super::regions::RegionWatch;
@@ -30,9 +31,7 @@ use super::task_numbers::TaskCounter;
 use super::task_outcomes::EndingWatch;
 use super::thread_places::PlaceWatch;
 use super::waits::Waits;
-use super::why::Watcher;
 use super::{Finding, LeftOut, Report, Section, end, losses, standing, waiting, workers};
-use crate::format::counted as counted_words;
 use crate::read::{DecodedGeneration, EventKind, GenerationInfo, Trace};
 use crate::wire::{Generation, Nanos, TaskId, ThreadNumber};
 use std::cell::RefCell;
@@ -45,7 +44,7 @@ pub(super) fn report(trace: &Trace) -> Report {
 }
 
 /// The same, with somebody who watches it.
-pub(super) fn watched(trace: &Trace, why: Option<&Rc<RefCell<Watcher>>>) -> Report {
+pub(super) fn watched(trace: &Trace, why: Option<&Rc<RefCell<dyn Onlooker>>>) -> Report {
     let stops = Stops::of(trace);
     let until = stops.counted(end(trace));
     let mut pass = Pass::new(Coverage::of(trace), Doubts::new(trace.generations()), until);
@@ -155,7 +154,7 @@ impl<'a> Generations<'a> {
 #[derive(Default)]
 pub(super) struct Pass {
     pub(super) live: LiveState,
-    pub(super) why: Option<Rc<RefCell<Watcher>>>,
+    pub(super) why: Option<Rc<RefCell<dyn Onlooker>>>,
     coverage: Coverage,
     incident: IncidentWatch,
     polls: PollWatch,
@@ -201,7 +200,7 @@ impl Pass {
     /// What a generation lists at its end.
     fn list(&mut self, decoded: &DecodedGeneration) {
         if let Some(why) = &self.why {
-            why.borrow_mut().list(decoded, &self.live);
+            why.borrow_mut().list(decoded, &mut self.live);
         }
         let stops = &self.live.stops;
         let info = decoded.info();
@@ -384,6 +383,9 @@ impl Pass {
         if let Some(mut poll) = self.live.task_poll_end(view, task, how, waits) {
             self.locks.poll_over(&mut poll);
             self.polls.ended(&poll, &self.live);
+            if let Some(why) = &self.why {
+                why.borrow_mut().poll_over(&poll, &self.live);
+            }
             self.just_ended.insert(view.thread, poll);
         }
     }
@@ -573,28 +575,4 @@ impl Pass {
         }
         report
     }
-}
-
-/// `1 status was`, `51 statuses were`.
-fn were(many: u64, what: &str) -> String {
-    format!("{} {}", counted_words(many, what), if many == 1 { "was" } else { "were" })
-}
-
-/// Why there may be tasks that the snapshot does not know.
-fn missing(begins_incomplete: bool, generations: &[GenerationInfo]) -> Vec<String> {
-    let mut because = Vec::new();
-    if begins_incomplete {
-        because.push(
-            "a generation is incomplete and the one before it is not there: tasks that did nothing since are not known"
-                .to_owned(),
-        );
-    }
-    let omitted: u64 = generations.iter().map(|info| info.omitted).fold(0, u64::saturating_add);
-    if omitted > 0 {
-        because.push(format!(
-            "{} left out for want of room: there may be tasks that are not known",
-            were(omitted, "status")
-        ));
-    }
-    because
 }

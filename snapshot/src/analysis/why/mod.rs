@@ -18,8 +18,6 @@ mod told;
 mod watch;
 mod window;
 
-pub(super) use passes::Watcher;
-
 use super::{Histogram, Moment, SpanRef, TaskRef, ThreadRef};
 use crate::read::{OwnedFrame, Trace};
 use crate::wire::{LockKind, Nanos, SpanId, TaskId};

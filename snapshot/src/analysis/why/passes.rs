@@ -8,6 +8,7 @@ use super::window::Whom;
 use super::{AllOfName, Part, SlowestPart, Spent, State, Why, WhyOf};
 use crate::analysis::event_view::EventView;
 use crate::analysis::nanos_ext::Length;
+use crate::analysis::onlooker::Onlooker;
 use crate::analysis::pass;
 use crate::analysis::report_context::ReportContext;
 use crate::analysis::state::{Gap, LiveState, SpanDone};
@@ -25,7 +26,7 @@ const MOST_WINDOWS: usize = 128;
 const WORTH: u64 = 50;
 
 /// What a pass does beside the report.
-pub(in crate::analysis) struct Watcher {
+struct Watcher {
     does: Does,
 }
 
@@ -60,38 +61,40 @@ impl Watcher {
     fn account(requests: &[Request]) -> Self {
         Self { does: Does::Account(Box::new(Watch::new(requests)), Vec::new()) }
     }
+}
 
-    /// A generation is read next.
-    pub(in crate::analysis) fn list(&mut self, decoded: &DecodedGeneration, live: &LiveState) {
+/// The watcher, as one who looks on.
+fn onlooker(watcher: &Rc<RefCell<Watcher>>) -> Rc<RefCell<dyn Onlooker>> {
+    Rc::<RefCell<Watcher>>::clone(watcher)
+}
+
+impl Onlooker for Watcher {
+    fn list(&mut self, decoded: &DecodedGeneration, live: &mut LiveState) {
         if let Does::Account(watch, _) = &mut self.does {
             watch.list(decoded, live);
         }
     }
 
-    /// An event, before the state follows it.
-    pub(in crate::analysis) fn before(&mut self, view: &EventView<'_>, live: &mut LiveState) {
+    fn before(&mut self, view: &EventView<'_>, live: &mut LiveState) {
         match &mut self.does {
             Does::Choose(choice, _) => choice.before(view, live),
             Does::Account(watch, _) => watch.before(view, live),
         }
     }
 
-    /// A gap between two polls has ended.
-    pub(in crate::analysis) fn gap(&mut self, gap: &Gap, at: Nanos) {
+    fn gap(&mut self, gap: &Gap, at: Nanos) {
         if let Does::Account(watch, _) = &mut self.does {
             watch.gap(gap, at);
         }
     }
 
-    /// A span has ended, or the snapshot has.
-    pub(in crate::analysis) fn span_done(&mut self, span: &SpanDone, live: &LiveState) {
+    fn span_done(&mut self, span: &SpanDone, live: &LiveState) {
         if let Does::Choose(choice, _) = &mut self.does {
             choice.done(span, live);
         }
     }
 
-    /// The snapshot has ended; tasks that live are still known.
-    pub(in crate::analysis) fn end(&mut self, context: &ReportContext<'_>) {
+    fn end(&mut self, context: &ReportContext<'_>) {
         if let Does::Account(watch, told) = &mut self.does {
             let groups = watch.finish(context.live, context.end);
             let tell = Told { watch, context };
@@ -99,8 +102,7 @@ impl Watcher {
         }
     }
 
-    /// All spans have ended.
-    pub(in crate::analysis) fn conclude(&mut self, context: &ReportContext<'_>) {
+    fn conclude(&mut self, context: &ReportContext<'_>) {
         if let Does::Choose(choice, subject) = &mut self.does {
             *subject = choice.subject(context).map(Box::new);
         }
@@ -111,7 +113,7 @@ pub(super) fn why(trace: &Trace, asked: WhyOf) -> Option<Why> {
     let mut asked = asked;
     let subject = loop {
         let watcher = Rc::new(RefCell::new(Watcher::choose(asked.clone())));
-        let report = pass::watched(trace, Some(&watcher));
+        let report = pass::watched(trace, Some(&onlooker(&watcher)));
         // The first pass may have kept others; what the report names is then looked up.
         if asked == WhyOf::Slowest
             && let Some(span) = named_first(&report)
@@ -188,7 +190,7 @@ fn account(trace: &Trace, subject: &Subject) -> (Spent, Spent) {
     }));
     for depth in 0..=DEPTH {
         let watcher = Rc::new(RefCell::new(Watcher::account(&requests)));
-        let _ = pass::watched(trace, Some(&watcher));
+        let _ = pass::watched(trace, Some(&onlooker(&watcher)));
         let groups: Vec<usize> = {
             let mut groups: Vec<_> = requests.iter().map(|request| request.group).collect();
             groups.dedup();
