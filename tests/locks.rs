@@ -48,6 +48,42 @@ fn waits(trace: &Trace) -> Vec<Wait> {
     })
 }
 
+/// The period of generations may be longer than a trigger takes.
+#[test]
+fn a_snapshot_has_the_waits_that_go_on_when_it_is_taken() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let _alone = alone();
+    let recorder = Recorder::builder().window(HOUR).generation_period(HOUR).start().unwrap();
+    let lock = Arc::new(Mutex::new(()));
+    let held = lock.lock().unwrap();
+    let waiter = thread::spawn({
+        let lock = Arc::clone(&lock);
+        move || drop(lock.lock().unwrap())
+    });
+    let waits = || {
+        let mut bytes = Vec::new();
+        recorder.snapshot().unwrap().write_to(&mut bytes).unwrap();
+        found(&Trace::from_bytes(bytes).unwrap(), |event| match event.kind() {
+            EventKind::LockWait { kind, waited, .. } => {
+                Some((kind, waited, event.lock_holder().is_some()))
+            }
+            _ => None,
+        })
+    };
+    // It may take a while until the other thread waits, and then the wait is not yet long enough to be told.
+    let told = loop {
+        if let Some(told) = waits().first() {
+            break *told;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((told.0, told.2), (Some(LockKind::Mutex), true));
+    assert!(told.1.0 >= 1_000_000, "{told:?}");
+    drop(held);
+    waiter.join().unwrap();
+    recorder.stop().unwrap();
+}
+
 /// How many events of locks there are.
 fn count(trace: &Trace) -> usize {
     let is_of_lock = |kind: &EventKind<'_>| {

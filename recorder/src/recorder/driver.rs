@@ -7,7 +7,6 @@ use crate::fault::{self, Point};
 use crate::generation::system_counters::SystemCounters;
 use crate::generation::thread_times::ThreadTimes;
 use crate::heap::profile::Profile;
-use crate::lock::listing::Listing;
 use crate::os;
 use crate::recorder::Shared;
 use crate::recorder::sampler::Sampler;
@@ -53,7 +52,6 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     tables.look_after();
     let mut thread_times = ThreadTimes::new();
     let mut standing = Standing::new();
-    let mut lock_waits = Listing::default();
     let mut profile = Profile::new();
     let mut system_counters = SystemCounters::new(shared.control, shared.settings.system_counters);
     let mut troubles = Troubles::new(found_ranges);
@@ -69,7 +67,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
                 Ok(Command::Panic) => shared.panic_while_advancing(),
                 // Or the sender is gone, so no command can follow: the recorder failed to start.
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                    lock_waits.look(shared.control);
+                    shared.tell_lock_waits();
                     // The last generation lists them as of now.
                     let (times, heap) = (thread_times.look(shared.control), profile.last());
                     let system = system_counters.look();
@@ -91,7 +89,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
             // The samples that wait belong to the generation that ends.
             sample();
             standing.look(shared.control);
-            lock_waits.look(shared.control);
+            shared.tell_lock_waits();
             let (times, heap) = (thread_times.look(shared.control), profile.look());
             let system = system_counters.look();
             troubles.look(shared.control, &system);

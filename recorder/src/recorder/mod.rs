@@ -225,6 +225,7 @@ impl Recorder {
             active,
             collector_thread: AtomicU64::new(0),
             standstill: Standstill::default(),
+            lock_waits: Mutex::default(),
             growth: Mutex::new(None),
             ending: AtomicBool::new(false),
             lost_before,

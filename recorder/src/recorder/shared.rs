@@ -9,6 +9,7 @@ use crate::crash;
 use crate::error::Error;
 use crate::generation::advance::{Advanced, Advancer};
 use crate::generation::timing::Timings;
+use crate::lock::listing::Listing;
 use crate::os::barrier::Barrier;
 use crate::os::mode::Mode;
 use crate::os::own_thread;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// The operating system's ID of the collector's thread.
     pub(crate) collector_thread: AtomicU64,
     pub(crate) standstill: Standstill,
+    pub(super) lock_waits: Mutex<Listing>,
     /// The thread that allocates the rest of the arena.
     pub(super) growth: Mutex<Option<JoinHandle<()>>>,
     pub(super) ending: AtomicBool,
@@ -57,6 +59,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Says which waits for locks go on, unless another thread is about to.
+    pub(super) fn tell_lock_waits(&self) {
+        if let Some(mut listing) = self.lock_waits.try_lock() {
+            listing.look(self.control);
+        }
+    }
+
     pub(super) fn start_threads(
         self: &Arc<Self>,
         sink: Option<Box<dyn Sink>>,

@@ -30,6 +30,7 @@ impl Shared {
             return Err(Error::Forked);
         }
         self.standstill.let_it_be_told();
+        self.tell_lock_waits();
         let window = self.snapshots.get(|| {
             // Include a generation that has only begun as it is, and also one that cannot be ended
             // now: there must be a snapshot all the same.
@@ -56,6 +57,7 @@ impl Shared {
     ) -> Result<Passing<'_, Arena>, Error> {
         if advance {
             self.standstill.let_it_be_told();
+            self.tell_lock_waits();
         }
         if advance
             && let Some(mut advancer) = self.advancer.try_lock_for(PATIENCE)
