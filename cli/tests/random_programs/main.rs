@@ -35,6 +35,8 @@ use tracing_subscriber::layer::SubscriberExt;
 const WAYS: [&str; 3] = ["subscriber", "layer", "filtered layer"];
 /// How many programs run in one process, one after the other.
 const IN_A_PROCESS: u64 = 8;
+/// The same, of two runs that are compared.
+const OF_A_PAIR: u64 = 20;
 
 fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -53,15 +55,7 @@ fn whatever_a_legal_program_does_its_snapshot_says_what_happened() {
         let directory = tempfile::tempdir().unwrap();
         let many = IN_A_PROCESS.min(first + programs - seed);
         let way = number_of("LOOKBACK_WAY").unwrap_or(batch as u64) as usize % WAYS.len();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "whatever_a_legal_program_does_its_snapshot_says_what_happened"])
-            .args(["--nocapture", "--test-threads=1"])
-            .env("LOOKBACK_PROGRAM_DIRECTORY", directory.path())
-            .env("LOOKBACK_SEED", seed.to_string())
-            .env("LOOKBACK_PROGRAMS", many.to_string())
-            .env("LOOKBACK_WAY", way.to_string())
-            .output()
-            .unwrap();
+        let output = programs_in(directory.path(), seed, many, way).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
@@ -75,6 +69,66 @@ fn whatever_a_legal_program_does_its_snapshot_says_what_happened() {
         }
     }
     println!("{programs} programs, {events} events");
+}
+
+/// A process that runs these programs, one after the other.
+fn programs_in(directory: &Path, seed: u64, many: u64, way: usize) -> Command {
+    let mut batch = Command::new(std::env::current_exe().unwrap());
+    batch
+        .args(["--exact", "whatever_a_legal_program_does_its_snapshot_says_what_happened"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env("LOOKBACK_PROGRAM_DIRECTORY", directory)
+        .env("LOOKBACK_SEED", seed.to_string())
+        .env("LOOKBACK_PROGRAMS", many.to_string())
+        .env("LOOKBACK_WAY", way.to_string());
+    batch
+}
+
+/// `LOOKBACK_PAIRS=N` sets the number of pairs, 3 by default. A pair runs side by side, so that both have the same machine.
+#[test]
+fn two_runs_of_the_same_programs_do_not_differ() {
+    let first = number_of("LOOKBACK_SEED").unwrap_or(1);
+    let (mut compared, mut asked) = (0, 0);
+    for pair in 0..number_of("LOOKBACK_PAIRS").unwrap_or(3) {
+        let (seed, way) = (first + pair * OF_A_PAIR, pair as usize % WAYS.len());
+        let mut found = String::new();
+        // Where others have the cores, one of the two may have had fewer.
+        for _ in 0..3 {
+            let runs = [0, 1].map(|_| tempfile::tempdir().unwrap());
+            let runs = runs.map(|run| {
+                let mut command = programs_in(run.path(), seed, OF_A_PAIR, way);
+                command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+                (command.spawn().unwrap(), run)
+            });
+            let [good, bad] = runs.map(|(mut run, directory)| {
+                assert!(run.wait().unwrap().success(), "from seed {seed}");
+                directory
+            });
+            let paths = [&good, &bad].map(|directory| directory.path().to_str().unwrap());
+            let ended = lookback(&["diff", paths[0], paths[1], "--json"]);
+            let diff: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+            assert_eq!(ended.stderr, "", "from seed {seed}");
+            let list = |key: &str| diff[key].as_array().unwrap().clone();
+            let too_short = |part: &serde_json::Value| {
+                part["because"].as_str().unwrap().contains(" s are needed")
+            };
+            if list("not_comparable").iter().any(too_short) {
+                println!("from seed {seed}: {}", diff["headline"]);
+                break;
+            }
+            assert_eq!(ended.code, 0, "from seed {seed}: {}", diff["headline"]);
+            (compared, asked) = (compared + 1, asked + diff["asked"].as_u64().unwrap());
+            let words = list("differences");
+            found = words.iter().map(|one| format!("{}\n", one["words"])).collect();
+            if found.is_empty() {
+                break;
+            }
+            println!("from seed {seed}: {found}");
+        }
+        assert!(found.is_empty(), "from seed {seed}: {found}");
+    }
+    println!("{compared} comparisons, {asked} questions");
+    assert!(compared > 0, "all of them are too short");
 }
 
 /// Checks that the command finds it sound and Go reads it; returns how many events it has.
