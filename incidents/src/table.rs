@@ -24,7 +24,7 @@ impl Row {
     /// Of an incident that was judged.
     pub fn new(incident: &'static Incident, summary: &Summary, verdict: Verdict) -> Self {
         let first = summary.reason.iter().chain(&summary.findings).next();
-        let first = first.map(|first| format!("{:.2} {}", first.score, first.title));
+        let first = first.map(|first| format!("{:.2} {}", first.score, without_root(&first.title)));
         let right = verdict.is_right.into();
         Self { incident, rounds: 1, right, verdict: Ok(verdict), first }
     }
@@ -121,7 +121,18 @@ pub fn markdown(rows: &[Row]) -> String {
         "\nThe cause is the first finding in {first} of {made} incidents; in {clean} of {} runs nothing innocent is accused.\n",
         rows.len()
     );
+    text.push_str("\nWhat is true of each:\n\n");
+    for Row { incident, .. } in rows {
+        let _ = writeln!(text, "* `{}`: {}", incident.name, incident.truth.story);
+    }
     text
+}
+
+/// A text in which files are named from the crate's folder on, or from the repository's.
+fn without_root(text: &str) -> String {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/services/");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    text.replace(own, "").replace(&format!("{}/", repository.display()), "")
 }
 
 /// The beginning of a title.

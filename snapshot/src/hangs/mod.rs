@@ -1,16 +1,18 @@
 //! What hangs, and who keeps whom waiting, by file and line: deadlocks of threads, threads that wait for a lock, tasks that
-//! wait for a lock or for something of a pool, and the line at which a poll blocks.
+//! wait for a lock, for something of a pool or for a peer that does nothing, and the line at which a poll blocks.
 //!
 //! This joins what the [report](crate::analysis::Report) knows of times with the [names](crate::symbols) of the functions on
 //! stacks. What is certain and what is only suspected differs in words. Whoever keeps others waiting comes first, and
 //! those that wait stand beneath.
 
+mod peers;
+mod spans;
 mod tasks;
 mod threads;
 
 pub use tasks::WaitingGroup;
 
-use crate::analysis::{Evidence, Finding, Moment, Report, Score};
+use crate::analysis::{Evidence, Finding, LONG_POLL, Moment, Report, Score};
 use crate::read::Trace;
 use crate::symbols::{Location, Symbolizer};
 use crate::wire::{Nanos, TaskId, ThreadNumber};
@@ -20,8 +22,8 @@ use std::collections::HashSet;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Hangs {
-    /// All findings: those of the report, with the lines at which polls block, and those about hangs (`hangs`), in their
-    /// order. What these explain is not told twice.
+    /// All findings: those of the report, with the lines at which polls block and at which slow spans waited, and those about
+    /// hangs (`hangs`), in their order. What these explain is not told twice.
     pub findings: Vec<Finding>,
     /// Where tasks wait at the end, those that have waited longest first.
     pub waiting: Vec<WaitingGroup>,
@@ -38,6 +40,8 @@ struct Found {
     threads: HashSet<ThreadNumber>,
     /// Whose polls had not ended.
     in_polls: HashSet<ThreadNumber>,
+    /// Whether those were all workers: then nothing else could run, whatever it was.
+    is_standstill: bool,
 }
 
 impl Hangs {
@@ -48,6 +52,7 @@ impl Hangs {
         let places = threads::find(trace, report, symbolizer, &mut found);
         let (waiting, left_out) = tasks::groups(trace, report, symbolizer);
         tasks::find(report, &waiting, &mut found);
+        peers::find(report, &waiting, &mut found);
         found.note_blocked(report);
         found.leave_out_told(report);
         let mut of_report = report.findings();
@@ -72,7 +77,8 @@ impl Hangs {
             let place = first.map_or(all.len(), |first| at.min(all.len()) + first);
             all.insert(place, finding);
         }
-        let findings = all.into_iter().map(|(_, finding)| finding).collect();
+        let mut findings: Vec<_> = all.into_iter().map(|(_, finding)| finding).collect();
+        spans::add_places(trace, report, &mut findings, symbolizer);
         Self { findings, waiting, left_out }
     }
 }
@@ -119,11 +125,23 @@ impl Found {
         own.filter_map(task).any(|task| waits.contains(&task))
     }
 
-    /// A worker that a poll has held up to the end is busy for that reason alone.
+    /// A worker that a poll has held up to the end is busy for that reason alone. The finding about polls names the first of
+    /// those that are alike, the table more of them.
     fn note_blocked(&mut self, report: &Report) {
+        if report.polls.findings.is_empty() {
+            return;
+        }
         let polls = report.polls.findings.iter().flat_map(|finding| &finding.evidence);
         let open = polls.filter(|evidence| evidence.until.is_none() && evidence.depth == 0);
         self.in_polls.extend(open.filter_map(|of| Some(of.thread.as_ref()?.number)));
+        let longest = report.polls.table.longest.iter();
+        let open =
+            longest.filter(|poll| poll.running && !poll.handed_over && poll.length > LONG_POLL);
+        self.in_polls.extend(open.map(|poll| poll.thread.number));
+        let mut workers =
+            report.workers.table.workers.iter().filter(|worker| !worker.gone).peekable();
+        self.is_standstill = workers.peek().is_some()
+            && workers.all(|worker| self.in_polls.contains(&worker.thread.number));
     }
 
     /// Whether a finding is about somebody whose waiting is explained already.
@@ -143,6 +161,8 @@ impl Found {
                 "stuck" => is_known_task(of),
                 "standing" => is_known_task(of) || is_known_thread(of),
                 "workers" => is_in_poll(of),
+                // It was not polled any more.
+                "delays" => self.is_standstill && of.until.is_none() && of.thread.is_none(),
                 _ => false,
             })
     }
@@ -173,4 +193,84 @@ fn evidence(what: String, length: Nanos, report: &Report, depth: u8) -> Evidence
 
 fn finding(title: String, score: Score, evidence: Vec<Evidence>) -> Finding {
     Finding::new("hangs", title, score, evidence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{LongPoll, TaskRef, ThreadRef, Unit, WorkerTime};
+    use crate::read::WorkerId;
+
+    fn thread(number: u64) -> ThreadRef {
+        let number = ThreadNumber(number);
+        ThreadRef { number, name: String::new(), worker: None, worker_name: None }
+    }
+
+    fn task(number: u64) -> TaskRef {
+        TaskRef { task: TaskId { index: number as _, incarnation: 0 }, name: "serve".to_owned() }
+    }
+
+    fn about(analysis: &'static str, of: Option<u64>, by: Option<u64>) -> Finding {
+        let mut one = evidence(String::new(), Nanos(5_000_000_000), &Report::default(), 0);
+        (one.task, one.thread) = (of.map(task), by.map(thread));
+        let score = Score { value: 5e9, limit: 1e7, unit: Unit::Nanos };
+        Finding::new(analysis, String::new(), score, vec![one])
+    }
+
+    /// Two workers, of which so many are in a poll that does not end; only the first poll is in a finding.
+    fn held(workers: u64) -> Found {
+        let mut report = Report::default();
+        report.polls.findings.push(about("polls", Some(1), Some(1)));
+        for number in 1..=workers {
+            report.polls.table.longest.push(LongPoll {
+                task: task(number),
+                thread: thread(number),
+                worker: None,
+                span: None,
+                region: None,
+                route: None,
+                began: Moment(0),
+                length: Nanos(5_000_000_000),
+                before: false,
+                running: true,
+                handed_over: false,
+                lock: None,
+                lock_waited: Nanos(0),
+                waited: 0,
+                victims: Vec::new(),
+            });
+        }
+        for number in 1..=2 {
+            report.workers.table.workers.push(WorkerTime {
+                worker: WorkerId { runtime: 0, worker: number },
+                name: None,
+                thread: thread(number),
+                observed: Nanos(0),
+                parked: Nanos(0),
+                polling: Nanos(0),
+                outside: Nanos(0),
+                unknown: Nanos(0),
+                polls: 1,
+                longest: Nanos(0),
+                gone: false,
+            });
+        }
+        let mut found = Found::default();
+        found.note_blocked(&report);
+        found
+    }
+
+    #[test]
+    fn a_task_that_nobody_could_poll_is_explained_by_polls_that_hold_all_workers() {
+        let never_polled = about("delays", Some(7), None);
+        assert!(held(2).explains(&never_polled));
+        assert!(!held(1).explains(&never_polled));
+        assert!(!held(2).explains(&about("delays", Some(7), Some(1))));
+    }
+
+    #[test]
+    fn each_worker_that_a_poll_holds_is_explained_by_it_though_the_finding_names_one() {
+        assert!(held(2).explains(&about("workers", None, Some(2))));
+        assert!(!held(1).explains(&about("workers", None, Some(2))));
+    }
 }

@@ -21,7 +21,7 @@ const MOST_SETS: usize = 2000;
 const MOST_TASKS: usize = 8;
 /// How many functions of a place are kept, and how many are named.
 const MOST_FUNCTIONS: usize = 16;
-const MOST_SAID: usize = 2;
+pub(super) const MOST_SAID: usize = 2;
 /// How many functions below the common one may have asked for what the tasks of the other group hold: the body of a command
 /// has it from a pool, and that from a semaphore.
 const MOST_BELOW: usize = 2;
@@ -112,7 +112,7 @@ pub(super) fn groups(
 }
 
 /// A group for tasks that wait where this one does, with none in it.
-fn group_of(task: &WaitingTask<'_>, symbolizer: &mut Symbolizer) -> WaitingGroup {
+pub(super) fn group_of(task: &WaitingTask<'_>, symbolizer: &mut Symbolizer) -> WaitingGroup {
     let mut found: Vec<(Option<Awaited>, Vec<Location>)> = Vec::new();
     let mut is_timed = false;
     for place in task.places() {
@@ -176,6 +176,21 @@ impl WaitingGroup {
         }
     }
 
+    /// `Task `answer` (17.2) waits for a Mutex at src/bank.rs:31 (bank::transfer)`.
+    pub(super) fn waits(&self) -> String {
+        capital(&format!("{} for {}", self.whose(), self.in_words()))
+    }
+
+    /// Whether a finding is about one of its tasks.
+    pub(super) fn is_told(&self, found: &Found) -> bool {
+        self.all.iter().any(|task| found.tasks.contains(task))
+    }
+
+    /// Notes that a finding explains why its tasks wait.
+    pub(super) fn add_to(&self, found: &mut Found) {
+        found.tasks.extend(&self.all);
+    }
+
     fn waits_for_others(&self) -> bool {
         self.awaited.is_some_and(Awaited::is_held_by_others)
     }
@@ -212,7 +227,7 @@ impl WaitingGroup {
         (below.len() <= MOST_BELOW).then_some(below.len())
     }
 
-    fn evidence(&self, before: &str, report: &Report, depth: u8) -> Evidence {
+    pub(super) fn evidence(&self, before: &str, report: &Report, depth: u8) -> Evidence {
         let mut what = format!("{before}{} for {}", self.whose(), self.in_words());
         if self.count > 1 && self.shortest < self.longest {
             let times = (duration(self.shortest), duration(self.longest));
@@ -286,9 +301,26 @@ pub(super) fn find(report: &Report, groups: &[WaitingGroup], found: &mut Found) 
             one(group, groups, report, found);
         }
     }
-    for group in rest {
-        if found.findings.len() - before < MOST_FINDINGS {
+    // Who may have what others want says more than that they want it, and the nearer the more. A service has few pools: those who
+    // want something of one may want what the same tasks have.
+    let nearest = |group: &WaitingGroup| {
+        may_hold(groups, &[group]).first().map_or(usize::MAX, |(below, _)| *below)
+    };
+    let mut rest: Vec<_> = rest.into_iter().map(|group| (nearest(group), group)).collect();
+    rest.sort_by_key(|(below, _)| *below);
+    let mut of_pool: Option<(usize, usize)> = None;
+    for (below, group) in rest {
+        let is_pooled = group.awaited == Some(Awaited::Pooled);
+        let is_farther = |(_, known): &(usize, usize)| below > *known || below == usize::MAX;
+        let known = of_pool.filter(|known| is_pooled && is_farther(known));
+        if let Some(known) = known.and_then(|(at, _)| found.findings.get_mut(at)) {
+            known.evidence.push(group.evidence("may want the same: ", report, 1));
+            group.add_to(found);
+        } else if found.findings.len() - before < MOST_FINDINGS {
+            let at = found.findings.len();
             one(group, groups, report, found);
+            let is_told = found.findings.len() > at;
+            of_pool = of_pool.or((is_pooled && is_told).then_some((at, below)));
         }
     }
 }
@@ -306,7 +338,12 @@ fn may_hold<'g>(
         !of.iter().any(|one| std::ptr::eq(*one, *group)) && group.longest >= STANDS
     };
     let near = |group: &'g WaitingGroup| {
-        let below = of.iter().filter_map(|one| one.below_common(group)).min()?;
+        // Who waits for the same elsewhere has none of it yet; only from inside of a function that asked may it ask for another.
+        let below = |one: &&WaitingGroup| {
+            let below = one.below_common(group)?;
+            (below == 0 || one.awaited != group.awaited).then_some(below)
+        };
+        let below = of.iter().filter_map(below).min()?;
         Some((below, group))
     };
     let mut found: Vec<_> = groups.iter().filter(is_other).filter_map(near).collect();
@@ -372,13 +409,17 @@ fn capital(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::analysis::Finding;
     use crate::symbols::FunctionName;
 
     /// Tasks that have waited for this many seconds, and in which functions.
-    fn group(awaited: Awaited, seconds: u64, functions: &[(&str, u32)]) -> WaitingGroup {
+    pub(in super::super) fn group(
+        awaited: Awaited,
+        seconds: u64,
+        functions: &[(&str, u32)],
+    ) -> WaitingGroup {
         let location = |(name, line): &(&str, u32)| Location {
             function: FunctionName::new(name),
             place: Some(("src/db.rs".to_owned(), *line)),
@@ -401,7 +442,11 @@ mod tests {
         [("db::Get::apply", 70), ("db::Command::apply", 94), ("db::Handler::run", 380)];
 
     /// Inside of a command of a connection.
-    fn in_command(awaited: Awaited, function: &str, line: u32) -> WaitingGroup {
+    pub(in super::super) fn in_command(
+        awaited: Awaited,
+        function: &str,
+        line: u32,
+    ) -> WaitingGroup {
         group(awaited, 4, &[&[(function, line)], &SERVES[..]].concat())
     }
 
@@ -452,6 +497,28 @@ mod tests {
         let titles = titles(&[other, holder, waiting]);
         assert_eq!(titles.len(), 1, "{titles:?}");
         assert!(titles[0].contains("db.rs:200") && !titles[0].contains("db.rs:5 "), "{titles:?}");
+    }
+
+    #[test]
+    fn who_may_hold_something_of_a_pool_is_told_before_all_that_want_something_of_it() {
+        let found = |groups: &[WaitingGroup]| {
+            let mut found = Found::default();
+            find(&Report::default(), groups, &mut found);
+            found.findings
+        };
+        let (cover, serve) = (("main::cover", 36), ("main::serve", 9));
+        let other = group(Awaited::Pooled, 5, &[("db::title", 37), ("main::book", 30), serve]);
+        let asks = group(Awaited::Pooled, 4, &[("db::title_with", 62), cover, serve]);
+        let chain = [("covers::of", 38), ("db::title_with", 67), cover, serve];
+        let holds = group(Awaited::Data, 4, &chain);
+        let told = found(&[other.clone(), asks.clone(), holds]);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].title.starts_with("1 task wait for data to read at src/db.rs:38"));
+        let last = &told[0].evidence.last().unwrap().what;
+        assert!(last.starts_with("may want the same: ") && last.contains(":37"), "{last}");
+        // Nobody may hold it: one finding for each place.
+        let told = found(&[other, asks]);
+        assert_eq!(told.len(), 1, "{told:#?}");
     }
 
     #[test]

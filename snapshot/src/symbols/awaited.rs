@@ -22,6 +22,8 @@ pub enum Awaited {
     Message,
     /// Room in a channel.
     Room,
+    /// That nobody receives from a channel any more.
+    Closed,
     /// The one message of a channel for one.
     Answer,
     /// A new value of a watched one.
@@ -67,6 +69,7 @@ impl Awaited {
             Self::Pooled => "something of a pool",
             Self::Message => "a message (mpsc)",
             Self::Room => "room in a channel",
+            Self::Closed => "a channel to be closed",
             Self::Answer => "an answer (oneshot)",
             Self::Change => "a change (watch)",
             Self::Broadcast => "a message (broadcast)",
@@ -113,7 +116,8 @@ const ROWS: &[Row] = &[
     ("tokio/sync/rwlock", ANY, Awaited::RwLock),
     ("tokio/sync/semaphore", ANY, Awaited::Permit),
     ("tokio/sync/batch_semaphore", ANY, Awaited::Permit),
-    ("tokio/sync/mpsc", &["send", "reserve", "Sender", "Permit", "closed"], Awaited::Room),
+    ("tokio/sync/mpsc", &["closed"], Awaited::Closed),
+    ("tokio/sync/mpsc", &["send", "reserve", "Sender", "Permit"], Awaited::Room),
     ("tokio/sync/mpsc", ANY, Awaited::Message),
     ("tokio/sync/oneshot", ANY, Awaited::Answer),
     ("tokio/sync/watch", ANY, Awaited::Change),
@@ -159,6 +163,9 @@ const ROWS: &[Row] = &[
     ("flume", ANY, Awaited::Message),
     ("async_io", &["Timer"], Awaited::Time),
     ("async_task", ANY, Awaited::TaskEnd),
+    // What it has done by a thread: a query, after the connection was got.
+    ("deadpool_sync", ANY, Awaited::TaskEnd),
+    ("deadpool_runtime", ANY, Awaited::TaskEnd),
     ("deadpool", ANY, Awaited::Pooled),
     ("bb8", ANY, Awaited::Pooled),
     ("mobc", ANY, Awaited::Pooled),
@@ -302,6 +309,7 @@ mod tests {
             (of("futures-util-0.3.34", "lock/mutex.rs", "poll"), Awaited::Mutex),
             (of("async-channel-2.5.0", "lib.rs", "poll"), Awaited::Message),
             (of("deadpool-0.12.1", "managed/mod.rs", "get"), Awaited::Pooled),
+            (of("deadpool-sync-0.1.4", "lib.rs", "interact"), Awaited::TaskEnd),
             (of("sqlx-core-0.8.2", "pool/inner.rs", "acquire"), Awaited::Pooled),
             (of("sqlx-core-0.8.2", "net/socket/mod.rs", "read"), Awaited::Query),
             (of("reqwest-0.12.9", "async_impl/client.rs", "poll"), Awaited::Response),

@@ -24,7 +24,8 @@ pub(super) fn find(
     let mut waits: Vec<&Wait> = going_on.values().collect();
     waits.sort_by_key(|wait| (wait.began, wait.lock, wait.waiter));
     let next: Vec<Option<usize>> = waits.iter().map(|wait| follow(wait, &waits)).collect();
-    let cycles = cycles(&next);
+    let mut cycles = cycles(&next);
+    cycles.retain(|cycle| cycle.len() > 1 || cycle.iter().all(|at| !is_of_many(waits[*at].kind)));
     let told = cycles.iter().take(MOST).map(|cycle| finding(cycle, &waits, &next, context));
     let mut findings: Vec<_> = told.flatten().collect();
     if let (true, Some(last)) = (cycles.len() > MOST, findings.last_mut()) {
@@ -32,6 +33,12 @@ pub(super) fn find(
     }
     let members = cycles.iter().flatten().map(|at| waits[*at].waiter).collect();
     (findings, members)
+}
+
+/// Whether there may be many of what is waited for. Of those it is known who took the last one, and whoever takes one for each thing
+/// that it hands on, as a server does for each connection, waits behind itself when all are gone: that is no deadlock.
+const fn is_of_many(kind: Option<LockKind>) -> bool {
+    matches!(kind, Some(LockKind::Permits | LockKind::SeveralPermits))
 }
 
 /// The wait of who holds the lock that this one waits for.

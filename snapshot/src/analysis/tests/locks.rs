@@ -306,3 +306,17 @@ fn any_number_of_locks_and_waiters_is_told_in_bounded_words() {
     }
     assert_eq!(report.locks.table.going_on.len(), 20);
 }
+
+#[test]
+fn who_took_the_last_of_many_permits_and_waits_for_one_more_is_in_no_deadlock() {
+    let mut script = Script::new(3, &[]);
+    script.worker(0.0, 1, 0).spawn(1.0, 1, 1, "accept").poll(2.0, 1, 1).pending(3.0, 1);
+    script.held_by(None, Some(1), 30, 2998.0);
+    script.still_waits(2900.0, (None, Some(1)), (7, LockKind::Permits), 2897.0);
+    let report = script.report();
+    let titles = titles(&report);
+    assert!(!titles.iter().any(|title| title.starts_with("Deadlock")), "{titles:#?}");
+    let told = "All permits of a tokio Semaphore are taken, and 1 task waits for one at src/main.rs:12, for 3 s; the \
+                last was taken at src/main.rs:30 by task `accept` (1)";
+    assert!(titles.iter().any(|title| title.starts_with(told)), "{titles:#?}");
+}
