@@ -28,6 +28,7 @@ mod losses;
 mod man;
 mod moment;
 mod output;
+mod part;
 mod process;
 mod ps;
 mod recover;

@@ -291,14 +291,12 @@ impl Tail {
             tasks: &self.task,
             workers: &self.worker,
             spans: &self.span,
-            trace_id: None,
             level: self.level,
             kinds: &self.kind,
-            generations: &[],
             name: self.name.as_deref(),
             target: self.target.as_deref(),
             since,
-            until: u64::MAX,
+            ..Filters::default()
         }
     }
 }

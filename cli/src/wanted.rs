@@ -34,6 +34,26 @@ pub struct Filters<'a> {
     pub until: u64,
 }
 
+impl Default for Filters<'_> {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            threads: &[],
+            tasks: &[],
+            workers: &[],
+            spans: &[],
+            trace_id: None,
+            level: None,
+            kinds: &[],
+            generations: &[],
+            name: None,
+            target: None,
+            since: 0,
+            until: u64::MAX,
+        }
+    }
+}
+
 /// The filters, with what they have matched so far.
 pub struct Wanted<'a> {
     threads: Vec<Asked<&'a str>>,

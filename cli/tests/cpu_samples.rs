@@ -78,9 +78,11 @@ fn make() -> lookback::Snapshot {
     // The collector looks for threads once a generation.
     while recorder.stats().cpu_samples.taken < before + 50 {
         assert!(began.elapsed() < Duration::from_secs(300), "{:?}", recorder.stats());
-        for _ in 0..20 {
-            turns.next();
-        }
+        let dispatch: tracing::Dispatch = lookback::tracing::subscriber().into();
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::info_span!("order").in_scope(|| (0..10).for_each(|_| _ = turns.next()));
+        });
+        (0..10).for_each(|_| _ = turns.next());
         lookback::event!("turns", turns = turns.0);
     }
     recorder.stop().unwrap()
@@ -140,6 +142,28 @@ fn folded_stacks_begin_with_the_thread_and_add_up() {
     let json = lookback(&["stacks", snapshot(), "--cpu", "--json"]).stdout;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["samples"], sum);
+    // What a thread did, and what was done in spans of a name: here about half of it.
+    let samples = |more: &[&str]| {
+        let arguments = ["export", snapshot(), "--format", "folded", "-o", "-"];
+        let said = lookback(&[&arguments[..], more].concat());
+        assert_eq!((said.code, &*said.stderr), (0, ""), "{more:?}: {said:?}");
+        let lines = said.stdout.lines();
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let of_burner: u64 = text
+        .lines()
+        .filter(|line| line.starts_with("burner;"))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum();
+    assert!(samples(&["--thread", "burner"]) >= of_burner);
+    let of_span = samples(&["--span", "order"]);
+    assert!(of_span > 0 && of_span < sum, "{of_span} of {sum}");
+    assert_eq!(samples(&["--last", "1h"]), sum);
+    let none =
+        lookback(&["export", snapshot(), "--format", "folded", "-o", "-", "--span", "nosuch"]);
+    assert!(none.code == 1 && none.stderr.contains("no span nosuch"), "{none:?}");
+    let wrong = ["export", snapshot(), "--format", "go", "-o", "-", "--span", "order"];
+    assert_eq!(lookback(&wrong).code, 2);
 }
 
 #[test]

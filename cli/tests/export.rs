@@ -74,6 +74,47 @@ fn go_opens_what_is_exported_and_counts_the_same() {
     assert_eq!(step.len(), 3);
 }
 
+/// What is cut out is whole generations, in every format, and other tools read it.
+#[test]
+fn a_part_of_a_snapshot_is_exported_with_what_was_open_when_it_began() {
+    let (directory, file) = snapshot();
+    let out = directory.path().join("trace.out");
+    let events = |format: &str, more: &[&str]| {
+        let arguments = ["export", file.to_str().unwrap(), "--format", format, "--json", "-o"];
+        let said = lookback(&[&arguments[..], &[out.to_str().unwrap()], more].concat());
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+        serde_json::from_str::<Value>(&said.stdout).unwrap()["events"].as_u64().unwrap()
+    };
+    let info = lookback(&["info", "--json", file.to_str().unwrap()]).stdout;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let generations = info["generations"].as_array().unwrap();
+    let of = |at: usize, key: &str| generations[at][key].as_u64().unwrap();
+    // When an event in the middle of the second generation was.
+    let arguments = ["events", file.to_str().unwrap(), "--generation", "2", "--json"];
+    let lines = lookback(&arguments).stdout;
+    let middle = lines.lines().nth(lines.lines().count() / 2).unwrap();
+    let middle = serde_json::from_str::<Value>(middle).unwrap()["t"].as_u64().unwrap();
+    let second = format!("+{}.{:09}", middle / 1_000_000_000, middle % 1_000_000_000);
+    for format in ["go", "perfetto"] {
+        let all = events(format, &[]);
+        assert_eq!(all, info["events"].as_u64().unwrap());
+        assert_eq!(events(format, &["--last", "1h"]), all);
+        assert_eq!(events(format, &["--until", &second]), of(0, "events") + of(1, "events"));
+        let middle = ["--since", &second, "--until", &second];
+        assert_eq!(events(format, &middle), of(1, "events"));
+        if format == "go"
+            && let Some(go) = go_tool()
+        {
+            let parsed = go.parse_file(&out).unwrap();
+            assert_eq!(parsed.with(&["Log ", "\"step\"", "Message=\"n=49 ratio=0.5\""]).len(), 1);
+        }
+    }
+    let none = export(&file, &out, &["--until", "2020-01-01T00:00:00Z"]);
+    assert_eq!(none.code, 1, "{none:?}");
+    assert!(none.stderr.contains("nothing was recorded at that time"), "{none:?}");
+    assert_eq!(export(&file, &out, &["--last", "1s", "--since", "1"]).code, 2);
+}
+
 #[test]
 fn people_get_a_few_lines_and_the_command_to_go_on_with() {
     let (directory, file) = snapshot();

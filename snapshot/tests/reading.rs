@@ -7,7 +7,7 @@ use build::{BOOT, Gen, PERIOD, Val, file, file_with, inline, metadata, service};
 use lookback_snapshot::wire::{
     Argument, Generation, Kind, Loss, Nanos, ValueType, key, put_varint,
 };
-use lookback_snapshot::{Event, EventKind, Trace, Value, validate};
+use lookback_snapshot::{Event, EventKind, GenerationInfo, Trace, Value, validate};
 use proptest::prelude::*;
 
 /// An event in words: thread, kind, name, fields.
@@ -51,6 +51,29 @@ fn a_service_is_read_and_found_sound() {
         assert!(event.time() >= last);
         last = event.time();
     }
+}
+
+/// A part of a snapshot is a snapshot: it is sound, and has the events of its generations.
+#[test]
+fn a_part_of_a_snapshot_is_read_as_a_whole_one() {
+    let bytes = file(&service(6));
+    let whole = Trace::from_bytes(bytes.clone()).unwrap();
+    let infos = whole.generations().to_vec();
+    for (from, to) in [(0, 5), (0, 0), (2, 3), (5, 5), (1, 4)] {
+        let middle = |info: &GenerationInfo| Nanos(info.start.0 + info.duration.0 / 2);
+        let (since, until) = (middle(&infos[from]), middle(&infos[to]));
+        let part = Trace::from_bytes(bytes.clone()).unwrap().within(since, until);
+        assert_eq!(part.generations(), &infos[from..=to]);
+        let is_in =
+            |event: &Event| (infos[from].number..=infos[to].number).contains(&event.generation());
+        let wanted: Vec<_> =
+            whole.events().flatten().filter(is_in).map(|event| words(&event)).collect();
+        let found: Vec<_> = part.events().map(|event| words(&event.unwrap())).collect();
+        assert_eq!(found, wanted);
+        assert!(!found.is_empty());
+    }
+    let none = Trace::from_bytes(bytes).unwrap().within(Nanos(0), Nanos(1));
+    assert!(none.generations().is_empty() && none.events().next().is_none());
 }
 
 #[test]

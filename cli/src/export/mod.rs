@@ -7,7 +7,9 @@ use crate::exit::{Damage, Verdict, open};
 use crate::format::{bytes, count, counted, escape, shell_word};
 use crate::frames;
 use crate::output::Output;
+use crate::part::Part;
 use crate::terminal::{dim, name, odd, strong};
+use crate::wanted::{Filters, Wanted};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,6 +40,9 @@ nanoseconds
 
 Names come from the service's executable; --symbols as in `lookback stacks`.
 
+With --last, --since or --until only a part is exported: the generations of the snapshot that lie in that time, at least in part \
+(`lookback info` lists them).
+
 An existing file is replaced once the new one is whole; `-o -` is standard output.
 
 With --json: one object with `file`, `format`, `out`, `bytes`, `events` (of the snapshot), \
@@ -53,7 +58,8 @@ Examples:
   lookback export incident.lbk --format perfetto -o incident.pftrace
   lookback export incident.lbk --format pprof -o cpu.pb.gz && go tool pprof -top cpu.pb.gz
   lookback export incident.lbk --format pprof --profile heap -o heap.pb.gz
-  lookback export incident.lbk --format folded -o - | inferno-flamegraph > cpu.svg")]
+  lookback export incident.lbk --format folded -o - | inferno-flamegraph > cpu.svg
+  lookback export incident.lbk --format folded --span checkout -o - | inferno-flamegraph > checkout.svg")]
 pub struct Export {
     /// The snapshot
     #[arg(value_name = "FILE")]
@@ -67,6 +73,17 @@ pub struct Export {
     /// The file to write, or `-`
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    part: Part,
+    /// In a profile of CPU time or of locks, only what this thread did, by name, number or worker; may be repeated
+    #[arg(long, value_name = "NAME|NUMBER|WORKER")]
+    thread: Vec<String>,
+    /// The same, of this task (7, 7.2)
+    #[arg(long, value_name = "ID")]
+    task: Vec<String>,
+    /// The same, of this span (7, 7.2, or all of a name, with `*` and `?`) and of those inside of it
+    #[arg(long, value_name = "ID|NAME")]
+    span: Vec<String>,
     /// Also look for debug information in this directory
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
@@ -89,7 +106,7 @@ enum Format {
 
 impl Export {
     pub fn run(self) -> anyhow::Result<Verdict> {
-        let trace = open(&self.file)?;
+        let trace = self.part.of(open(&self.file)?)?;
         let output = Output::new(&self.out, &self.file)?;
         if self.json && output.is_stdout() {
             conflict("--json prints to standard output, so -o must name a file\n");
@@ -97,6 +114,10 @@ impl Export {
         let is_profile = matches!(self.format, Format::Pprof | Format::Folded);
         if !is_profile && self.profile.is_some() {
             conflict("--profile is for --format pprof and --format folded\n");
+        }
+        let is_filtered = !(self.thread.is_empty() && self.task.is_empty() && self.span.is_empty());
+        if is_filtered && (!is_profile || self.profile == Some(Profile::Heap)) {
+            conflict("--thread, --task and --span are for profiles of CPU time and of locks\n");
         }
         if is_profile {
             return profile::run(&self, &trace, &output);
@@ -119,6 +140,17 @@ impl Export {
             self.print(&report, &mut io::stdout().lock())?;
         }
         Ok(damage.tell())
+    }
+
+    /// What is asked for of a profile.
+    fn wanted<'a>(&'a self, trace: &Trace) -> Wanted<'a> {
+        let filters = Filters {
+            threads: &self.thread,
+            tasks: &self.task,
+            spans: &self.span,
+            ..Filters::default()
+        };
+        Wanted::new(&filters, trace)
     }
 
     /// For people.

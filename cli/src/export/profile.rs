@@ -6,13 +6,14 @@ use crate::format::{bytes, count, counted, escape, shell_word};
 use crate::frames;
 use crate::output::Output;
 use crate::terminal::{dim, name, strong};
+use crate::wanted::Wanted;
 use anyhow::bail;
 use clap::ValueEnum;
 use lookback::read::analysis::{ContentionProfile, CpuProfile, HeapProfile};
 use lookback::read::export::go::FrameName;
 use lookback::read::export::{folded, pprof};
 use lookback::read::symbols::Symbolizer;
-use lookback::read::{Frame, Trace};
+use lookback::read::{Event, Frame, Trace};
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -86,13 +87,25 @@ const NO_WAITS: &str = "no wait for a lock has ended: only those of `lookback::s
 pub(super) fn run(args: &Export, trace: &Trace, output: &Output) -> anyhow::Result<Verdict> {
     let mut damage = Damage::of(trace);
     let of = args.profile.unwrap_or(Profile::Cpu);
+    let mut wanted = args.wanted(trace);
     let profile = match of {
-        Profile::Cpu => Read::Cpu(CpuProfile::of(trace, |error| damage.note(&error))),
+        Profile::Cpu => {
+            let mut profile = CpuProfile::new(trace);
+            each(trace, &mut wanted, &mut damage, |event| profile.add(event));
+            profile.sort();
+            Read::Cpu(profile)
+        }
         Profile::Heap => Read::Heap(HeapProfile::of(trace, |error| damage.note(&error))),
         Profile::Contention => {
-            Read::Contention(ContentionProfile::of(trace, |error| damage.note(&error)))
+            let mut profile = ContentionProfile::default();
+            each(trace, &mut wanted, &mut damage, |event| profile.add(event));
+            profile.sort();
+            Read::Contention(profile)
         }
     };
+    if let (0, Some(missing)) = (profile.samples(), wanted.missing(trace).first()) {
+        bail!("{}: {missing}", escape(trace.file()));
+    }
     if profile.samples() == 0 {
         let why = match &profile {
             Read::Cpu(_) => crate::stacks::why_no_samples(trace),
@@ -157,6 +170,18 @@ pub(super) fn run(args: &Export, trace: &Trace, output: &Output) -> anyhow::Resu
         complain(&dim().apply_to(problem).to_string());
     }
     Ok(damage.tell())
+}
+
+/// Calls `add` with each event that is asked for.
+fn each(trace: &Trace, wanted: &mut Wanted<'_>, damage: &mut Damage, mut add: impl FnMut(&Event)) {
+    let mut events = trace.events();
+    while let Some(next) = events.lend() {
+        match next {
+            Ok(lent) if wanted.includes(lent.event) => add(lent.event),
+            Ok(_) => {}
+            Err(error) => damage.note(&error),
+        }
+    }
 }
 
 /// The functions of a frame, as Go has them.

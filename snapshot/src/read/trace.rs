@@ -95,12 +95,7 @@ impl Trace {
             let reason = Reason::MetadataLost(wrong.to_owned());
             catalog.damage.push(ReadError::new(&file, 0, reason));
         }
-        let mut places = HashMap::new();
-        for (at, frame) in catalog.frames.iter().enumerate() {
-            if let Ok(spot) = frame {
-                places.entry(spot.number).or_insert(at);
-            }
-        }
+        let places = places(&catalog);
         Ok(Self {
             source,
             file,
@@ -112,6 +107,38 @@ impl Trace {
             chain: Mutex::default(),
             decoded: AtomicU64::new(0),
         })
+    }
+
+    /// Only the generations that lie in this time, at least in part; in nanoseconds of the monotonic clock. Each of them says what
+    /// was alive when it began, so the rest can be read, analysed and exported as any snapshot. The metadata is that of all.
+    ///
+    /// ```no_run
+    /// # use lookback_snapshot::{Trace, wire::Nanos};
+    /// let trace = Trace::open("incident.lbk")?;
+    /// let end = trace.generations().last().map_or(Nanos(0), |last| Nanos(last.start.0 + last.duration.0));
+    /// let last_second = trace.within(Nanos(end.0.saturating_sub(1_000_000_000)), end);
+    /// # Ok::<(), lookback_snapshot::ReadError>(())
+    /// ```
+    #[must_use]
+    pub fn within(mut self, since: Nanos, until: Nanos) -> Self {
+        let is_in = |info: &GenerationInfo| {
+            info.start <= until && info.start.0.saturating_add(info.duration.0) >= since.0
+        };
+        let mut infos = self.generations().to_vec();
+        let mut kept = infos.iter().map(is_in).collect::<Vec<_>>().into_iter();
+        infos.retain(is_in);
+        // What cannot be read goes with what it follows.
+        let mut is_kept = false;
+        self.catalog.frames.retain(|frame| {
+            if frame.is_ok() {
+                is_kept = kept.next().unwrap_or(false);
+            }
+            is_kept
+        });
+        self.places = places(&self.catalog);
+        self.generations = OnceLock::from(infos);
+        self.chain = Mutex::default();
+        self
     }
 
     /// What the snapshot says about itself and the process it comes from.
@@ -288,6 +315,16 @@ impl Trace {
         let adjacent = |before: &FrameSpot| before.number.next() == spot.number;
         !spot.complete && frames[before].as_ref().is_ok_and(adjacent)
     }
+}
+
+fn places(catalog: &Catalog) -> HashMap<Generation, usize> {
+    let mut places = HashMap::new();
+    for (at, frame) in catalog.frames.iter().enumerate() {
+        if let Ok(spot) = frame {
+            places.entry(spot.number).or_insert(at);
+        }
+    }
+    places
 }
 
 /// An incomplete generation that is followed by another one ended when that one began, whenever it was
