@@ -8,9 +8,11 @@ use crate::analysis::nanos_ext::Length;
 use crate::wire::Nanos;
 use std::collections::{HashMap, VecDeque};
 
-/// So many locks are told apart, and so many holds of each are kept: the last ones.
+/// So many locks are told apart.
 const MOST_LOCKS: usize = 4096;
-const MOST_HOLDS: usize = 8;
+/// So many holds of each are kept: the last ones of those that count. Each of them is longer than all after it together, so there
+/// are hardly ever as many.
+const MOST_HOLDS: usize = 64;
 /// What was held for less is no reason to wait for long.
 const LEAST: Nanos = Nanos(1_000_000);
 
@@ -29,6 +31,12 @@ impl Hold {
     fn is_of(&self, held: &Held) -> bool {
         (self.held.thread, self.held.os_thread, self.held.task_id())
             == (held.thread, held.os_thread, held.task_id())
+    }
+
+    /// Whether it can be most of a wait that ends now or later: if it began before the hold was over, it has all the time since
+    /// then in it, too.
+    fn counts(&self, now: Nanos) -> bool {
+        self.until.since(self.since) > now.since(self.until)
     }
 
     /// For how long of this wait it was so.
@@ -61,8 +69,12 @@ impl Holds {
     }
 
     fn note(&mut self, lock: u64, hold: Hold) {
+        let now = hold.until;
         if self.0.len() >= MOST_LOCKS && !self.0.contains_key(&lock) {
-            return;
+            self.0.retain(|_, holds| holds.iter().any(|hold| hold.counts(now)));
+            if self.0.len() >= MOST_LOCKS {
+                return;
+            }
         }
         let holds = self.0.entry(lock).or_default();
         // Several waited while it was held.
@@ -74,6 +86,7 @@ impl Holds {
             same.since = same.since.min(hold.since);
             return;
         }
+        holds.retain(|known| known.counts(now));
         if holds.len() == MOST_HOLDS {
             holds.pop_front();
         }

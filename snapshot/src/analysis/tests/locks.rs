@@ -133,6 +133,26 @@ fn all_who_waited_in_a_queue_waited_for_the_one_that_held_the_lock_for_most_of_t
     assert_eq!((&*places[0].0, places[0].1), ("src/main.rs:30", 3));
 }
 
+/// In a long queue many have the lock for a while before the last one does, together for much less than the first one.
+#[test]
+fn all_who_waited_in_a_long_queue_waited_for_the_one_that_held_the_lock_for_most_of_the_time() {
+    const QUEUE: u64 = 100;
+    let mut script = Script::new(3, &[]);
+    for thread in 1..=QUEUE + 1 {
+        script.worker(1.0, thread, thread - 1);
+    }
+    script.held_by(Some(1), None, 30, 2000.0).waited(2100.0, 2, MUTEX, 1990.0);
+    for thread in 3..=QUEUE + 1 {
+        let had = (thread - 2) as f64 * 2.0;
+        script.held_by(Some(thread - 1), None, 12, 2.0);
+        script.waited(2100.0 + had, thread, MUTEX, 1990.0 + had);
+    }
+    let report = script.report();
+    let held_at = &report.locks.table.locks[0].held_at;
+    let held_at: Vec<_> = held_at.iter().map(|(at, waits, _)| (&**at, *waits)).collect();
+    assert_eq!(held_at, [("src/main.rs:30", QUEUE)]);
+}
+
 #[test]
 fn a_poll_that_waited_for_a_lock_for_less_than_half_of_it_is_told_as_any_other() {
     let mut script = Script::new(3, &[]);
