@@ -518,7 +518,7 @@ impl Pass {
             threads: self.places.finish(end),
             busy: self.busy.finish(&context),
             endings: self.endings.finish(&context),
-            workers: workers::finish(&context, has_tasks),
+            workers: workers::finish(&context, has_tasks, |of| self.locks.of_thread(of)),
             counters: self.counters.finish(&context),
             starved: self.starved.finish(self.cores, &system.table, &context),
             system,

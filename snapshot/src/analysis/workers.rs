@@ -6,7 +6,7 @@ use super::state::WorkerNow;
 use super::{Finding, Score, Section, ThreadRef, Unit};
 use crate::format::{counted, duration, percent};
 use crate::read::WorkerId;
-use crate::wire::Nanos;
+use crate::wire::{Nanos, ThreadNumber};
 
 /// A worker should not be at work for a larger part of its time than this.
 pub const BUSY_WORKER: f64 = 0.9;
@@ -112,8 +112,12 @@ impl Workers {
     }
 }
 
-/// The workers at the end of the snapshot.
-pub(super) fn finish(context: &ReportContext<'_>, tasks: bool) -> Section<Workers> {
+/// The workers at the end of the snapshot. A thread that waits for a lock, for as long as `waited` says, is not at work.
+pub(super) fn finish(
+    context: &ReportContext<'_>,
+    tasks: bool,
+    waited: impl Fn(ThreadNumber) -> Nanos,
+) -> Section<Workers> {
     let mut section = Section::<Workers>::default();
     for (id, worker) in &context.live.workers {
         let polling = worker.polling.min(worker.unparked);
@@ -162,12 +166,14 @@ pub(super) fn finish(context: &ReportContext<'_>, tasks: bool) -> Section<Worker
                 }
             ));
         }
-        if let Some(score) = Score::beyond(worker.busy(), BUSY_WORKER, Unit::Share) {
+        let at_work = worker.polling.plus(worker.outside).since(waited(worker.thread.number));
+        let busy = share(at_work, worker.observed);
+        if let Some(score) = Score::beyond(busy, BUSY_WORKER, Unit::Share) {
             let title = format!(
                 "Worker {} ({}) was at work for {} of its {}",
                 worker.label(),
                 worker.thread.called(),
-                percent(worker.busy()),
+                percent(busy),
                 duration(worker.observed)
             );
             let began = context.end.since(worker.observed);

@@ -145,6 +145,8 @@ pub(super) struct LockWatch {
     /// How long polls and spans that are open have waited.
     in_polls: HashMap<(ThreadNumber, TaskId), LockTimes>,
     in_spans: HashMap<SpanId, LockTimes>,
+    /// How long each thread has waited.
+    of_threads: HashMap<ThreadNumber, Nanos>,
     /// The waits of tasks that nobody polls, at the end.
     of_tasks: HashMap<TaskId, Rc<Wait>>,
 }
@@ -224,6 +226,7 @@ impl LockWatch {
         self.waited.grow(waited);
         self.note_across(wait);
         self.note_inside(wait);
+        self.note_thread(wait);
         if self.locks.len() >= MOST_LOCKS && !self.locks.contains_key(&wait.lock) {
             return;
         }
@@ -286,6 +289,19 @@ impl LockWatch {
         }
     }
 
+    fn note_thread(&mut self, wait: &Wait) {
+        if let Waiter::Thread(thread) = wait.waiter
+            && (self.of_threads.len() < MOST_OPEN || self.of_threads.contains_key(&thread))
+        {
+            self.of_threads.entry(thread).or_default().grow(wait.length());
+        }
+    }
+
+    /// How long a thread has waited for locks, in all.
+    pub(super) fn of_thread(&self, thread: ThreadNumber) -> Nanos {
+        self.of_threads.get(&thread).copied().unwrap_or_default()
+    }
+
     /// A poll is over, or the snapshot is: says for which lock it waited most of the time, if it did.
     pub(super) fn poll_over(&mut self, poll: &mut Poll) {
         if let Some(times) = self.in_polls.remove(&(poll.thread, poll.task)) {
@@ -324,6 +340,7 @@ impl LockWatch {
         for wait in &all {
             self.note_across(wait);
             self.note_inside(wait);
+            self.note_thread(wait);
             if let Waiter::Task(task) = wait.waiter {
                 self.of_tasks.insert(task, Rc::clone(wait));
             }

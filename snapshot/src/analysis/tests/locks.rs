@@ -340,3 +340,26 @@ fn who_took_the_last_of_many_permits_and_waits_for_one_more_is_in_no_deadlock() 
                 last was taken at src/main.rs:30 by task `accept` (1)";
     assert!(titles.iter().any(|title| title.starts_with(told)), "{titles:#?}");
 }
+
+/// Its worker is seen to do nothing else.
+#[test]
+fn a_worker_that_waits_for_locks_is_not_at_work() {
+    let report = |waits: bool| {
+        let mut script = Script::new(3, &[]);
+        script.worker(0.0, 1, 0).spawn(1.0, 1, 1, "serve");
+        for at in (10..2900).step_by(10) {
+            let at = f64::from(at);
+            script.poll(at, 1, 1);
+            if waits {
+                script.held_by(Some(2), None, 30, 9.0).waited(at + 9.0, 1, MUTEX, 9.0);
+            }
+            script.pending(at + 9.9, 1);
+        }
+        script.report()
+    };
+    let busy = |report: &Report| {
+        let is_it = |finding: &&Finding| finding.title.contains("was at work for");
+        report.workers.findings.iter().filter(is_it).count()
+    };
+    assert_eq!((busy(&report(false)), busy(&report(true))), (1, 0));
+}
