@@ -8,7 +8,7 @@ use super::slices::median;
 use super::{Finding, Score, Section, Unit};
 use crate::format::{bytes, counted, duration};
 use crate::read::{DecodedGeneration, EventKind, OwnedFrame, Stack};
-use crate::wire::Nanos;
+use crate::wire::{Generation, Nanos};
 use std::collections::{HashMap, VecDeque};
 
 /// So much more may be alive at the end than was at the beginning.
@@ -68,10 +68,20 @@ pub(super) struct HeapWatch {
     allocated: u64,
     first: Option<DecodedGeneration>,
     last: Option<DecodedGeneration>,
-    /// The reading with the most for its length, and the generations that it is of.
-    busiest: Option<(f64, usize, Vec<DecodedGeneration>)>,
-    /// From the one with the reading before on: it has gone on after that.
-    since: VecDeque<DecodedGeneration>,
+    /// The reading with the most for its length.
+    busiest: Option<Busiest>,
+    /// From the one with the reading before on: it has gone on after that. Only their numbers: they are read again if need be,
+    /// one after the other.
+    since: VecDeque<Generation>,
+}
+
+struct Busiest {
+    rate: f64,
+    reading: usize,
+    /// What it is of.
+    generations: Vec<Generation>,
+    /// When that ended, by the clock of events, which goes on while the process is stopped.
+    ended: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -98,15 +108,21 @@ impl HeapWatch {
         if self.since.len() == MOST_GENERATIONS {
             self.since.pop_front();
         }
-        self.since.push_back(generation.clone());
+        self.since.push_back(generation.number());
         let Some(totals) = generation.heap() else { return };
         let (time, live, allocated) = (totals.time, totals.live, totals.allocated);
         let reading = Reading { at, time, live, allocated };
         self.peak = self.peak.max(totals.peak);
         self.allocated = self.allocated.saturating_add(allocated);
         let rate = reading.rate();
-        if self.busiest.as_ref().is_none_or(|(most, ..)| rate > *most) {
-            self.busiest = Some((rate, self.readings.len(), self.since.iter().cloned().collect()));
+        if self.busiest.as_ref().is_none_or(|most| rate > most.rate) {
+            let info = generation.info();
+            self.busiest = Some(Busiest {
+                rate,
+                reading: self.readings.len(),
+                generations: self.since.iter().copied().collect(),
+                ended: info.start.0.saturating_add(info.duration.0),
+            });
         }
         self.since.drain(..self.since.len() - 1);
         self.readings.push(reading);
@@ -114,7 +130,12 @@ impl HeapWatch {
         self.last = Some(generation.clone());
     }
 
-    pub(super) fn finish(self, context: &ReportContext<'_>) -> Section<HeapGrowth> {
+    /// `read` reads a generation once more.
+    pub(super) fn finish(
+        self,
+        context: &ReportContext<'_>,
+        read: impl Fn(Generation) -> Option<DecodedGeneration>,
+    ) -> Section<HeapGrowth> {
         let (Some(first), Some(last)) = (self.readings.first(), self.readings.last()) else {
             return Section::nothing(
                 "the program does not count what it allocates: `lookback::Alloc` does",
@@ -142,7 +163,7 @@ impl HeapWatch {
             section.findings.push(Finding::new("heap", title, score, vec![evidence]));
         }
         if let Some((score, usual, reading)) = self.burst() {
-            section.table.burst = self.bursting();
+            section.table.burst = self.bursting(read);
             let title = format!(
                 "A burst of allocations: {} within {}, otherwise about {} a second",
                 bytes(reading.allocated),
@@ -169,9 +190,10 @@ impl HeapWatch {
     }
 
     fn burst(&self) -> Option<(Score, f64, Reading)> {
-        let (rate, at, _) = self.busiest.as_ref()?;
-        let reading = *self.readings.get(*at)?;
-        let others = self.readings.iter().enumerate().filter(|(other, _)| other != at);
+        let busiest = self.busiest.as_ref()?;
+        let (rate, at) = (busiest.rate, busiest.reading);
+        let reading = *self.readings.get(at)?;
+        let others = self.readings.iter().enumerate().filter(|(other, _)| *other != at);
         let usual = median(others.map(|(_, reading)| reading.rate()).collect());
         // What would be usual for the time.
         let limit = (BURST_BYTES as f64).max(BURST_RATIO * usual * reading.allocated as f64 / rate);
@@ -200,23 +222,27 @@ impl HeapWatch {
     }
 
     /// The stacks that allocated the most in the time of the busiest reading.
-    fn bursting(&self) -> Vec<HeapStackChange> {
-        let Some((_, at, busiest)) = &self.busiest else { return Vec::new() };
-        let Some(last) = busiest.last() else { return Vec::new() };
-        // By the clock of events, which goes on while the process is stopped.
-        let ended = last.info().start.0.saturating_add(last.info().duration.0);
-        let began = ended.saturating_sub(self.readings[*at].time.0);
+    fn bursting(
+        &self,
+        read: impl Fn(Generation) -> Option<DecodedGeneration>,
+    ) -> Vec<HeapStackChange> {
+        let Some(busiest) = &self.busiest else { return Vec::new() };
+        let began = busiest.ended.saturating_sub(self.readings[busiest.reading].time.0);
         let mut all: HashMap<Vec<OwnedFrame>, (f64, u64)> = HashMap::new();
-        for event in busiest.iter().flat_map(DecodedGeneration::events).flatten() {
-            if event.measured().0 < began {
-                continue;
-            }
-            let EventKind::AllocationSample { size, interval, .. } = event.kind() else { continue };
-            let probability = -(-(size as f64) / interval.max(1) as f64).exp_m1();
-            if probability > 0.0 {
-                let (bytes, samples) = all.entry(frames(event.stack())).or_default();
-                *bytes += size as f64 / probability;
-                *samples += 1;
+        for generation in busiest.generations.iter().filter_map(|number| read(*number)) {
+            for event in generation.events().flatten() {
+                if event.measured().0 < began {
+                    continue;
+                }
+                let EventKind::AllocationSample { size, interval, .. } = event.kind() else {
+                    continue;
+                };
+                let probability = -(-(size as f64) / interval.max(1) as f64).exp_m1();
+                if probability > 0.0 {
+                    let (bytes, samples) = all.entry(frames(event.stack())).or_default();
+                    *bytes += size as f64 / probability;
+                    *samples += 1;
+                }
             }
         }
         let changes = all.into_iter().map(|(stack, (bytes, samples))| HeapStackChange {
@@ -249,5 +275,32 @@ fn samples(changes: &[HeapStackChange]) -> String {
             let many = changes.iter().map(|change| change.samples).sum();
             format!("{} of the stacks below", counted(many, "sample"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn no_generation_stays_in_memory_that_says_nothing_of_the_heap() {
+        let text: String = (1..=4_u64)
+            .map(|number| {
+                let clock = |at: u64| format!("{0}:{0}:{0}:1000000000", at * 1_000_000_000);
+                let (began, ended) = (clock(number), clock(number + 1));
+                format!("generation {number} complete began={began} ended={ended}\n")
+            })
+            .collect();
+        let bytes = crate::text::from_text(&text).unwrap();
+        let trace = crate::Trace::from_bytes(bytes).unwrap();
+        let mut watch = HeapWatch::default();
+        for info in trace.generations() {
+            let generation = trace.generation(info.number).unwrap();
+            let held = Arc::strong_count(&generation.contents);
+            watch.read(&generation, info.start);
+            assert_eq!(Arc::strong_count(&generation.contents), held);
+        }
+        assert_eq!(watch.since.len(), 4);
     }
 }

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub(super) struct Name(u32);
 
 impl Name {
+    /// What all names are called for which there was no room.
+    pub(super) const OTHER: Self = Self(1);
     /// The name of the region in which a thread works for the recorder.
     pub(super) const OWN: Self = Self(2);
 }
@@ -37,7 +39,7 @@ impl Names {
             return Name(0);
         }
         if self.texts.len() >= MOST {
-            return Name(1);
+            return Name::OTHER;
         }
         let name = Name(self.texts.len() as u32);
         self.texts.push(text.into());

@@ -440,7 +440,8 @@ impl Pass {
 
     fn finish(self, trace: &Trace, damage: Vec<crate::read::ReadError>) -> Report {
         let end = self.live.stops.counted(end(trace)).max(self.last);
-        let mut report = self.conclude(trace.generations(), end);
+        let read = |number| trace.generation(number).ok();
+        let mut report = self.conclude(trace.generations(), end, read);
         let number = |name| trace.metadata().number(name).unwrap_or_default();
         report.losses.table.nameless = number(crate::wire::key::NAMELESS);
         report.losses.table.refused_barriers = number(crate::wire::key::REFUSED_BARRIERS);
@@ -451,7 +452,12 @@ impl Pass {
     }
 
     /// Ends the pass at the end of the snapshot.
-    pub(super) fn conclude(mut self, generations: &[GenerationInfo], end: Nanos) -> Report {
+    pub(super) fn conclude(
+        mut self,
+        generations: &[GenerationInfo],
+        end: Nanos,
+        read: impl Fn(Generation) -> Option<DecodedGeneration>,
+    ) -> Report {
         self.live.settle(end);
         self.locks.end(&mut self.live, end);
         for mut poll in self.live.open_polls(end) {
@@ -525,7 +531,7 @@ impl Pass {
             runtimes: self.runtimes.finish(&context),
             ranges: self.ranges.finish(&context),
             tasks: self.tasks.finish(&context),
-            heap: self.heap.finish(&context),
+            heap: self.heap.finish(&context, read),
             changes: self.changes.finish(&context),
             losses: losses::finish(generations, self.left_out, &context),
             logs: self.logs.finish(&context),

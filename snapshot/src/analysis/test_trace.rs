@@ -424,6 +424,6 @@ impl Script {
             self.pass.enter(info);
         }
         let end = self.infos.last().map_or(START, |info| info.start.0 + info.duration.0);
-        self.pass.conclude(&self.infos, Nanos(end))
+        self.pass.conclude(&self.infos, Nanos(end), |_| None)
     }
 }

@@ -7,7 +7,9 @@
 mod random;
 mod service;
 
-use lookback_snapshot::analysis::{Diff, DiffKind, DiffWhat};
+use lookback_snapshot::analysis::{Diff, DiffKind, DiffSide, DiffWhat};
+use lookback_snapshot::text::from_text;
+use lookback_snapshot::{Trace, wire::Nanos};
 use service::{Logs, Service, Spans};
 
 fn pairs() -> u64 {
@@ -217,4 +219,38 @@ fn what_cannot_be_compared_is_said_with_the_reason() {
         "{:?}",
         because(&short)
     );
+}
+
+/// A file has room for so many names; what comes after that is not gone.
+#[test]
+fn a_span_whose_name_had_no_room_is_not_gone() {
+    let good = Service::any(1);
+    let text = good.text(1);
+    let words = (0..70_000_u32).map(|number| {
+        let word: String =
+            number.to_string().bytes().map(|digit| (digit + b'a' - b'0') as char).collect();
+        format!("  @1 log level=3 site=200 message=\"{word}\"\n")
+    });
+    let first = text.find("  @0 thread_start").unwrap();
+    let first = first + text[first..].find('\n').unwrap() + 1;
+    let bad = [&text[..first], &words.collect::<String>(), &text[first..]].concat();
+    let bad = Trace::from_bytes(from_text(&bad).unwrap()).unwrap();
+    let diff = Diff::of(&[good.run(1)], &[bad]);
+    let is_log = |kind| matches!(kind, DiffKind::Log | DiffKind::WarnLog | DiffKind::ErrorLog);
+    let all = diff.differences.iter().chain(&diff.rare).filter(|one| !is_log(one.kind));
+    let all: Vec<_> = all.map(|one| one.in_words()).collect();
+    assert!(all.is_empty(), "{all:#?}");
+    assert!(diff.not_comparable.iter().any(|part| part.what == "span"), "{diff:#?}");
+}
+
+/// In a container, the next process has the same ID.
+#[test]
+fn generations_of_the_process_after_a_restart_count() {
+    let before = Service::any(1);
+    let after = Service { began: 1000, ..before.clone() };
+    let mut side = DiffSide::of_files(3);
+    for run in [before.run(1), after.run(1), before.run(1)] {
+        side.add(&run, None);
+    }
+    assert_eq!(side.covered(), Nanos(20_000_000_000));
 }

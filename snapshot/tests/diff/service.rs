@@ -10,6 +10,8 @@ use std::fmt::Write;
 pub struct Service {
     pub program: &'static str,
     pub build: u8,
+    /// When it begins, in seconds.
+    pub began: usize,
     pub seconds: usize,
     /// How many come at once, on average; 1 if all events are independent.
     pub cluster: f64,
@@ -87,6 +89,7 @@ impl Service {
         Self {
             program: "shop",
             build: 1,
+            began: 1,
             seconds: 10,
             cluster: 1.0,
             spans,
@@ -142,8 +145,9 @@ impl Service {
 
     /// A generation's begin: its tables, and the tasks that wait.
     fn head(&self, second: usize, random: &mut Random, text: &mut String) {
-        let clock =
-            |second: usize| format!("{0}:{0}:{0}:1000000000", (1 + second) as u64 * 1_000_000_000);
+        let clock = |second: usize| {
+            format!("{0}:{0}:{0}:1000000000", (self.began + second) as u64 * 1_000_000_000)
+        };
         let number = second + 1;
         let (began, ended) = (clock(second), clock(second + 1));
         writeln!(text, "generation {number} complete began={began} ended={ended}").unwrap();

@@ -399,7 +399,9 @@ impl Collect {
             }
         }
         for ((stack, task), many) in many {
-            if self.waits.len() < MOST_WAITS {
+            if task == Name::OTHER {
+                *self.left_out.entry(Kind::Wait).or_default() += 1;
+            } else if self.waits.len() < MOST_WAITS {
                 self.tasks.entry(task).or_insert_with(|| live.names.text(task).to_owned());
                 self.waits.push(Waiting { task, stack, unit, many });
             }
@@ -416,6 +418,11 @@ impl Collect {
     ) -> Option<&mut Series> {
         // What has lost its name is of several things.
         if name == Name::default() {
+            return None;
+        }
+        // So is what there was no room for, and it may be what the other side has a name for.
+        if name == Name::OTHER || within == Name::OTHER {
+            *self.left_out.entry(kind).or_default() += 1;
             return None;
         }
         let at = match self.known.get(&(kind, name, within)) {

@@ -103,23 +103,27 @@ fn stacks<'a>(
     all.into_iter().map(|(stack, series)| (list(stack), series)).collect()
 }
 
-/// The samples that have these functions in their stacks, and how much they stand for, in a second.
-fn observed(kind: Kind, of: &[u32], side: &DiffSide, stacks: &Stacks<'_>) -> (Observed, f64) {
+/// The samples that have this function in their stacks, and how much they stand for, in a second.
+fn observed(kind: Kind, of: u32, side: &DiffSide, stacks: &Stacks<'_>) -> (Observed, f64) {
     let (exposures, of_a_file) = (side.exposures.clone(), side.of_a_file);
     let mut found = Observed { counts: vec![0.0; exposures.len()], exposures, of_a_file };
     let mut weight = 0.0;
     for (functions, series) in stacks {
-        if of.iter().all(|function| functions.contains(function)) {
+        if functions.contains(&of) {
             for (unit, many) in &series.times.0 {
                 found.counts[*unit as usize] += many;
             }
             weight += series.weight;
         }
     }
+    (found, weight * per_second(kind, side))
+}
+
+/// What a sample of weight 1 stands for, in a second.
+fn per_second(kind: Kind, side: &DiffSide) -> f64 {
     let hertz = side.about.cpu_samples.iter().next_back().copied().unwrap_or(1) as f64;
     let each = if kind == Kind::Cpu { 1.0 / hertz } else { 1.0 };
-    let covered = found.exposures.iter().sum::<f64>().max(1e-9);
-    (found, weight * each / covered)
+    each / side.exposures.iter().sum::<f64>().max(1e-9)
 }
 
 fn thing(
@@ -128,7 +132,7 @@ fn thing(
     sides: [&DiffSide; 2],
     stacks: &[Stacks<'_>; 2],
 ) -> Thing {
-    let both = [0, 1].map(|side| observed(kind, &[number], sides[side], &stacks[side]));
+    let both = [0, 1].map(|side| observed(kind, number, sides[side], &stacks[side]));
     let values = [both[0].1, both[1].1];
     let numbers = both.each_ref().map(|(of, value)| Numbers {
         count: of.total().0,
@@ -155,17 +159,18 @@ fn leave_out_explained(
     sides: [&DiffSide; 2],
     stacks: &[Stacks<'_>; 2],
 ) {
-    let changed: Vec<bool> =
-        things.iter().map(|thing| thing.asked.first().is_some_and(|asked| asked.matters)).collect();
-    for (at, thing) in things.iter_mut().enumerate().filter(|(at, _)| changed[*at]) {
-        let (outer, change) = (numbers[at], thing.bad.per_second - thing.good.per_second);
-        let others =
-            numbers.iter().enumerate().filter(|(other, _)| *other != at && changed[*other]);
-        let is_explained = others.map(|(_, inner)| *inner).any(|inner| {
-            let of = |side: usize| {
-                observed(thing.key.kind, &[inner, outer], sides[side], &stacks[side]).1
-            };
-            is_inside(inner, outer, stacks) && (of(1) - of(0)) / change >= EXPLAINED
+    let has_changed = |thing: &Thing| thing.asked.first().is_some_and(|asked| asked.matters);
+    let mut changed: Vec<_> = things.iter_mut().zip(numbers).collect();
+    changed.retain(|(thing, _)| has_changed(thing));
+    let places: HashMap<u32, usize> =
+        changed.iter().enumerate().map(|(at, (_, number))| (**number, at)).collect();
+    let together = Together::of(&places, stacks);
+    for (outer, (thing, _)) in changed.iter_mut().enumerate() {
+        let change = thing.bad.per_second - thing.good.per_second;
+        let kind = thing.key.kind;
+        let is_explained = together.of_outer(outer).any(|pair| {
+            let [good, bad] = [0, 1].map(|side| pair.weights[side] * per_second(kind, sides[side]));
+            pair.inside > pair.around && (bad - good) / change >= EXPLAINED
         });
         if is_explained {
             thing.asked[0].matters = false;
@@ -173,14 +178,44 @@ fn leave_out_explained(
     }
 }
 
-/// Whether the first function is called by the second one, rather than the other way round.
-fn is_inside(inner: u32, outer: u32, stacks: &[Stacks<'_>; 2]) -> bool {
-    let at = |functions: &[u32], number| functions.iter().position(|one| *one == number);
-    let (mut inside, mut around) = (0.0, 0.0);
-    for (functions, series) in stacks.iter().flatten() {
-        if let (Some(inner), Some(outer)) = (at(functions, inner), at(functions, outer)) {
-            *(if inner < outer { &mut inside } else { &mut around }) += series.times.total();
+/// The stacks that have both of two functions: what their samples stand for on each side, and how many have the first one
+/// inside of the second one, or around it.
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    weights: [f64; 2],
+    inside: f64,
+    around: f64,
+}
+
+/// All pairs of so many functions.
+struct Together(usize, Vec<Pair>);
+
+impl Together {
+    fn of(places: &HashMap<u32, usize>, stacks: &[Stacks<'_>; 2]) -> Self {
+        let many = places.len();
+        let mut pairs = vec![Pair::default(); many * many];
+        for (side, stacks) in stacks.iter().enumerate() {
+            for (functions, series) in stacks {
+                let here: Vec<usize> =
+                    functions.iter().filter_map(|number| places.get(number).copied()).collect();
+                let samples = series.times.total();
+                for (at, inner) in here.iter().enumerate() {
+                    for outer in &here[at + 1..] {
+                        let pair = &mut pairs[outer * many + inner];
+                        pair.weights[side] += series.weight;
+                        pair.inside += samples;
+                        let pair = &mut pairs[inner * many + outer];
+                        pair.weights[side] += series.weight;
+                        pair.around += samples;
+                    }
+                }
+            }
         }
+        Self(many, pairs)
     }
-    inside > around
+
+    /// Those whose second function is this one.
+    fn of_outer(&self, outer: usize) -> impl Iterator<Item = &Pair> {
+        self.1[outer * self.0..][..self.0].iter()
+    }
 }

@@ -39,7 +39,8 @@ pub struct DiffSide {
     pub(super) of_a_file: usize,
     pub(super) dice: Dice,
     pub(super) about: About,
-    known: HashSet<(u64, Generation)>,
+    /// By when it began, too: in a container, the next process has the same ID, and its generations the same numbers.
+    known: HashSet<(u64, Generation, Nanos)>,
     processes: HashMap<String, u64>,
 }
 
@@ -213,7 +214,7 @@ impl DiffSide {
             self.about.generations += 1;
             let is_new = !is_known
                 || self.known.len() >= MOST_GENERATIONS
-                || self.known.insert((process, info.number));
+                || self.known.insert((process, info.number, info.start));
             let is_lossy = info.lost.iter().any(|lost| lost.count > 0) || info.damage.is_some();
             self.about.again += u64::from(!is_new);
             self.about.lossy += u64::from(is_new && is_lossy);
