@@ -81,7 +81,7 @@ impl SpanFamily {
         }
     }
 
-    /// Its name is known where it begins.
+    /// Its name is known where it begins, and where it gets another one.
     fn is_asked(&mut self, span: SpanId, name: Option<&str>) -> bool {
         let mut found = false;
         for asked in &mut self.asked {
@@ -125,7 +125,8 @@ impl SpanFamily {
                 Some(span)
             }
             EventKind::SpanRecord { span } => {
-                if self.is_of_trace(event.fields()) {
+                // It may have its name from a field that is recorded only now.
+                if self.is_asked(span, Some(event.name())) | self.is_of_trace(event.fields()) {
                     self.open.insert(span);
                 }
                 Some(span)

@@ -36,6 +36,11 @@ fn recorded() -> Vec<u8> {
         drop(request);
         tracing::info_span!("other")
             .in_scope(|| tracing::error!(target: "store::rows", "no route"));
+        let handler = tracing::info_span!("handler", otel.name = tracing::field::Empty);
+        handler.in_scope(|| tracing::info!("routed"));
+        handler.record("otel.name", "GET /carts");
+        handler.in_scope(|| tracing::info!("served"));
+        drop(handler);
         std::thread::sleep(std::time::Duration::from_millis(20));
         lookback::event!("late");
     });
@@ -88,6 +93,16 @@ fn one_span_is_followed_with_what_is_inside_and_so_is_a_distributed_trace() {
     assert!(none.code == 1 && none.stderr.contains("no span quer;"), "{none:?}");
     let none = events(&file, &["--trace-id", "77"]);
     assert!(none.code == 1 && none.stderr.contains("no span of trace 77"), "{none:?}");
+}
+
+#[test]
+fn a_span_that_gets_its_name_late_is_followed_by_either_name() {
+    let (_directory, file) = service();
+    let whole = names(&file, &["--span", "handler"]);
+    assert!(whole.contains(&"log routed".to_owned()), "{whole:?}");
+    let renamed = whole.iter().position(|name| name == "span_record GET /carts").unwrap();
+    assert_eq!(names(&file, &["--span", "GET /*"]), whole[renamed..]);
+    assert_eq!(whole.last().unwrap(), "span_close GET /carts");
 }
 
 #[test]
