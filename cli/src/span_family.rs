@@ -86,7 +86,8 @@ impl SpanFamily {
         let mut found = false;
         for asked in &mut self.asked {
             let is_it = match &asked.which {
-                Which::One(id) => *id == span,
+                // A name may be a number, too.
+                Which::One(id) => *id == span || name == Some(&*asked.text),
                 Which::Called(pattern) => name.is_some_and(|name| pattern.matches(name)),
             };
             asked.met |= is_it;

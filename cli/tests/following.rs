@@ -41,6 +41,7 @@ fn recorded() -> Vec<u8> {
         handler.record("otel.name", "GET /carts");
         handler.in_scope(|| tracing::info!("served"));
         drop(handler);
+        tracing::info_span!("7.2").in_scope(|| tracing::info!("numbered"));
         std::thread::sleep(std::time::Duration::from_millis(20));
         lookback::event!("late");
     });
@@ -103,6 +104,8 @@ fn a_span_that_gets_its_name_late_is_followed_by_either_name() {
     let renamed = whole.iter().position(|name| name == "span_record GET /carts").unwrap();
     assert_eq!(names(&file, &["--span", "GET /*"]), whole[renamed..]);
     assert_eq!(whole.last().unwrap(), "span_close GET /carts");
+    let numbered = names(&file, &["--span", "7.2"]);
+    assert!(numbered.contains(&"log numbered".to_owned()), "{numbered:?}");
 }
 
 #[test]
