@@ -25,6 +25,7 @@ pub fn diff(diff: &Diff, sides: [(&Path, &DiffSide); 2], damage: &[String]) -> V
         "headline": headline(diff),
         "asked": diff.asked,
         "differences": list(&diff.differences),
+        "uncertain": list(&diff.uncertain),
         "rare": list(&diff.rare),
         "around": list(&diff.around),
         "not_comparable": not_comparable.collect::<Vec<_>>(),

@@ -16,14 +16,14 @@ use std::path::PathBuf;
 Compared are spans, regions, ranges, polls, waits for locks, places where tasks wait, functions in samples of CPU time and of \
 allocations, logs by the shape of their message, typed events, spawns, tasks that are alive, panics, and counters. A difference \
 is listed if chance is an unlikely explanation, however many questions were asked, and if it is large enough to matter; \
-docs/diff.md has the tests and their limits. What was seen on one side only, and too rarely, is listed below, and so is what \
+docs/diff.md has the tests and their limits. What is large but not certain, or was seen on one side only and too rarely, is listed below, and so is what \
 could not be compared, and why.
 
 Generations that several files of a directory have count once. Exits with 1 if the sides cannot be compared at all.
 
 With --json: one object with `good` and `bad` {path, files, program [names], covered_ns, events}, `headline`, `asked` (how many \
 questions), `differences` [{kind, name, within, words, score, changes [{what, good, bad, ratio (null: from 0), p, score}], \
-good and bad {count, per_second, failures, p50_ns, p90_ns, p99_ns, max_ns, time (seconds a second), polled, level}}], `rare` and \
+good and bad {count, per_second, failures, p50_ns, p90_ns, p99_ns, max_ns, time (seconds a second), polled, level}}], `uncertain`, `rare` and \
 `around` [the same], `not_comparable` [{what, because}], and `damage` [what cannot be read]. `kind` is `error_log`, `panic`, \
 `warn_log`, `span`, `region`, `range`, `lock`, `poll`, `wait`, `cpu`, `allocation`, `task`, `alive_tasks`, `cancelled`, \
 `event`, `log`, `counter`, `system`, `runtime` or `machine`; `what` is `rate`, `median_ns`, `p99_ns`, `failures`, \

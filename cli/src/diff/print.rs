@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// How many lines of each part are printed, unless all are asked for: twenty lines in all.
-const DIFFERENCES: usize = 8;
+const DIFFERENCES: usize = 6;
+const UNCERTAIN: usize = 3;
 const RARE: usize = 2;
 const AROUND: usize = 1;
 const NOT_COMPARED: usize = 2;
@@ -20,7 +21,10 @@ pub fn headline(diff: &Diff) -> String {
     }
     match diff.differences.first() {
         Some(first) => first.in_words(),
-        None => "Nothing differs that chance would not explain".to_owned(),
+        None => match diff.uncertain.first() {
+            Some(first) => format!("Nothing differs for certain; the most: {}", first.in_words()),
+            None => "Nothing differs that chance would not explain".to_owned(),
+        },
     }
 }
 
@@ -32,7 +36,7 @@ pub fn diff(
 ) -> io::Result<()> {
     let first = headline(diff);
     let style = match diff.differences.is_empty() {
-        true if diff.asked > 0 => good(),
+        true if diff.asked > 0 && diff.uncertain.is_empty() => good(),
         true => odd(),
         false => strong(),
     };
@@ -58,6 +62,11 @@ pub fn diff(
         all,
         out,
     )?;
+    // The first of them is said above if nothing is certain.
+    let said = usize::from(diff.differences.is_empty());
+    let uncertain: Vec<_> = diff.uncertain.iter().skip(said).collect();
+    let shown = if all { uncertain.len() } else { UNCERTAIN };
+    more += part("Large, but one moment may explain it", &uncertain, shown, all, out)?;
     let rare: Vec<_> = diff.rare.iter().collect();
     more +=
         part("Too rare to tell from chance", &rare, if all { rare.len() } else { RARE }, all, out)?;

@@ -389,7 +389,8 @@ fn program(kind: &str, on: &Runtime) {
                     sleep(LONG / 40).await;
                     drop(guard);
                 });
-                awaited("lock", async { drop(lock.lock().await) }).await;
+                // It is ready some time before it is polled, forty times.
+                awaited("lock+ready", async { drop(lock.lock().await) }).await;
             }
         }),
         "it waits to the end" => {

@@ -8,7 +8,7 @@ use super::side::{DiffSide, Key};
 use super::statistic::{InUnit, Observed, few_false, levels, ranks, rates};
 use super::{
     Change, Diff, Difference, FALSE_SHARE, Kind, LEAST_LENGTH, LEAST_RATIO, LEAST_TAIL_RATIO,
-    LEAST_TIME, Numbers, What,
+    LEAST_TIME, Numbers, UNCERTAIN, UNCERTAIN_RATIO, What,
 };
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -413,8 +413,21 @@ impl Diff {
         let Thing { key, asked, good, bad } = thing;
         let Key { kind, name, within } = key;
         let mut changes: Vec<Change> = Vec::new();
-        for one in asked.into_iter().filter(|one| one.matters && one.change.p <= limit) {
-            changes.push(one.change);
+        let mut doubtful: Vec<Change> = Vec::new();
+        for Asked { change, matters } in asked {
+            let ratio = change.ratio();
+            let is_time = matches!(change.what, What::Length | What::Tail | What::LongPolls);
+            let is_less = ratio <= 1.0 / UNCERTAIN_RATIO && !is_time;
+            let is_large = ratio >= UNCERTAIN_RATIO || is_less;
+            match change.p {
+                p if matters && p <= limit => changes.push(change),
+                p if matters && is_large && p <= UNCERTAIN => doubtful.push(change),
+                _ => {}
+            }
+        }
+        let is_difference = !changes.is_empty();
+        if !is_difference {
+            changes = doubtful;
         }
         // If all take longer, so do the slowest.
         if changes.iter().any(|change| change.what == What::Length) {
@@ -423,11 +436,13 @@ impl Diff {
         changes.sort_by(|a, b| b.score.total_cmp(&a.score));
         let is_on_one_side = (good.count == 0.0) != (bad.count == 0.0);
         let score = changes.first().map_or(0.0, |change| change.score);
-        let is_difference = !changes.is_empty();
+        let is_large = !changes.is_empty();
         let difference = Difference { kind, name, within, changes, good, bad, score };
         match kind {
             Kind::Machine if is_difference => self.around.push(difference),
             _ if is_difference => self.differences.push(difference),
+            Kind::Machine => {}
+            _ if is_large => self.uncertain.push(difference),
             _ if is_on_one_side => self.rare.push(difference),
             _ => {}
         }
@@ -441,6 +456,8 @@ impl Diff {
         };
         self.differences.sort_by(by_score);
         self.around.sort_by(by_score);
+        self.uncertain.sort_by(by_score);
+        self.uncertain.truncate(MOST_RARE);
         self.rare.sort_by(|a, b| {
             let rank = |of: &Difference| (!of.kind.is_trouble(), of.bad.count == 0.0);
             let many = |of: &Difference| of.bad.count.max(of.good.count);

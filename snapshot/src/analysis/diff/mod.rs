@@ -31,6 +31,9 @@ pub const LEAST_RATIO: f64 = 1.5;
 pub const LEAST_TAIL_RATIO: f64 = 2.0;
 /// A length matters if it changed by this much, or all of its name together by [`LEAST_TIME`], in nanoseconds.
 pub const LEAST_LENGTH: f64 = 1e6;
+/// How likely chance may be of what is [uncertain](Diff::uncertain), and by which factor it must have changed.
+pub const UNCERTAIN: f64 = 0.005;
+const UNCERTAIN_RATIO: f64 = 2.0;
 /// In seconds for each second.
 pub const LEAST_TIME: f64 = 0.001;
 
@@ -40,6 +43,9 @@ pub const LEAST_TIME: f64 = 0.001;
 pub struct Diff {
     /// The differences, those first that changed the most: see [`Difference::score`].
     pub differences: Vec<Difference>,
+    /// What changed by a factor of two or more, and by chance hardly, but not surely enough for the number of questions: a single
+    /// moment, such as one hang, is little evidence.
+    pub uncertain: Vec<Difference>,
     /// What was seen on one side only, and too rarely to tell this from chance: errors first, then the most frequent.
     pub rare: Vec<Difference>,
     /// Differences around the program: of the machine, which may be causes.
