@@ -158,12 +158,12 @@ fn a_stretch_of_time_is_what_lies_between_two_moments_or_around_one() {
     assert!(none.stdout.is_empty() && none.code == 1, "{none:?}");
     assert!(none.stderr.contains("no event at that time: the snapshot begins at 20"), "{none:?}");
     // What is printed with the time on the wall is found by it.
-    let line = events(&file, &["--wall", "--name", "late", "--json"]).stdout;
+    let line = events(&file, &["--wall", "--kind", "event", "--name", "late", "--json"]).stdout;
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();
     let wall = event["wall"].as_str().unwrap();
     is_right(&["--since", wall], &|at| at >= late);
     let clock = wall.split_once('T').unwrap().1;
-    let told = events(&file, &["--wall", "--name", "late"]).stdout;
+    let told = events(&file, &["--wall", "--kind", "event", "--name", "late"]).stdout;
     assert_eq!(told.split_whitespace().next(), Some(&clock[..15]), "{told}");
     for wrong in [
         &["--since", "soon"][..],

@@ -389,8 +389,8 @@ fn program(kind: &str, on: &Runtime) {
                     sleep(LONG / 40).await;
                     drop(guard);
                 });
-                // It is ready some time before it is polled, forty times.
-                awaited("lock+ready", async { drop(lock.lock().await) }).await;
+                // Forty times it is ready some time before it is polled, and its poll takes some.
+                awaited("lock+ready+polled+running", async { drop(lock.lock().await) }).await;
             }
         }),
         "it waits to the end" => {
