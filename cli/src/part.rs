@@ -1,6 +1,6 @@
 //! A part of a snapshot: some of its generations, each of which can be read without the others.
 
-use crate::format::parse_duration;
+use crate::format::{escape, parse_duration};
 use crate::moment::AskedMoment;
 use crate::wall_clock::rfc3339;
 use anyhow::bail;
@@ -42,7 +42,7 @@ impl Part {
         let wall = |info: Option<&lookback::read::GenerationInfo>| info.map_or(0, |of| of.wall.0);
         let infos = trace.generations();
         let (from, to) = (wall(infos.first()), wall(infos.last()));
-        let file = trace.file().to_owned();
+        let file = escape(trace.file()).into_owned();
         let part = trace.within(Nanos(since), Nanos(until));
         if part.generations().is_empty() {
             let (from, to) = (rfc3339(from), rfc3339(to));

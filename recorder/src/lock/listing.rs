@@ -1,7 +1,7 @@
 //! Says with each generation which waits go on: a wait that never ends, as in a deadlock, has no other record.
 //!
-//! The recorder's own thread does so right before it ends a generation, and whoever takes a snapshot before that: as events, so that they are in the arena as soon as
-//! they are recorded, also for a reader after a SIGKILL. A wait is said once it is as long as those that are recorded when they
+//! The recorder's own thread does so right before it ends a generation, and the thread that takes a snapshot right before
+//! that: as events, so that they are in the arena as soon as they are recorded, also for a reader after a SIGKILL. A wait is said once it is as long as those that are recorded when they
 //! end, and then again with each generation in which something else was recorded: while nothing is, what was said before is
 //! still there, and a process that hangs would slowly overwrite its last events.
 
