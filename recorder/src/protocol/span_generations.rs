@@ -81,6 +81,11 @@ impl SpanGenerations {
         }
     }
 
+    /// Whether the span is open: then all of its state is there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed.load(Ordering::Acquire) == OPEN
+    }
+
     /// Whether the listing of `generation` must state the span. Called when no writer is left in
     /// that generation and none is yet in the one after the next.
     pub(crate) fn is_to_be_listed(&self, generation: u64) -> bool {

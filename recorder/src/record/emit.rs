@@ -141,7 +141,7 @@ fn end_watched_region(key: u64) {
     if let Some((site, began)) = open {
         let now = clock::now(control().mode());
         let ticks = now.saturating_sub(began);
-        hooks::ended([site.name(); 2], false, ticks, String::new);
+        hooks::ended(&hooks::Ended { names: [site.name(); 2], ticks, span: None });
     }
 }
 

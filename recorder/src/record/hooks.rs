@@ -21,12 +21,31 @@ type Words<'a> = &'a mut dyn FnMut() -> String;
 pub(crate) struct Hooks {
     /// A message with this target and level was recorded; the last argument gives its text.
     pub(crate) logged: fn(&str, Level, Words<'_>),
-    /// A region, or a span (`true`), whose name may have a limit ended after this many ticks; the
-    /// last argument gives the span's fields. The first name is the one that the span goes by, the
-    /// second is that of its site.
-    pub(crate) ended: fn([&str; 2], bool, u64, Words<'_>),
+    /// A region or a span ended whose name may have a limit.
+    pub(crate) ended: fn(&Ended<'_>),
     /// A panic that the panic hook has not seen unwinds a poll of this thread.
     pub(crate) missed_panic: fn(),
+}
+
+/// A region or a span that has ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended<'a> {
+    /// The name that a span goes by, and that of its site.
+    pub(crate) names: [&'a str; 2],
+    /// How long it was open.
+    pub(crate) ticks: u64,
+    /// `None`: a region.
+    pub(crate) span: Option<EndedSpan<'a>>,
+}
+
+/// What is known of a span that has ended.
+#[derive(Clone, Copy)]
+pub(crate) struct EndedSpan<'a> {
+    pub(crate) site: &'static Site,
+    /// Its fields, encoded.
+    pub(crate) fields: &'a [u8],
+    /// For which triggers it was told of already while it was open: see [`crate::record::span::open`].
+    pub(crate) told: u8,
 }
 
 static HOOKS: OnceLock<&Hooks> = OnceLock::new();
@@ -72,14 +91,9 @@ fn call_logged(target: &str, level: Level, mut text: impl FnMut() -> String) {
 /// See [`Hooks::ended`].
 #[cold]
 #[inline(never)]
-pub(crate) fn ended(
-    names: [&str; 2],
-    is_span: bool,
-    ticks: u64,
-    mut fields: impl FnMut() -> String,
-) {
+pub(crate) fn ended(what: &Ended<'_>) {
     if let Some(hooks) = HOOKS.get() {
-        (hooks.ended)(names, is_span, ticks, &mut fields);
+        (hooks.ended)(what);
     }
 }
 

@@ -1,5 +1,5 @@
 //! The collector: a thread that advances about once a period, and earlier when writers ask for it.
-//! It is also the watchdog, and fires the triggers of signals.
+//! It is also the watchdog, and fires the triggers of signals and of conditions that last.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ use crate::recorder::Shared;
 use crate::recorder::sampler::Sampler;
 use crate::recorder::standing::Standing;
 use crate::recorder::standstill::Sleeper;
+use crate::recorder::trigger::rounds::Rounds;
 use crate::recorder::trigger::signal;
 use crate::recorder::trigger::watchdog::Watchdog;
 use crate::recorder::troubles::Troubles;
@@ -46,6 +47,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
     let period = shared.settings.generation_period;
     let mut due = Instant::now() + period;
     let mut watchdog = Watchdog::new(&shared.active.stalls, shared.settings.stall_stacks);
+    let mut rounds = Rounds::new(shared);
     let found_ranges = shared.settings.found_ranges;
     let mut sleeper = Sleeper::new(found_ranges);
     let mut tables = Tables::default();
@@ -115,6 +117,9 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
             }
             for answer in asked {
                 let _ = answer.send(advanced.is_ok());
+            }
+            if let Some(rounds) = &mut rounds {
+                rounds.look(shared);
             }
             if let Some(watchdog) = &mut watchdog {
                 watchdog.run(shared, true);

@@ -11,7 +11,7 @@ use super::state::{Here, LiveState};
 use super::{Evidence, Finding, Score, Section, Unit};
 use crate::format::counted;
 use crate::read::{Event, EventKind, OwnedFrame, Trace, Value};
-use crate::wire::{Metadata, Nanos, StackReason, ThreadNumber, key};
+use crate::wire::{Metadata, Nanos, SpanId, StackReason, TRIGGER_ABOUT, ThreadNumber, key};
 
 /// How many different panics to keep, from the first on: the first ones have caused the others as often as
 /// not.
@@ -69,6 +69,8 @@ pub(super) struct IncidentWatch {
     /// The thread that got the fatal signal, and when it last recorded something.
     crashed: Option<(ThreadNumber, Option<Nanos>)>,
     stalled: Option<ThreadNumber>,
+    /// What the next trigger of this thread is about, if that is known.
+    about: Option<(ThreadNumber, Option<Seen>)>,
     /// The last stack that was taken: why, and of which thread.
     stack: Option<(StackReason, ThreadNumber, Event)>,
     /// That of the thread that got the fatal signal.
@@ -104,7 +106,8 @@ struct Known {
 /// What was open on a thread.
 struct Seen {
     at: Nanos,
-    thread: ThreadNumber,
+    /// `None`: no thread is in it.
+    thread: Option<ThreadNumber>,
     here: Here,
 }
 
@@ -144,11 +147,26 @@ impl IncidentWatch {
 
     /// A typed event, which may be one of the recorder's own.
     pub(super) fn typed(&mut self, view: &EventView<'_>, live: &LiveState) {
-        let seen = |thread| Seen { at: view.at, thread, here: live.here(thread) };
+        let seen = |thread| Seen { at: view.at, thread: Some(thread), here: live.here(thread) };
         match view.name {
             "stall" => {
                 let Some(Value::Unsigned(thread)) = field(view, "thread") else { return };
                 self.stalled = Some(ThreadNumber(thread));
+            }
+            TRIGGER_ABOUT => {
+                let thread = match field(view, "thread") {
+                    Some(Value::Unsigned(number @ 1..)) => Some(seen(ThreadNumber(number))),
+                    _ => None,
+                };
+                let span = match field(view, "span") {
+                    Some(Value::Text(text)) => span_id(text.text),
+                    _ => None,
+                };
+                let of_span = || {
+                    let (thread, here) = live.inside(span?)?;
+                    Some(Seen { at: view.at, thread, here })
+                };
+                self.about = Some((view.thread, thread.or_else(of_span)));
             }
             "panic" => {
                 let (Some(message), Some(location)) =
@@ -173,6 +191,7 @@ impl IncidentWatch {
                     return;
                 };
                 let (name, reason) = (name.text, reason.text);
+                let about = self.about.take_if(|(thread, _)| *thread == view.thread);
                 // The message in an event may have been cut.
                 let is_it = |known: &&mut Known| {
                     known.trigger == name && !reason.is_empty() && known.reason.starts_with(reason)
@@ -190,6 +209,7 @@ impl IncidentWatch {
                     known.stack = frames_of(event);
                 }
                 known.seen = match name {
+                    _ if about.is_some() => about.and_then(|(_, seen)| seen),
                     STALLED => self.stalled.map(seen),
                     SIGNAL => None,
                     _ => Some(seen(view.thread)),
@@ -213,7 +233,7 @@ impl IncidentWatch {
         }
         if let (Some((thread, at)), Some(cause)) = (crashed, causes.first_mut()) {
             let here = context.live.here(thread);
-            cause.seen = at.map(|at| Seen { at, thread, here });
+            cause.seen = at.map(|at| Seen { at, thread: Some(thread), here });
         }
         let mut section = Section::<Incident>::default();
         let told = |what: &str| causes.iter().any(|known| known.reason == what);
@@ -283,7 +303,7 @@ impl Seen {
             inside => format!("in {}", inside.join(", ")),
         };
         let mut evidence = context.evidence(what, self.at, None);
-        evidence.thread = Some(context.thread(self.thread));
+        evidence.thread = self.thread.map(|thread| context.thread(thread));
         (evidence.task, evidence.span) = (task, span);
         evidence
     }
@@ -306,6 +326,12 @@ fn frames_of(event: &Event) -> Vec<OwnedFrame> {
 fn crashed(metadata: &Metadata) -> Option<(ThreadNumber, Option<Nanos>)> {
     let number = metadata.number(key::CRASH_THREAD).filter(|number| *number > 0);
     number.map(|number| (ThreadNumber(number), None))
+}
+
+/// The span that every view shows like this.
+fn span_id(text: &str) -> Option<SpanId> {
+    let (index, incarnation) = text.split_once('.').unwrap_or((text, "1"));
+    Some(SpanId { index: index.parse().ok()?, incarnation: incarnation.parse().ok()? })
 }
 
 fn field<'a>(view: &EventView<'a>, name: &str) -> Option<Value<'a>> {

@@ -109,6 +109,9 @@ pub const STARVED_RANGE: &str = "lookback: no core for the recorder";
 pub const FAULTS_RANGE: &str = "lookback: storm of page faults";
 /// The name of the range in which the control group was at its limit of memory, so that the kernel reclaimed some.
 pub const RECLAIM_RANGE: &str = "lookback: memory of the control group is reclaimed";
+/// The name of the event that the recorder's thread records right before the one of a trigger that it fires for a condition that
+/// lasts. Its fields `thread`, the recorder's number or 0, and `span`, as every view shows it or empty, say what it is about.
+pub const TRIGGER_ABOUT: &str = "trigger_about";
 /// Its field: the nanoseconds since the thread should have woken.
 pub const STOPPED_AT_LEAST: &str = "at_least_ns";
 /// Its field: the nanoseconds since the thread went to sleep.

@@ -32,6 +32,7 @@
 //! and then states again; the adding thread checks whether a newer generation has stated the span,
 //! and then writes the event there, too. At least one of them notices.
 
+pub(crate) mod open;
 pub(crate) mod said;
 pub(crate) mod span_ops;
 
@@ -111,7 +112,7 @@ pub(crate) struct SpanEntry {
     kept: AtomicU64,
     /// The same, when the newest generation first stated the span.
     kept_before: AtomicU64,
-    /// Whether the name has a limit, copied from the site.
+    /// Whether the name has a limit, copied from the site; and what [`open`] notes of it.
     pub(crate) watched: AtomicU8,
     adding: AtomicU8,
     fields: UnsafeCell<[u8; KEPT]>,

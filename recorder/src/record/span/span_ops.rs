@@ -14,6 +14,7 @@ use crate::record::nesting::Entry;
 use crate::record::site::Site;
 use crate::record::slab::Cache;
 use crate::record::slot::{MAX_SPANS, Slot};
+use crate::record::span::open;
 use crate::record::span::{
     Name, Parent, SPANS, SpanEntry, UNKNOWN, enter_gate, find, put_name, was_given,
 };
@@ -364,7 +365,7 @@ pub fn give_up(name: Name) -> bool {
 }
 
 /// The span's own name, from the last of these fields that gives one.
-fn span_name<'a>(site: &Site, fields: &'a [u8]) -> Option<&'a str> {
+pub(crate) fn span_name<'a>(site: &Site, fields: &'a [u8]) -> Option<&'a str> {
     let index = site.names_spans()? as u64;
     let names = Values(fields).filter(|given| given.index == index);
     names.last()?.text().map(|(name, _)| name).filter(|name| !name.is_empty())
@@ -377,12 +378,12 @@ fn close_watched(place: &'static SpanEntry, name: Name) {
     let (site, began) = (place.site(), place.began.load(Ordering::Relaxed));
     let ticks = crate::os::clock::now(control().mode()).saturating_sub(began);
     // After closing, the place may belong to another span.
-    let kept = place.kept();
+    let (kept, told) = (place.kept(), open::told(place));
     close_slowly(place, name);
     if let Some(site) = site {
         let called = span_name(site, kept.bytes()).unwrap_or(site.name());
-        let fields = || hooks::fields_in_words(site, kept.bytes());
-        hooks::ended([called, site.name()], true, ticks, fields);
+        let span = hooks::EndedSpan { site, fields: kept.bytes(), told };
+        hooks::ended(&hooks::Ended { names: [called, site.name()], ticks, span: Some(span) });
     }
 }
 

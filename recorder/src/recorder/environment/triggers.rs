@@ -68,6 +68,9 @@ fn trigger(item: &str) -> Result<Trigger, String> {
         "slow_region" => {
             Trigger::slow_region(needed("a name, as in slow_region=parse,20ms")?, limit()?)
         }
+        "no_progress" => {
+            Trigger::no_progress(needed("a name, as in no_progress=request,10s")?, limit()?)
+        }
         "stalled_poll" => {
             let limit = duration(needed("a time, as in stalled_poll=100ms")?)?;
             if limit < LEAST_STALL {

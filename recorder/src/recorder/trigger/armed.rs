@@ -82,6 +82,16 @@ impl Armed {
         admitted
     }
 
+    /// Whether it would be refused now. This counts nothing.
+    pub(super) fn is_cooling(&self) -> bool {
+        self.0.limiter.is_closed(clock::monotonic().0)
+    }
+
+    /// Counts that it was held back.
+    pub(super) fn count_suppressed(&self) {
+        SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Fires, after [`admit`](Self::admit) has allowed it.
     #[cold]
     pub(super) fn go(

@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+use super::counted::Counted;
+use super::rounds::Lasting;
 use super::{Armed, Condition, Trigger, panic_hook};
 use crate::record::control::Control;
-use crate::record::hooks::{self, Hooks};
+use crate::record::hooks::{self, Ended, Hooks};
+use crate::record::span::open;
 use crate::recorder::{self, Shared};
 use lookback_snapshot::wire::Level;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// See the module.
@@ -18,6 +21,9 @@ pub(crate) struct Active {
     pub(crate) error: Armed,
     logs: Vec<Log>,
     slow: Vec<Slow>,
+    /// What is counted of spans that end.
+    pub(super) counted: Vec<Counted>,
+    pub(super) lasting: Lasting,
     pub(crate) stalls: Vec<(Duration, Armed)>,
     pub(crate) signals: Vec<(i32, Armed)>,
 }
@@ -30,18 +36,31 @@ struct Log {
 }
 
 #[derive(Debug)]
-struct Slow {
-    is_span: bool,
-    name: String,
-    limit: Duration,
-    armed: Armed,
+pub(super) struct Slow {
+    /// `None`: a region. Else the mark of open spans that it was told of.
+    pub(super) mark: Option<u8>,
+    pub(super) name: String,
+    pub(super) limit: Duration,
+    pub(super) armed: Armed,
+    /// Whether one has ended in time since this was last cleared.
+    pub(super) in_time: AtomicBool,
+    /// Whether it has fired for spans that are open, and that goes on: those that end now are of the same hang.
+    pub(super) hangs: AtomicBool,
 }
 
 impl Active {
     pub(crate) fn new(triggers: &[Trigger]) -> Self {
         let error = Trigger::error().arm();
-        let (logs, slow, stalls, signals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut active = Self { panic: None, error, logs, slow, stalls, signals };
+        let mut active = Self {
+            panic: None,
+            error,
+            logs: Vec::new(),
+            slow: Vec::new(),
+            counted: Vec::new(),
+            lasting: Lasting::default(),
+            stalls: Vec::new(),
+            signals: Vec::new(),
+        };
         for trigger in triggers {
             let armed = trigger.clone().arm();
             match trigger.condition.clone() {
@@ -51,10 +70,15 @@ impl Active {
                     active.logs.push(Log { level, target, armed });
                 }
                 Condition::SlowSpan { name, limit } => {
-                    active.slow.push(Slow { is_span: true, name, limit, armed });
+                    let mark = open::mark(active.slow_spans().count());
+                    active.slow.push(Slow::new(Some(mark), name, limit, armed));
                 }
                 Condition::SlowRegion { name, limit } => {
-                    active.slow.push(Slow { is_span: false, name, limit, armed });
+                    active.slow.push(Slow::new(None, name, limit, armed));
+                }
+                Condition::NoProgress { name, limit } => {
+                    active.lasting.no_progress.push((active.counted.len(), limit));
+                    active.counted.push(Counted::new(name, armed));
                 }
                 Condition::StalledPoll { limit } => active.stalls.push((limit, armed)),
                 Condition::Signal { number } => active.signals.push((number, armed)),
@@ -66,7 +90,13 @@ impl Active {
 
     /// The names of spans and regions with a limit.
     pub(crate) fn names(&self) -> impl Iterator<Item = (bool, &str)> {
-        self.slow.iter().map(|slow| (slow.is_span, slow.name.as_str()))
+        let slow = self.slow.iter().map(|slow| (slow.mark.is_some(), slow.name.as_str()));
+        slow.chain(self.counted.iter().map(|counted| (true, counted.name.as_str())))
+    }
+
+    /// Those of spans.
+    pub(super) fn slow_spans(&self) -> impl Iterator<Item = &Slow> {
+        self.slow.iter().filter(|slow| slow.mark.is_some())
     }
 
     /// From now on messages of the triggering levels, and the ends of slow spans and regions, call these
@@ -99,34 +129,66 @@ fn on_log(target: &str, level: Level, text: &mut dyn FnMut() -> String) {
     }
 }
 
-/// A region or span whose name may have a limit has ended after this many ticks; `fields` formats those of
-/// the span. The first of its names is the one it goes by; the second is that of its site.
-#[cold]
-#[inline(never)]
-fn on_end(names: [&str; 2], is_span: bool, ticks: u64, fields: &mut dyn FnMut() -> String) {
-    let shared = recorder::peek();
-    let Some(shared) = &*shared else { return };
-    let took = duration(shared, ticks);
-    let mut fields = Some(fields);
-    let what = if is_span { "span" } else { "region" };
-    for slow in &shared.active.slow {
-        if slow.is_span == is_span
-            && names.contains(&&*slow.name)
-            && took > slow.limit
-            && slow.armed.admit()
-        {
-            let fields = fields.take();
-            let reason = || {
-                let fields = fields.map(|fields| fields()).unwrap_or_default();
-                let (name, limit) = (names[0], slow.limit);
-                format!("{what} {name} took {took:.1?}, more than {limit:?}{fields}")
-            };
-            slow.armed.go(false, reason, Vec::new());
+impl Slow {
+    fn new(mark: Option<u8>, name: String, limit: Duration, armed: Armed) -> Self {
+        Self {
+            mark,
+            name,
+            limit,
+            armed,
+            in_time: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that one has ended in time.
+    fn ended_in_time(&self) {
+        // Many threads may be here, and the word seldom changes.
+        if !self.in_time.load(Ordering::Relaxed) {
+            self.in_time.store(true, Ordering::Relaxed);
         }
     }
 }
 
-fn duration(shared: &Shared, ticks: u64) -> Duration {
+/// A region or span whose name may have a limit has ended.
+#[cold]
+#[inline(never)]
+fn on_end(ended: &Ended<'_>) {
+    let shared = recorder::peek();
+    let Some(shared) = &*shared else { return };
+    let took = duration(shared, ended.ticks);
+    let of_kind = |slow: &&Slow| slow.mark.is_some() == ended.span.is_some();
+    for slow in shared.active.slow.iter().filter(of_kind) {
+        if !ended.names.contains(&&*slow.name) {
+            continue;
+        }
+        if took <= slow.limit {
+            slow.ended_in_time();
+            continue;
+        }
+        let told = ended.span.map_or(0, |span| span.told);
+        let is_told = slow.mark.is_some_and(|mark| told & mark != 0);
+        if is_told || slow.hangs.load(Ordering::Relaxed) || !slow.armed.admit() {
+            continue;
+        }
+        let reason = || {
+            let (what, fields) = match ended.span {
+                Some(span) => ("span", hooks::fields_in_words(span.site, span.fields)),
+                None => ("region", String::new()),
+            };
+            let (name, limit) = (ended.names[0], slow.limit);
+            format!("{what} {name} took {took:.1?}, more than {limit:?}{fields}")
+        };
+        slow.armed.go(false, reason, Vec::new());
+    }
+    if let Some(span) = &ended.span {
+        let of_name = |counted: &&Counted| ended.names.contains(&&*counted.name);
+        shared.active.counted.iter().filter(of_name).for_each(|counted| counted.ended(took, span));
+    }
+}
+
+/// So many ticks as a time.
+pub(super) fn duration(shared: &Shared, ticks: u64) -> Duration {
     // To nine digits, which is as precisely as the frequency is known.
     let seconds = ticks as f64 / shared.frequency().max(1) as f64;
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)

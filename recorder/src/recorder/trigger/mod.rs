@@ -3,10 +3,12 @@
 //! A [`Trigger`] describes a condition; once [armed](Armed), it has a cool-down. Firing requests a snapshot
 //! from the [saver]: the file's name is known at once, and the saver's thread takes the snapshot.
 
+pub(crate) mod counted;
 pub(crate) mod dispatch;
 pub(crate) mod panic_hook;
 pub(crate) mod rate_limit;
 pub(crate) mod request;
+pub(crate) mod rounds;
 
 mod armed;
 pub(crate) mod exit;
@@ -56,12 +58,13 @@ pub struct Trigger {
 }
 
 /// When a trigger fires.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Condition {
     Panic,
     Log { level: Level, target: Option<String> },
     SlowSpan { name: String, limit: Duration },
     SlowRegion { name: String, limit: Duration },
+    NoProgress { name: String, limit: Duration },
     StalledPoll { limit: Duration },
     Signal { number: i32 },
     Error,
@@ -124,8 +127,13 @@ impl Trigger {
         self
     }
 
-    /// Fires when a `tracing` span of this name took longer than `limit` from its creation until it was
-    /// closed.
+    /// Fires when a `tracing` span of this name takes longer than `limit` from its creation until it is closed: when it is
+    /// closed, or while it is still open, at most a generation late. So a hang leaves a snapshot, too, although nothing is
+    /// ever closed.
+    ///
+    /// It fires once for a span; and for further ones that are still open not before one of this name was closed in time: else
+    /// they belong to the same hang. Choose a name whose spans end: one that is open as long as a connection fires once
+    /// for each connection that gets that old.
     pub fn slow_span(name: impl Into<String>, limit: Duration) -> Self {
         Self::new(Condition::SlowSpan { name: name.into(), limit })
     }
@@ -133,6 +141,19 @@ impl Trigger {
     /// Fires when a [`region!`](crate::region) of this name took longer than `limit`.
     pub fn slow_region(name: impl Into<String>, limit: Duration) -> Self {
         Self::new(Condition::SlowRegion { name: name.into(), limit })
+    }
+
+    /// Fires when no `tracing` span of this name has been closed for so long, while one has been open for so long: everything
+    /// hangs, or the last worker does. Fires once, until a span of this name is closed again, or none is open. Only time counts in which
+    /// the recorder's thread was running: not that of a suspended machine.
+    ///
+    /// ```
+    /// use lookback_recorder::{Recorder, Trigger};
+    /// use std::time::Duration;
+    /// let builder = Recorder::builder().trigger(Trigger::no_progress("request", Duration::from_secs(10)));
+    /// ```
+    pub fn no_progress(name: impl Into<String>, limit: Duration) -> Self {
+        Self::new(Condition::NoProgress { name: name.into(), limit })
     }
 
     /// Fires when a poll of a recorded task does not return within `limit`, which must be at least a
@@ -231,6 +252,7 @@ impl Trigger {
             Condition::Log { .. } => "log",
             Condition::SlowSpan { .. } => "slow_span",
             Condition::SlowRegion { .. } => "slow_region",
+            Condition::NoProgress { .. } => "no_progress",
             Condition::StalledPoll { .. } => "stalled_poll",
             Condition::Signal { .. } => "signal",
             Condition::Error => "error",

@@ -47,6 +47,11 @@ impl Limiter {
         now >= closed_until && self.claim(now, closed_until)
     }
 
+    /// Whether it would refuse at `now`.
+    pub(crate) fn is_closed(&self, now: u64) -> bool {
+        now < self.closed_until.load(Ordering::Relaxed)
+    }
+
     #[cold]
     fn claim(&self, now: u64, closed_until: u64) -> bool {
         let (order, failure) = (Ordering::Relaxed, Ordering::Relaxed);

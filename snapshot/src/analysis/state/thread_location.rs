@@ -4,7 +4,7 @@ use super::LiveState;
 use super::span::Label;
 use super::thread::Thread;
 use crate::analysis::interner::Name;
-use crate::wire::{Nanos, TaskId, ThreadNumber};
+use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -74,5 +74,15 @@ impl LiveState {
             span: thread.spans.last().map(|(label, _)| label.clone()),
             regions: Thread::names_of(&thread.regions).collect(),
         }
+    }
+
+    /// An open span and the task that it runs in, and the thread that is inside it, if one is.
+    pub(crate) fn inside(&self, span: SpanId) -> Option<(Option<ThreadNumber>, Here)> {
+        let found = self.spans.get(&span)?;
+        let is_in = |thread: &Thread| thread.spans.iter().any(|(label, _)| label.span == span);
+        let thread = self.threads.iter().find(|(_, thread)| is_in(thread));
+        let (task, label) = (found.task, Some(found.label.clone()));
+        let here = Here { task, span: label, regions: Vec::new() };
+        Some((thread.map(|(number, _)| *number), here))
     }
 }

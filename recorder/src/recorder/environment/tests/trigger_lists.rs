@@ -20,6 +20,7 @@ fn every_trigger_has_its_words() {
         ("log=warn,target=shop::pay", T::log(Level::Warn).target("shop::pay")),
         ("slow_span=request,500ms", T::slow_span("request", second / 2)),
         ("slow_region = parse , 20ms", T::slow_region("parse", second / 50)),
+        ("no_progress=request,10s", T::no_progress("request", second * 10)),
         (
             "stalled_poll=100ms,cool_down=30s,per_hour=5,delay=1s",
             T::stalled_poll(second / 10).cool_down(second * 30).per_hour(5).delay(second),
@@ -65,6 +66,7 @@ fn a_wrong_list_of_triggers_or_a_wrong_name_is_told_in_words() {
         ("TRIGGERS", "slow_span=request,fast", "`fast` is not a time"),
         ("TRIGGERS", "slow_span,1s", "`slow_span` needs a name"),
         ("TRIGGERS", "slow_region=parse,0s", "the limit must not be zero"),
+        ("TRIGGERS", "no_progress=request", "`no_progress` needs a time after the name"),
         ("TRIGGERS", "stalled_poll=1us", "at least 1ms"),
         ("TRIGGERS", "signal=SIGKILL", "`SIGKILL` is not a usable signal"),
         ("TRIGGERS", "signal=11", "`11` is not a usable signal"),
