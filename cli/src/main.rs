@@ -32,6 +32,7 @@ mod part;
 mod process;
 mod ps;
 mod recover;
+mod report;
 mod run;
 mod saved_snapshot;
 mod snapshot;
@@ -63,6 +64,7 @@ Examples:
   lookback summary incident.lbk        what happened, and what stood out
   lookback stacks incident.lbk         where threads were, by function and line
   lookback why incident.lbk            where the time of a slow span went, all of it
+  lookback report incident.lbk         a page that shows it in a browser
   lookback diff good.lbk bad.lbk       what is new, gone, slower, more often in the second
   lookback symbolize incident.lbk      a copy that has the names of functions, for another machine
   lookback validate incident.lbk       whether a snapshot is sound
@@ -94,6 +96,7 @@ enum Command {
     Summary(summary::Summary),
     Stacks(stacks::Stacks),
     Why(why::Why),
+    Report(report::Report),
     Diff(diff::Diff),
     Symbolize(symbolize::Symbolize),
     Validate(validate::Validate),
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
         Command::Summary(summary) => summary.run(),
         Command::Stacks(stacks) => stacks.run(),
         Command::Why(why) => why.run(),
+        Command::Report(report) => report.run(),
         Command::Diff(diff) => diff.run(),
         Command::Symbolize(symbolize) => symbolize.run(),
         Command::Validate(validate) => validate.run(),

@@ -228,7 +228,7 @@ impl Export {
 }
 
 /// Ends the program as arguments do that cannot be used together.
-fn conflict(wrong: &str) -> ! {
+pub fn conflict(wrong: &str) -> ! {
     clap::Error::raw(ErrorKind::ArgumentConflict, wrong)
         .with_cmd(&crate::CommandLine::command())
         .exit()

@@ -23,8 +23,10 @@ use crate::terminal::width;
 use clap::Args;
 use console::truncate_str;
 use cpu::CpuTimes;
+use lookback::read::Trace;
 use lookback::read::analysis::{Finding, Report};
 use lookback::read::hangs::Hangs;
+use serde_json::Value;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
@@ -118,51 +120,73 @@ pub struct Summary {
 impl Summary {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let trace = open(&self.file)?;
-        let report = Report::of(&trace);
         let mut damage = Damage::of(&trace);
-        report.damage.iter().for_each(|error| damage.note(error));
-        for generation in trace.generations() {
-            generation.damage.iter().for_each(|error| damage.note(error));
-        }
         let mut out = BufWriter::new(io::stdout().lock());
+        if self.json {
+            let value = value(&trace, &self.symbols, &mut damage);
+            writeln!(out, "{value:#}")?;
+            out.flush()?;
+            return Ok(damage.tell());
+        }
+        let report = read(&trace, &mut damage);
         let mut symbolizer = frames::symbolizer(&trace, &self.symbols);
         let samples = report.coverage.table.cpu_samples;
         let cpu = CpuTimes::of(&trace, samples, symbolizer.as_mut());
         let hangs = symbolizer.as_mut().map(|names| Hangs::of(&trace, &report, names));
-        let found: Vec<&Finding> = match &hangs {
-            Some(hangs) => hangs.findings.iter().collect(),
-            None => report.findings(),
-        };
-        if self.json {
-            let mut value =
-                json::report(&report, &found, &trace, damage.lines(), symbolizer.as_mut());
-            value["waiting"] = waiting::json(hangs.as_ref());
-            value["cpu"] = cpu.as_ref().map(CpuTimes::json).into();
-            value["outside"] = outside::json(&trace, symbolizer.as_mut());
-            writeln!(out, "{value:#}")?;
-        } else {
-            let threads = outside::lines(&trace, symbolizer.as_mut(), &self.file);
-            if is_of_threads_alone(&trace) {
-                findings::threads_alone(&report, &found, &self.file, &threads, &mut out)?;
-                out.flush()?;
-                return Ok(damage.tell());
-            }
-            let names = symbolizer.as_mut();
-            findings::print(&report, &found, &self.file, names, &threads, &mut out)?;
-            // On a narrow terminal the last columns are cut, so that a row stays on one line.
-            let mut wide = Vec::new();
-            if let Some(hangs) = &hangs {
-                waiting::print(hangs, &mut wide)?;
-            }
-            if let Some(cpu) = &cpu {
-                cpu.print(&mut wide)?;
-            }
-            tables::print(&report, symbolizer.as_mut(), &mut wide)?;
-            for line in String::from_utf8_lossy(&wide).lines() {
-                writeln!(out, "{}", truncate_str(line, width(), "…"))?;
-            }
+        let found = found(&report, hangs.as_ref());
+        let threads = outside::lines(&trace, symbolizer.as_mut(), &self.file);
+        if is_of_threads_alone(&trace) {
+            findings::threads_alone(&report, &found, &self.file, &threads, &mut out)?;
+            out.flush()?;
+            return Ok(damage.tell());
+        }
+        let names = symbolizer.as_mut();
+        findings::print(&report, &found, &self.file, names, &threads, &mut out)?;
+        // On a narrow terminal the last columns are cut, so that a row stays on one line.
+        let mut wide = Vec::new();
+        if let Some(hangs) = &hangs {
+            waiting::print(hangs, &mut wide)?;
+        }
+        if let Some(cpu) = &cpu {
+            cpu.print(&mut wide)?;
+        }
+        tables::print(&report, symbolizer.as_mut(), &mut wide)?;
+        for line in String::from_utf8_lossy(&wide).lines() {
+            writeln!(out, "{}", truncate_str(line, width(), "…"))?;
         }
         out.flush()?;
         Ok(damage.tell())
+    }
+}
+
+/// The summary as JSON.
+pub fn value(trace: &Trace, symbols: &[PathBuf], damage: &mut Damage) -> Value {
+    let report = read(trace, damage);
+    let mut symbolizer = frames::symbolizer(trace, symbols);
+    let samples = report.coverage.table.cpu_samples;
+    let cpu = CpuTimes::of(trace, samples, symbolizer.as_mut());
+    let hangs = symbolizer.as_mut().map(|names| Hangs::of(trace, &report, names));
+    let found = found(&report, hangs.as_ref());
+    let mut value = json::report(&report, &found, trace, damage.lines(), symbolizer.as_mut());
+    value["waiting"] = waiting::json(hangs.as_ref());
+    value["cpu"] = cpu.as_ref().map(CpuTimes::json).into();
+    value["outside"] = outside::json(trace, symbolizer.as_mut());
+    value
+}
+
+fn read(trace: &Trace, damage: &mut Damage) -> Report {
+    let report = Report::of(trace);
+    report.damage.iter().for_each(|error| damage.note(error));
+    for generation in trace.generations() {
+        generation.damage.iter().for_each(|error| damage.note(error));
+    }
+    report
+}
+
+/// With names, a finding about a hang says more.
+fn found<'a>(report: &'a Report, hangs: Option<&'a Hangs>) -> Vec<&'a Finding> {
+    match hangs {
+        Some(hangs) => hangs.findings.iter().collect(),
+        None => report.findings(),
     }
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use lookback::read::Trace;
 use lookback::read::analysis::{self, WhyOf};
 use lookback::read::wire::TaskId;
+use serde_json::Value;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
@@ -118,4 +119,11 @@ impl Why {
             }
         }
     }
+}
+
+/// The account of the slowest span, as JSON; none if there is no span.
+pub fn slowest(trace: &Trace, symbols: &[PathBuf]) -> Option<Value> {
+    let why = analysis::Why::of(trace, WhyOf::Slowest)?;
+    let mut symbolizer = frames::symbolizer(trace, symbols);
+    Some(json::why(&why, trace, &[], symbolizer.as_mut()))
 }

@@ -1,0 +1,291 @@
+// Tests pages in Chromium: run.mjs DEMO.html MILLION.html HOSTILE.html DIRECTORY-FOR-PICTURES
+import assert from "node:assert/strict";
+import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { launch, open, pause } from "./browser.mjs";
+
+const [demo, million, hostile, pictures] = process.argv.slice(2);
+mkdirSync(pictures, { recursive: true });
+const browser = await launch();
+let failed = 0;
+
+async function test(name, body) {
+  try {
+    const note = await body();
+    console.log(`ok    ${name}${note ? `: ${note}` : ""}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  ${name}\n${error.stack}`);
+  }
+}
+
+/** What is shown, as the page knows it. */
+const shown = (page) => page.evaluate(() => {
+  const { app } = window.lookback;
+  return {
+    from: app.from, until: app.until, selected: app.selected, range: app.range, pins: app.pins, tab: app.tab, hit: app.hit,
+    hits: app.hits.length, marks: app.marks, finding: app.finding, hash: location.hash, help: app.isHelpShown,
+  };
+});
+const settle = () => pause(250);
+/** Where a poll is on the screen, once it is in view. */
+const placeOf = (page, what) => page.evaluate((what) => {
+  const { app } = window.lookback;
+  const box = document.querySelector(".timeline").getBoundingClientRect();
+  const { slices } = app.model;
+  const rows = app.model.sliceRows.filter((row) => !row.isRegion && row.depth === 0);
+  let longest = -1;
+  for (const row of rows) for (let i = row.from; i < row.to; i++)
+    if (slices.kind[i] === 0 && (longest < 0 || slices.end[i] - slices.start[i] > slices.end[longest] - slices.start[longest])) longest = i;
+  if (what === "show") { app.select({ what: "slice", index: longest }, true); return longest; }
+  return { index: longest, left: box.left, top: box.top, width: box.width, height: box.height };
+}, what);
+
+async function interactions(file, name) {
+  const { page, check } = await open(browser, file);
+  const before = await shown(page);
+  await test(`${name}: zooms with W and with ctrl+wheel at the cursor, and pans with D and a drag`, async () => {
+    await page.keyboard.press("w");
+    await settle();
+    const closer = await shown(page);
+    assert(closer.until - closer.from < before.until - before.from);
+    const { left, top, width, height } = await placeOf(page);
+    const x = left + 210 + (width - 210) / 4;
+    await page.mouse.move(x, top + height / 2);
+    await page.keyboard.down("Control");
+    await page.mouse.wheel({ deltaY: -240 });
+    await page.keyboard.up("Control");
+    await settle();
+    const close = await shown(page);
+    const at = (view) => view.from + (view.until - view.from) / 4;
+    assert(close.until - close.from < closer.until - closer.from);
+    assert(Math.abs(at(close) - at(closer)) < (closer.until - closer.from) / 50, "what is below the cursor stays there");
+    await page.mouse.down();
+    await page.mouse.move(x - 150, top + height / 2, { steps: 4 });
+    await page.mouse.up();
+    await settle();
+    const dragged = await shown(page);
+    assert(dragged.from > close.from && Math.abs(dragged.until - dragged.from - (close.until - close.from)) < 10);
+    await page.keyboard.press("d");
+    await settle();
+    assert((await shown(page)).from > dragged.from);
+    await page.keyboard.press("0");
+    await settle();
+    assert(Math.abs((await shown(page)).from - before.from) < 1e6);
+  });
+  await test(`${name}: a click shows details; keys go on and back, and follow wakes`, async () => {
+    const index = await placeOf(page, "show");
+    await settle();
+    const text = await page.$eval("#panel", (panel) => panel.textContent);
+    assert(text.includes("poll") && text.includes("thread"), text);
+    // The same by the pointer: in the middle of the poll.
+    const spot = await page.evaluate((index) => {
+      const { app } = window.lookback;
+      const box = document.querySelector(".timeline").getBoundingClientRect();
+      const { slices } = app.model;
+      const middle = (Math.max(slices.start[index], app.from) + Math.min(slices.end[index], app.until)) / 2;
+      app.selected = null;
+      app.changed();
+      return { x: box.left + 210 + ((middle - app.from) / (app.until - app.from)) * (box.width - 210), top: box.top, height: box.height };
+    }, index);
+    let isFound = false;
+    for (let y = spot.top + 32; y < spot.top + spot.height && !isFound; y += 7) {
+      await page.mouse.click(spot.x, y);
+      isFound = (await shown(page)).selected?.index === index;
+    }
+    assert(isFound, "the poll is where it is drawn");
+    await page.keyboard.press(",");
+    const previous = await shown(page);
+    assert.equal(previous.selected.index, index - 1);
+    await page.keyboard.press(".");
+    assert.equal((await shown(page)).selected.index, index);
+    await page.keyboard.press("[");
+    await page.keyboard.press("]");
+    await page.keyboard.press("p");
+    await settle();
+    assert((await shown(page)).pins.length > 0);
+  });
+  await test(`${name}: shift+drag selects a time, a click in the ruler marks one, Escape undoes`, async () => {
+    await page.keyboard.press("0");
+    const { left, top, width } = await placeOf(page);
+    const x = left + 210 + (width - 210) / 3;
+    await page.keyboard.down("Shift");
+    await page.mouse.move(x, top + 60);
+    await page.mouse.down();
+    await page.mouse.move(x + 200, top + 60, { steps: 4 });
+    await page.mouse.up();
+    await page.keyboard.up("Shift");
+    await settle();
+    const { range, tab } = await shown(page);
+    assert(range && range[1] > range[0]);
+    assert.equal(tab, "selection");
+    assert((await page.$eval("#panel", (panel) => panel.textContent)).length > 40);
+    await page.mouse.click(x, top + 10);
+    await settle();
+    assert.equal((await shown(page)).marks.length, 1);
+    await page.keyboard.press("Escape");
+    await settle();
+    assert.equal((await shown(page)).range, null);
+  });
+  await test(`${name}: search finds, counts, and goes on`, async () => {
+    const word = await page.evaluate(() => {
+      const { model } = window.lookback.app;
+      return model.site(model.slices.site[model.slices.kind.indexOf(0)]);
+    });
+    await page.keyboard.press("/");
+    await page.keyboard.type(word.slice(0, 6));
+    await page.keyboard.press("Enter");
+    await settle();
+    const first = await shown(page);
+    assert(first.hits > 0 && first.selected !== null);
+    await page.keyboard.press("Enter");
+    await settle();
+    if (first.hits > 1) assert.notEqual((await shown(page)).hit, first.hit);
+    await page.keyboard.press("Escape");
+  });
+  await test(`${name}: the link restores what is shown`, async () => {
+    await placeOf(page, "show");
+    await pause(400);
+    const now = await shown(page);
+    const again = await open(browser, file, now.hash);
+    await pause(400);
+    const there = await shown(again.page);
+    assert(Math.abs(there.from - now.from) < 2 && Math.abs(there.until - now.until) < 2, `${now.hash} ${there.hash}`);
+    assert.deepEqual([there.selected, there.pins, there.tab], [now.selected, now.pins, now.tab]);
+    assert.deepEqual(await again.check(), []);
+    await again.page.close();
+  });
+  await test(`${name}: all panels, the help and the brush work by keyboard and pointer`, async () => {
+    await page.keyboard.press("?");
+    await settle();
+    assert.equal(await page.$eval("[role=dialog]", (dialog) => dialog.getAttribute("aria-label")), "Keys");
+    await page.keyboard.press("Escape");
+    await settle();
+    assert.equal(await page.$("[role=dialog]"), null);
+    for (const tab of await page.$$("[role=tab]")) {
+      await tab.click();
+      await settle();
+      assert((await page.$eval("#panel", (panel) => panel.textContent.length + panel.querySelectorAll("canvas").length)) > 0);
+    }
+    await page.click("#tab-details");
+    await page.keyboard.press("ArrowRight");
+    await settle();
+    assert.equal((await shown(page)).tab, "selection");
+    await page.keyboard.press("0");
+    const box = await page.$eval(".overview", (element) => ({ ...element.getBoundingClientRect().toJSON() }));
+    await page.mouse.move(box.left + box.width * 0.5, box.top + 20);
+    await page.mouse.down();
+    await page.mouse.move(box.left + box.width * 0.7, box.top + 20, { steps: 4 });
+    await page.mouse.up();
+    await settle();
+    const brushed = await shown(page);
+    assert(brushed.until - brushed.from < (before.until - before.from) / 3);
+  });
+  await test(`${name}: nothing went wrong: no error, no request, no violation of its policy`, async () => {
+    assert.deepEqual(await check(), []);
+  });
+  return page;
+}
+
+const page = await interactions(demo, "demo");
+await test("demo: a finding jumps to its place, with its tracks pinned and its time selected", async () => {
+  await page.evaluate(() => { window.lookback.app.all(); });
+  await page.click(".finding");
+  await settle();
+  const { pins, range, finding } = await shown(page);
+  assert.equal(finding, 0);
+  assert(pins.length > 0 && range !== null);
+  await page.screenshot({ path: join(pictures, "finding.png") });
+});
+await test("demo: pictures", async () => {
+  await page.evaluate(() => { window.lookback.app.all(); });
+  await settle();
+  await page.screenshot({ path: join(pictures, "all.png") });
+  for (const tab of ["selection", "why", "flame", "spans", "tasks", "logs"]) {
+    await page.click(`#tab-${tab}`);
+    await settle();
+    await page.screenshot({ path: join(pictures, `${tab}.png`) });
+  }
+  const dark = await open(browser, demo, "", true);
+  await dark.page.click(".finding");
+  await settle();
+  await dark.page.screenshot({ path: join(pictures, "dark.png") });
+  await dark.page.close();
+});
+await page.close();
+
+(await interactions(million, "a million events")).close();
+await test("a million events: how fast", async () => {
+  // An empty page of the same size says what the browser itself takes for it.
+  const empty = join(pictures, "empty.html");
+  const size = statSync(million).size;
+  writeFileSync(empty, `<!doctype html><title>x</title><script type="application/octet-stream">${"A".repeat(size)}</script><script>window.lookback = {}</script>`);
+  const times = { page: [], empty: [] };
+  for (let round = 0; round < 3; round++)
+    for (const [which, file] of [["page", million], ["empty", empty]]) {
+      const { page, took } = await open(browser, file);
+      times[which].push(took);
+      await page.close();
+    }
+  const best = (all) => Math.min(...all);
+  const { page } = await open(browser, million);
+  await page.screenshot({ path: join(pictures, "million.png") });
+  const frames = await page.evaluate(async () => {
+    const { app } = window.lookback;
+    app.zoom(0.5);
+    const gaps = [];
+    let last = performance.now();
+    for (let frame = 0; frame < 120; frame++) {
+      app.pan(frame % 60 < 30 ? 0.01 : -0.01);
+      await new Promise((then) => requestAnimationFrame(then));
+      const now = performance.now();
+      gaps.push(now - last);
+      last = now;
+    }
+    const own = [...window.lookbackFrames].slice(-120);
+    const empty = [];
+    for (let frame = 0; frame < 60; frame++) {
+      await new Promise((then) => requestAnimationFrame(then));
+      const now = performance.now();
+      empty.push(now - last);
+      last = now;
+    }
+    const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
+    return { frame: median(gaps), draw: median(own), worst: own[own.length - 1], empty: median(empty) };
+  });
+  await page.close();
+  return `${(size / 2 ** 20).toFixed(1)} MiB; opens in ${best(times.page).toFixed(0)} ms, ` +
+    `${(best(times.page) / best(times.empty)).toFixed(1)} × an empty page of that size (${best(times.empty).toFixed(0)} ms); while it pans a frame takes ` +
+    `${frames.frame.toFixed(1)} ms, of which drawing ${frames.draw.toFixed(1)} ms (at most ${frames.worst.toFixed(1)}); without it ${frames.empty.toFixed(1)} ms`;
+});
+
+await test("hostile names: they are text, and nothing else", async () => {
+  const { page, check } = await open(browser, hostile);
+  for (const tab of ["selection", "why", "flame", "spans", "tasks", "logs", "about", "details"]) {
+    await page.click(`#tab-${tab}`);
+    await settle();
+  }
+  const items = await page.evaluate(() => {
+    const { model } = window.lookback.app;
+    const all = [];
+    for (let i = 0; i < model.slices.count; i++) all.push({ what: "slice", index: i });
+    for (let i = 0; i < model.spans.count; i++) all.push({ what: "span", index: i });
+    for (let i = 0; i < model.tasks.count; i++) all.push({ what: "task", index: i });
+    for (let i = 0; i < model.notes.count; i++) all.push({ what: "note", index: i });
+    return all;
+  });
+  for (const item of items) {
+    await page.evaluate((item) => { window.lookback.app.select(item, true); if (item.what === "task") window.lookback.app.pinTask(item.index); }, item);
+    await pause(30);
+  }
+  await page.screenshot({ path: join(pictures, "hostile.png") });
+  const { images, scripts, broken } = await page.evaluate(() => ({
+    images: document.querySelectorAll("img, svg, b:not(.about b):not(.plain b)").length, scripts: document.scripts.length, broken: window.broken,
+  }));
+  assert.deepEqual([images, scripts, broken], [0, 1, undefined]);
+  assert.deepEqual(await check(), []);
+  await page.close();
+});
+
+await browser.close();
+process.exit(failed > 0 ? 1 : 0);
