@@ -37,7 +37,12 @@ fn hostile() -> String {
             writeln!(text, "  {kind} id={id} name=\"{name}\" file=\"{name}\" line=1{more}")
                 .unwrap();
         }
-        writeln!(text, "  callsite id=3 name=\"{name}\" file=\"{name}\" line=2 target=\"{name}\" level=3 fields=[\"{name}\"]").unwrap();
+        writeln!(
+            text,
+            "  callsite id=3 name=\"{name}\" file=\"{name}\" line=2 target=\"{name}\" level=3 \
+             fields=[\"{name}\"]"
+        )
+        .unwrap();
         let task = number - 1;
         for line in [
             format!("thread_start thread={number} os_thread={} name=\"{name}\"", 4000 + number),
@@ -93,7 +98,8 @@ fn many(events: u64) -> String {
             )
             .unwrap();
         }
-        writeln!(text, "  callsite id=20 name=\"request\" file=\"src/server.rs\" line=9 target=\"shop\" level=3 fields=[\"path\"]").unwrap();
+        writeln!(text, "  callsite id=20 name=\"request\" file=\"src/server.rs\" line=9 target=\"shop\" level=3 \
+             fields=[\"path\"]").unwrap();
         writeln!(text, "  site id=21 name=\"parse\" file=\"src/server.rs\" line=19").unwrap();
         writeln!(text, "  site id=22 name=\"queue\" file=\"src/queue.rs\" line=3").unwrap();
         let mut at = 1000 + worker * 137;

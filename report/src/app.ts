@@ -6,11 +6,22 @@ import type { Evidence, Finding } from "./schema";
 
 export type Tab = "details" | "selection" | "why" | "flame" | "spans" | "tasks" | "logs" | "about";
 export const TABS: [Tab, string][] = [
-  ["details", "Details"], ["selection", "Selection"], ["why", "Why"], ["flame", "Flame graphs"], ["spans", "Spans"], ["tasks", "Tasks"],
-  ["logs", "Logs"], ["about", "About"],
+  ["details", "Details"],
+  ["selection", "Selection"],
+  ["why", "Why"],
+  ["flame", "Flame graphs"],
+  ["spans", "Spans"],
+  ["tasks", "Tasks"],
+  ["logs", "Logs"],
+  ["about", "About"],
 ];
 
-export interface Hit { at: number; until: number; item: Item; words: string }
+export interface Hit {
+  at: number;
+  until: number;
+  item: Item;
+  words: string;
+}
 
 /** The shortest time that is shown, in nanoseconds. */
 const SHORTEST = 200;
@@ -56,7 +67,9 @@ export class App {
     for (const [group, rows] of count) if (rows > 60 || group.startsWith("The process")) this.collapsed.add(group);
   }
 
-  onDraw(then: () => void) { this.drawn.add(then); }
+  onDraw(then: () => void) {
+    this.drawn.add(then);
+  }
 
   onTold(then: () => void): () => void {
     this.told.add(then);
@@ -134,13 +147,20 @@ export class App {
     const { slices, spans, tasks, notes, ranges, samples } = this.model;
     const i = item.index;
     switch (item.what) {
-      case "slice": return [slices.start[i]!, slices.end[i]!];
-      case "span": return [spans.began[i]!, spans.end[i]!];
-      case "task": return [tasks.known[i] ? tasks.began[i]! : this.model.from, tasks.end[i]!];
-      case "note": return [notes.at[i]!, notes.at[i]!];
-      case "range": return [ranges.from[i]!, ranges.until[i]!];
-      case "sample": return [samples.at[i]!, samples.at[i]!];
-      default: return [item.from ?? 0, item.until ?? 0];
+      case "slice":
+        return [slices.start[i]!, slices.end[i]!];
+      case "span":
+        return [spans.began[i]!, spans.end[i]!];
+      case "task":
+        return [tasks.known[i] ? tasks.began[i]! : this.model.from, tasks.end[i]!];
+      case "note":
+        return [notes.at[i]!, notes.at[i]!];
+      case "range":
+        return [ranges.from[i]!, ranges.until[i]!];
+      case "sample":
+        return [samples.at[i]!, samples.at[i]!];
+      default:
+        return [item.from ?? 0, item.until ?? 0];
     }
   }
 
@@ -153,12 +173,17 @@ export class App {
         const isRegion = this.model.slices.row[item.index]! % 2 === 1;
         return isRegion ? byKey.get(`r${this.model.header.threads[thread]?.number}`) : key(thread);
       }
-      case "span": return all[rowOfSpan[item.index]!];
-      case "note": return byKey.get("notes");
-      case "range": return byKey.get("ranges");
+      case "span":
+        return all[rowOfSpan[item.index]!];
+      case "note":
+        return byKey.get("notes");
+      case "range":
+        return byKey.get("ranges");
       case "task":
-      case "wait": return byKey.get(`task${this.model.tasks.id(item.index)}`);
-      default: return undefined;
+      case "wait":
+        return byKey.get(`task${this.model.tasks.id(item.index)}`);
+      default:
+        return undefined;
     }
   }
 
@@ -222,7 +247,8 @@ export class App {
       const next = lowerBound((i) => slices.end[polls[i]!]!, polls.length, t_ns);
       const poll = polls[next];
       if (poll !== undefined && slices.start[poll]! <= t_ns + 1000) {
-        if (thread === null || this.model.header.threads[slices.thread[poll]!]?.number === thread) return { what: "slice", index: poll };
+        if (thread === null || this.model.header.threads[slices.thread[poll]!]?.number === thread)
+          return { what: "slice", index: poll };
       }
     }
     const inside = span === null ? undefined : spans.byId.get(span);
@@ -273,10 +299,13 @@ export class App {
   follow(to: "cause" | "effect") {
     const poll = this.selected;
     if (poll?.what !== "slice") return;
-    const wake = to === "cause" ? this.wakeOf(poll.index) : this.wakesIn(poll.index)[0] ?? -1;
+    const wake = to === "cause" ? this.wakeOf(poll.index) : (this.wakesIn(poll.index)[0] ?? -1);
     if (wake < 0) return;
     const { wakes } = this.model;
-    const index = to === "cause" ? this.pollAt(wakes.thread[wake]!, wakes.at[wake]!) : this.model.pollAfter(wakes.task[wake]!, wakes.at[wake]!);
+    const index =
+      to === "cause"
+        ? this.pollAt(wakes.thread[wake]!, wakes.at[wake]!)
+        : this.model.pollAfter(wakes.task[wake]!, wakes.at[wake]!);
     if (index >= 0) this.select({ what: "slice", index }, true);
   }
 
@@ -339,12 +368,21 @@ export class App {
 
   /** Restores what a link says; what it does not say stays. */
   readHash() {
-    const given = new Map(location.hash.slice(1).split("&").map((part) => {
-      const [name = "", value = ""] = [part.slice(0, 1), part.slice(2)];
-      return [name, value.split("~")] as const;
-    }));
+    const given = new Map(
+      location.hash
+        .slice(1)
+        .split("&")
+        .map((part) => {
+          const [name = "", value = ""] = [part.slice(0, 1), part.slice(2)];
+          return [name, value.split("~")] as const;
+        }),
+    );
     const text = (name: string) => {
-      try { return decodeURIComponent(given.get(name)?.[0] ?? ""); } catch { return ""; }
+      try {
+        return decodeURIComponent(given.get(name)?.[0] ?? "");
+      } catch {
+        return "";
+      }
     };
     const pair = (name: string): [number, number] | null => {
       const [from, until] = (given.get(name) ?? []).map(Number);
@@ -352,7 +390,11 @@ export class App {
     };
     for (const key of given.get("p") ?? []) {
       let name = "";
-      try { name = decodeURIComponent(key); } catch { continue; }
+      try {
+        name = decodeURIComponent(key);
+      } catch {
+        continue;
+      }
       if (name.startsWith("task")) {
         const task = this.model.tasks.byId.get(name.slice(4));
         if (task !== undefined) this.rows.task(task);
@@ -363,11 +405,15 @@ export class App {
     this.marks = (given.get("m") ?? []).map(Number).filter((mark) => Number.isFinite(mark) && mark !== 0);
     const [what, index] = given.get("s") ?? [];
     const counts: Partial<Record<string, number>> = {
-      slice: this.model.slices.count, span: this.model.spans.count, task: this.model.tasks.count, note: this.model.notes.count,
+      slice: this.model.slices.count,
+      span: this.model.spans.count,
+      task: this.model.tasks.count,
+      note: this.model.notes.count,
       range: this.model.ranges.count,
     };
     const place = Number(index);
-    if (what && Number.isInteger(place) && place >= 0 && place < (counts[what] ?? 0)) this.selected = { what: what as Item["what"], index: place };
+    if (what && Number.isInteger(place) && place >= 0 && place < (counts[what] ?? 0))
+      this.selected = { what: what as Item["what"], index: place };
     const tab = TABS.find(([tab]) => tab === text("b"));
     if (tab) this.tab = tab[0];
     this.filter = text("f");
@@ -391,16 +437,36 @@ function found(model: Model, query: string): Hit[] {
   const { slices, spans, notes, tasks, ranges } = model;
   for (let i = 0; i < spans.count && hits.length < most; i++)
     if (sites[spans.site[i]!] || has[spans.fields[i]!] || spans.id(i) === query)
-      hits.push({ at: spans.began[i]!, until: spans.end[i]!, item: { what: "span", index: i }, words: model.site(spans.site[i]!) });
+      hits.push({
+        at: spans.began[i]!,
+        until: spans.end[i]!,
+        item: { what: "span", index: i },
+        words: model.site(spans.site[i]!),
+      });
   for (let i = 0; i < notes.count && hits.length < most; i++)
     if (sites[notes.site[i]!] || has[notes.text[i]!] || has[notes.fields[i]!])
-      hits.push({ at: notes.at[i]!, until: notes.at[i]!, item: { what: "note", index: i }, words: model.text(notes.text[i]!) || model.site(notes.site[i]!) });
+      hits.push({
+        at: notes.at[i]!,
+        until: notes.at[i]!,
+        item: { what: "note", index: i },
+        words: model.text(notes.text[i]!) || model.site(notes.site[i]!),
+      });
   for (let i = 0; i < ranges.count && hits.length < most; i++)
     if (sites[ranges.site[i]!])
-      hits.push({ at: ranges.from[i]!, until: ranges.until[i]!, item: { what: "range", index: i }, words: model.site(ranges.site[i]!) });
+      hits.push({
+        at: ranges.from[i]!,
+        until: ranges.until[i]!,
+        item: { what: "range", index: i },
+        words: model.site(ranges.site[i]!),
+      });
   const task = tasks.byId.get(query) ?? -2;
   for (let i = 0; i < slices.count && hits.length < most; i++)
     if ((sites[slices.site[i]!] && slices.kind[i] !== 1) || slices.task[i] === task)
-      hits.push({ at: slices.start[i]!, until: slices.end[i]!, item: { what: "slice", index: i }, words: model.site(slices.site[i]!) });
+      hits.push({
+        at: slices.start[i]!,
+        until: slices.end[i]!,
+        item: { what: "slice", index: i },
+        words: model.site(slices.site[i]!),
+      });
   return hits.sort((a, b) => a.at - b.at);
 }

@@ -20,7 +20,12 @@ export function drawArrows(scene: Scene, lines: Map<number, number>) {
   if (item?.what === "slice") {
     const cause = app.wakeOf(item.index);
     if (cause >= 0) arrow(scene, lines, cause, true);
-    app.wakesIn(item.index).slice(0, MOST).forEach((wake) => { arrow(scene, lines, wake, true); });
+    app
+      .wakesIn(item.index)
+      .slice(0, MOST)
+      .forEach((wake) => {
+        arrow(scene, lines, wake, true);
+      });
   }
   scene.context.restore();
 }

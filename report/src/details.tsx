@@ -9,16 +9,28 @@ import { Stack } from "./stack";
 export function Details({ app }: { app: App }) {
   const item = app.selected;
   if (!item)
-    return <p class="soft">Click something in the timeline, or a finding at the left. <kbd>?</kbd> lists the keys.</p>;
+    return (
+      <p class="soft">
+        Click something in the timeline, or a finding at the left. <kbd>?</kbd> lists the keys.
+      </p>
+    );
   switch (item.what) {
-    case "slice": return <Slice app={app} index={item.index} />;
-    case "span": return <Span app={app} index={item.index} />;
-    case "task": return <Task app={app} index={item.index} />;
-    case "wait": return <Task app={app} index={item.index} wait={item} />;
-    case "note": return <Note app={app} index={item.index} />;
-    case "range": return <Range app={app} index={item.index} />;
-    case "sample": return <Sample app={app} index={item.index} />;
-    case "counter": return <Counter app={app} index={item.index} at={item.from ?? 0} />;
+    case "slice":
+      return <Slice app={app} index={item.index} />;
+    case "span":
+      return <Span app={app} index={item.index} />;
+    case "task":
+      return <Task app={app} index={item.index} />;
+    case "wait":
+      return <Task app={app} index={item.index} wait={item} />;
+    case "note":
+      return <Note app={app} index={item.index} />;
+    case "range":
+      return <Range app={app} index={item.index} />;
+    case "sample":
+      return <Sample app={app} index={item.index} />;
+    case "counter":
+      return <Counter app={app} index={item.index} at={item.from ?? 0} />;
   }
 }
 
@@ -27,26 +39,61 @@ export type Fact = [string, preact.ComponentChildren];
 
 function Facts({ facts }: { facts: (Fact | false | null | undefined)[] }) {
   return (
-    <table class="pairs"><tbody>
-      {facts.map((fact, i) => fact && <tr key={i}><th scope="row">{fact[0]}</th><td>{fact[1]}</td></tr>)}
-    </tbody></table>
+    <table class="pairs">
+      <tbody>
+        {facts.map(
+          (fact, i) =>
+            fact && (
+              <tr key={i}>
+                <th scope="row">{fact[0]}</th>
+                <td>{fact[1]}</td>
+              </tr>
+            ),
+        )}
+      </tbody>
+    </table>
   );
 }
 
 function Title({ kind, name, at }: { kind: string; name: string; at?: string | undefined }) {
-  return <h2 class="thing"><span class="kind">{kind}</span> <span class="name">{name}</span>{at && <span class="place">{at}</span>}</h2>;
+  return (
+    <h2 class="thing">
+      <span class="kind">{kind}</span> <span class="name">{name}</span>
+      {at && <span class="place">{at}</span>}
+    </h2>
+  );
 }
 
 export function Link({ app, item, children }: { app: App; item: Item; children: preact.ComponentChildren }) {
-  return <button class="link" onClick={() => { app.select(item, true); }}>{children}</button>;
+  return (
+    <button
+      class="link"
+      onClick={() => {
+        app.select(item, true);
+      }}
+    >
+      {children}
+    </button>
+  );
 }
 
 export function taskLink(app: App, task: number) {
   if (task < 0) return "none";
   const { model } = app;
   return (
-    <><Link app={app} item={{ what: "task", index: task }}>{model.site(model.tasks.site[task]!)} ({model.tasks.id(task)})</Link>{" "}
-      <button class="small" onClick={() => { app.pinTask(task); }}>pin</button></>
+    <>
+      <Link app={app} item={{ what: "task", index: task }}>
+        {model.site(model.tasks.site[task]!)} ({model.tasks.id(task)})
+      </Link>{" "}
+      <button
+        class="small"
+        onClick={() => {
+          app.pinTask(task);
+        }}
+      >
+        pin
+      </button>
+    </>
   );
 }
 
@@ -54,7 +101,8 @@ export function spanLink(app: App, span: number) {
   const { model } = app;
   return (
     <Link app={app} item={{ what: "span", index: span }}>
-      {model.site(model.spans.site[span]!)} ({model.spans.id(span)}) <span class="soft">{model.text(model.spans.fields[span]!)}</span>
+      {model.site(model.spans.site[span]!)} ({model.spans.id(span)}){" "}
+      <span class="soft">{model.text(model.spans.fields[span]!)}</span>
     </Link>
   );
 }
@@ -77,13 +125,27 @@ function Slice({ app, index }: Props) {
     slices.span[index]! >= 0 && ["span", spanLink(app, slices.span[index]!)],
     kind !== Kind.Merged && ["ended", ENDS[slices.how[index]!]],
     kind === Kind.Poll && ["woken", wake < 0 ? "not known by what" : <Woken app={app} wake={wake} until={from} />],
-    led.length > 0 && ["led to", <>{led.slice(0, 12).map((wake) => <Led key={wake} app={app} wake={wake} />)}{led.length > 12 && <div>… and {count(led.length - 12)} more</div>}</>],
+    led.length > 0 && [
+      "led to",
+      <>
+        {led.slice(0, 12).map((wake) => (
+          <Led key={wake} app={app} wake={wake} />
+        ))}
+        {led.length > 12 && <div>… and {count(led.length - 12)} more</div>}
+      </>,
+    ],
   ];
   const words = ["poll", "worker", "region", "several"][kind]!;
   return (
     <div class="columns">
-      <div><Title kind={words} name={name} at={shortPlace(model.place(slices.site[index]!))} /><Facts facts={facts} /></div>
-      <div><Stacks app={app} from={from} until={until} thread={slices.thread[index]!} /><Around app={app} from={from} until={until} thread={slices.thread[index]!} /></div>
+      <div>
+        <Title kind={words} name={name} at={shortPlace(model.place(slices.site[index]!))} />
+        <Facts facts={facts} />
+      </div>
+      <div>
+        <Stacks app={app} from={from} until={until} thread={slices.thread[index]!} />
+        <Around app={app} from={from} until={until} thread={slices.thread[index]!} />
+      </div>
     </div>
   );
 }
@@ -93,9 +155,15 @@ function Woken({ app, wake, until }: { app: App; wake: number; until: number }) 
   const poll = app.pollAt(wakes.thread[wake]!, wakes.at[wake]!);
   const words = wakes.spawn[wake] ? "spawned" : "woken";
   return (
-    <>{duration(until - wakes.at[wake]!)} before, {words} on {app.model.thread(wakes.thread[wake]!)}
+    <>
+      {duration(until - wakes.at[wake]!)} before, {words} on {app.model.thread(wakes.thread[wake]!)}
       {wakes.by[wake]! >= 0 && <> by {taskLink(app, wakes.by[wake]!)}</>}{" "}
-      {poll >= 0 && <Link app={app} item={{ what: "slice", index: poll }}>go there [</Link>}</>
+      {poll >= 0 && (
+        <Link app={app} item={{ what: "slice", index: poll }}>
+          go there [
+        </Link>
+      )}
+    </>
   );
 }
 
@@ -105,7 +173,15 @@ function Led({ app, wake }: { app: App; wake: number }) {
   const name = app.model.site(tasks.site[wakes.task[wake]!] ?? 0);
   const words = `${wakes.spawn[wake] ? "spawned" : "woke"} ${name} (${wakes.task[wake]! < 0 ? "?" : tasks.id(wakes.task[wake]!)})`;
   return (
-    <div>{poll < 0 ? words : <Link app={app} item={{ what: "slice", index: poll }}>{words}, polled {duration(slices.start[poll]! - wakes.at[wake]!)} later</Link>}</div>
+    <div>
+      {poll < 0 ? (
+        words
+      ) : (
+        <Link app={app} item={{ what: "slice", index: poll }}>
+          {words}, polled {duration(slices.start[poll]! - wakes.at[wake]!)} later
+        </Link>
+      )}
+    </div>
   );
 }
 
@@ -122,14 +198,41 @@ function Span({ app, index }: Props) {
     model.text(spans.fields[index]!) !== "" && ["fields", <Fields text={model.text(spans.fields[index]!)} />],
     spans.parent[index]! >= 0 && ["inside of", spanLink(app, spans.parent[index]!)],
     task >= 0 && ["task", taskLink(app, task)],
-    children.length > 0 && ["spans in it", <>{Array.from(children.slice(0, 12), (child) => (
-      <div key={child}>{spanLink(app, child)} {duration(spans.end[child]! - spans.began[child]!)}</div>))}{children.length > 12 && `… and ${count(children.length - 12)} more`}</>],
+    children.length > 0 && [
+      "spans in it",
+      <>
+        {Array.from(children.slice(0, 12), (child) => (
+          <div key={child}>
+            {spanLink(app, child)} {duration(spans.end[child]! - spans.began[child]!)}
+          </div>
+        ))}
+        {children.length > 12 && `… and ${count(children.length - 12)} more`}
+      </>,
+    ],
   ];
   return (
     <div class="columns">
-      <div><Title kind="span" name={model.site(spans.site[index]!)} at={shortPlace(model.place(spans.site[index]!))} /><Facts facts={facts} /></div>
       <div>
-        {task >= 0 && <><h3>Where its time went <button class="small" onClick={() => { follow(app, index, task); }}>show its path</button></h3><Parts app={app} parts={partsOf(app, task, from, until)} /></>}
+        <Title kind="span" name={model.site(spans.site[index]!)} at={shortPlace(model.place(spans.site[index]!))} />
+        <Facts facts={facts} />
+      </div>
+      <div>
+        {task >= 0 && (
+          <>
+            <h3>
+              Where its time went{" "}
+              <button
+                class="small"
+                onClick={() => {
+                  follow(app, index, task);
+                }}
+              >
+                show its path
+              </button>
+            </h3>
+            <Parts app={app} parts={partsOf(app, task, from, until)} />
+          </>
+        )}
         <Around app={app} from={from} until={until} span={index} />
       </div>
     </div>
@@ -178,14 +281,45 @@ function Task({ app, index, wait }: Props & { wait?: Item }) {
   const [first, last] = model.samplesOf(Of.Await);
   const waits: number[] = [];
   for (let i = first; i < last && waits.length < 4; i++)
-    if (model.samples.task[i] === index && (wait?.from === undefined || (model.samples.at[i]! >= wait.from && model.samples.at[i]! <= wait.until!))) waits.push(i);
+    if (
+      model.samples.task[i] === index &&
+      (wait?.from === undefined || (model.samples.at[i]! >= wait.from && model.samples.at[i]! <= wait.until!))
+    )
+      waits.push(i);
   return (
     <div class="columns">
-      <div><Title kind="task" name={model.site(tasks.site[index]!)} at={shortPlace(model.place(tasks.site[index]!))} /><Facts facts={facts} />
-        <button onClick={() => { app.pinTask(index); }}>Pin its row</button>{" "}
-        {polls.length > 0 && <><Link app={app} item={{ what: "slice", index: polls[0]! }}>first poll</Link> · <Link app={app} item={{ what: "slice", index: polls[polls.length - 1]! }}>last poll</Link></>}</div>
-      <div><h3>Where its time went</h3><Parts app={app} parts={partsOf(app, index, wait?.from ?? from, wait?.until ?? until)} />
-        {waits.map((i) => <div key={i}><h3>It waited here at {moment(model.samples.at[i]!)} s</h3><Stack app={app} stack={model.samples.stack[i]!} /></div>)}</div>
+      <div>
+        <Title kind="task" name={model.site(tasks.site[index]!)} at={shortPlace(model.place(tasks.site[index]!))} />
+        <Facts facts={facts} />
+        <button
+          onClick={() => {
+            app.pinTask(index);
+          }}
+        >
+          Pin its row
+        </button>{" "}
+        {polls.length > 0 && (
+          <>
+            <Link app={app} item={{ what: "slice", index: polls[0]! }}>
+              first poll
+            </Link>{" "}
+            ·{" "}
+            <Link app={app} item={{ what: "slice", index: polls[polls.length - 1]! }}>
+              last poll
+            </Link>
+          </>
+        )}
+      </div>
+      <div>
+        <h3>Where its time went</h3>
+        <Parts app={app} parts={partsOf(app, index, wait?.from ?? from, wait?.until ?? until)} />
+        {waits.map((i) => (
+          <div key={i}>
+            <h3>It waited here at {moment(model.samples.at[i]!)} s</h3>
+            <Stack app={app} stack={model.samples.stack[i]!} />
+          </div>
+        ))}
+      </div>
     </div>
   );
 }
@@ -206,8 +340,17 @@ function Note({ app, index }: Props) {
   ];
   return (
     <div class="columns">
-      <div><Title kind={LEVELS[level] ?? "log"} name={model.text(notes.text[index]!) || model.site(notes.site[index]!)} at={shortPlace(model.place(notes.site[index]!))} /><Facts facts={facts} /></div>
-      <div><Around app={app} from={notes.at[index]! - 2e6} until={notes.at[index]! + 2e6} /></div>
+      <div>
+        <Title
+          kind={LEVELS[level] ?? "log"}
+          name={model.text(notes.text[index]!) || model.site(notes.site[index]!)}
+          at={shortPlace(model.place(notes.site[index]!))}
+        />
+        <Facts facts={facts} />
+      </div>
+      <div>
+        <Around app={app} from={notes.at[index]! - 2e6} until={notes.at[index]! + 2e6} />
+      </div>
     </div>
   );
 }
@@ -217,9 +360,15 @@ function Range({ app, index }: Props) {
   const [from, until] = [ranges.from[index]!, ranges.until[index]!];
   return (
     <div class="columns">
-      <div><Title kind="range" name={app.model.site(ranges.site[index]!)} at={shortPlace(app.model.place(ranges.site[index]!))} />
-        <Facts facts={[["time", `${moment(from)} s, for ${duration(until - from)}${ranges.open[index] ? ", not ended" : ""}`]]} /></div>
-      <div><Around app={app} from={from} until={until} /></div>
+      <div>
+        <Title kind="range" name={app.model.site(ranges.site[index]!)} at={shortPlace(app.model.place(ranges.site[index]!))} />
+        <Facts
+          facts={[["time", `${moment(from)} s, for ${duration(until - from)}${ranges.open[index] ? ", not ended" : ""}`]]}
+        />
+      </div>
+      <div>
+        <Around app={app} from={from} until={until} />
+      </div>
     </div>
   );
 }
@@ -238,20 +387,37 @@ function Sample({ app, index }: Props) {
     samples.span[index]! >= 0 && ["span", spanLink(app, samples.span[index]!)],
   ];
   return (
-    <div class="columns"><div><Title kind={SAMPLES[of] ?? "sample"} name="" /><Facts facts={facts} /></div>
-      <div><Stack app={app} stack={samples.stack[index]!} /></div></div>
+    <div class="columns">
+      <div>
+        <Title kind={SAMPLES[of] ?? "sample"} name="" />
+        <Facts facts={facts} />
+      </div>
+      <div>
+        <Stack app={app} stack={samples.stack[index]!} />
+      </div>
+    </div>
   );
 }
 
 function Counter({ app, index, at }: Props & { at: number }) {
   const counter = app.model.counters[index]!;
   const place = Math.max(lowerBound((i) => counter.at[i]!, counter.at.length, at + 1) - 1, 0);
-  const show = (value: number) => (counter.unit === 3 ? bytes(value) : counter.unit === 1 ? duration(value) : value.toLocaleString("en"));
+  const show = (value: number) =>
+    counter.unit === 3 ? bytes(value) : counter.unit === 1 ? duration(value) : value.toLocaleString("en");
   const values = Array.from(counter.value);
   const extreme = (pick: (...values: number[]) => number) => show(values.reduce((a, b) => pick(a, b)));
   return (
-    <div><Title kind="counter" name={counter.name} />
-      <Facts facts={[[`at ${moment(at)} s`, show(counter.value[place]!)], ["least", extreme(Math.min)], ["most", extreme(Math.max)], ["values", count(values.length)]]} /></div>
+    <div>
+      <Title kind="counter" name={counter.name} />
+      <Facts
+        facts={[
+          [`at ${moment(at)} s`, show(counter.value[place]!)],
+          ["least", extreme(Math.min)],
+          ["most", extreme(Math.max)],
+          ["values", count(values.length)],
+        ]}
+      />
+    </div>
   );
 }
 
@@ -263,9 +429,25 @@ function Stacks({ app, from, until, thread }: { app: App; from: number; until: n
     const [first, last] = app.model.samplesOf(of);
     let i = first + lowerBound((i) => samples.at[first + i]!, last - first, from);
     for (; i < last && samples.at[i]! <= until && found.length < 3; i++)
-      if (samples.thread[i] === thread && samples.stack[i]! > 0 && !found.some((known) => samples.stack[known] === samples.stack[i])) found.push(i);
+      if (
+        samples.thread[i] === thread &&
+        samples.stack[i]! > 0 &&
+        !found.some((known) => samples.stack[known] === samples.stack[i])
+      )
+        found.push(i);
   }
-  return <>{found.map((i) => <div key={i}><h3>{SAMPLES[samples.of[i]!]} at {moment(samples.at[i]!)} s</h3><Stack app={app} stack={samples.stack[i]!} /></div>)}</>;
+  return (
+    <>
+      {found.map((i) => (
+        <div key={i}>
+          <h3>
+            {SAMPLES[samples.of[i]!]} at {moment(samples.at[i]!)} s
+          </h3>
+          <Stack app={app} stack={samples.stack[i]!} />
+        </div>
+      ))}
+    </>
+  );
 }
 
 /** Logs and events in this time: of this thread or this span if they are given. */
@@ -284,7 +466,15 @@ function Around({ app, from, until, thread, span }: { app: App; from: number; un
   }
   if (found.length === 0) return null;
   return (
-    <><h3>Logs and events</h3><ul class="logs">{found.map((i) => <LogLine key={i} app={app} index={i} />)}</ul>{more > 0 && <p class="soft">… and {plural(more, "more line")}</p>}</>
+    <>
+      <h3>Logs and events</h3>
+      <ul class="logs">
+        {found.map((i) => (
+          <LogLine key={i} app={app} index={i} />
+        ))}
+      </ul>
+      {more > 0 && <p class="soft">… and {plural(more, "more line")}</p>}
+    </>
   );
 }
 
@@ -295,9 +485,14 @@ export function LogLine({ app, index }: Props) {
   const isSelected = app.selected?.what === "note" && app.selected.index === index;
   return (
     <li class={`level${level}${isSelected ? " chosen" : ""}`}>
-      <button onClick={() => { app.select({ what: "note", index }, true); }}>
+      <button
+        onClick={() => {
+          app.select({ what: "note", index }, true);
+        }}
+      >
         <span class="at">{moment(notes.at[index]!)}</span> <span class="level">{LEVELS[level]}</span>{" "}
-        <span class="message">{model.text(notes.text[index]!) || model.site(notes.site[index]!)}</span> <span class="soft">{model.text(notes.fields[index]!)}</span>
+        <span class="message">{model.text(notes.text[index]!) || model.site(notes.site[index]!)}</span>{" "}
+        <span class="soft">{model.text(notes.fields[index]!)}</span>
       </button>
     </li>
   );

@@ -64,7 +64,11 @@ export function drawSeries(scene: Scene, series: Series, y: number, h: number, n
       if (isThin) context.fillRect(left, y + h / 2 - (of === Hue.Ready ? 3 : 1), right - left, of === Hue.Ready ? 6 : 2);
       else context.fillRect(left, y, Math.max(right - left - (x1 - x0 > 4 ? 0.75 : 0), 1), h);
       if (right - left > 26 && of !== Hue.Parked && of !== Hue.Waiting && (of !== Hue.Ready || right - left > 50))
-        names.push([fitted(isThin ? "ready" : name(series.ref ? series.ref[i]! : series.offset + i), right - left), left + 4, y + h / 2]);
+        names.push([
+          fitted(isThin ? "ready" : name(series.ref ? series.ref[i]! : series.offset + i), right - left),
+          left + 4,
+          y + h / 2,
+        ]);
       i++;
       continue;
     }
@@ -107,19 +111,26 @@ export function drawSeries(scene: Scene, series: Series, y: number, h: number, n
 export function nameOf(app: App, series: Series): (index: number) => string {
   const { model } = app;
   switch (series.what) {
-    case "slice": return (i) => {
-      const { slices } = model;
-      if (slices.kind[i] === Kind.Merged) return `${slices.number[i]} × ${slices.site[i] ? shortName(model.site(slices.site[i]!)) : "several"}`;
-      if (slices.kind[i] === Kind.Poll && app.colourBy === "span" && slices.span[i]! >= 0) return model.site(model.spans.site[slices.span[i]!]!);
-      return shortName(model.site(slices.site[i]!));
-    };
-    case "span": return (i) => {
-      const fields = model.text(model.spans.fields[i]!);
-      return model.site(model.spans.site[i]!) + (fields ? `  ${fields}` : "");
-    };
-    case "range": return (i) => model.site(model.ranges.site[i]!);
-    case "lock": return (i) => `lock, ${duration(model.samples.weight[i]!)}`;
-    case "wait": return (i) => (i >= 0 ? `poll on ${model.thread(model.slices.thread[i]!)}` : "");
+    case "slice":
+      return (i) => {
+        const { slices } = model;
+        if (slices.kind[i] === Kind.Merged)
+          return `${slices.number[i]} × ${slices.site[i] ? shortName(model.site(slices.site[i]!)) : "several"}`;
+        if (slices.kind[i] === Kind.Poll && app.colourBy === "span" && slices.span[i]! >= 0)
+          return model.site(model.spans.site[slices.span[i]!]!);
+        return shortName(model.site(slices.site[i]!));
+      };
+    case "span":
+      return (i) => {
+        const fields = model.text(model.spans.fields[i]!);
+        return model.site(model.spans.site[i]!) + (fields ? `  ${fields}` : "");
+      };
+    case "range":
+      return (i) => model.site(model.ranges.site[i]!);
+    case "lock":
+      return (i) => `lock, ${duration(model.samples.weight[i]!)}`;
+    case "wait":
+      return (i) => (i >= 0 ? `poll on ${model.thread(model.slices.thread[i]!)}` : "");
   }
 }
 
@@ -214,7 +225,7 @@ function drawNotes(scene: Scene, y: number, h: number) {
     let last = -1;
     for (let i = lowerBound((i) => notes.at[i]!, notes.count, app.from); i < notes.count && notes.at[i]! < app.until; i++) {
       const level = notes.level[i]!;
-      if ((level >= 4) !== worst) continue;
+      if (level >= 4 !== worst) continue;
       const px = Math.round(x(scene, notes.at[i]!));
       if (px === last) continue;
       last = px;

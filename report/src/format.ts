@@ -1,6 +1,11 @@
 // Times and numbers, for people.
 
-const UNITS: [string, number][] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]];
+const UNITS: [string, number][] = [
+  ["s", 1e9],
+  ["ms", 1e6],
+  ["µs", 1e3],
+  ["ns", 1],
+];
 
 /** A length of time: three digits and a unit. */
 export function duration(ns: number): string {
@@ -23,7 +28,11 @@ export function count(value: number): string {
 }
 
 export function bytes(value: number): string {
-  for (const [unit, factor] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const)
+  for (const [unit, factor] of [
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+  ] as const)
     if (Math.abs(value) >= factor) return `${(value / factor).toPrecision(3)} ${unit}`;
   return `${count(value)} B`;
 }

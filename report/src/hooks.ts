@@ -6,5 +6,11 @@ import type { App } from "./app";
 /** Renders again when it changes. */
 export function useApp(app: App) {
   const [, set] = useState(0);
-  useEffect(() => app.onTold(() => { set((n) => n + 1); }), [app]);
+  useEffect(
+    () =>
+      app.onTold(() => {
+        set((n) => n + 1);
+      }),
+    [app],
+  );
 }

@@ -3,12 +3,24 @@
 import type { App } from "./app";
 
 const MOVES: Record<string, (app: App, by: number) => void> = {
-  w: (app, by) => { app.zoom(Math.exp(-2.2 * by), app.pointer ?? undefined); },
-  s: (app, by) => { app.zoom(Math.exp(2.2 * by), app.pointer ?? undefined); },
-  a: (app, by) => { app.pan(-0.9 * by); },
-  d: (app, by) => { app.pan(0.9 * by); },
-  ArrowLeft: (app, by) => { app.pan(-0.9 * by); },
-  ArrowRight: (app, by) => { app.pan(0.9 * by); },
+  w: (app, by) => {
+    app.zoom(Math.exp(-2.2 * by), app.pointer ?? undefined);
+  },
+  s: (app, by) => {
+    app.zoom(Math.exp(2.2 * by), app.pointer ?? undefined);
+  },
+  a: (app, by) => {
+    app.pan(-0.9 * by);
+  },
+  d: (app, by) => {
+    app.pan(0.9 * by);
+  },
+  ArrowLeft: (app, by) => {
+    app.pan(-0.9 * by);
+  },
+  ArrowRight: (app, by) => {
+    app.pan(0.9 * by);
+  },
 };
 
 export const KEYS: [string, string][] = [
@@ -62,7 +74,9 @@ export function listen(app: App) {
     if (press(app, key, event.shiftKey)) event.preventDefault();
   });
   window.addEventListener("keyup", (event) => held.delete(event.key.length === 1 ? event.key.toLowerCase() : event.key));
-  window.addEventListener("blur", () => { held.clear(); });
+  window.addEventListener("blur", () => {
+    held.clear();
+  });
 }
 
 function press(app: App, key: string, isShifted: boolean): boolean {
@@ -73,17 +87,36 @@ function press(app: App, key: string, isShifted: boolean): boolean {
     return true;
   }
   switch (key) {
-    case ",": app.neighbour(-1); return true;
-    case ".": app.neighbour(1); return true;
-    case "[": app.follow("cause"); return true;
-    case "]": app.follow("effect"); return true;
-    case "0": app.all(); return true;
-    case "m": app.mark(app.pointer ?? (app.from + app.until) / 2); return true;
-    case "n": app.next(isShifted ? -1 : 1); return true;
-    case "/": document.querySelector<HTMLInputElement>("#search")?.focus(); return true;
-    case "?": app.isHelpShown = !app.isHelpShown; app.changed(); return true;
+    case ",":
+      app.neighbour(-1);
+      return true;
+    case ".":
+      app.neighbour(1);
+      return true;
+    case "[":
+      app.follow("cause");
+      return true;
+    case "]":
+      app.follow("effect");
+      return true;
+    case "0":
+      app.all();
+      return true;
+    case "m":
+      app.mark(app.pointer ?? (app.from + app.until) / 2);
+      return true;
+    case "n":
+      app.next(isShifted ? -1 : 1);
+      return true;
+    case "/":
+      document.querySelector<HTMLInputElement>("#search")?.focus();
+      return true;
+    case "?":
+      app.isHelpShown = !app.isHelpShown;
+      app.changed();
+      return true;
     case "f": {
-      const [from, until] = app.selected ? app.times(app.selected) : app.range ?? [app.from, app.until];
+      const [from, until] = app.selected ? app.times(app.selected) : (app.range ?? [app.from, app.until]);
       const margin = Math.max((until - from) * 0.15, 1000);
       app.show(from - margin, until + margin);
       return true;
@@ -91,7 +124,12 @@ function press(app: App, key: string, isShifted: boolean): boolean {
     case "p": {
       const item = app.selected;
       if (!item) return true;
-      const task = item.what === "slice" ? app.model.slices.task[item.index]! : item.what === "task" || item.what === "wait" ? item.index : -1;
+      const task =
+        item.what === "slice"
+          ? app.model.slices.task[item.index]!
+          : item.what === "task" || item.what === "wait"
+            ? item.index
+            : -1;
       const row = app.rowOf(item);
       if (task >= 0) app.pinTask(task);
       else if (row) app.pin(row.key);
@@ -99,9 +137,14 @@ function press(app: App, key: string, isShifted: boolean): boolean {
     }
     case "Escape":
       if (app.isHelpShown) app.isHelpShown = false;
-      else { app.selected = null; app.range = null; app.stretches = []; }
+      else {
+        app.selected = null;
+        app.range = null;
+        app.stretches = [];
+      }
       app.changed();
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }

@@ -3,7 +3,9 @@
 import type { App } from "./app";
 import { height, type Row } from "./rows";
 
-export type Entry = { y: number; height: number } & ({ row: Row; title?: undefined } | { title: string; count: number; isOpen: boolean; row?: undefined });
+export type Entry = { y: number; height: number } & (
+  { row: Row; title?: undefined } | { title: string; count: number; isOpen: boolean; row?: undefined }
+);
 
 export function layout(app: App): { entries: Entry[]; height: number } {
   const entries: Entry[] = [];
@@ -28,6 +30,9 @@ export function layout(app: App): { entries: Entry[]; height: number } {
   put("Pinned", pinned);
   const there = new Set(pins);
   for (const group of rows.groups)
-    put(group, rows.all.filter((row) => row.group === group && !there.has(row.key) && isWanted(row)));
+    put(
+      group,
+      rows.all.filter((row) => row.group === group && !there.has(row.key) && isWanted(row)),
+    );
   return { entries, height: y + 40 };
 }

@@ -19,7 +19,9 @@ async function start() {
     place.replaceChildren();
     render(<Page app={app} />, place);
     app.readHash();
-    window.addEventListener("hashchange", () => { app.readHash(); });
+    window.addEventListener("hashchange", () => {
+      app.readHash();
+    });
     requestAnimationFrame(() => {
       // What the tests of the page read.
       Object.assign(window, { lookback: { app, ready: performance.now(), read: performance.now() - began } });

@@ -3,9 +3,28 @@
 import type { Column, Data } from "./decode";
 import type { Header } from "./schema";
 
-export const enum Kind { Poll, Parked, Region, Merged }
-export const enum How { Ended, Pending, Ready, Panicked, Open, Unknown }
-export const enum Of { Cpu, Heap, Lock, Await, Blocked, Stack }
+export const enum Kind {
+  Poll,
+  Parked,
+  Region,
+  Merged,
+}
+export const enum How {
+  Ended,
+  Pending,
+  Ready,
+  Panicked,
+  Open,
+  Unknown,
+}
+export const enum Of {
+  Cpu,
+  Heap,
+  Lock,
+  Await,
+  Blocked,
+  Stack,
+}
 
 /** Something that can be chosen: a kind of thing, and its place in its table. */
 export interface Item {
@@ -47,7 +66,13 @@ export interface Things {
 }
 
 /** Where the slices of a thread at one depth are. */
-export interface SliceRow { thread: number; isRegion: boolean; depth: number; from: number; to: number }
+export interface SliceRow {
+  thread: number;
+  isRegion: boolean;
+  depth: number;
+  from: number;
+  to: number;
+}
 
 export class Model {
   readonly header: Header;
@@ -58,11 +83,25 @@ export class Model {
   readonly spans: Things;
   readonly wakes: { count: number; at: Column; thread: Column; by: Int32Array; task: Int32Array; spawn: Column };
   readonly notes: {
-    count: number; at: Column; thread: Column; task: Int32Array; span: Int32Array; level: Column; site: Column; text: Column;
+    count: number;
+    at: Column;
+    thread: Column;
+    task: Int32Array;
+    span: Int32Array;
+    level: Column;
+    site: Column;
+    text: Column;
     fields: Column;
   };
   readonly samples: {
-    count: number; of: Column; at: Column; thread: Column; task: Int32Array; span: Int32Array; stack: Column; weight: Column;
+    count: number;
+    of: Column;
+    at: Column;
+    thread: Column;
+    task: Int32Array;
+    span: Int32Array;
+    stack: Column;
+    weight: Column;
   };
   readonly functions: { name: Column; place: Column; foreign: Column };
   readonly stacks: { from: Float64Array; functions: Column };
@@ -99,20 +138,35 @@ export class Model {
     this.findRows();
     const at = get("wakes.at");
     this.wakes = {
-      count: at.length, at, thread: get("wakes.thread"), by: refer(get("wakes.by"), taskPlaces),
-      task: refer(get("wakes.task"), taskPlaces), spawn: get("wakes.spawn"),
+      count: at.length,
+      at,
+      thread: get("wakes.thread"),
+      by: refer(get("wakes.by"), taskPlaces),
+      task: refer(get("wakes.task"), taskPlaces),
+      spawn: get("wakes.spawn"),
     };
     const notes = get("notes.at");
     this.notes = {
-      count: notes.length, at: notes, thread: get("notes.thread"), task: refer(get("notes.task"), taskPlaces),
-      span: refer(get("notes.span"), spanPlaces), level: get("notes.level"), site: get("notes.site"),
-      text: get("notes.text"), fields: get("notes.fields"),
+      count: notes.length,
+      at: notes,
+      thread: get("notes.thread"),
+      task: refer(get("notes.task"), taskPlaces),
+      span: refer(get("notes.span"), spanPlaces),
+      level: get("notes.level"),
+      site: get("notes.site"),
+      text: get("notes.text"),
+      fields: get("notes.fields"),
     };
     const samples = get("samples.at");
     this.samples = {
-      count: samples.length, of: get("samples.of"), at: samples, thread: get("samples.thread"),
-      task: refer(get("samples.task"), taskPlaces), span: refer(get("samples.span"), spanPlaces),
-      stack: get("samples.stack"), weight: get("samples.weight"),
+      count: samples.length,
+      of: get("samples.of"),
+      at: samples,
+      thread: get("samples.thread"),
+      task: refer(get("samples.task"), taskPlaces),
+      span: refer(get("samples.span"), spanPlaces),
+      stack: get("samples.stack"),
+      weight: get("samples.weight"),
     };
     this.functions = { name: get("functions.name"), place: get("functions.place"), foreign: get("functions.foreign") };
     const lengths = get("stacks.length");
@@ -121,10 +175,20 @@ export class Model {
     this.stacks = { from, functions: get("stacks.functions") };
     this.findCounters(get);
     const ranges = get("ranges.from");
-    this.ranges = { count: ranges.length, site: get("ranges.site"), from: ranges, until: get("ranges.until"), open: get("ranges.open") };
+    this.ranges = {
+      count: ranges.length,
+      site: get("ranges.site"),
+      from: ranges,
+      until: get("ranges.until"),
+      open: get("ranges.open"),
+    };
     const times = get("times.at");
     this.times = {
-      count: times.length, thread: get("times.thread"), at: times, time: get("times.time"), ran: get("times.ran"),
+      count: times.length,
+      thread: get("times.thread"),
+      at: times,
+      time: get("times.time"),
+      ran: get("times.ran"),
       waited: get("times.waited"),
     };
     const first = header.generations[0];
@@ -150,7 +214,10 @@ export class Model {
     for (let i = 0; i < names!.length; i++) {
       const to = from + counts![i]!;
       this.counters.push({
-        name: this.text(names![i]!), unit: units![i]!, isOfMachine: machine![i] === 1, at: at.subarray(from, to),
+        name: this.text(names![i]!),
+        unit: units![i]!,
+        isOfMachine: machine![i] === 1,
+        at: at.subarray(from, to),
         value: value.subarray(from, to),
       });
       from = to;
@@ -245,7 +312,9 @@ export function lowerBound(value: (index: number) => number, count: number, than
   return low;
 }
 
-export interface Index { of: (key: number) => Int32Array }
+export interface Index {
+  of: (key: number) => Int32Array;
+}
 
 /** Which places have each key, sorted by `by` if it is given. */
 function index(keys: Int32Array, count: number, by?: Column, kinds?: Uint8Array): Index {
@@ -283,7 +352,18 @@ function things(name: string, get: (name: string) => Column, until: number): [Th
     end[i] = how[i] === How.Open ? until : began[i]! + length[i]!;
     byId.set(id(i), i);
   }
-  const all = { count: number.length, id, site: column("site"), fields: column("fields"), parent, known: column("known"), began, end, how, byId };
+  const all = {
+    count: number.length,
+    id,
+    site: column("site"),
+    fields: column("fields"),
+    parent,
+    known: column("known"),
+    began,
+    end,
+    how,
+    byId,
+  };
   return [all, places];
 }
 
@@ -305,7 +385,17 @@ function slices(
     busy[i + 1] = busy[i]! + (isBusy ? length![i]! - idle![i]! : 0);
   }
   return {
-    count, thread: get("slices.thread"), row: get("slices.row"), start: start!, end, kind, how, site: get("slices.site"),
-    task: refer(get("slices.task"), tasks), span: refer(get("slices.span"), spans), number: get("slices.count"), busy,
+    count,
+    thread: get("slices.thread"),
+    row: get("slices.row"),
+    start: start!,
+    end,
+    kind,
+    how,
+    site: get("slices.site"),
+    task: refer(get("slices.task"), tasks),
+    span: refer(get("slices.span"), spans),
+    number: get("slices.count"),
+    busy,
   };
 }

@@ -14,7 +14,10 @@ export class Overview {
   private busy: Float64Array = new Float64Array(0);
   private drag: { isNew: boolean; at: number; from: number; until: number } | null = null;
 
-  constructor(private readonly app: App, private readonly box: HTMLElement) {
+  constructor(
+    private readonly app: App,
+    private readonly box: HTMLElement,
+  ) {
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", "Overview of the whole time, with what is shown below");
     box.append(this.canvas);
@@ -30,7 +33,8 @@ export class Overview {
       if (!this.drag) return;
       const now = this.time(event);
       const { isNew, at, from, until } = this.drag;
-      if (isNew && Math.abs(now - at) > (app.model.until - app.model.from) / 400) app.show(Math.min(at, now), Math.max(at, now));
+      if (isNew && Math.abs(now - at) > (app.model.until - app.model.from) / 400)
+        app.show(Math.min(at, now), Math.max(at, now));
       else if (!isNew) app.show(from + now - at, until + now - at);
     });
     this.canvas.addEventListener("pointerup", (event) => {
@@ -41,10 +45,14 @@ export class Overview {
         app.show(drag.at - half, drag.at + half);
       }
     });
-    this.canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      app.zoom(Math.exp(Math.max(-80, Math.min(80, event.deltaY)) * 0.006), this.time(event));
-    }, { passive: false });
+    this.canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        app.zoom(Math.exp(Math.max(-80, Math.min(80, event.deltaY)) * 0.006), this.time(event));
+      },
+      { passive: false },
+    );
   }
 
   setDark(isDark: boolean) {
@@ -71,7 +79,10 @@ export class Overview {
         const [start, end] = [slices.start[i]! - model.from, slices.end[i]! - model.from];
         const share = end > start ? (slices.busy[i + 1]! - slices.busy[i]!) / (end - start) : 0;
         const [first, last] = [Math.max(Math.floor(start / pixel), 0), Math.min(Math.floor(end / pixel), width - 1)];
-        if (first >= last) { if (first < width) this.busy[first]! += (end - start) * share; continue; }
+        if (first >= last) {
+          if (first < width) this.busy[first]! += (end - start) * share;
+          continue;
+        }
         this.busy[first]! += ((first + 1) * pixel - start) * share;
         for (let px = first + 1; px < last; px++) this.busy[px]! += pixel * share;
         this.busy[last]! += (end - last * pixel) * share;
@@ -100,7 +111,8 @@ export class Overview {
     const { model } = app;
     const px = (at: number) => ((at - model.from) / (model.until - model.from)) * width;
     context.fillStyle = this.theme.isDark ? "#46648f" : "#a9c2e8";
-    for (let i = 0; i < width; i++) if (this.busy[i]! > 0) context.fillRect(i, H - 4 - this.busy[i]! * (H - 14), 1, this.busy[i]! * (H - 14) + 4);
+    for (let i = 0; i < width; i++)
+      if (this.busy[i]! > 0) context.fillRect(i, H - 4 - this.busy[i]! * (H - 14), 1, this.busy[i]! * (H - 14) + 4);
     const { notes } = model;
     for (let i = 0; i < notes.count; i++)
       if (notes.level[i]! >= 4) {

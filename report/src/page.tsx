@@ -25,16 +25,22 @@ export function Page({ app }: { app: App }) {
     Object.assign(window, { lookbackFrames: timeline.frames });
     listen(app);
     const query = matchMedia("(prefers-color-scheme: dark)");
-    query.addEventListener("change", () => { setSystemDark(query.matches); });
+    query.addEventListener("change", () => {
+      setSystemDark(query.matches);
+    });
   }, [app]);
   const isDark = app.theme === "auto" ? isSystemDark : app.theme === "dark";
   useEffect(() => {
     document.documentElement.dataset.theme = isDark ? "dark" : "light";
-    canvases.current.forEach((canvas) => { canvas.setDark(isDark); });
+    canvases.current.forEach((canvas) => {
+      canvas.setDark(isDark);
+    });
   }, [isDark]);
   const resize = (event: PointerEvent) => {
     const begin = { y: event.clientY, size };
-    const move = (event: PointerEvent) => { setSize(clamp(begin.size + begin.y - event.clientY)); };
+    const move = (event: PointerEvent) => {
+      setSize(clamp(begin.size + begin.y - event.clientY));
+    };
     const end = () => {
       window.removeEventListener("pointermove", move);
       window.removeEventListener("pointerup", end);
@@ -44,7 +50,10 @@ export function Page({ app }: { app: App }) {
   };
   const key = (event: KeyboardEvent) => {
     const by = event.key === "ArrowUp" ? 24 : event.key === "ArrowDown" ? -24 : 0;
-    if (by !== 0) { event.preventDefault(); setSize(clamp(size + by)); }
+    if (by !== 0) {
+      event.preventDefault();
+      setSize(clamp(size + by));
+    }
   };
   return (
     <div class="page">
@@ -55,9 +64,18 @@ export function Page({ app }: { app: App }) {
           <Tools app={app} />
           <div class="overview" ref={overview} />
           <div class="timeline" ref={scroller} tabIndex={0} aria-label="Timeline" />
-          <div class="grip" role="separator" aria-orientation="horizontal" aria-label="Height of the panel" tabIndex={0}
-            onPointerDown={resize} onKeyDown={key} />
-          <div class="panel" style={{ height: `${size}px` }}><Panel app={app} /></div>
+          <div
+            class="grip"
+            role="separator"
+            aria-orientation="horizontal"
+            aria-label="Height of the panel"
+            tabIndex={0}
+            onPointerDown={resize}
+            onKeyDown={key}
+          />
+          <div class="panel" style={{ height: `${size}px` }}>
+            <Panel app={app} />
+          </div>
         </main>
       </div>
       {app.isHelpShown && <Help app={app} />}

@@ -18,11 +18,28 @@ export function Panel({ app }: { app: App }) {
     <>
       <div class="tabs" role="tablist" aria-label="Panels" onKeyDown={move}>
         {TABS.map(([tab, name]) => (
-          <button key={tab} id={`tab-${tab}`} role="tab" aria-selected={tab === app.tab} aria-controls="panel"
-            tabIndex={tab === app.tab ? 0 : -1} onClick={() => { open(app, tab); }}>{name}</button>
+          <button
+            key={tab}
+            id={`tab-${tab}`}
+            role="tab"
+            aria-selected={tab === app.tab}
+            aria-controls="panel"
+            tabIndex={tab === app.tab ? 0 : -1}
+            onClick={() => {
+              open(app, tab);
+            }}
+          >
+            {name}
+          </button>
         ))}
       </div>
-      <section id="panel" class="content" role="tabpanel" aria-labelledby={`tab-${app.tab}`} aria-live={app.tab === "details" ? "polite" : "off"}>
+      <section
+        id="panel"
+        class="content"
+        role="tabpanel"
+        aria-labelledby={`tab-${app.tab}`}
+        aria-live={app.tab === "details" ? "polite" : "off"}
+      >
         <Content app={app} />
       </section>
     </>
@@ -36,7 +53,9 @@ function open(app: App, tab: Tab) {
 
 function Content({ app }: { app: App }) {
   switch (app.tab) {
-    case "details": return <Details app={app} />;
-    default: return <About app={app} />;
+    case "details":
+      return <Details app={app} />;
+    default:
+      return <About app={app} />;
   }
 }

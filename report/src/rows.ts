@@ -39,7 +39,16 @@ export function height(row: Row): number {
 }
 
 /** Hues below this have a meaning of their own. */
-export const enum Hue { None, Parked, Merged, Waiting, Ready, Bad, Lock, First }
+export const enum Hue {
+  None,
+  Parked,
+  Merged,
+  Waiting,
+  Ready,
+  Bad,
+  Lock,
+  First,
+}
 export const HUES = 12;
 
 export function hueOf(text: string): number {
@@ -99,8 +108,12 @@ export class Rows {
   private series(from: number, to: number): Series {
     const { start, end, busy } = this.model.slices;
     return {
-      what: "slice", start: start.subarray(from, to), end: end.subarray(from, to), busy: busy.subarray(from, to + 1),
-      hue: this.sliceHues.subarray(from, to), offset: from,
+      what: "slice",
+      start: start.subarray(from, to),
+      end: end.subarray(from, to),
+      busy: busy.subarray(from, to + 1),
+      hue: this.sliceHues.subarray(from, to),
+      offset: from,
     };
   }
 
@@ -110,10 +123,22 @@ export class Rows {
       this.add({ key: "notes", group: "Process", label: "logs and events", note: "", kind: "notes", lanes: [] });
     const { ranges } = model;
     const order = Array.from({ length: ranges.count }, (_, i) => i).sort((a, b) => ranges.from[a]! - ranges.from[b]!);
-    const lanes = pack(order, (i) => ranges.from[i]!, (i) => ranges.until[i]!, 40);
+    const lanes = pack(
+      order,
+      (i) => ranges.from[i]!,
+      (i) => ranges.until[i]!,
+      40,
+    );
     if (ranges.count > 0) {
       const made = lanes.map((lane) =>
-        listed("range", lane, (i) => ranges.from[i]!, (i) => ranges.until[i]!, (i) => this.siteHues[ranges.site[i]!]!));
+        listed(
+          "range",
+          lane,
+          (i) => ranges.from[i]!,
+          (i) => ranges.until[i]!,
+          (i) => this.siteHues[ranges.site[i]!]!,
+        ),
+      );
       this.add({ key: "ranges", group: "Process", label: "ranges", note: "of the whole process", kind: "lanes", lanes: made });
     }
     const [from, to] = model.samplesOf(Of.Lock);
@@ -121,7 +146,15 @@ export class Rows {
       const { at, weight } = model.samples;
       const begin = (i: number) => at[i]! - weight[i]!;
       const waits = Array.from({ length: to - from }, (_, i) => from + i).sort((a, b) => begin(a) - begin(b));
-      const lanes = pack(waits, begin, (i) => at[i]!, 24).map((lane) => listed("lock", lane, begin, (i) => at[i]!, () => Hue.Lock));
+      const lanes = pack(waits, begin, (i) => at[i]!, 24).map((lane) =>
+        listed(
+          "lock",
+          lane,
+          begin,
+          (i) => at[i]!,
+          () => Hue.Lock,
+        ),
+      );
       this.add({ key: "locks", group: "Process", label: "waits for locks", note: "", kind: "lanes", lanes });
     }
   }
@@ -184,11 +217,25 @@ export class Rows {
     for (const [name, lanes] of groups)
       lanes.forEach((lane, number) => {
         const made = Array.from(lane.lists, (list) =>
-          listed("span", list ?? [], (i) => spans.began[i]!, (i) => spans.end[i]!, (i) => this.spanHue(i)));
+          listed(
+            "span",
+            list ?? [],
+            (i) => spans.began[i]!,
+            (i) => spans.end[i]!,
+            (i) => this.spanHue(i),
+          ),
+        );
         for (const list of lane.lists) for (const span of list ?? []) this.rowOfSpan[span] = this.all.length;
         const group = `Spans: ${name}`;
         const label = number === 0 ? name : `  ${number + 1}`;
-        this.add({ key: `s${name}/${number}`, group, label, note: number === 0 ? `${counts.get(name)}` : "", kind: "lanes", lanes: made });
+        this.add({
+          key: `s${name}/${number}`,
+          group,
+          label,
+          note: number === 0 ? `${counts.get(name)}` : "",
+          kind: "lanes",
+          lanes: made,
+        });
       });
   }
 
@@ -197,7 +244,11 @@ export class Rows {
   }
 
   private samples() {
-    for (const [of, label] of [[Of.Cpu, "CPU samples"], [Of.Heap, "allocations"], [Of.Stack, "stacks taken"]] as const) {
+    for (const [of, label] of [
+      [Of.Cpu, "CPU samples"],
+      [Of.Heap, "allocations"],
+      [Of.Stack, "stacks taken"],
+    ] as const) {
       const [from, to] = this.model.samplesOf(of);
       if (to > from) this.add({ key: `p${of}`, group: "Samples", label, note: `${to - from}`, kind: "samples", lanes: [], of });
     }
@@ -218,7 +269,15 @@ export class Rows {
     const known = this.byKey.get(key);
     if (known) return known;
     const name = model.site(model.tasks.site[task]!);
-    const row: Row = { key, group: "Tasks", label: `${id} ${name}`, note: model.place(model.tasks.site[task]!), kind: "lanes", lanes: [this.doing(task)], task };
+    const row: Row = {
+      key,
+      group: "Tasks",
+      label: `${id} ${name}`,
+      note: model.place(model.tasks.site[task]!),
+      kind: "lanes",
+      lanes: [this.doing(task)],
+      task,
+    };
     this.byKey.set(key, row);
     return row;
   }
@@ -228,7 +287,12 @@ export class Rows {
     const { slices, wakes, tasks } = this.model;
     const [start, end, hue, ref]: [number[], number[], number[], number[]] = [[], [], [], []];
     const put = (from: number, until: number, of: number, index: number) => {
-      if (until > from || index >= 0) { start.push(from); end.push(until); hue.push(of); ref.push(index); }
+      if (until > from || index >= 0) {
+        start.push(from);
+        end.push(until);
+        hue.push(of);
+        ref.push(index);
+      }
     };
     const woken = this.model.wakesOf(task);
     let after = tasks.known[task] ? tasks.began[task]! : Math.max(this.model.from, tasks.began[task]!);
@@ -280,7 +344,11 @@ function pack(order: number[], from: (i: number) => number, until: (i: number) =
 }
 
 function listed(
-  what: Series["what"], list: number[], from: (i: number) => number, until: (i: number) => number, hue: (i: number) => number,
+  what: Series["what"],
+  list: number[],
+  from: (i: number) => number,
+  until: (i: number) => number,
+  hue: (i: number) => number,
 ): Series {
   const [start, end, hues] = [new Float64Array(list.length), new Float64Array(list.length), new Uint8Array(list.length)];
   const busy = new Float64Array(list.length + 1);

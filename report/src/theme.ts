@@ -37,18 +37,48 @@ export function theme(isDark: boolean): Theme {
   for (let i = 0; i < HUES; i++) fills[Hue.First + i] = fill(WHEEL[i % WHEEL.length]!, isDark ? 42 : 54, isDark ? 46 : 68);
   return isDark
     ? {
-        isDark, back: "#14171c", raised: "#1b1f26", line: "#2b313b", text: "#e3e7ee", soft: "#8f99a8", accent: "#6ea8ff", bad: "#ff6b61",
-        warn: "#f0b03f", good: "#53c28b", fills, ink: "#f5f7fa", select: "rgb(110 168 255 / 14%)",
+        isDark,
+        back: "#14171c",
+        raised: "#1b1f26",
+        line: "#2b313b",
+        text: "#e3e7ee",
+        soft: "#8f99a8",
+        accent: "#6ea8ff",
+        bad: "#ff6b61",
+        warn: "#f0b03f",
+        good: "#53c28b",
+        fills,
+        ink: "#f5f7fa",
+        select: "rgb(110 168 255 / 14%)",
       }
     : {
-        isDark, back: "#ffffff", raised: "#f6f7f9", line: "#e2e5ea", text: "#1c232d", soft: "#66707f", accent: "#1f6feb", bad: "#c9302c",
-        warn: "#b97700", good: "#1d8a55", fills, ink: "#141a22", select: "rgb(31 111 235 / 10%)",
+        isDark,
+        back: "#ffffff",
+        raised: "#f6f7f9",
+        line: "#e2e5ea",
+        text: "#1c232d",
+        soft: "#66707f",
+        accent: "#1f6feb",
+        bad: "#c9302c",
+        warn: "#b97700",
+        good: "#1d8a55",
+        fills,
+        ink: "#141a22",
+        select: "rgb(31 111 235 / 10%)",
       };
 }
 
 /** What a part of the time of a request was spent with. */
 export const STATES: Record<string, string> = {
-  running: "var(--running)", core: "var(--core)", blocked: "var(--blocked)", polled: "var(--polled)", ready: "var(--ready)",
-  lock: "var(--lock)", task: "var(--task)", wake: "var(--wake)", not_woken: "var(--not-woken)", stopped: "var(--stopped)",
+  running: "var(--running)",
+  core: "var(--core)",
+  blocked: "var(--blocked)",
+  polled: "var(--polled)",
+  ready: "var(--ready)",
+  lock: "var(--lock)",
+  task: "var(--task)",
+  wake: "var(--wake)",
+  not_woken: "var(--not-woken)",
+  stopped: "var(--stopped)",
   unknown: "var(--unknown)",
 };

@@ -14,11 +14,23 @@ export class Timeline {
   private readonly spacer: HTMLElement;
   private entries: Entry[] = [];
   private theme: Theme = theme(false);
-  private drag: { x: number; y: number; from: number; until: number; top: number; isSelecting: boolean; isMoved: boolean; at: number } | null = null;
+  private drag: {
+    x: number;
+    y: number;
+    from: number;
+    until: number;
+    top: number;
+    isSelecting: boolean;
+    isMoved: boolean;
+    at: number;
+  } | null = null;
   /** How long drawing took, of late: the tests read it. */
   readonly frames: number[] = [];
 
-  constructor(private readonly app: App, private readonly scroller: HTMLElement) {
+  constructor(
+    private readonly app: App,
+    private readonly scroller: HTMLElement,
+  ) {
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", "Timeline. Keys move in it; what is selected is told in the details below.");
@@ -32,7 +44,10 @@ export class Timeline {
     this.canvas.addEventListener("pointermove", (event) => this.move(event));
     this.canvas.addEventListener("pointerup", (event) => this.up(event));
     this.canvas.addEventListener("pointercancel", () => (this.drag = null));
-    this.canvas.addEventListener("pointerleave", () => { app.pointer = null; app.changed(false); });
+    this.canvas.addEventListener("pointerleave", () => {
+      app.pointer = null;
+      app.changed(false);
+    });
     this.canvas.addEventListener("dblclick", (event) => this.closeUp(event));
   }
 
@@ -69,7 +84,16 @@ export class Timeline {
     this.canvas.setPointerCapture(event.pointerId);
     const isSelecting = event.shiftKey || py <= RULER;
     const { from, until } = this.app;
-    this.drag = { x: event.clientX, y: event.clientY, from, until, top: this.scroller.scrollTop, isSelecting, isMoved: false, at: this.time(event.clientX) };
+    this.drag = {
+      x: event.clientX,
+      y: event.clientY,
+      from,
+      until,
+      top: this.scroller.scrollTop,
+      isSelecting,
+      isMoved: false,
+      at: this.time(event.clientX),
+    };
   }
 
   private move(event: PointerEvent) {
@@ -78,7 +102,8 @@ export class Timeline {
     if (!drag) {
       const { px, py } = this.place(event);
       const found = px > GUTTER ? this.hit(px, py) : null;
-      this.canvas.style.cursor = px < GUTTER ? "pointer" : py <= RULER || event.shiftKey ? "col-resize" : found ? "pointer" : "grab";
+      this.canvas.style.cursor =
+        px < GUTTER ? "pointer" : py <= RULER || event.shiftKey ? "col-resize" : found ? "pointer" : "grab";
       app.changed(false);
       return;
     }
@@ -170,7 +195,9 @@ export class Timeline {
     const index = series.ref ? series.ref[place]! : series.offset + place;
     if (series.what === "lock") return { what: "sample", index };
     if (series.what === "wait")
-      return index >= 0 ? { what: "slice", index } : { what: "wait", index: series.offset, from: series.start[place]!, until: series.end[place]! };
+      return index >= 0
+        ? { what: "slice", index }
+        : { what: "wait", index: series.offset, from: series.start[place]!, until: series.end[place]! };
     return { what: series.what, index };
   }
 
@@ -210,7 +237,15 @@ export class Timeline {
     context.font = FONT;
     context.textBaseline = "middle";
     const top = scroller.scrollTop;
-    const scene: Scene = { context, theme: this.theme, app, width, height, top, scale: (width - GUTTER) / (app.until - app.from) };
+    const scene: Scene = {
+      context,
+      theme: this.theme,
+      app,
+      width,
+      height,
+      top,
+      scale: (width - GUTTER) / (app.until - app.from),
+    };
     context.fillStyle = this.theme.back;
     context.fillRect(0, 0, width, height);
     this.shades(scene);
@@ -241,7 +276,8 @@ export class Timeline {
       context.fillStyle = this.theme.isDark ? "rgb(240 176 63 / 7%)" : "rgb(185 119 0 / 7%)";
       if (x1 > GUTTER) context.fillRect(x0, RULER, x1 - x0, scene.height);
     }
-    for (const { from, until } of app.stretches) this.shade(scene, from, until, this.theme.isDark ? "rgb(240 176 63 / 16%)" : "rgb(255 183 0 / 18%)");
+    for (const { from, until } of app.stretches)
+      this.shade(scene, from, until, this.theme.isDark ? "rgb(240 176 63 / 16%)" : "rgb(255 183 0 / 18%)");
     if (app.range) this.shade(scene, app.range[0], app.range[1], this.theme.select);
   }
 
@@ -280,7 +316,8 @@ export class Timeline {
       const at = y + 1 + (entry.row.thread === undefined ? 0 : STRIP) + lane * LANE;
       context.strokeStyle = this.theme.text;
       context.lineWidth = 2;
-      if (x1 > GUTTER) context.strokeRect(x0 - 1, at - 1, Math.max(x1 - x0, 2) + 2, entry.row.kind === "lanes" ? LANE : entry.height - 3);
+      if (x1 > GUTTER)
+        context.strokeRect(x0 - 1, at - 1, Math.max(x1 - x0, 2) + 2, entry.row.kind === "lanes" ? LANE : entry.height - 3);
     }
   }
 
@@ -340,7 +377,8 @@ export class Timeline {
     const place = lowerBound((i) => at[i]!, at.length, moment + 1) - 1;
     const now = value[Math.max(place, 0)];
     if (now === undefined) return;
-    const words = unit === 3 ? bytes(now) : unit === 1 ? duration(now) : Number.isInteger(now) ? count(now) : now.toPrecision(4);
+    const words =
+      unit === 3 ? bytes(now) : unit === 1 ? duration(now) : Number.isInteger(now) ? count(now) : now.toPrecision(4);
     context.fillText(words, 22, y + h - 9);
   }
 
@@ -366,7 +404,8 @@ export class Timeline {
     context.fillRect(0, 0, GUTTER, RULER - 1);
     context.fillStyle = this.theme.soft;
     context.fillText(`${duration(length)} shown`, 8, RULER / 2);
-    if (app.pointer !== null && app.pointer > app.from) this.flag(scene, app.pointer, `${moment(app.pointer, 6)} s`, this.theme.soft);
+    if (app.pointer !== null && app.pointer > app.from)
+      this.flag(scene, app.pointer, `${moment(app.pointer, 6)} s`, this.theme.soft);
     app.marks.forEach((mark, i) => {
       const since = i > 0 ? `  Δ ${duration(mark - app.marks[i - 1]!)}` : "";
       this.flag(scene, mark, `${i + 1}${since}`, this.theme.warn);
@@ -403,7 +442,8 @@ function laneOf(row: Row, item: Item, from: number): number {
   if (row.kind === "notes") return item.what === "note" ? 0 : -1;
   for (let lane = 0; lane < row.lanes.length; lane++) {
     const series = row.lanes[lane]!;
-    const what = series.what === "wait" ? (item.what === "wait" ? "wait" : "slice") : series.what === "lock" ? "sample" : series.what;
+    const what =
+      series.what === "wait" ? (item.what === "wait" ? "wait" : "slice") : series.what === "lock" ? "sample" : series.what;
     if (what !== item.what) continue;
     const place = lowerBound((i) => series.start[i]!, series.start.length, from);
     for (let i = place; i < series.start.length && series.start[i] === from; i++) {

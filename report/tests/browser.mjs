@@ -5,7 +5,9 @@ import { pathToFileURL } from "node:url";
 
 export function chromium() {
   const asked = process.env.CHROMIUM;
-  return [asked, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => path && existsSync(path));
+  return [asked, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(
+    (path) => path && existsSync(path),
+  );
 }
 
 export async function launch() {
@@ -13,7 +15,12 @@ export async function launch() {
   return puppeteer.launch({
     executablePath: chromium(),
     pipe: true,
-    args: [...(isRoot ? ["--no-sandbox"] : []), "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--disable-background-networking"],
+    args: [
+      ...(isRoot ? ["--no-sandbox"] : []),
+      "--disable-dev-shm-usage",
+      "--force-device-scale-factor=1",
+      "--disable-background-networking",
+    ],
   });
 }
 
@@ -26,13 +33,19 @@ export async function open(browser, file, hash = "", dark = false) {
   const address = pathToFileURL(file).href;
   page.on("console", (message) => wrong.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => wrong.push(`error: ${error.message}`));
-  page.on("dialog", (dialog) => { wrong.push("a dialog"); void dialog.dismiss(); });
+  page.on("dialog", (dialog) => {
+    wrong.push("a dialog");
+    void dialog.dismiss();
+  });
   page.on("request", (request) => {
-    if (request.url().split("#")[0] !== address && !request.url().startsWith("blob:")) wrong.push(`request: ${request.url().slice(0, 200)}`);
+    if (request.url().split("#")[0] !== address && !request.url().startsWith("blob:"))
+      wrong.push(`request: ${request.url().slice(0, 200)}`);
   });
   await page.evaluateOnNewDocument(() => {
     window.violations = [];
-    document.addEventListener("securitypolicyviolation", (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+    document.addEventListener("securitypolicyviolation", (event) =>
+      window.violations.push(`${event.violatedDirective} ${event.blockedURI}`),
+    );
   });
   const began = performance.now();
   await page.goto(address + hash, { waitUntil: "load" });

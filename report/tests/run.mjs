@@ -20,26 +20,46 @@ async function test(name, body) {
 }
 
 /** What is shown, as the page knows it. */
-const shown = (page) => page.evaluate(() => {
-  const { app } = window.lookback;
-  return {
-    from: app.from, until: app.until, selected: app.selected, range: app.range, pins: app.pins, tab: app.tab, hit: app.hit,
-    hits: app.hits.length, marks: app.marks, finding: app.finding, hash: location.hash, help: app.isHelpShown,
-  };
-});
+const shown = (page) =>
+  page.evaluate(() => {
+    const { app } = window.lookback;
+    return {
+      from: app.from,
+      until: app.until,
+      selected: app.selected,
+      range: app.range,
+      pins: app.pins,
+      tab: app.tab,
+      hit: app.hit,
+      hits: app.hits.length,
+      marks: app.marks,
+      finding: app.finding,
+      hash: location.hash,
+      help: app.isHelpShown,
+    };
+  });
 const settle = () => pause(250);
 /** Where a poll is on the screen, once it is in view. */
-const placeOf = (page, what) => page.evaluate((what) => {
-  const { app } = window.lookback;
-  const box = document.querySelector(".timeline").getBoundingClientRect();
-  const { slices } = app.model;
-  const rows = app.model.sliceRows.filter((row) => !row.isRegion && row.depth === 0);
-  let longest = -1;
-  for (const row of rows) for (let i = row.from; i < row.to; i++)
-    if (slices.kind[i] === 0 && (longest < 0 || slices.end[i] - slices.start[i] > slices.end[longest] - slices.start[longest])) longest = i;
-  if (what === "show") { app.select({ what: "slice", index: longest }, true); return longest; }
-  return { index: longest, left: box.left, top: box.top, width: box.width, height: box.height };
-}, what);
+const placeOf = (page, what) =>
+  page.evaluate((what) => {
+    const { app } = window.lookback;
+    const box = document.querySelector(".timeline").getBoundingClientRect();
+    const { slices } = app.model;
+    const rows = app.model.sliceRows.filter((row) => !row.isRegion && row.depth === 0);
+    let longest = -1;
+    for (const row of rows)
+      for (let i = row.from; i < row.to; i++)
+        if (
+          slices.kind[i] === 0 &&
+          (longest < 0 || slices.end[i] - slices.start[i] > slices.end[longest] - slices.start[longest])
+        )
+          longest = i;
+    if (what === "show") {
+      app.select({ what: "slice", index: longest }, true);
+      return longest;
+    }
+    return { index: longest, left: box.left, top: box.top, width: box.width, height: box.height };
+  }, what);
 
 async function interactions(file, name) {
   const { page, check } = await open(browser, file);
@@ -86,7 +106,11 @@ async function interactions(file, name) {
       const middle = (Math.max(slices.start[index], app.from) + Math.min(slices.end[index], app.until)) / 2;
       app.selected = null;
       app.changed();
-      return { x: box.left + 210 + ((middle - app.from) / (app.until - app.from)) * (box.width - 210), top: box.top, height: box.height };
+      return {
+        x: box.left + 210 + ((middle - app.from) / (app.until - app.from)) * (box.width - 210),
+        top: box.top,
+        height: box.height,
+      };
     }, index);
     let isFound = false;
     for (let y = spot.top + 32; y < spot.top + spot.height && !isFound; y += 7) {
@@ -189,7 +213,9 @@ async function interactions(file, name) {
 
 const page = await interactions(demo, "demo");
 await test("demo: a finding jumps to its place, with its tracks pinned and its time selected", async () => {
-  await page.evaluate(() => { window.lookback.app.all(); });
+  await page.evaluate(() => {
+    window.lookback.app.all();
+  });
   await page.click(".finding");
   await settle();
   const { pins, range, finding } = await shown(page);
@@ -198,7 +224,9 @@ await test("demo: a finding jumps to its place, with its tracks pinned and its t
   await page.screenshot({ path: join(pictures, "finding.png") });
 });
 await test("demo: pictures", async () => {
-  await page.evaluate(() => { window.lookback.app.all(); });
+  await page.evaluate(() => {
+    window.lookback.app.all();
+  });
   await settle();
   await page.screenshot({ path: join(pictures, "all.png") });
   for (const tab of ["selection", "why", "flame", "spans", "tasks", "logs"]) {
@@ -219,10 +247,16 @@ await test("a million events: how fast", async () => {
   // An empty page of the same size says what the browser itself takes for it.
   const empty = join(pictures, "empty.html");
   const size = statSync(million).size;
-  writeFileSync(empty, `<!doctype html><title>x</title><script type="application/octet-stream">${"A".repeat(size)}</script><script>window.lookback = {}</script>`);
+  writeFileSync(
+    empty,
+    `<!doctype html><title>x</title><script type="application/octet-stream">${"A".repeat(size)}</script><script>window.lookback = {}</script>`,
+  );
   const times = { page: [], empty: [] };
   for (let round = 0; round < 3; round++)
-    for (const [which, file] of [["page", million], ["empty", empty]]) {
+    for (const [which, file] of [
+      ["page", million],
+      ["empty", empty],
+    ]) {
       const { page, took } = await open(browser, file);
       times[which].push(took);
       await page.close();
@@ -254,9 +288,11 @@ await test("a million events: how fast", async () => {
     return { frame: median(gaps), draw: median(own), worst: own[own.length - 1], empty: median(empty) };
   });
   await page.close();
-  return `${(size / 2 ** 20).toFixed(1)} MiB; opens in ${best(times.page).toFixed(0)} ms, ` +
+  return (
+    `${(size / 2 ** 20).toFixed(1)} MiB; opens in ${best(times.page).toFixed(0)} ms, ` +
     `${(best(times.page) / best(times.empty)).toFixed(1)} × an empty page of that size (${best(times.empty).toFixed(0)} ms); while it pans a frame takes ` +
-    `${frames.frame.toFixed(1)} ms, of which drawing ${frames.draw.toFixed(1)} ms (at most ${frames.worst.toFixed(1)}); without it ${frames.empty.toFixed(1)} ms`;
+    `${frames.frame.toFixed(1)} ms, of which drawing ${frames.draw.toFixed(1)} ms (at most ${frames.worst.toFixed(1)}); without it ${frames.empty.toFixed(1)} ms`
+  );
 });
 
 await test("hostile names: they are text, and nothing else", async () => {
@@ -275,12 +311,17 @@ await test("hostile names: they are text, and nothing else", async () => {
     return all;
   });
   for (const item of items) {
-    await page.evaluate((item) => { window.lookback.app.select(item, true); if (item.what === "task") window.lookback.app.pinTask(item.index); }, item);
+    await page.evaluate((item) => {
+      window.lookback.app.select(item, true);
+      if (item.what === "task") window.lookback.app.pinTask(item.index);
+    }, item);
     await pause(30);
   }
   await page.screenshot({ path: join(pictures, "hostile.png") });
   const { images, scripts, broken } = await page.evaluate(() => ({
-    images: document.querySelectorAll("img, svg, b:not(.about b):not(.plain b)").length, scripts: document.scripts.length, broken: window.broken,
+    images: document.querySelectorAll("img, svg, b:not(.about b):not(.plain b)").length,
+    scripts: document.scripts.length,
+    broken: window.broken,
   }));
   assert.deepEqual([images, scripts, broken], [0, 1, undefined]);
   assert.deepEqual(await check(), []);

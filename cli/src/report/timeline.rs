@@ -479,7 +479,8 @@ impl Timeline {
         let mut columns = Columns::default();
         let mut missing = Vec::new();
         let threads: Vec<_> = self.lanes.all.iter().map(|lane| {
-            json!({ "number": lane.number, "os": lane.os_thread, "name": crate::format::escape(&lane.name), "worker": lane.worker })
+            let name = crate::format::escape(&lane.name);
+            json!({ "number": lane.number, "os": lane.os_thread, "name": name, "worker": lane.worker })
         }).collect();
         let least = self.lanes.slices.write(&mut columns);
         if least > 0 {
