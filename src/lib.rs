@@ -12,7 +12,7 @@ pub mod tracing;
 pub use lookback_recorder::{
     Alloc, ArenaHeader, Armed, Barrier, Builder, ClockKind, CounterGroup, CpuSampleStats,
     DurationSummary, Error, FileSink, Filter, Fired, GenerationFrame, HeapStats, Level, LockKind,
-    Loss, Metadata, Number, Range, RecordExt, Recorded, Recorder, Region, Sink, Snapshot,
+    Loss, Metadata, Number, Pressure, Range, RecordExt, Recorded, Recorder, Region, Sink, Snapshot,
     SnapshotOnErr, StackStats, Stats, SystemCounterStats, Trigger, TriggerStats, UnwindTables,
     Value, WaitingFor, Worker, counter, event, is_recording, log, range, region, save, set_filter,
     set_thread_name, snapshot, stats, worker,

@@ -8,7 +8,7 @@ use common::saved::{EVER, builder, saved, told};
 use common::wait_for;
 use lookback::read::Trace;
 use lookback::read::analysis::{Cause, Report};
-use lookback::{Builder, Recorder, Trigger};
+use lookback::{Builder, Pressure, Recorder, Trigger};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -141,5 +141,79 @@ fn no_progress_is_told_of_once_until_there_is_some() {
         std::thread::sleep(LIMIT + MOMENT);
         looks(&recorder);
         assert_eq!(fired(&recorder), 2);
+    });
+}
+
+#[test]
+fn an_error_rate_is_told_of_once_until_it_is_low_again() {
+    common::alone("an_error_rate_is_told_of_once_until_it_is_low_again", || {
+        let place = tempfile::tempdir().unwrap();
+        let trigger = at_once(Trigger::error_rate("request", 0.5).over(LIMIT).at_least(10));
+        let recorder = often(place.path()).trigger(trigger).start().unwrap();
+        let _default = tracing::subscriber::set_default(lookback::tracing::subscriber());
+        let request = |status: &str| drop(tracing::info_span!("request", status));
+        // So many are too few. One in two is not too many. And others do not count.
+        for _ in 0..9 {
+            request("500 Internal Server Error");
+        }
+        for _ in 0..50 {
+            drop(tracing::info_span!("other", status = 500));
+        }
+        looks(&recorder);
+        assert_eq!(fired(&recorder), 0);
+        for _ in 0..9 {
+            request("200 OK");
+        }
+        looks(&recorder);
+        assert_eq!(fired(&recorder), 0);
+
+        let fails = || {
+            (0..100).for_each(|_| request("500 Internal Server Error"));
+            recorder.stats().triggers.saved > 0
+        };
+        assert!(wait_for(fails));
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 1));
+        assert_eq!(trigger, "error_rate");
+        assert!(reason.contains(" spans request in the last "), "{reason}");
+        assert!(reason.contains(" failed: ") && reason.ends_with(" %, more than 50 %"), "{reason}");
+        // Once, while it lasts; and when nothing ends any more, it is over.
+        std::thread::sleep(LIMIT);
+        looks(&recorder);
+        assert_eq!(fired(&recorder), 1);
+        let fails_again = || {
+            (0..100).for_each(|_| request("502"));
+            fired(&recorder) > 1
+        };
+        assert!(wait_for(fails_again));
+    });
+}
+
+#[test]
+fn settings_that_are_no_share_are_refused() {
+    for (trigger, name) in [
+        (Trigger::error_rate("request", 5.0), "error_rate = 5"),
+        (Trigger::latency_quantile("request", -0.1, LIMIT), "latency_quantile = -0.1"),
+        (Trigger::memory_share(f64::NAN), "memory_share = NaN"),
+        (Trigger::pressure(Pressure::Io, 90.0), "pressure = 90"),
+    ] {
+        let error = Recorder::builder().trigger(trigger).start().unwrap_err().to_string();
+        assert_eq!(error, format!("{name}: must be a share, between 0 and 1"));
+    }
+}
+
+/// Builder and environment may have taken away what a trigger needs.
+#[test]
+fn a_trigger_reads_the_counters_that_it_needs() {
+    common::alone("a_trigger_reads_the_counters_that_it_needs", || {
+        let place = tempfile::tempdir().unwrap();
+        let builder = often(place.path()).system_counters([]);
+        let recorder = builder.trigger(at_once(Trigger::memory(1))).start().unwrap();
+        let (trigger, reason) = told(&saved(&recorder, place.path(), 1));
+        assert_eq!(trigger, "memory");
+        assert!(
+            reason.starts_with("resident memory is ") && reason.ends_with(", more than 0.0 MiB")
+        );
+        looks(&recorder);
+        assert_eq!(fired(&recorder), 1);
     });
 }

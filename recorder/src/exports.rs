@@ -17,7 +17,9 @@ pub use crate::recorder::running::{save, set_filter, snapshot, stats};
 pub use crate::recorder::stats::{
     CpuSampleStats, HeapStats, StackStats, Stats, SystemCounterStats,
 };
-pub use crate::recorder::trigger::{Armed, Fired, SnapshotOnErr, Stats as TriggerStats, Trigger};
+pub use crate::recorder::trigger::{
+    Armed, Fired, Pressure, SnapshotOnErr, Stats as TriggerStats, Trigger,
+};
 #[cfg(target_os = "linux")]
 pub use crate::remote::{Follower, OutsideArena, OutsideError, recorded_processes};
 pub use crate::snapshot::Snapshot;

@@ -4,7 +4,7 @@
 //! * [`waiting`] is a wait: from the failed first attempt to the record of it;
 //! * [`tables`] have the waits that go on, and the holders of locks that are waited for;
 //! * [`holding`] is what stands beside a lock in all, and a lock that is held, until it is released;
-//! * [`record`] writes the events, and [`listing`] says with each generation who still waits;
+//! * [`record`] writes the events, and [`listing`] says with each generation who still waits; [`cycles`] finds deadlocks;
 //! * [`owned`] is a guard that keeps its lock alive;
 //! * [`mutex`], [`rwlock`] and [`condvar`] are those of the standard library, and [`raw`] those of `lock_api`.
 //!
@@ -12,6 +12,7 @@
 //! written to. Only a thread that must wait anyway does more.
 
 pub(crate) mod condvar;
+pub(crate) mod cycles;
 pub(crate) mod holding;
 pub(crate) mod listing;
 pub(crate) mod mutex;

@@ -492,6 +492,8 @@ impl Builder {
         if self.snapshot_dir.is_some() && !self.no_triggers && !asked {
             triggers.push(Trigger::panic());
         }
+        let groups: Vec<_> = triggers.iter().flat_map(Trigger::counters).copied().collect();
+        let needed = groups.into_iter();
         let filter = match self.env_filters {
             [Some(level), Some(targets)] => Some(level.with(&targets)),
             [level, targets] => level.or(targets).or(self.filter),
@@ -520,7 +522,7 @@ impl Builder {
             spawn_stacks: if self.stacks { self.spawn_stacks } else { 0 },
             stack_signals: self.stack_signals,
             cpu_samples: if self.stacks { self.cpu_samples } else { 0 },
-            system_counters: self.system_counters,
+            system_counters: needed.fold(self.system_counters, Groups::with),
             found_ranges: self.found_ranges,
             stall_stacks: self.stall_stacks.filter(|_| self.stacks),
             heap_samples: self.heap_samples,

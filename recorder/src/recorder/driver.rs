@@ -119,7 +119,7 @@ pub(crate) fn run(shared: &Arc<Shared>, commands: &Receiver<Command>) {
                 let _ = answer.send(advanced.is_ok());
             }
             if let Some(rounds) = &mut rounds {
-                rounds.look(shared);
+                rounds.look(shared, &system);
             }
             if let Some(watchdog) = &mut watchdog {
                 watchdog.run(shared, true);

@@ -7,6 +7,7 @@ use super::state::{EachField, SpanDone};
 use super::{Finding, Moment, Score, Unit};
 use crate::format::count;
 use crate::read::Value;
+use crate::wire::{Outcome, Told};
 use std::collections::BTreeMap;
 
 /// Failures are a finding if they are more than one in this many of the group, …
@@ -43,81 +44,21 @@ pub struct Failures {
     pub cancelled: u64,
 }
 
-/// How a span ended. The greater one of two counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
-    Cancelled,
-    Error,
-    Status(u16),
-    Grpc(u16),
-    Panicked,
+/// What these fields of a span say.
+pub(crate) fn outcome_of(fields: EachField<'_>) -> Option<Outcome> {
+    let mut found = None;
+    fields(&mut |name, value| found = found.max(Outcome::of_field(name, told(&value))));
+    found
 }
 
-impl Outcome {
-    /// What these fields of a span say.
-    pub(crate) fn of(fields: EachField<'_>) -> Option<Self> {
-        let mut found = None;
-        fields(&mut |name, value| found = found.max(Self::of_field(name, &value)));
-        found
-    }
-
-    fn of_field(name: &str, value: &Value<'_>) -> Option<Self> {
-        match name {
-            "status" | "http.status_code" | "http.response.status_code" => {
-                let code = number(value).filter(|code| (500..600).contains(code))?;
-                Some(Self::Status(code))
-            }
-            "grpc_status" | "rpc.grpc.status_code" => {
-                number(value).filter(|code| is_server_error(*code)).map(Self::Grpc)
-            }
-            "otel.status_code" => {
-                let Value::Text(text) = value else { return None };
-                text.eq_ignore_ascii_case("error").then_some(Self::Error)
-            }
-            "error" => match value {
-                Value::Error(_) => Some(Self::Error),
-                Value::Text(text) => (!["", "false"].contains(&text.text)).then_some(Self::Error),
-                Value::Bool(set) => set.then_some(Self::Error),
-                _ => None,
-            },
-            "panicked" => is_set(value).then_some(Self::Panicked),
-            "cancelled" => is_set(value).then_some(Self::Cancelled),
-            _ => None,
-        }
-    }
-
-    fn in_words(self) -> String {
-        match self {
-            Self::Cancelled => "cancelled".to_owned(),
-            Self::Error => "error".to_owned(),
-            Self::Status(code) => format!("status {code}"),
-            Self::Grpc(code) => format!("grpc-status {code}"),
-            Self::Panicked => "panicked".to_owned(),
-        }
-    }
-}
-
-/// Whether this gRPC status blames the server: unknown, deadline exceeded, unimplemented, internal, unavailable,
-/// data loss.
-fn is_server_error(code: u16) -> bool {
-    [2, 4, 12, 13, 14, 15].contains(&code)
-}
-
-fn number(value: &Value<'_>) -> Option<u16> {
+fn told<'a>(value: &Value<'a>) -> Told<'a> {
     match value {
-        Value::Unsigned(number) => u16::try_from(*number).ok(),
-        Value::Signed(number) => u16::try_from(*number).ok(),
-        // As in `500 Internal Server Error`.
-        Value::Text(text) => text.text.split(' ').next()?.parse().ok(),
-        _ => None,
-    }
-}
-
-fn is_set(value: &Value<'_>) -> bool {
-    match value {
-        Value::Bool(set) => *set,
-        Value::Text(text) => text.text == "true",
-        _ => false,
+        Value::Unsigned(number) => Told::Number(*number),
+        Value::Signed(number) => u64::try_from(*number).map_or(Told::Other, Told::Number),
+        Value::Text(text) => Told::Text(text.text),
+        Value::Bool(set) => Told::Flag(*set),
+        Value::Error(_) => Told::Error,
+        _ => Told::Other,
     }
 }
 

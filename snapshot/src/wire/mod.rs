@@ -14,6 +14,7 @@ mod lock;
 mod loss;
 mod metadata;
 mod name;
+mod outcome;
 mod process_stacks;
 #[cfg(feature = "read")]
 mod rest;
@@ -71,6 +72,8 @@ pub use event_table::{
 pub use metadata::needed_bytes;
 #[doc(hidden)]
 pub use name::TypeName;
+#[doc(hidden)]
+pub use outcome::{Outcome, Told};
 #[cfg(feature = "read")]
 #[doc(hidden)]
 pub use process_stacks::get_wait;

@@ -33,6 +33,7 @@
 //! and then writes the event there, too. At least one of them notices.
 
 pub(crate) mod open;
+pub(crate) mod outcome;
 pub(crate) mod said;
 pub(crate) mod span_ops;
 

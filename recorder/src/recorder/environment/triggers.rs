@@ -3,9 +3,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::values::{duration, number};
+use super::values::{bytes, duration, number, share};
 use crate::recorder::builder::Builder;
-use crate::recorder::trigger::{LEAST_STALL, Trigger};
+use crate::recorder::trigger::{LEAST_STALL, Pressure, Trigger};
 use crate::text::quoted;
 use lookback_snapshot::wire::Level;
 use std::time::Duration;
@@ -54,10 +54,9 @@ fn trigger(item: &str) -> Result<Trigger, String> {
         let argument = argument.filter(|argument| !argument.is_empty());
         argument.ok_or_else(|| format!("`{kind}` needs {what}"))
     };
-    let mut limit = || {
-        let limit = parts.next().ok_or_else(|| format!("`{kind}` needs a time after the name"))?;
-        long_enough(duration(limit)?)
-    };
+    let mut next =
+        |what: &str| parts.next().ok_or_else(|| format!("`{kind}` needs {what} after the name"));
+    let mut limit = || long_enough(duration(next("a time")?)?);
     let trigger = match kind {
         "panic" => Trigger::panic(),
         "error" => Trigger::error(),
@@ -71,6 +70,29 @@ fn trigger(item: &str) -> Result<Trigger, String> {
         "no_progress" => {
             Trigger::no_progress(needed("a name, as in no_progress=request,10s")?, limit()?)
         }
+        "error_rate" => {
+            let name = needed("a name, as in error_rate=request,5%")?;
+            Trigger::error_rate(name, share(next("a share")?)?)
+        }
+        "latency_quantile" => {
+            let name = needed("a name, as in latency_quantile=request,p99,500ms")?;
+            let quantile = quantile(next("a quantile")?)?;
+            Trigger::latency_quantile(name, quantile, long_enough(duration(next("a time")?)?)?)
+        }
+        "memory" => match needed("a size or a share, as in memory=2GiB or memory=90%")? {
+            part if part.ends_with('%') => Trigger::memory_share(share(part)?),
+            size => Trigger::memory(bytes(size)?),
+        },
+        "pressure" => {
+            let of = match needed("cpu, memory or io, as in pressure=memory,20%")? {
+                "cpu" => Pressure::Cpu,
+                "memory" => Pressure::Memory,
+                "io" => Pressure::Io,
+                other => return Err(format!("{} is none of cpu, memory, io", quoted(other))),
+            };
+            Trigger::pressure(of, share(next("a share")?)?)
+        }
+        "deadlock" => Trigger::deadlock(),
         "stalled_poll" => {
             let limit = duration(needed("a time, as in stalled_poll=100ms")?)?;
             if limit < LEAST_STALL {
@@ -86,7 +108,7 @@ fn trigger(item: &str) -> Result<Trigger, String> {
         "" => return Err("nothing before the `,`".to_owned()),
         other => return Err(format!("unknown trigger {}", quoted(other))),
     };
-    if argument.is_some() && matches!(kind, "panic" | "error") {
+    if argument.is_some() && matches!(kind, "panic" | "error" | "deadlock") {
         return Err(format!("`{kind}` takes no value"));
     }
     parts.try_fold(trigger, |trigger, option| limited(trigger, kind, option))
@@ -104,13 +126,37 @@ fn limited(trigger: Trigger, kind: &str, option: &str) -> Result<Trigger, String
             let times = number(value).map_err(in_it)?;
             Ok(trigger.per_hour(u32::try_from(times).unwrap_or(u32::MAX)))
         }
+        "over" if has_window(kind) => {
+            Ok(trigger.over(long_enough(duration(value).map_err(in_it)?)?))
+        }
+        "at_least" if has_window(kind) && kind != "pressure" => {
+            Ok(trigger.at_least(number(value).map_err(in_it)?))
+        }
         "target" if kind != "log" => Err(format!("`{kind}` takes no target; only `log` does")),
         "target" if value.is_empty() => Err("`target` needs a name".to_owned()),
         "target" => Ok(trigger.target(value)),
         other => {
-            let known = "cool_down, per_hour and delay, and target for log";
+            let known = match kind {
+                "pressure" => "cool_down, per_hour, delay and over",
+                kind if has_window(kind) => "cool_down, per_hour, delay, over and at_least",
+                _ => "cool_down, per_hour and delay, and target for log",
+            };
             Err(format!("`{kind}` has no option {}; options are {known}", quoted(other)))
         }
+    }
+}
+
+/// Whether it is measured over some time.
+fn has_window(kind: &str) -> bool {
+    matches!(kind, "error_rate" | "latency_quantile" | "pressure")
+}
+
+/// `p99`, `p99.9`, or `99%`.
+fn quantile(text: &str) -> Result<f64, String> {
+    match text.trim().strip_prefix('p') {
+        Some(number) => share(&format!("{number}%"))
+            .map_err(|_| format!("{} is not a quantile such as p99", quoted(text))),
+        None => share(text),
     }
 }
 

@@ -66,6 +66,15 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     amount.checked_mul(factor).ok_or_else(|| format!("{} is too large", quoted(text)))
 }
 
+/// A share of a whole, between 0 and 1: `5%`, `0.5%`.
+pub fn share(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{} is not a share such as 5%", quoted(text));
+    let percent = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim_end();
+    let is_number = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let percent: f64 = percent.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
+    if percent <= 100.0 { Ok(percent / 100.0) } else { Err(wrong()) }
+}
+
 /// `on` or `off`.
 pub fn switch(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::counted::Counted;
+use super::counted::{Bad, Counted};
 use super::rounds::Lasting;
+use super::rounds::rates::Rate;
+use super::rounds::strain::{Memory, Pressed};
 use super::{Armed, Condition, Trigger, panic_hook};
 use crate::record::control::Control;
 use crate::record::hooks::{self, Ended, Hooks};
@@ -78,8 +80,25 @@ impl Active {
                 }
                 Condition::NoProgress { name, limit } => {
                     active.lasting.no_progress.push((active.counted.len(), limit));
-                    active.counted.push(Counted::new(name, armed));
+                    active.counted.push(Counted::new(name, armed, Bad::None));
                 }
+                Condition::ErrorRate { name, share, over, at_least } => {
+                    let counted = active.counted.len();
+                    active.lasting.rates.push(Rate { counted, share, over, at_least });
+                    active.counted.push(Counted::new(name, armed, Bad::Failed));
+                }
+                Condition::LatencyQuantile { name, quantile, limit, over, at_least } => {
+                    let (counted, share) = (active.counted.len(), 1.0 - quantile);
+                    active.lasting.rates.push(Rate { counted, share, over, at_least });
+                    active.counted.push(Counted::new(name, armed, Bad::Slower(limit)));
+                }
+                Condition::Memory { limit } => {
+                    active.lasting.memory.push(Memory { limit, armed });
+                }
+                Condition::Pressure { of, share, over } => {
+                    active.lasting.pressure.push(Pressed { of, share, over, armed });
+                }
+                Condition::Deadlock => active.lasting.deadlock = Some(armed),
                 Condition::StalledPoll { limit } => active.stalls.push((limit, armed)),
                 Condition::Signal { number } => active.signals.push((number, armed)),
                 Condition::Named { .. } => {}

@@ -5,6 +5,7 @@
 
 pub(crate) mod counted;
 pub(crate) mod dispatch;
+pub(crate) mod lasting;
 pub(crate) mod panic_hook;
 pub(crate) mod rate_limit;
 pub(crate) mod request;
@@ -18,9 +19,11 @@ pub(crate) mod signal;
 pub(crate) mod watchdog;
 
 pub use armed::{Armed, Fired};
+pub use lasting::Pressure;
 pub use on_err::SnapshotOnErr;
 
 use crate::error::Error;
+use lasting::MemoryLimit;
 use lookback_snapshot::wire::Level;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -65,6 +68,11 @@ pub(crate) enum Condition {
     SlowSpan { name: String, limit: Duration },
     SlowRegion { name: String, limit: Duration },
     NoProgress { name: String, limit: Duration },
+    ErrorRate { name: String, share: f64, over: Duration, at_least: u64 },
+    LatencyQuantile { name: String, quantile: f64, limit: Duration, over: Duration, at_least: u64 },
+    Memory { limit: MemoryLimit },
+    Pressure { of: Pressure, share: f64, over: Duration },
+    Deadlock,
     StalledPoll { limit: Duration },
     Signal { number: i32 },
     Error,
@@ -219,6 +227,11 @@ impl Trigger {
                 "must not be longer than the window, or the snapshot misses the moment itself";
             return refuse("delay", format!("{:?}", self.limits.delay), reason);
         }
+        if let Some((name, share)) = self.share()
+            && !(0.0..=1.0).contains(&share)
+        {
+            return refuse(name, share.to_string(), "must be a share, between 0 and 1");
+        }
         match &self.condition {
             Condition::StalledPoll { limit } if *limit < LEAST_STALL => {
                 refuse("stalled_poll", format!("{limit:?}"), "must be at least a millisecond")
@@ -253,6 +266,11 @@ impl Trigger {
             Condition::SlowSpan { .. } => "slow_span",
             Condition::SlowRegion { .. } => "slow_region",
             Condition::NoProgress { .. } => "no_progress",
+            Condition::ErrorRate { .. } => "error_rate",
+            Condition::LatencyQuantile { .. } => "latency_quantile",
+            Condition::Memory { .. } => "memory",
+            Condition::Pressure { .. } => "pressure",
+            Condition::Deadlock => "deadlock",
             Condition::StalledPoll { .. } => "stalled_poll",
             Condition::Signal { .. } => "signal",
             Condition::Error => "error",

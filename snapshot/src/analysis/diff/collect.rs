@@ -9,7 +9,6 @@ use crate::analysis::frame_numbers::{StackNumber, StackNumbers};
 use crate::analysis::interner::Name;
 use crate::analysis::lock_wait::place;
 use crate::analysis::onlooker::Onlooker;
-use crate::analysis::outcomes::Outcome;
 use crate::analysis::pass;
 use crate::analysis::polls::LONG_POLL;
 use crate::analysis::state::{LiveState, Poll, SpanDone};
@@ -18,7 +17,7 @@ use crate::read::decode::fast_map::Map;
 use crate::read::{
     DecodedGeneration, EventKind, GenerationInfo, Level, OwnedFrame, Site, Trace, Value,
 };
-use crate::wire::{Generation, Nanos, SpanId};
+use crate::wire::{Generation, Nanos, Outcome, SpanId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -265,7 +264,7 @@ impl Onlooker for Collect {
             let says_something = !span.open || span.length() > series.lengths.percentile(0.5);
             if !span.open {
                 series.count(is_whole.then_some(unit), 1.0);
-                let failed = span.outcome.is_some_and(|outcome| outcome != Outcome::Cancelled);
+                let failed = span.outcome.is_some_and(Outcome::is_failure);
                 if is_whole && failed {
                     series.marked.add(unit, 1.0);
                 }

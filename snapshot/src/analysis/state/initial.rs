@@ -11,7 +11,7 @@ use super::thread::{Explains, MAX_OPEN, OpenPoll};
 use super::worker::{Worker, WorkerNow};
 use crate::analysis::event_view::list;
 use crate::analysis::interner::Name;
-use crate::analysis::outcomes::Outcome;
+use crate::analysis::outcomes::outcome_of;
 use crate::read::{SpanStatus, WorkerId};
 use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
@@ -115,7 +115,7 @@ impl LiveState {
         let began = self.stops.counted(status.began);
         let mut span = Span::new(label, parent, (began, at), mark, thread);
         span.outcome =
-            Outcome::of(&|see| status.fields().for_each(|(name, value)| see(name, value)));
+            outcome_of(&|see| status.fields().for_each(|(name, value)| see(name, value)));
         self.spans.insert(status.span, span);
     }
 

@@ -9,10 +9,10 @@ use crate::analysis::inner::{Inner, Part};
 use crate::analysis::interner::Name;
 use crate::analysis::lock_times::LockTime;
 use crate::analysis::nanos_ext::Length;
-use crate::analysis::outcomes::Outcome;
+use crate::analysis::outcomes::outcome_of;
 use crate::analysis::top_n::Top;
 use crate::read::{EventKind, Value};
-use crate::wire::{Nanos, SpanId, TaskId, ThreadNumber};
+use crate::wire::{Nanos, Outcome, SpanId, TaskId, ThreadNumber};
 use std::rc::Rc;
 
 /// How many of the longest gaps of a span to keep.
@@ -226,7 +226,7 @@ impl LiveState {
             _ => None,
         };
         let mut created = Span::new(label, parent, (view.at, view.at), mark, view.thread);
-        created.outcome = Outcome::of(&|see| view.each_field(see));
+        created.outcome = outcome_of(&|see| view.each_field(see));
         self.spans.insert(span, created);
         self.bind(span, view.task);
     }
@@ -289,7 +289,7 @@ impl LiveState {
         }
         entry.label.name = name;
         entry.label.fields = Rc::from(fields);
-        entry.outcome = entry.outcome.max(Outcome::of(&|see| view.each_field(see)));
+        entry.outcome = entry.outcome.max(outcome_of(&|see| view.each_field(see)));
     }
 
     /// The name with the fields that show the purpose of its spans; the name alone if there are too many

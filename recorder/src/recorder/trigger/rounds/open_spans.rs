@@ -130,7 +130,7 @@ impl Quiet {
         let active = &look.shared.active;
         let Some((counted, limit)) = active.lasting.no_progress.get(at) else { return };
         let Some(counted) = active.counted.get(*counted) else { return };
-        let ended = counted.all();
+        let ended = counted.counts().ended;
         let has_progress = std::mem::replace(&mut self.ended, ended) != ended;
         let Some(oldest) = found.oldest.filter(|_| !has_progress) else {
             (self.time, _) = (Duration::ZERO, self.latch.is_over());
