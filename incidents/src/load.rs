@@ -96,7 +96,12 @@ impl Redis {
 
 /// `GET` of a path, on a connection that stays open; the status that came back.
 pub fn get(stream: &mut TcpStream, path: &str) -> anyhow::Result<u16> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    request(stream, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+}
+
+/// An HTTP request as it is sent, on a connection that stays open; the status that came back.
+pub fn request(stream: &mut TcpStream, text: &str) -> anyhow::Result<u16> {
+    stream.write_all(text.as_bytes())?;
     let mut reader = BufReader::new(stream);
     let (mut line, mut status, mut length) = (String::new(), None, 0);
     while reader.read_line(&mut line)? > 2 {

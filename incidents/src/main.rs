@@ -15,7 +15,7 @@ use clap::Parser;
 use corpus::Surroundings;
 use incident::Incident;
 use scene::Scene;
-use services::{Service, Workshop};
+use services::{Half, Service, Workshop};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +31,9 @@ struct Options {
     /// Only these incidents, by parts of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Only those of one half
+    #[arg(long, value_enum, value_name = "HALF")]
+    half: Option<Half>,
     /// How often each is made; the worst verdict counts
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: usize,
@@ -51,7 +54,9 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let wanted = |one: &Incident| {
-        options.only.is_empty() || options.only.iter().any(|name| one.name.contains(name))
+        let is_named =
+            options.only.is_empty() || options.only.iter().any(|name| one.name.contains(name));
+        is_named && options.half.is_none_or(|half| half == one.service.half)
     };
     let incidents: Vec<_> = corpus::all().filter(|one| wanted(one)).collect();
     ensure!(!incidents.is_empty(), "no incident has such a name; --list prints them");
@@ -95,17 +100,20 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Makes an incident, takes its snapshot, and judges what is said of it.
 fn run(incident: &'static Incident, workshop: &Workshop, again: bool) -> anyhow::Result<Row> {
-    let kept = workshop.target().join("incidents").join(incident.name).join("snapshot");
+    // The snapshot's name in the incident's folder, which can be moved.
+    let folder = workshop.target().join("incidents").join(incident.name);
+    let kept = folder.join("snapshot");
     let snapshot = match again {
-        true => PathBuf::from(fs::read_to_string(&kept).context("it was not made yet")?),
+        true => folder.join(fs::read_to_string(&kept).context("it was not made yet")?),
         false => {
             let snapshot = make(incident, workshop)?;
-            fs::write(&kept, snapshot.display().to_string())?;
+            let name = snapshot.strip_prefix(&folder).unwrap_or(&snapshot);
+            fs::write(&kept, name.display().to_string())?;
             snapshot
         }
     };
     let mut summary = summary::of(&workshop.lookback, &snapshot)?;
-    if surroundings::noted(kept.parent().unwrap_or(&kept)) {
+    if surroundings::noted(&folder) {
         summary.findings.retain(|finding| !surroundings::may_explain(finding));
     }
     let verdict = judge::judge(incident, &summary, workshop)?;
@@ -120,7 +128,7 @@ fn make(incident: &Incident, workshop: &Workshop) -> anyhow::Result<PathBuf> {
     scene.keep(queued);
     let since = Since::now();
     let load = (incident.load)(&mut scene);
-    surroundings::note(&scene.folder, since.others_had_the_cores())?;
+    surroundings::note(&scene.folder, since.others_had_the_cores() && !scene.is_crowded())?;
     let snapshot = load.and_then(|()| scene.capture(incident.capture));
     scene.end()?;
     snapshot

@@ -27,6 +27,7 @@ pub struct Scene {
     companions: Vec<Child>,
     /// Clients and connections that stay until the snapshot is taken.
     kept: Vec<Box<dyn Any>>,
+    is_crowded: bool,
 }
 
 impl Scene {
@@ -51,6 +52,9 @@ impl Scene {
                 workshop.root.join("services").join(service.package).join(config),
             )?;
             fs::write(folder.join(config), text.replace("PORT", &port.to_string()))?;
+        }
+        if let Some(prepare) = service.prepare {
+            prepare(&folder, port)?;
         }
         let executable = workshop.executable(service);
         let is_run = incident.capture == Capture::Run;
@@ -88,6 +92,7 @@ impl Scene {
             lookback,
             companions: Vec::new(),
             kept: Vec::new(),
+            is_crowded: false,
         };
         scene.until("the service listens", |scene| {
             if let Some(status) = scene.child.try_wait()? {
@@ -132,13 +137,30 @@ impl Scene {
         Ok(pages * 4096)
     }
 
-    /// Starts a process that ends with the incident.
-    pub fn companion(&mut self, command: &mut Command) -> anyhow::Result<()> {
+    /// Starts a process that ends with the incident; its id.
+    pub fn companion(&mut self, command: &mut Command) -> anyhow::Result<libc::pid_t> {
         let log =
             File::create(self.folder.join(format!("companion-{}.log", self.companions.len())))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.companions.push(command.spawn()?);
+        let child = command.spawn()?;
+        let pid = child.id().try_into()?;
+        self.companions.push(child);
+        Ok(pid)
+    }
+
+    /// Has processes take the machine's cores, for as long as the incident lasts. That others had them is then no excuse for it, but what
+    /// happened.
+    pub fn crowd(&mut self, processes: u32) -> anyhow::Result<()> {
+        self.is_crowded = true;
+        for _ in 0..processes {
+            self.companion(Command::new("sh").args(["-c", "while :; do :; done"]))?;
+        }
         Ok(())
+    }
+
+    /// Whether the incident is that others have the cores.
+    pub fn is_crowded(&self) -> bool {
+        self.is_crowded
     }
 
     /// Keeps clients and connections until the snapshot is taken.

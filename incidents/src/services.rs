@@ -2,10 +2,11 @@
 //! other one faults, which the environment turns on.
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use serde_json::Value;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 /// A program to start.
 pub struct Service {
@@ -21,6 +22,22 @@ pub struct Service {
     pub port: Option<u16>,
     /// A file beside its patches that it is started with; `PORT` stands for the port.
     pub config: Option<&'static str>,
+    /// The features of the crate that it is built with; its default ones are off.
+    pub features: &'static [&'static str],
+    /// What else it finds in its folder when it starts on this port.
+    pub prepare: Option<fn(&Path, u16) -> anyhow::Result<()>>,
+    /// Whose incidents its incidents are. A service belongs to one half as a whole.
+    pub half: Half,
+}
+
+/// A part of the corpus.
+#[derive(Clone, Copy, PartialEq, Debug, ValueEnum)]
+pub enum Half {
+    /// Who works on the analyses reads these.
+    Open,
+    /// These were written by somebody who did not know the analyses, and nobody fits an analysis to them: they tell what a
+    /// summary is worth in an incident that nobody has foreseen.
+    Hidden,
 }
 
 impl Service {
@@ -80,6 +97,11 @@ impl Workshop {
         cargo
             .args(["build", "--quiet", "--release", "--locked", "--bins", "--no-default-features"])
             .current_dir(&sources);
+        for service in services {
+            for feature in service.features {
+                cargo.arg("--features").arg(format!("{}/{feature}", service.package));
+            }
+        }
         cargo.env("CARGO_TARGET_DIR", self.target().join("build")).env("CARGO_INCREMENTAL", "0");
         ensure!(cargo.status()?.success(), "the services do not build");
         Ok(())
@@ -138,9 +160,18 @@ impl Workshop {
             .into_iter()
             .flatten()
             .find(|one| one["name"] == package);
-        let manifest = found.and_then(|one| one["manifest_path"].as_str());
-        let manifest = Path::new(manifest.with_context(|| format!("{package} was not fetched"))?);
-        Ok(manifest.parent().context("a manifest lies in a folder")?.to_owned())
+        if let Some(manifest) = found.and_then(|one| one["manifest_path"].as_str()) {
+            let folder = Path::new(manifest).parent().context("a manifest lies in a folder")?;
+            return Ok(folder.to_owned());
+        }
+        // A crate without a library is fetched, and then left out.
+        let home = match env::var_os("CARGO_HOME") {
+            Some(home) => PathBuf::from(home),
+            None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
+        };
+        let registries = fs::read_dir(home.join("registry/src"))?.flatten();
+        let mut folders = registries.map(|one| one.path().join(format!("{package}-{version}")));
+        folders.find(|folder| folder.is_dir()).with_context(|| format!("{package} was not fetched"))
     }
 
     /// The line of a service's source that contains this text.

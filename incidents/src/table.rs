@@ -2,6 +2,7 @@
 
 use crate::incident::Incident;
 use crate::judge::Verdict;
+use crate::services::Half;
 use crate::summary::Summary;
 use anyhow::Context;
 use std::fmt::Write;
@@ -106,26 +107,31 @@ pub fn markdown(rows: &[Row]) -> String {
             cut(&first)
         );
     }
-    let made = rows
-        .iter()
-        .filter(|row| row.verdict.is_ok() && !row.incident.truth.names.is_empty())
-        .count();
-    let is_first = |row: &&Row| row.verdict.as_ref().is_ok_and(|verdict| verdict.rank == Some(1));
-    let first = rows.iter().filter(is_first).count();
-    let clean = rows
-        .iter()
-        .filter(|row| row.verdict.as_ref().is_ok_and(|verdict| verdict.accused.is_empty()))
-        .count();
-    let _ = write!(
-        text,
-        "\nThe cause is the first finding in {first} of {made} incidents; in {clean} of {} runs nothing innocent is accused.\n",
-        rows.len()
-    );
+    for (half, name) in [(Half::Open, "open"), (Half::Hidden, "hidden")] {
+        let of_half: Vec<_> = rows.iter().filter(|row| row.incident.service.half == half).collect();
+        if !of_half.is_empty() {
+            text.push_str(&score(name, &of_half));
+        }
+    }
     text.push_str("\nWhat is true of each:\n\n");
     for Row { incident, .. } in rows {
         let _ = writeln!(text, "* `{}`: {}", incident.name, incident.truth.story);
     }
     text
+}
+
+/// How often the summary was right, in a half.
+fn score(half: &str, rows: &[&Row]) -> String {
+    let all: Vec<_> =
+        rows.iter().filter_map(|row| Some((row, row.verdict.as_ref().ok()?))).collect();
+    let made = all.iter().filter(|(row, _)| !row.incident.truth.names.is_empty()).count();
+    let first = all.iter().filter(|(_, verdict)| verdict.rank == Some(1)).count();
+    let clean = all.iter().filter(|(_, verdict)| verdict.accused.is_empty()).count();
+    format!(
+        "\nThe {half} half: the cause is the first finding in {first} of {made} incidents; in {clean} of {} runs nothing \
+         innocent is accused.\n",
+        rows.len()
+    )
 }
 
 /// A text in which files are named from the crate's folder on, or from the repository's.

@@ -5,7 +5,7 @@ use crate::incident::Name::{Line, Words};
 use crate::incident::{Incident, Truth};
 use crate::load::{Traffic, connect, slow_service};
 use crate::scene::{Scene, free_port};
-use crate::services::Service;
+use crate::services::{Half, Service};
 use anyhow::Context;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +21,9 @@ pub const SERVER: Service = Service {
     arguments: &["server", "--bind-addr", "127.0.0.1"],
     port: Some(7835),
     config: None,
+    features: &[],
+    prepare: None,
+    half: Half::Open,
 };
 
 /// The incidents.

@@ -1,6 +1,7 @@
 //! All incidents, a file for each service.
 
 mod bore;
+mod hidden;
 mod mqtt;
 mod redis;
 mod shelf;
@@ -13,12 +14,15 @@ use std::time::Duration;
 
 /// Every incident.
 pub fn all() -> impl Iterator<Item = &'static Incident> {
-    redis::INCIDENTS.iter().chain(bore::INCIDENTS).chain(shelf::INCIDENTS).chain(mqtt::INCIDENTS)
+    let open = redis::INCIDENTS.iter().chain(bore::INCIDENTS).chain(shelf::INCIDENTS);
+    open.chain(mqtt::INCIDENTS).chain(hidden::incidents())
 }
 
 /// Every service.
 pub fn services() -> Vec<&'static Service> {
-    vec![&redis::SERVICE, &bore::SERVER, &shelf::SERVICE, &mqtt::SERVICE]
+    let mut services = vec![&redis::SERVICE, &bore::SERVER, &shelf::SERVICE, &mqtt::SERVICE];
+    services.extend(hidden::SERVICES);
+    services
 }
 
 /// The other services that a service calls.

@@ -5,7 +5,7 @@ use crate::incident::Name::Line;
 use crate::incident::{Incident, Truth};
 use crate::load::{Mqtt, Traffic};
 use crate::scene::Scene;
-use crate::services::Service;
+use crate::services::{Half, Service};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ pub const SERVICE: Service = Service {
     arguments: &["--quiet", "-v", "--config", "broker.toml"],
     port: None,
     config: Some("broker.toml"),
+    features: &[],
+    prepare: None,
+    half: Half::Open,
 };
 
 /// The incidents.

@@ -5,7 +5,7 @@ use crate::incident::Name::{Line, Words};
 use crate::incident::{Incident, Truth};
 use crate::load::{Redis, Traffic, connect};
 use crate::scene::Scene;
-use crate::services::Service;
+use crate::services::{Half, Service};
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,9 @@ pub const SERVICE: Service = Service {
     arguments: &["--port", "PORT"],
     port: None,
     config: None,
+    features: &[],
+    prepare: None,
+    half: Half::Open,
 };
 
 /// The mutex over everything that is stored.
