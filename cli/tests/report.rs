@@ -30,29 +30,31 @@ fn hostile() -> String {
     let mut text = head(2_000_000);
     for (number, name) in NAMES.into_iter().chain([&*long]).enumerate() {
         let number = number as u64 + 1;
-        let sites = [("site", 1, ""), ("site", 2, "")];
+        // Numbers of places are those of the whole generation.
+        let [first, second, third] = [10, 11, 12].map(|id| 10 * number + id);
         writeln!(text, "block slot={number} sequence=0 thread={number} base=1000 first_event=0")
             .unwrap();
-        for (kind, id, more) in sites {
-            writeln!(text, "  {kind} id={id} name=\"{name}\" file=\"{name}\" line=1{more}")
-                .unwrap();
+        for id in [first, second] {
+            writeln!(text, "  site id={id} name=\"{name}\" file=\"{name}\" line=1").unwrap();
         }
         writeln!(
             text,
-            "  callsite id=3 name=\"{name}\" file=\"{name}\" line=2 target=\"{name}\" level=3 \
+            "  callsite id={third} name=\"{name}\" file=\"{name}\" line=2 target=\"{name}\" level=3 \
              fields=[\"{name}\"]"
         )
         .unwrap();
         let task = number - 1;
         for line in [
             format!("thread_start thread={number} os_thread={} name=\"{name}\"", 4000 + number),
-            format!("task_create task={task} incarnation=1 sequence=2 site=1"),
+            format!("task_create task={task} incarnation=1 sequence=2 site={first}"),
             format!("task_poll task={task} sequence=3"),
-            format!("span_create span={number} incarnation=1 site=3 fields={{0: \"{name}\"}}"),
+            format!(
+                "span_create span={number} incarnation=1 site={third} fields={{0: \"{name}\"}}"
+            ),
             "span_enter".to_owned(),
-            "region_begin site=2".to_owned(),
-            format!("log level=5 site=1 message=\"{name}\""),
-            "counter site=2 value=7".to_owned(),
+            format!("region_begin site={second}"),
+            format!("log level=5 site={first} message=\"{name}\""),
+            format!("counter site={second} value=7"),
             "region_end".to_owned(),
             "span_exit".to_owned(),
             "task_pending".to_owned(),
@@ -78,7 +80,7 @@ fn many(events: u64) -> String {
         "poll_timers",
         "accept",
     ];
-    let mut text = head(10_000_000_000);
+    let (mut text, mut latest) = (String::new(), 0);
     let mut state = 7_u64;
     let mut random = |below: u64| {
         state =
@@ -105,6 +107,7 @@ fn many(events: u64) -> String {
         let mut at = 1000 + worker * 137;
         let mut put = |step: u64, what: std::fmt::Arguments<'_>| {
             at += step;
+            latest = latest.max(at);
             writeln!(text, "  @{at} {what}").unwrap();
         };
         put(
@@ -169,9 +172,14 @@ fn many(events: u64) -> String {
                 left = left.saturating_sub(2);
             }
             put(length, format_args!("task_pending"));
+            if random(3) == 0 {
+                put(100, format_args!("worker_park"));
+                put(random(20_000), format_args!("worker_unpark"));
+                left = left.saturating_sub(2);
+            }
         }
     }
-    text
+    head(latest + 1000) + &text
 }
 
 fn head(length: u64) -> String {

@@ -1,7 +1,8 @@
 // What is shown: everything that the reader has chosen. The canvas and the panels follow it.
 
+import { layout } from "./layout";
 import { type Item, lowerBound, type Model } from "./model";
-import { Rows, type Row } from "./rows";
+import { at, Rows, type Row } from "./rows";
 import type { Evidence, Finding } from "./schema";
 
 export type Tab = "details" | "selection" | "why" | "flame" | "spans" | "tasks" | "logs" | "about";
@@ -51,6 +52,7 @@ export class App {
   reveal: string | null = null;
   /** Where the pointer is in time; null outside. */
   pointer: number | null = null;
+  hovered: Item | null = null;
   private readonly drawn = new Set<() => void>();
   private readonly told = new Set<() => void>();
   private isWaiting = false;
@@ -219,7 +221,7 @@ export class App {
     }
     const keys = new Set<string>();
     for (const one of all.slice(0, 8)) {
-      if (one.thread !== null && this.rows.byKey.has(`t${one.thread}`)) keys.add(`t${one.thread}`);
+      for (const key of [`t${one.thread}`, `r${one.thread}`]) if (this.rows.byKey.has(key)) keys.add(key);
       const span = one.span === null ? undefined : model.spans.byId.get(one.span);
       if (span !== undefined) {
         const row = this.rows.all[this.rows.rowOfSpan[span]!];
@@ -291,6 +293,28 @@ export class App {
       if (next < 0 || next >= series.start.length) return;
       const index = series.ref ? series.ref[next]! : series.offset + next;
       if (series.what !== "wait" && series.what !== "lock") this.select({ what: series.what, index }, true);
+      return;
+    }
+  }
+
+  /** What is in the row above or below, at the time of what is selected, or in the middle of what is shown. */
+  vertical(step: 1 | -1) {
+    const rows = layout(this)
+      .entries.map(({ row }) => row)
+      .filter((row) => row !== undefined && row.lanes.length > 0);
+    const now = this.selected ? this.rowOf(this.selected) : undefined;
+    const [from, until] = this.selected ? this.times(this.selected) : [this.from, this.until];
+    const middle = (Math.max(from, this.from) + Math.min(until, this.until)) / 2;
+    let place = now ? rows.indexOf(now) : step === 1 ? -1 : rows.length;
+    for (place += step; place >= 0 && place < rows.length; place += step) {
+      const series = rows[place]!.lanes[0]!;
+      if (series.what === "wait" || series.what === "lock") continue;
+      const found = at(series, middle, (this.until - this.from) / 2);
+      if (found < 0) continue;
+      this.selected = { what: series.what, index: series.ref ? series.ref[found]! : series.offset + found };
+      this.tab = "details";
+      this.reveal = rows[place]!.key;
+      this.changed();
       return;
     }
   }

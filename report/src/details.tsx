@@ -404,17 +404,15 @@ function Counter({ app, index, at }: Props & { at: number }) {
   const place = Math.max(lowerBound((i) => counter.at[i]!, counter.at.length, at + 1) - 1, 0);
   const show = (value: number) =>
     counter.unit === 3 ? bytes(value) : counter.unit === 1 ? duration(value) : value.toLocaleString("en");
-  const values = Array.from(counter.value);
-  const extreme = (pick: (...values: number[]) => number) => show(values.reduce((a, b) => pick(a, b)));
   return (
     <div>
       <Title kind="counter" name={counter.name} />
       <Facts
         facts={[
           [`at ${moment(at)} s`, show(counter.value[place]!)],
-          ["least", extreme(Math.min)],
-          ["most", extreme(Math.max)],
-          ["values", count(values.length)],
+          ["least", show(counter.least)],
+          ["most", show(counter.most)],
+          ["values", count(counter.value.length)],
         ]}
       />
     </div>

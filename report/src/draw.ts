@@ -5,6 +5,7 @@ import type { App } from "./app";
 import type { Entry } from "./layout";
 import { Kind, lowerBound } from "./model";
 import { Hue, LANE, type Row, type Series, STRIP } from "./rows";
+import type { Strips } from "./strips";
 import type { Theme } from "./theme";
 import { duration, shortName } from "./format";
 
@@ -20,6 +21,7 @@ export interface Scene {
   width: number;
   height: number;
   top: number;
+  strips: Strips;
   /** Pixels in a nanosecond. */
   scale: number;
 }
@@ -42,20 +44,13 @@ export function drawSeries(scene: Scene, series: Series, y: number, h: number, n
   const { from, until } = app;
   const pixel = 1 / scale;
   const names: [string, number, number][] = [];
-  // Neighbours that look the same are one rectangle.
-  let [runStart, runEnd, runFill] = [0, 0, ""];
-  const flush = () => {
-    if (runFill === "") return;
-    context.fillStyle = runFill;
-    context.fillRect(runStart, y, runEnd - runStart, h);
-    runFill = "";
-  };
+  const { strips } = scene;
+  let line = -1;
   let i = lowerBound((i) => end[i]!, count, from);
   while (i < count && start[i]! < until) {
     const x0 = GUTTER + (start[i]! - from) * scale;
     const x1 = GUTTER + (end[i]! - from) * scale;
     if (x1 - x0 >= 1.5) {
-      flush();
       const left = Math.max(x0, GUTTER);
       const right = Math.min(x1, scene.width);
       const of = hue[i]!;
@@ -94,16 +89,11 @@ export function drawSeries(scene: Scene, series: Series, y: number, h: number, n
     const share = (busy[next]! - busy[i]!) / pixel;
     const of = hue[i + ((next - i) >> 1)]!;
     const level = share > 0.7 ? 3 : share > 0.35 ? 2 : share > 0.1 ? 1 : 0;
-    const fill = theme.fills[of]![of === Hue.Parked ? 3 : level]!;
-    const left = Math.max(Math.floor(x0), GUTTER);
-    if (fill === runFill && left <= runEnd + 0.01) runEnd = left + 1;
-    else {
-      flush();
-      [runStart, runEnd, runFill] = [left, left + 1, fill];
-    }
+    if (line < 0) line = strips.row(context, GUTTER, Math.ceil(scene.width - GUTTER), y, h);
+    const left = Math.max(Math.floor(x0) - GUTTER, 0);
+    strips.pixels[line + left] = theme.pixels[of * 4 + (of === Hue.Parked ? 3 : level)]!;
     i = next;
   }
-  flush();
   context.fillStyle = theme.ink;
   for (const [text, at, middle] of names) if (text) context.fillText(text, at, middle + 0.5);
 }
@@ -151,8 +141,7 @@ export function drawRow(scene: Scene, entry: Entry & { row: Row }, y: number) {
 function drawStrip(scene: Scene, thread: number, y: number) {
   const { context, theme, app } = scene;
   const { times, samples } = app.model;
-  for (let i = 0; i < times.count; i++) {
-    if (times.thread[i] !== thread) continue;
+  for (const i of app.model.timesOf(thread)) {
     const x0 = Math.max(x(scene, times.at[i]! - times.time[i]!), GUTTER);
     const x1 = Math.min(x(scene, times.at[i]!), scene.width);
     if (x1 <= x0 || times.time[i]! <= 0) continue;
@@ -165,10 +154,8 @@ function drawStrip(scene: Scene, thread: number, y: number) {
     context.fillStyle = theme.warn;
     context.fillRect(x0 + (x1 - x0 - 1) * ran, y + 1, (x1 - x0 - 1) * waited, 3);
   }
-  const [from, to] = app.model.samplesOf(4);
   context.fillStyle = theme.bad;
-  for (let i = from; i < to; i++) {
-    if (samples.thread[i] !== thread) continue;
+  for (const i of app.model.blockedOf(thread)) {
     const x0 = Math.max(x(scene, samples.at[i]! - samples.weight[i]!), GUTTER);
     const x1 = Math.min(x(scene, samples.at[i]!), scene.width);
     if (x1 > x0) context.fillRect(x0, y + 1, x1 - x0, 2);
@@ -179,38 +166,31 @@ function drawCounter(scene: Scene, index: number, y: number, h: number) {
   const { context, theme, app } = scene;
   const counter = app.model.counters[index]!;
   const { at, value } = counter;
-  let [least, most] = [0, 0];
-  for (const one of value) {
-    if (one < least) least = one;
-    if (one > most) most = one;
-  }
+  const [least, most] = [Math.min(counter.least, 0), Math.max(counter.most, 0)];
   const scale = (h - 8) / (most - least || 1);
   const level = (value: number) => y + h - 3 - (value - least) * scale;
-  context.beginPath();
-  let i = Math.max(lowerBound((i) => at[i]!, at.length, app.from) - 1, 0);
-  let last = -1;
-  let begun = false;
-  for (; i < at.length; i++) {
-    const px = Math.max(x(scene, at[i]!), GUTTER);
-    if (begun && px - last < 0.5 && i + 1 < at.length) continue;
-    if (begun) {
-      context.lineTo(px, level(value[i - 1]!));
-      context.lineTo(px, level(value[i]!));
-    } else context.moveTo(px, level(value[i]!));
-    begun = true;
-    last = px;
-    if (at[i]! > app.until) break;
+  // Of each pixel the least and the most, and what it ends with, which holds up to the next value.
+  let i = Math.max(lowerBound((i) => at[i]!, at.length, app.from + 1) - 1, 0);
+  const last = Math.min(Math.ceil(x(scene, app.model.until)), Math.ceil(scene.width));
+  const first = Math.max(Math.floor(x(scene, at[i] ?? app.until)), GUTTER);
+  let now = value[i]!;
+  const [line, below] = [new Path2D(), new Path2D()];
+  for (let px = first; px < last; px++) {
+    let [low, high] = [now, now];
+    const until = app.from + (px + 1 - GUTTER) / scene.scale;
+    for (; i < at.length && at[i]! < until; i++) {
+      now = value[i]!;
+      if (now < low) low = now;
+      if (now > high) high = now;
+    }
+    const top = Math.round(level(high));
+    line.rect(px, top, 1, Math.max(Math.round(level(low)) - top, 1.5));
+    below.rect(px, top, 1, level(least) - top);
   }
-  if (!begun) return;
-  const ends = Math.min(Math.max(last, x(scene, app.model.until)), scene.width);
-  context.lineTo(ends, level(value[Math.min(i, at.length - 1)]!));
-  context.strokeStyle = theme.accent;
-  context.lineWidth = 1.25;
-  context.stroke();
-  context.lineTo(ends, level(least));
-  context.lineTo(Math.max(x(scene, at[0]!), GUTTER), level(least));
   context.fillStyle = theme.select;
-  context.fill();
+  context.fill(below);
+  context.fillStyle = theme.accent;
+  context.fill(line);
 }
 
 export function levelColour(theme: Theme, level: number): string {
@@ -220,20 +200,21 @@ export function levelColour(theme: Theme, level: number): string {
 function drawNotes(scene: Scene, y: number, h: number) {
   const { context, theme, app } = scene;
   const { notes } = app.model;
-  // What is worse is drawn over the rest.
-  for (const worst of [false, true]) {
-    let last = -1;
-    for (let i = lowerBound((i) => notes.at[i]!, notes.count, app.from); i < notes.count && notes.at[i]! < app.until; i++) {
-      const level = notes.level[i]!;
-      if (level >= 4 !== worst) continue;
-      const px = Math.round(x(scene, notes.at[i]!));
-      if (px === last) continue;
-      last = px;
-      context.fillStyle = levelColour(theme, level);
-      const size = worst ? h - 5 : h - 10;
-      context.fillRect(px - (worst ? 1 : 0.5), y + (h - size) / 2, worst ? 2 : 1, size);
-    }
+  // What is worse is drawn over the rest. Each level is filled at once.
+  const paths = [0, 1, 2, 3, 4, 5].map(() => ({ path: new Path2D(), last: -1 }));
+  for (let i = lowerBound((i) => notes.at[i]!, notes.count, app.from); i < notes.count && notes.at[i]! < app.until; i++) {
+    const level = Math.min(notes.level[i]!, 5);
+    const of = paths[level]!;
+    const px = Math.round(x(scene, notes.at[i]!));
+    if (px === of.last) continue;
+    of.last = px;
+    const [size, width] = level >= 4 ? [h - 5, 2] : [h - 10, 1];
+    of.path.rect(px, y + (h - size) / 2, width, size);
   }
+  paths.forEach(({ path }, level) => {
+    context.fillStyle = levelColour(theme, level);
+    context.fill(path);
+  });
 }
 
 function drawSamples(scene: Scene, of: number, y: number, h: number) {

@@ -31,6 +31,7 @@ export const KEYS: [string, string][] = [
   ["click", "details; in the ruler, a mark; on a name at the left, pins the row"],
   ["double click", "zooms to it"],
   [",  .", "previous and next in the row"],
+  ["↑  ↓", "what is in the row above or below at that time"],
   ["[  ]", "follow a wake: to the poll that woke this one, to the poll that this one woke"],
   ["F", "zoom to what is selected"],
   ["0", "everything"],
@@ -71,6 +72,7 @@ export function listen(app: App) {
       held.add(key);
       return;
     }
+    if (key.startsWith("Arrow") && target.closest("[role=separator], .content")) return;
     if (press(app, key, event.shiftKey)) event.preventDefault();
   });
   window.addEventListener("keyup", (event) => held.delete(event.key.length === 1 ? event.key.toLowerCase() : event.key));
@@ -92,6 +94,12 @@ function press(app: App, key: string, isShifted: boolean): boolean {
       return true;
     case ".":
       app.neighbour(1);
+      return true;
+    case "ArrowUp":
+      app.vertical(-1);
+      return true;
+    case "ArrowDown":
+      app.vertical(1);
       return true;
     case "[":
       app.follow("cause");

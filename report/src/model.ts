@@ -65,6 +65,16 @@ export interface Things {
   byId: Map<string, number>;
 }
 
+export interface Counter {
+  name: string;
+  unit: number;
+  isOfMachine: boolean;
+  at: Float64Array;
+  value: Float64Array;
+  least: number;
+  most: number;
+}
+
 /** Where the slices of a thread at one depth are. */
 export interface SliceRow {
   thread: number;
@@ -105,7 +115,7 @@ export class Model {
   };
   readonly functions: { name: Column; place: Column; foreign: Column };
   readonly stacks: { from: Float64Array; functions: Column };
-  readonly counters: { name: string; unit: number; isOfMachine: boolean; at: Float64Array; value: Float64Array }[] = [];
+  readonly counters: Counter[] = [];
   readonly ranges: { count: number; site: Column; from: Column; until: Column; open: Column };
   readonly times: { count: number; thread: Column; at: Column; time: Column; ran: Column; waited: Column };
   /** The whole time. */
@@ -213,12 +223,15 @@ export class Model {
     let from = 0;
     for (let i = 0; i < names!.length; i++) {
       const to = from + counts![i]!;
+      const values = value!.subarray(from, to);
       this.counters.push({
         name: this.text(names![i]!),
         unit: units![i]!,
         isOfMachine: machine![i] === 1,
-        at: at.subarray(from, to),
-        value: value.subarray(from, to),
+        at: at!.subarray(from, to),
+        value: values,
+        least: values.reduce((least, value) => Math.min(least, value), Infinity),
+        most: values.reduce((most, value) => Math.max(most, value), -Infinity),
       });
       from = to;
     }
@@ -276,6 +289,18 @@ export class Model {
     const polls = this.polls(task);
     const place = lowerBound((i) => this.slices.start[polls[i]!]!, polls.length, at);
     return polls[place] ?? -1;
+  }
+
+  /** Where in `times` a thread is. */
+  timesOf(thread: number): Int32Array {
+    return this.index("times", () => index(Int32Array.from(this.times.thread), this.header.threads.length)).of(thread);
+  }
+
+  /** Which samples say that a thread was blocked. */
+  blockedOf(thread: number): Int32Array {
+    const { of, thread: threads } = this.samples;
+    const blocked = () => Int32Array.from(threads, (thread, i) => (of[i] === Of.Blocked ? thread : -1));
+    return this.index("blocked", () => index(blocked(), this.header.threads.length)).of(thread);
   }
 
   /** The frames of a stack, innermost first. */

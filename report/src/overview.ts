@@ -10,6 +10,8 @@ const H = 46;
 
 export class Overview {
   private readonly canvas = document.createElement("canvas");
+  private readonly picture = document.createElement("canvas");
+  private drawn = "";
   private theme: Theme = theme(false);
   private busy: Float64Array = new Float64Array(0);
   private drag: { isNew: boolean; at: number; from: number; until: number } | null = null;
@@ -103,29 +105,17 @@ export class Overview {
       canvas.style.width = `${width}px`;
       canvas.style.height = `${H}px`;
     }
-    if (this.busy.length !== width) this.measure(width);
-    const context = canvas.getContext("2d", { alpha: false })!;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.fillStyle = this.theme.back;
-    context.fillRect(0, 0, width, H);
     const { model } = app;
     const px = (at: number) => ((at - model.from) / (model.until - model.from)) * width;
-    context.fillStyle = this.theme.isDark ? "#46648f" : "#a9c2e8";
-    for (let i = 0; i < width; i++)
-      if (this.busy[i]! > 0) context.fillRect(i, H - 4 - this.busy[i]! * (H - 14), 1, this.busy[i]! * (H - 14) + 4);
-    const { notes } = model;
-    for (let i = 0; i < notes.count; i++)
-      if (notes.level[i]! >= 4) {
-        context.fillStyle = levelColour(this.theme, notes.level[i]!);
-        context.fillRect(px(notes.at[i]!) - 0.5, 0, 1.5, 7);
-      }
-    model.header.summary.findings.forEach((finding, i) => {
-      const first = finding.evidence[0];
-      if (!first) return;
-      const [x0, x1] = [px(first.t_ns), px(first.until_ns ?? first.t_ns)];
-      context.fillStyle = i === app.finding ? this.theme.bad : this.theme.warn;
-      context.fillRect(x0, H - 4, Math.max(x1 - x0, 3), 4);
-    });
+    const wanted = `${width} ${ratio} ${this.theme.isDark} ${app.finding}`;
+    if (wanted !== this.drawn) {
+      this.drawn = wanted;
+      this.still(width, ratio, px);
+    }
+    const context = canvas.getContext("2d", { alpha: false })!;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(this.picture, 0, 0);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const [x0, x1] = [Math.max(px(app.from), 0), Math.min(px(app.until), width)];
     context.fillStyle = this.theme.isDark ? "rgb(0 0 0 / 45%)" : "rgb(90 100 115 / 18%)";
     context.fillRect(0, 0, x0, H);
@@ -133,5 +123,38 @@ export class Overview {
     context.strokeStyle = this.theme.accent;
     context.lineWidth = 1.5;
     context.strokeRect(x0 + 0.75, 0.75, Math.max(x1 - x0 - 1.5, 2), H - 1.5);
+  }
+
+  /** What stays the same while the brush moves. */
+  private still(width: number, ratio: number, px: (at: number) => number) {
+    const { app, picture } = this;
+    if (this.busy.length !== width) this.measure(width);
+    picture.width = Math.round(width * ratio);
+    picture.height = H * ratio;
+    const context = picture.getContext("2d", { alpha: false })!;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = this.theme.back;
+    context.fillRect(0, 0, width, H);
+    context.fillStyle = this.theme.isDark ? "#46648f" : "#a9c2e8";
+    for (let i = 0; i < width; i++) {
+      const size = this.busy[i]! * (H - 14) + 4;
+      if (this.busy[i]! > 0) context.fillRect(i, H - size, 1, size);
+    }
+    const { notes, header } = app.model;
+    let last = -1;
+    for (let i = 0; i < notes.count; i++) {
+      const at = Math.round(px(notes.at[i]!));
+      if (notes.level[i]! < 4 || at === last) continue;
+      last = at;
+      context.fillStyle = levelColour(this.theme, notes.level[i]!);
+      context.fillRect(at - 0.5, 0, 1.5, 7);
+    }
+    header.summary.findings.forEach((finding, i) => {
+      const first = finding.evidence[0];
+      if (!first) return;
+      const [x0, x1] = [px(first.t_ns), px(first.until_ns ?? first.t_ns)];
+      context.fillStyle = i === app.finding ? this.theme.bad : this.theme.warn;
+      context.fillRect(x0, H - 4, Math.max(x1 - x0, 3), 4);
+    });
   }
 }

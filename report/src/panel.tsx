@@ -4,6 +4,12 @@ import type { App, Tab } from "./app";
 import { TABS } from "./app";
 import { About } from "./about";
 import { Details } from "./details";
+import { Flame } from "./flame";
+import { Logs } from "./logs";
+import { Selection } from "./selection";
+import { Spans } from "./spans";
+import { Tasks } from "./tasks";
+import { WhyPanel } from "./why";
 
 export function Panel({ app }: { app: App }) {
   const move = (event: KeyboardEvent) => {
@@ -55,7 +61,19 @@ function Content({ app }: { app: App }) {
   switch (app.tab) {
     case "details":
       return <Details app={app} />;
-    default:
+    case "selection":
+      return <Selection app={app} />;
+    case "why":
+      return <WhyPanel app={app} />;
+    case "flame":
+      return <Flame app={app} />;
+    case "spans":
+      return <Spans app={app} />;
+    case "tasks":
+      return <Tasks app={app} />;
+    case "logs":
+      return <Logs app={app} />;
+    case "about":
       return <About app={app} />;
   }
 }

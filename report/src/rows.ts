@@ -227,7 +227,7 @@ export class Rows {
         );
         for (const list of lane.lists) for (const span of list ?? []) this.rowOfSpan[span] = this.all.length;
         const group = `Spans: ${name}`;
-        const label = number === 0 ? name : `  ${number + 1}`;
+        const label = number === 0 ? name : `  ${name} ${number + 1}`;
         this.add({
           key: `s${name}/${number}`,
           group,

@@ -7,6 +7,7 @@ import { bytes, count, duration, moment } from "./format";
 import { type Entry, layout } from "./layout";
 import { type Item, lowerBound } from "./model";
 import { at, LANE, type Row, STRIP } from "./rows";
+import { Strips } from "./strips";
 import { type Theme, theme } from "./theme";
 
 export class Timeline {
@@ -14,6 +15,8 @@ export class Timeline {
   private readonly spacer: HTMLElement;
   private entries: Entry[] = [];
   private theme: Theme = theme(false);
+  private readonly strips = new Strips();
+  private pointerY = 0;
   private drag: {
     x: number;
     y: number;
@@ -45,7 +48,7 @@ export class Timeline {
     this.canvas.addEventListener("pointerup", (event) => this.up(event));
     this.canvas.addEventListener("pointercancel", () => (this.drag = null));
     this.canvas.addEventListener("pointerleave", () => {
-      app.pointer = null;
+      app.pointer = app.hovered = null;
       app.changed(false);
     });
     this.canvas.addEventListener("dblclick", (event) => this.closeUp(event));
@@ -99,6 +102,7 @@ export class Timeline {
   private move(event: PointerEvent) {
     const { app, drag } = this;
     app.pointer = this.time(event.clientX);
+    this.pointerY = this.place(event).py;
     if (!drag) {
       const { px, py } = this.place(event);
       const found = px > GUTTER ? this.hit(px, py) : null;
@@ -244,6 +248,7 @@ export class Timeline {
       width,
       height,
       top,
+      strips: this.strips,
       scale: (width - GUTTER) / (app.until - app.from),
     };
     context.fillStyle = this.theme.back;
@@ -258,11 +263,13 @@ export class Timeline {
         drawRow(scene, entry, y);
       }
     }
+    this.strips.flush(context, GUTTER);
     this.over(scene);
     drawArrows(scene, this.lines(top));
     this.outline(scene);
     this.labels(scene);
     this.ruler(scene);
+    this.tip(scene);
     this.frames.push(performance.now() - began);
     if (this.frames.length > 600) this.frames.shift();
   }
@@ -413,6 +420,20 @@ export class Timeline {
     if (app.range) this.flag(scene, app.range[1], duration(app.range[1] - app.range[0]), this.theme.accent);
   }
 
+  /** What the pointer is over, beside it. */
+  private tip(scene: Scene) {
+    const { app, context } = scene;
+    if (!app.hovered || app.pointer === null || this.drag) return;
+    const words = inWords(app, app.hovered);
+    const width = Math.min(context.measureText(words).width + 14, scene.width - GUTTER);
+    const left = Math.max(Math.min(x(scene, app.pointer) + 12, scene.width - width), GUTTER);
+    const top = Math.min(this.pointerY + 16, scene.height - 24);
+    context.fillStyle = this.theme.text;
+    context.fillRect(left, top, width, 20);
+    context.fillStyle = this.theme.back;
+    context.fillText(cut(context, words, width - 12), left + 7, top + 10.5);
+  }
+
   private flag(scene: Scene, at: number, words: string, colour: string) {
     const { context } = scene;
     const px = x(scene, at);
@@ -424,6 +445,31 @@ export class Timeline {
     context.fillStyle = this.theme.back;
     context.fillText(words, left + 5, RULER / 2);
   }
+}
+
+/** A thing and how long it took, in one line. */
+function inWords(app: App, item: Item): string {
+  const { model } = app;
+  const [from, until] = app.times(item);
+  const name = () => {
+    switch (item.what) {
+      case "slice":
+        return model.slices.site[item.index] === 0 ? "several" : model.site(model.slices.site[item.index]!);
+      case "span":
+        return `${model.site(model.spans.site[item.index]!)}  ${model.text(model.spans.fields[item.index]!)}`;
+      case "note":
+        return model.text(model.notes.text[item.index]!) || model.site(model.notes.site[item.index]!);
+      case "range":
+        return model.site(model.ranges.site[item.index]!);
+      case "wait":
+        return "not polled";
+      case "counter":
+        return model.counters[item.index]!.name;
+      default:
+        return item.what;
+    }
+  };
+  return until > from ? `${duration(until - from)}  ${name()}` : name();
 }
 
 function cut(context: CanvasRenderingContext2D, text: string, most: number): string {

@@ -13,11 +13,11 @@ use super::names::Names;
 use super::slices::How;
 use super::stacks::Stacks;
 use super::things::Things;
+use crate::format::{duration, escape};
 use lookback::read::symbols::Symbolizer;
 use lookback::read::wire::{Generation, SpanId, TaskId, ThreadNumber, key};
 use lookback::read::{
-    CounterUnit, DecodedGeneration, Event, EventKind, Fields, Omitted, ReadError, Site, Trace,
-    Value,
+    CounterUnit, DecodedGeneration, Event, EventKind, Omitted, ReadError, Site, Trace, Value,
 };
 use serde_json::{Value as Json, json};
 use std::collections::{HashMap, HashSet};
@@ -412,7 +412,10 @@ impl Timeline {
     ) {
         let (task, span) = self.inside(event);
         let (site, text) = (self.names.site(site), self.names.text(text));
-        let fields = self.fields(event.fields(), event.omitted_fields());
+        // A log of `tracing` has these two in front of its own.
+        let is_told = |name: &str| level > 0 && ["level", "message"].contains(&name);
+        let told = event.fields().take_while(|(name, _)| is_told(name)).count();
+        let fields = self.fields(event.fields().skip(told), event.omitted_fields());
         self.moments.note(Note { at, thread, task, span, level, site, text, fields });
     }
 
@@ -426,7 +429,11 @@ impl Timeline {
     }
 
     /// As `name=value name=value`.
-    fn fields(&mut self, fields: Fields<'_>, omitted: Omitted<'_>) -> u32 {
+    fn fields<'a>(
+        &mut self,
+        fields: impl Iterator<Item = (&'a str, Value<'a>)>,
+        omitted: Omitted<'_>,
+    ) -> u32 {
         let mut out = String::new();
         for (name, value) in fields {
             let space = if out.is_empty() { "" } else { " " };
@@ -479,12 +486,13 @@ impl Timeline {
         let mut columns = Columns::default();
         let mut missing = Vec::new();
         let threads: Vec<_> = self.lanes.all.iter().map(|lane| {
-            let name = crate::format::escape(&lane.name);
-            json!({ "number": lane.number, "os": lane.os_thread, "name": name, "worker": lane.worker })
+            let name = escape(&lane.name);
+            let worker = lane.worker.as_deref().map(escape);
+            json!({ "number": lane.number, "os": lane.os_thread, "name": name, "worker": worker })
         }).collect();
         let least = self.lanes.slices.write(&mut columns);
         if least > 0 {
-            let least = crate::format::duration(least);
+            let least = duration(least);
             missing.push(format!(
                 "polls and regions shorter than {least} that follow each other closely are put together"
             ));
