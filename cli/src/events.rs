@@ -94,8 +94,8 @@ pub struct Events {
     /// Only where this text stands in the line, which is the one for people
     #[arg(long, value_name = "TEXT", conflicts_with = "records")]
     grep: Option<String>,
-    /// Only from this moment on: +1.204 (seconds since the first event, as printed), 500ms, -2s (before the end), or
-    /// 2026-11-24T15:41:17.5Z
+    /// Only from this moment on: +1.204 (seconds since the first event, as printed), 500ms, -2s (before the end),
+    /// 15:41:17.5 (in UTC), or 2026-11-24T15:41:17.5Z
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["last", "around", "records"])]
     since: Option<AskedMoment>,
     /// Only up to this moment

@@ -146,7 +146,11 @@ impl Damage {
 
     /// Adds it, unless it is known already.
     pub fn note(&mut self, error: &ReadError) {
-        let line = error.to_string();
+        self.add(error.to_string());
+    }
+
+    /// The same for what is said already.
+    pub fn add(&mut self, line: String) {
         if self.lines.len() >= Self::MOST {
             self.more += u64::from(!self.seen.contains(&line));
         } else if self.seen.insert(line.clone()) {

@@ -1,7 +1,7 @@
 //! Points in time on the command line: since the first event, before the end, or by the clock on the wall.
 
 use crate::format::parse_duration;
-use chrono::DateTime;
+use chrono::{DateTime, NaiveTime, Timelike};
 use lookback::read::Trace;
 use std::str::FromStr;
 
@@ -14,6 +14,8 @@ pub enum AskedMoment {
     BeforeEnd(u64),
     /// So many nanoseconds after 1970 began, in UTC.
     Wall(u64),
+    /// So many nanoseconds after a day began in UTC: of the snapshot's last day on which that was.
+    OfDay(u64),
 }
 
 impl FromStr for AskedMoment {
@@ -22,6 +24,9 @@ impl FromStr for AskedMoment {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(wall) = wall(text) {
             return Ok(Self::Wall(wall));
+        }
+        if let Some(nanos) = of_day(text) {
+            return Ok(Self::OfDay(nanos));
         }
         let (is_before, rest) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -35,8 +40,8 @@ impl FromStr for AskedMoment {
             Some(nanos) if is_before => Ok(Self::BeforeEnd(nanos)),
             Some(nanos) => Ok(Self::AfterFirst(nanos)),
             None => Err(
-                "write +1.204 (seconds since the first event, as `events` prints them), 500ms, -2s (before the end), or \
-                 2026-11-24T15:41:17.5Z"
+                "write +1.204 (seconds since the first event, as `events` prints them), 500ms, -2s (before the end), \
+                 15:41:17.5 (in UTC), or 2026-11-24T15:41:17.5Z; a length goes with --within"
                     .to_owned(),
             ),
         }
@@ -50,6 +55,7 @@ impl AskedMoment {
             Self::AfterFirst(nanos) => first.saturating_add(nanos),
             Self::BeforeEnd(nanos) => end.saturating_sub(nanos),
             Self::Wall(wall) => by_wall(trace, wall),
+            Self::OfDay(nanos) => by_wall(trace, last_of_day(trace, nanos, end)),
         }
     }
 }
@@ -85,6 +91,26 @@ fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
 
+const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// When it was last that late in a day, as long as the snapshot had not ended; or else that late in its last day.
+fn last_of_day(trace: &Trace, nanos: u64, end: u64) -> u64 {
+    let last = trace.generations().iter().rev().find(|info| info.wall.0 != 0);
+    let Some(last) = last else { return nanos };
+    let ended = last.wall.0.saturating_add(end.saturating_sub(last.start.0));
+    let begun = trace.generations().iter().map(|info| info.wall.0).find(|wall| *wall != 0);
+    let today = ended - ended % DAY + nanos;
+    let yesterday = today.saturating_sub(DAY);
+    if today > ended && begun.is_some_and(|begun| yesterday >= begun) { yesterday } else { today }
+}
+
+/// `15:41:17.5`, in nanoseconds.
+fn of_day(text: &str) -> Option<u64> {
+    let time = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").ok()?;
+    let nanos = u64::from(time.nanosecond()).min(999_999_999);
+    Some(u64::from(time.num_seconds_from_midnight()) * 1_000_000_000 + nanos)
+}
+
 /// An RFC 3339 time, in nanoseconds since 1970 began.
 fn wall(text: &str) -> Option<u64> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
@@ -104,9 +130,24 @@ mod tests {
         assert_eq!("500ms".parse(), after(500_000_000));
         assert_eq!("-2s".parse(), Ok(AskedMoment::BeforeEnd(2_000_000_000)));
         assert_eq!("-0.25".parse(), Ok(AskedMoment::BeforeEnd(250_000_000)));
-        for wrong in
-            ["", "soon", "+", "-", "1.", "..", "1.2.3", "99999999999999999999", "1e9", "2026-11-24"]
-        {
+        assert_eq!("00:01:02.5".parse(), Ok(AskedMoment::OfDay(62_500_000_000)));
+        assert_eq!("23:59:59".parse(), Ok(AskedMoment::OfDay(DAY - 1_000_000_000)));
+        for wrong in [
+            "",
+            "soon",
+            "24:00:00",
+            "7:5",
+            ":::",
+            "12:60:00",
+            "+",
+            "-",
+            "1.",
+            "..",
+            "1.2.3",
+            "99999999999999999999",
+            "1e9",
+            "2026-11-24",
+        ] {
             let read = wrong.parse::<AskedMoment>();
             assert!(read.is_err() || wrong == "1.", "{wrong}: {read:?}");
         }

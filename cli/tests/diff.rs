@@ -189,6 +189,27 @@ fn what_was_changed_is_named_first() {
 }
 
 #[test]
+fn a_summary_against_a_baseline_says_what_a_comparison_says() {
+    let asked = ["summary", text(file(2)), "--against", text(file(0))];
+    let summary = lookback(&asked).stdout;
+    let diff = json(file(0), file(2));
+    assert!(summary.contains(&format!("\nAgainst {}\n", text(file(0)))), "{summary}");
+    if let Some(first) = words(&diff).first() {
+        // Lines are wrapped.
+        let begin: String = first.chars().take(30).collect();
+        assert!(summary.contains(&begin), "no {first} in {summary}");
+    }
+    let told: Value =
+        serde_json::from_str(&lookback(&[&asked[..], &["--json"]].concat()).stdout).unwrap();
+    assert_eq!(told["against"], diff);
+    let without: Value =
+        serde_json::from_str(&lookback(&["summary", text(file(2)), "--json"]).stdout).unwrap();
+    assert_eq!(without["against"], Value::Null);
+    let ended = lookback(&["summary", text(file(2)), "--against", "no-such.lbk"]);
+    assert!(ended.code != 0 && ended.stderr.contains("no-such.lbk"), "{ended:?}");
+}
+
+#[test]
 fn the_answer_fits_on_one_screen() {
     if were_held_up() {
         return;

@@ -1,8 +1,11 @@
 //! `lookback diff`: what is new, gone, slower, more often in one set of snapshots than in another.
 
+mod against;
 mod json;
 mod print;
 mod sides;
+
+pub use against::Against;
 
 use crate::exit::{Verdict, complain};
 use clap::Args;

@@ -1,6 +1,6 @@
 //! Prints what differs, most first, on one screen.
 
-use crate::format::{count, counted, escape, seconds};
+use crate::format::{count, counted, escape, seconds, shell_word};
 use crate::summary::{fit, wrap};
 use crate::terminal::{bad, dim, good, is_unlimited, odd, strong, width};
 use lookback::read::analysis::{Diff, DiffSide, Difference};
@@ -13,6 +13,8 @@ const UNCERTAIN: usize = 3;
 const RARE: usize = 2;
 const AROUND: usize = 1;
 const NOT_COMPARED: usize = 2;
+/// The same beneath a summary.
+const AGAINST: usize = 5;
 
 /// What is said first.
 pub fn headline(diff: &Diff) -> String {
@@ -91,6 +93,27 @@ pub fn diff(
     }
     if more > 0 {
         writeln!(out, "{}", dim().apply_to(format!("{} more lines: --all", count(more as u64))))?;
+    }
+    Ok(())
+}
+
+/// The same in a few lines, where the snapshot itself is told already.
+pub fn against(diff: &Diff, [good, bad]: [&Path; 2], out: &mut impl Write) -> io::Result<()> {
+    let title = format!("Against {}", escape(&good.display().to_string()));
+    let all: Vec<_> = diff.differences.iter().chain(&diff.uncertain).collect();
+    let mut more = 0;
+    if diff.differences.is_empty() {
+        writeln!(out, "\n{}", strong().apply_to(title))?;
+        for line in lines(&headline(diff), 2, true) {
+            writeln!(out, "  {}", odd().apply_to(line))?;
+        }
+    } else {
+        more = part(&title, &all, AGAINST, true, out)?;
+    }
+    if more > 0 {
+        let paths = [good, bad].map(|path| shell_word(path));
+        let line = format!("{} more: lookback diff {}", count(more as u64), paths.join(" "));
+        writeln!(out, "  {}", dim().apply_to(line))?;
     }
     Ok(())
 }

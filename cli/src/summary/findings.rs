@@ -22,6 +22,7 @@ const MOST_STOPS: usize = 3;
 pub fn print(
     report: &Report,
     findings: &[&Finding],
+    most: usize,
     file: &Path,
     mut symbolizer: Option<&mut Symbolizer>,
     threads: &[String],
@@ -44,7 +45,7 @@ pub fn print(
         };
         writeln!(out, "  {}", if is_told { odd() } else { good() }.apply_to(line))?;
     }
-    for finding in findings {
+    for finding in findings.iter().take(most) {
         one(finding, report.before_window(finding), file, out)?;
         let task = finding.evidence.first().and_then(|evidence| evidence.task.as_ref());
         if finding.analysis == "stuck"
@@ -73,6 +74,11 @@ pub fn print(
                 chain("at", "", &own, out)?;
             }
         }
+    }
+    let more = findings.len().saturating_sub(most);
+    if more > 0 {
+        let line = format!("{} more: --all", count(more as u64));
+        writeln!(out, "  {}", dim().apply_to(line))?;
     }
     let not_assessed = report.not_assessed();
     if !not_assessed.is_empty() {

@@ -60,6 +60,7 @@ pub fn report(
         "workers": workers(report),
         "counters": counters(report),
         "system": machine_json::system(report),
+        "blocking": machine_json::blocking(report),
         "starved": machine_json::starved(report),
         "runtimes": machine_json::runtimes(report),
         "ranges": machine_json::ranges(report),

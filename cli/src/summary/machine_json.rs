@@ -27,6 +27,19 @@ pub fn system(report: &Report) -> Value {
     json!({ "counters": counters.collect::<Vec<_>>() })
 }
 
+pub fn blocking(report: &Report) -> Value {
+    let of = &report.blocking.table;
+    let had_by = of.had_by.iter().map(|(name, count)| json!({ "name": name, "count": count }));
+    json!({
+        "begun": of.begun,
+        "late": of.late,
+        "queued": of.queued,
+        "running": of.running,
+        "longest_ns": of.longest.0,
+        "had_by": had_by.collect::<Vec<_>>(),
+    })
+}
+
 pub fn starved(report: &Report) -> Value {
     let of = &report.starved.table;
     json!({

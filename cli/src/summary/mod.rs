@@ -16,6 +16,7 @@ pub use findings::{section, unshared};
 pub use json::left_out;
 pub use wrap::{fit, moment, wrap};
 
+use crate::diff::Against;
 use crate::exit::{Damage, Verdict, open};
 use crate::frames;
 use crate::stacks::is_of_threads_alone;
@@ -52,6 +53,8 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
                   worker, span, region, t_ns, length_ns, running, waited, victims, …}]}
   `delays`        {count, p50_ns, …, long, causes_unknown, longest [{task, runnable_ns, length_ns,
                   wakes [{t_ns, thread, task, …}], polled_by, blocker}]}
+  `blocking`      closures that may block {begun, late (waited too long for a thread), queued (at the end), running,
+                  longest_ns, had_by [{name, count}]}
   `failures`      {failed, cancelled}, of all spans
   `spans`         {names [{name, group, open, count, p50_ns, …, failed, cancelled, outcomes {how:
                   count}, first_failed_ns, slowest [{span, t_ns, length_ns,
@@ -95,6 +98,7 @@ window_ns, generations, incomplete, gaps, events, task_events, …}, `end_ns`, a
   `logs`          {levels {level: count}, last, warnings [{…, stack [frames]}]}
   `outside`       of a snapshot taken from outside: threads that wait for each other, and for locks
                   {threads, deadlocks [[{os_thread, name, waits}]], locks [{address, holder, waiters}]}
+  `against`       what differs from a baseline, as `lookback diff --json` has it; null without one
   `damage`        [what cannot be read]
 Times are nanoseconds since the first event. `analysis` is the key of the table behind a finding; a \
 table that could not be assessed is empty.
@@ -103,6 +107,7 @@ For a damaged file, the summary covers what can be read, stderr names the damage
 
 Examples:
   lookback summary incident.lbk
+  lookback summary incident.lbk --against yesterday.lbk
   lookback summary incident.lbk --json | jq -r '.findings[] | \"\\(.score) \\(.title)\"'")]
 pub struct Summary {
     /// The snapshot
@@ -112,18 +117,34 @@ pub struct Summary {
     /// another machine or from before this one's last boot
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
+    /// Also say what differs from this snapshot, or this directory of snapshots, of a time at which all was well: as `lookback
+    /// diff GOOD FILE` does
+    #[arg(long, value_name = "GOOD")]
+    against: Option<PathBuf>,
+    /// Print all findings, not only the first five
+    #[arg(long)]
+    all: bool,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
 }
 
+/// How many findings are printed, unless all are asked for.
+const MOST_FINDINGS: usize = 5;
+
 impl Summary {
     pub fn run(self) -> anyhow::Result<Verdict> {
         let trace = open(&self.file)?;
         let mut damage = Damage::of(&trace);
+        let against = match &self.against {
+            Some(good) => Some(Against::read(good, &self.file, &self.symbols)?),
+            None => None,
+        };
+        against.iter().flat_map(|of| &of.damage).for_each(|line| damage.add(line.clone()));
         let mut out = BufWriter::new(io::stdout().lock());
         if self.json {
-            let value = value(&trace, &self.symbols, &mut damage);
+            let mut value = value(&trace, &self.symbols, &mut damage);
+            value["against"] = against.as_ref().map(Against::json).into();
             writeln!(out, "{value:#}")?;
             out.flush()?;
             return Ok(damage.tell());
@@ -141,7 +162,11 @@ impl Summary {
             return Ok(damage.tell());
         }
         let names = symbolizer.as_mut();
-        findings::print(&report, &found, &self.file, names, &threads, &mut out)?;
+        let most = if self.all { usize::MAX } else { MOST_FINDINGS };
+        findings::print(&report, &found, most, &self.file, names, &threads, &mut out)?;
+        if let Some(against) = &against {
+            against.print(&mut out)?;
+        }
         // On a narrow terminal the last columns are cut, so that a row stays on one line.
         let mut wide = Vec::new();
         if let Some(hangs) = &hangs {

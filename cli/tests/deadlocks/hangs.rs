@@ -48,6 +48,8 @@ pub fn hang(kind: &str, directory: &Path) -> ! {
         "a lock held while waiting for work" => held_while_waiting_for_work(),
         "a receiver that several share" => shared_receiver(),
         "a mutex of tokio held for long" => held_for_long(&runtime),
+        "polls that wait for a mutex" => polls_and_a_mutex(&runtime),
+        "a channel that is read slowly" => slow_receiver(&runtime),
         _ => panic!("no program hangs like that: {kind}"),
     }
     println!("\nready {}", std::process::id());
@@ -471,4 +473,56 @@ async fn writes(lock: Number) {
     at("writes", line!() + 1);
     let mut number = lock.lock().await;
     *number += 1;
+}
+
+/// The poll that waits began before the one that holds the mutex, so it is the longer one.
+fn polls_and_a_mutex(runtime: &Runtime) {
+    let (mutex, is_held) = (Arc::new(Mutex::new(0)), Arc::new(Barrier::new(2)));
+    let (there, held) = (Arc::clone(&mutex), Arc::clone(&is_held));
+    lookback::spawn_on(runtime.handle(), async move { asks_for_it(&there, &held) });
+    pause();
+    lookback::spawn_on(runtime.handle(), async move { sleeps_with_it(&mutex, &is_held) });
+}
+
+#[inline(never)]
+fn asks_for_it(mutex: &Mutex<u32>, is_held: &Barrier) {
+    is_held.wait();
+    at("asks", line!() + 1);
+    let mut number = mutex.lock().unwrap();
+    *number += 1;
+}
+
+#[inline(never)]
+fn sleeps_with_it(mutex: &Mutex<u32>, is_held: &Barrier) {
+    let mut number = mutex.lock().unwrap();
+    is_held.wait();
+    at("sleeps", line!() + 1);
+    thread::sleep(Duration::from_secs(3600));
+    *number += 1;
+}
+
+/// Eight wait for room, each for eight times as long as the receiver takes; nobody waits for a second.
+fn slow_receiver(runtime: &Runtime) {
+    tracing::subscriber::set_global_default(lookback::tracing::subscriber()).unwrap();
+    let (sender, mut received) = mpsc::channel::<u32>(1);
+    lookback::spawn_on(runtime.handle(), async move {
+        while received.recv().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+        }
+    });
+    for _ in 0..8 {
+        let sender = sender.clone();
+        lookback::spawn_on(runtime.handle(), async move {
+            loop {
+                lend(&sender).await;
+            }
+        });
+    }
+}
+
+#[tracing::instrument(skip_all)]
+async fn lend(sender: &mpsc::Sender<u32>) {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    SAID.call_once(|| at("sends", line!() + 1));
+    sender.send(1).await.unwrap();
 }

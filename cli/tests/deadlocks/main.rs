@@ -357,3 +357,31 @@ fn tasks_that_wait_for_one_that_takes_long_are_no_deadlock() {
         is_no_deadlock(file)
     });
 }
+
+#[test]
+fn a_poll_that_holds_a_mutex_comes_before_a_longer_one_that_waits_for_it() {
+    ask("polls that wait for a mutex", &|hanging, file| {
+        is_one_finding(hanging, file, &place(hanging, "sleeps")?, &["sleeps", "asks"])?;
+        let first = json(&["summary", file])?["findings"][0].clone();
+        let title = first["title"].as_str().ok_or("no title")?;
+        let (sleeps, asks) = (place(hanging, "sleeps")?, place(hanging, "asks")?);
+        // Whoever is to blame is named first.
+        if title.find(&sleeps) < title.find(&asks) { Ok(()) } else { Err(first.to_string()) }
+    });
+}
+
+#[test]
+fn spans_that_are_all_slow_say_what_they_wait_for() {
+    ask("a channel that is read slowly", &|hanging, file| {
+        let summary = json(&["summary", file])?;
+        let titles = summary["findings"].as_array().ok_or("no findings")?.iter();
+        // Where others have the cores, that may come first.
+        let titles: Vec<_> = titles.filter_map(|finding| finding["title"].as_str()).collect();
+        let place = place(hanging, "sends")?;
+        let is_it = |title: &&&str| {
+            title.starts_with("Spans `lend` take ")
+                && title.contains(&format!("and wait for room in a channel at {place}"))
+        };
+        titles.iter().find(is_it).map(|_| ()).ok_or_else(|| format!("{place} in {titles:#?}"))
+    });
+}

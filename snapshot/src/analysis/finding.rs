@@ -84,8 +84,13 @@ pub struct Finding {
     pub events: Vec<&'static str>,
     /// Whether it names who keeps others waiting for a lock, and nothing else can: then others need not.
     pub(crate) is_certain: bool,
+    /// Whether it is about spans that are open and go on: if those wait for the next thing to do, they are conversations, not
+    /// slow.
+    pub(crate) goes_on: bool,
     /// The numbers of the locks that it is about itself.
     pub(crate) of_locks: Vec<u64>,
+    /// The tasks that held them while others waited, each with since when and until when as far as is known.
+    pub(crate) holders: Vec<(TaskRef, Moment, Moment)>,
     /// If it is about one holder of them: from when to when that held one, as far as is known.
     pub(crate) hold: Option<(Moment, Option<Moment>)>,
 }
@@ -98,8 +103,21 @@ impl Finding {
         score: Score,
         evidence: Vec<Evidence>,
     ) -> Self {
-        let (lock, events, is_certain, of_locks, hold) = Default::default();
-        Self { analysis, title, score, evidence, lock, events, is_certain, of_locks, hold }
+        let (lock, events, is_certain, goes_on) = Default::default();
+        let (of_locks, holders, hold) = Default::default();
+        Self {
+            analysis,
+            title,
+            score,
+            evidence,
+            lock,
+            events,
+            is_certain,
+            goes_on,
+            of_locks,
+            holders,
+            hold,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! knows where that is, and what cannot be assessed says why. `docs/summary.md` has the limits and the
 //! computation of scores.
 
+mod blocking_pool;
 mod busy;
 mod by_name;
 mod changes;
@@ -48,6 +49,7 @@ mod report_context;
 mod runtimes;
 mod score;
 mod slices;
+mod span_gaps;
 mod spans;
 mod standing;
 mod starved;
@@ -73,6 +75,7 @@ mod test_trace;
 #[cfg(test)]
 mod tests;
 
+pub use blocking_pool::{BlockingPool, LONG_QUEUED};
 pub use busy::{BusyLoop, BusyLoops, LONG_SPIN};
 pub use changes::{Change, Changes, LAST};
 pub use contention_profile::{ContendedStack, ContentionProfile};
@@ -145,6 +148,8 @@ pub struct Report {
     pub polls: Section<Polls>,
     /// Long times from wake to poll.
     pub delays: Section<Delays>,
+    /// Closures that may block, and how long they waited for a thread.
+    pub blocking: Section<BlockingPool>,
     /// Spans that failed or were cancelled.
     pub failures: Section<Failures>,
     /// Spans by name, and where the time of the slowest went.
@@ -222,6 +227,7 @@ impl Report {
             &self.coverage.findings,
             &self.polls.findings,
             &self.delays.findings,
+            &self.blocking.findings,
             &self.spans.findings,
             &self.regions.findings,
             &self.locks.findings,

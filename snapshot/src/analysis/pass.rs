@@ -1,5 +1,6 @@
 //! The one pass over the events.
 
+use super::blocking_pool::BlockingWatch;
 use super::busy::BusyWatch;
 use super::changes::{ChangeWatch, counted};
 use super::completeness::{Doubts, missing, were};
@@ -159,6 +160,7 @@ pub(super) struct Pass {
     incident: IncidentWatch,
     polls: PollWatch,
     delays: DelayWatch,
+    blocking: BlockingWatch,
     waits: WaitWatch,
     busy: BusyWatch,
     /// Polls that have ended and whose threads have done nothing else since.
@@ -341,7 +343,9 @@ impl Pass {
                 if let Some(why) = &self.why {
                     why.borrow_mut().gap(&gap, view.at);
                 }
-                if !gap.blocking {
+                if gap.blocking {
+                    self.blocking.begins(&gap, &self.live);
+                } else {
                     self.polls.polled(&gap, &self.live);
                     self.delays.polled(&gap, &self.live);
                 }
@@ -468,6 +472,7 @@ impl Pass {
             self.regions.done(region);
         }
         self.delays.end(&self.live, end);
+        self.blocking.end(&self.live, end);
         for poll in std::mem::take(&mut self.just_ended).into_values() {
             self.busy.ended(&poll, &mut self.live);
         }
@@ -513,6 +518,7 @@ impl Pass {
             incident,
             polls,
             delays: self.delays.finish(&context),
+            blocking: self.blocking.finish(&context),
             failures,
             spans,
             regions,

@@ -41,7 +41,7 @@ pub struct Score {
 
 impl Score {
     /// The score of a value, if it is beyond the limit.
-    pub(super) fn beyond(value: f64, limit: f64, unit: Unit) -> Option<Self> {
+    pub(crate) fn beyond(value: f64, limit: f64, unit: Unit) -> Option<Self> {
         (value > limit).then_some(Self { value, limit, unit })
     }
 

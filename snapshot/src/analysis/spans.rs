@@ -7,9 +7,10 @@ use super::interner::Name;
 use super::nanos_ext::Length;
 use super::outcomes::{Failures, Outcomes, SpanOutcomes};
 use super::report_context::ReportContext;
-use super::state::{Gap, Holder, SpanDone};
+use super::span_gaps::{chain, times, told_gap};
+use super::state::{Holder, SpanDone};
 use super::{
-    BlockerRef, Evidence, Finding, Histogram, LockWaiter, Moment, Score, Section, SpanRef, TaskRef,
+    BlockerRef, Finding, Histogram, LockWaiter, Moment, Score, Section, SpanRef, TaskRef,
     ThreadRef, Unit, WakeRef,
 };
 use crate::format::{count, counted, duration};
@@ -150,6 +151,8 @@ pub(super) struct SpanWatch {
     watched: ByName<SpanDone>,
     /// All that closed, by name: for groups with few spans.
     by_name: Map<Name, Histogram>,
+    /// Open spans that go on: what they do may take as long as it likes.
+    ongoing: ByName<SpanDone>,
     /// Open spans in which nothing happens, by group: how many, and the one that has been open longest.
     held: Map<Name, (u64, SpanDone)>,
     /// How they ended, by group.
@@ -186,6 +189,7 @@ impl SpanWatch {
             self.watched.only_open(group, length, span);
             return;
         }
+        let goes_on = span.goes_on();
         // What waited is not like what kept others waiting.
         let waits = span.lock.as_ref().map(|time| Part {
             name: time.wait.at,
@@ -194,6 +198,11 @@ impl SpanWatch {
             longest: time.waited,
         });
         let inner = span.inner.or(waits);
+        if goes_on {
+            self.watched.only_open(group, length, span.clone());
+            self.ongoing.add(group, length, open, inner, span);
+            return;
+        }
         self.watched.add(group, length, open, inner, span);
     }
 
@@ -282,6 +291,11 @@ impl SpanWatch {
                     few += u64::from(of.slowest.iter().any(|span| span.length() > SLOW_SPAN_LEAST));
                 }
             }
+        }
+        for (group, of) in &self.ongoing.names {
+            let Some(mine) = usual.get(group) else { continue };
+            let told = of.causes.iter().filter_map(|cause| finding(cause, mine, context));
+            found.extend(told.map(|(lost, finding)| (lost, Finding { goes_on: true, ..finding })));
         }
         // What cost most comes first: a span that is a hundred times too slow may have cost nothing.
         found.sort_by_key(|(lost, _)| std::cmp::Reverse(*lost));
@@ -375,30 +389,6 @@ fn told(span: &SpanDone, context: &ReportContext<'_>) -> SlowSpan {
         inside: span.certain.then_some(span.inside),
         lock: span.lock.as_ref().map(|time| time.wait.told(context)),
         spent,
-    }
-}
-
-/// When a gap within a span began, when its task was woken, and when it was polled.
-fn times(gap: &Gap, span: &SpanDone) -> (Nanos, Option<Nanos>, Nanos) {
-    let until = gap.polled.map_or(span.ended, |(polled, _)| polled);
-    let began = gap.since.unwrap_or(span.began).max(span.began).min(until);
-    (began, gap.runnable.map(|runnable| runnable.clamp(began, until)), until)
-}
-
-fn told_gap(gap: &Gap, span: &SpanDone, context: &ReportContext<'_>) -> SpanGap {
-    let (began, runnable, until) = times(gap, span);
-    let woken = runnable.unwrap_or(until);
-    let mut wakes = context.wakes(&gap.chain);
-    let within = gap.chain.iter().take_while(|hop| hop.at >= span.began).count();
-    wakes.truncate(within.max(1));
-    SpanGap {
-        began: context.moment(began),
-        waiting: woken.since(began),
-        runnable: until.since(woken),
-        waits_for: gap.waits_for.map(|what| context.text(what)),
-        wakes,
-        polled_by: gap.polled.map(|(_, thread)| context.thread(thread)),
-        blocker: gap.blocker.as_ref().map(|blocker| context.blocker(blocker)),
     }
 }
 
@@ -500,77 +490,6 @@ fn held_finding(
     evidence.task = task;
     evidence.span = Some(context.span(&span.label));
     Some(Finding::new("spans", title, score, vec![evidence]))
-}
-
-/// The evidence of one gap: what the task waited for, back through the wakes during the span.
-fn chain(gap: &Gap, span: &SpanDone, context: &ReportContext<'_>, evidence: &mut Vec<Evidence>) {
-    let (began, runnable, until) = times(gap, span);
-    let told = told_gap(gap, span, context);
-    let waited = match &told.waits_for {
-        Some(what) => format!("waited for `{what}` for {}", duration(told.waiting)),
-        None => format!("waited for {}", duration(told.waiting)),
-    };
-    let before = if span.open { "" } else { " before the span ended" };
-    let mut wait = match (runnable, gap.polled) {
-        (None, None) => {
-            let what = format!("{waited}, and nobody woke it{before}");
-            context.evidence(what, began, (!span.open).then_some(until))
-        }
-        (None, Some(_)) => {
-            let what = match told.waits_for {
-                Some(_) => format!("{waited}, until it was polled; who woke it is not known"),
-                None => format!("not polled for {}; why is not known", duration(told.waiting)),
-            };
-            context.evidence(what, began, Some(until))
-        }
-        (Some(woken), _) => {
-            let by = match told.wakes.first() {
-                Some(wake) if wake.spawned => ", spawned by ".to_owned() + &wake.label(),
-                Some(wake) => ", until woken by ".to_owned() + &wake.label(),
-                None => String::new(),
-            };
-            let what = format!("{waited}{by}");
-            context.evidence(what, began, Some(woken))
-        }
-    };
-    wait.thread = told.wakes.first().map(|wake| wake.thread.clone());
-    wait.task = span.task.map(|(task, name)| context.task(task, name));
-    wait.depth = 1;
-    evidence.push(wait);
-    for (at, (hop, wake)) in gap.chain.iter().zip(&told.wakes).enumerate().skip(1) {
-        let what = if wake.spawned { "spawned by" } else { "woken by" };
-        let before = gap.chain[at - 1].task;
-        let whom = before.map_or("?".to_owned(), |(task, name)| context.task(task, name).label());
-        let mut one = context.evidence(format!("{whom} was {what} {}", wake.label()), hop.at, None);
-        one.thread = Some(wake.thread.clone());
-        one.task.clone_from(&wake.task);
-        one.depth = (at + 1).min(200) as u8;
-        evidence.push(one);
-    }
-    let Some(woken) = runnable else { return };
-    // Next to the waiting this means nothing.
-    if told.runnable.0 < 1_000_000 && told.runnable < told.waiting {
-        return;
-    }
-    let mut what = format!("ready for {}", duration(told.runnable));
-    match (&told.polled_by, &told.blocker) {
-        (Some(thread), Some(blocker)) => {
-            what += &format!(
-                " until {} polled it, which was in a poll of {} for {}",
-                thread.label(),
-                blocker.task.label(),
-                duration(blocker.length)
-            );
-        }
-        (Some(thread), None) => what += &format!(" until {} polled it", thread.label()),
-        (None, _) if span.open => what += ", and not polled up to the end",
-        (None, _) => what += ", and not polled before the span ended",
-    }
-    let mut ready = context.evidence(what, woken, gap.polled.map(|(polled, _)| polled));
-    ready.thread = told.polled_by;
-    ready.task = told.blocker.map(|blocker| blocker.task);
-    ready.depth = 1;
-    evidence.push(ready);
 }
 
 #[cfg(test)]

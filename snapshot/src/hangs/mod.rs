@@ -5,11 +5,15 @@
 //! stacks. What is certain and what is only suspected differs in words. Whoever keeps others waiting comes first, and
 //! those that wait stand beneath.
 
+mod holders;
+mod lock_polls;
 mod peers;
+mod slow_names;
 mod spans;
 mod tasks;
 mod threads;
 
+pub use slow_names::{OTHERS, OWN};
 pub use tasks::WaitingGroup;
 
 use crate::analysis::{Evidence, Finding, LONG_POLL, Moment, Report, Score};
@@ -38,6 +42,8 @@ struct Found {
     /// Whom they explain.
     tasks: HashSet<TaskId>,
     threads: HashSet<ThreadNumber>,
+    /// Tasks that wait for a thread of the blocking pool, or for those that do.
+    behind_pool: Vec<Evidence>,
     /// Whose polls had not ended.
     in_polls: HashSet<ThreadNumber>,
     /// Whether those were all workers: then nothing else could run, whatever it was.
@@ -53,6 +59,7 @@ impl Hangs {
         let (waiting, left_out) = tasks::groups(trace, report, symbolizer);
         tasks::find(report, &waiting, &mut found);
         peers::find(report, &waiting, &mut found);
+        slow_names::find(trace, report, &waiting, symbolizer, &mut found);
         found.note_blocked(report);
         found.leave_out_told(report);
         let mut of_report = report.findings();
@@ -63,7 +70,7 @@ impl Hangs {
             (report.before_window(&finding).is_some(), finding)
         });
         let mut findings: Vec<_> =
-            found.findings.into_iter().map(|finding| (false, finding)).collect();
+            found.findings.drain(..).map(|finding| (false, finding)).collect();
         findings.sort_by(|(_, a), (_, b)| b.score.number().total_cmp(&a.score.number()));
         // The report's keep their order: each of ours comes before the first that is no worse.
         let mut all: Vec<_> = with_places.collect();
@@ -78,7 +85,10 @@ impl Hangs {
             all.insert(place, finding);
         }
         let mut findings: Vec<_> = all.into_iter().map(|(_, finding)| finding).collect();
+        found.put_behind_pool(&mut findings);
         spans::add_places(trace, report, &mut findings, symbolizer);
+        holders::add(trace, report, &mut findings, symbolizer);
+        places.locks.blame_holders(report, &mut findings);
         Self { findings, waiting, left_out }
     }
 }
@@ -112,6 +122,22 @@ impl Found {
         });
         self.threads.extend(threads);
         self.tasks.extend(tasks);
+    }
+
+    /// Whoever waits for closures that get no thread is told where those are.
+    fn put_behind_pool(&mut self, findings: &mut Vec<Finding>) {
+        let of_pool = |finding: &Finding| finding.analysis == "blocking";
+        let Some(pool) = findings.iter_mut().find(|finding| of_pool(finding)) else { return };
+        if self.behind_pool.is_empty() {
+            return;
+        }
+        pool.evidence.append(&mut self.behind_pool);
+        let is_behind = |of: &Evidence| {
+            of.until.is_none() && of.task.as_ref().is_some_and(|of| self.tasks.contains(&of.task))
+        };
+        findings.retain(|finding| {
+            finding.analysis != "spans" || !finding.evidence.first().is_some_and(is_behind)
+        });
     }
 
     /// Whether functions on stacks say more of who has permits than the semaphore does, which only knows who took the last one.

@@ -191,7 +191,7 @@ impl WaitingGroup {
         found.tasks.extend(&self.all);
     }
 
-    fn waits_for_others(&self) -> bool {
+    pub(super) fn waits_for_others(&self) -> bool {
         self.awaited.is_some_and(Awaited::is_held_by_others)
     }
 
@@ -201,6 +201,13 @@ impl WaitingGroup {
             self.awaited,
             Some(Awaited::Message | Awaited::Broadcast | Awaited::Change | Awaited::Accept)
         )
+    }
+
+    /// Whether its tasks wait, for as long as it takes, for somebody else to say something, or it is not known for what.
+    pub(super) fn waits_for_other_side(&self) -> bool {
+        // Who asks again and again waits for each answer for a time.
+        let waits_for_data = matches!(self.awaited, None | Some(Awaited::Data)) && !self.is_timed;
+        waits_for_data || self.waits_for_work()
     }
 
     /// Whether its tasks hold no lock, as far as anybody can tell: they wait for work, or they end when others have.
@@ -313,7 +320,10 @@ pub(super) fn find(report: &Report, groups: &[WaitingGroup], found: &mut Found) 
         let is_pooled = group.awaited == Some(Awaited::Pooled);
         let is_farther = |(_, known): &(usize, usize)| below > *known || below == usize::MAX;
         let known = of_pool.filter(|known| is_pooled && is_farther(known));
-        if let Some(known) = known.and_then(|(at, _)| found.findings.get_mut(at)) {
+        if is_pooled && !found.behind_pool.is_empty() {
+            found.behind_pool.push(group.evidence("may want the same: ", report, 1));
+            group.add_to(found);
+        } else if let Some(known) = known.and_then(|(at, _)| found.findings.get_mut(at)) {
             known.evidence.push(group.evidence("may want the same: ", report, 1));
             group.add_to(found);
         } else if found.findings.len() - before < MOST_FINDINGS {
@@ -369,6 +379,15 @@ fn one(group: &WaitingGroup, groups: &[WaitingGroup], report: &Report, found: &m
     found.tasks.extend(&group.all);
     // Who has the lock waits for work, and the others for their turn to: a receiver that several share.
     if !holders.is_empty() && holders.iter().all(|of| of.waits_for_work()) {
+        return;
+    }
+    // Those wait for closures that get no thread.
+    let is_of_pool = |of: &&WaitingGroup| of.awaited == Some(Awaited::TaskEnd);
+    if !report.blocking.findings.is_empty() && holders.iter().any(is_of_pool) {
+        for of in holders.iter().copied().filter(is_of_pool).chain([group]) {
+            found.behind_pool.push(of.evidence("behind them, ", report, 1));
+            of.add_to(found);
+        }
         return;
     }
     let waiting = format!("{} for {}", group.whose(), group.in_words());

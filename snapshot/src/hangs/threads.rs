@@ -1,6 +1,7 @@
 //! Threads that wait for each other, and threads that others wait for: from stacks that were taken from outside or,
 //! without those, from what the recorder says of threads that stand still.
 
+use super::lock_polls::LockThreads;
 use super::{Found, evidence, finding, said};
 use crate::analysis::{Evidence, Finding, Report, STANDS, Score, Stand, ThreadRef, Unit};
 use crate::format::counted;
@@ -22,6 +23,8 @@ pub(super) struct Places {
     open: BTreeMap<ThreadNumber, String>,
     /// With how long before the end that was.
     over: Vec<(ThreadNumber, Nanos, String)>,
+    /// Which of them wait for a lock.
+    pub(super) locks: LockThreads,
 }
 
 /// Adds what is found about threads.
@@ -47,6 +50,7 @@ pub(super) fn find(
         numbers = report.threads.numbers.iter().copied().enumerate().collect();
     }
     let mut places = BTreeMap::new();
+    let locks;
     {
         let mut names = FrameNames::new(stacks, symbolizer);
         let blocked = Blocked::of(&mut names);
@@ -62,6 +66,7 @@ pub(super) fn find(
         let threads = Threads { stacks, blocked, numbers, report };
         threads.circles(found);
         threads.locks(found);
+        locks = LockThreads::of(&threads);
     }
     for (number, frames) in &report.threads.stalled {
         let functions: Vec<_> =
@@ -78,7 +83,7 @@ pub(super) fn find(
         let place = place("was at", functions.iter().filter(|of| of.is_of_service()))?;
         Some((stall.thread, stall.before_end, place))
     });
-    Places { over: over.collect(), open: places }
+    Places { over: over.collect(), open: places, locks }
 }
 
 fn place<'l>(verb: &str, own: impl Iterator<Item = &'l Location>) -> Option<String> {
@@ -115,11 +120,11 @@ impl Places {
     }
 }
 
-struct Threads<'a> {
+pub(super) struct Threads<'a> {
     stacks: &'a ProcessStacks,
-    blocked: Blocked,
+    pub(super) blocked: Blocked,
     /// The recorder's numbers, of those that it knows.
-    numbers: BTreeMap<usize, ThreadNumber>,
+    pub(super) numbers: BTreeMap<usize, ThreadNumber>,
     report: &'a Report,
 }
 
@@ -250,7 +255,8 @@ impl Threads<'_> {
         format!("{} {}", self.called(at), self.does(at))
     }
 
-    fn does(&self, at: usize) -> String {
+    /// `sleeps at src/bank.rs:31 (bank::transfer)`.
+    pub(super) fn does(&self, at: usize) -> String {
         let (thread, wait) = (&self.stacks.threads[at], &self.blocked.waits[at]);
         let place = wait.place.as_ref().map(|place| format!(" at {}", said(place)));
         let place = place.unwrap_or_default();
@@ -338,7 +344,7 @@ mod tests {
         // 300 ms before the end, so at 700 ms.
         let over = vec![(ThreadNumber(2), Nanos(300_000_000), place("was at src/db.rs:7"))];
         let open = BTreeMap::from([(ThreadNumber(2), place("blocks at src/db.rs:9"))]);
-        let places = Places { open, over };
+        let places = Places { open, over, locks: LockThreads::default() };
         let of = |thread, from, to| places.of(&poll(thread, from, to)).map(String::as_str);
         assert_eq!(of(2, 600, Some(900)), Some("was at src/db.rs:7"));
         assert_eq!(of(2, 950, None), Some("blocks at src/db.rs:9"));

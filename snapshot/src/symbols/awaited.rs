@@ -100,7 +100,12 @@ impl Awaited {
     #[must_use]
     pub fn of<'l>(chain: impl IntoIterator<Item = &'l Location>) -> Option<Self> {
         let foreign = chain.into_iter().take_while(|location| !location.is_of_service());
-        foreign.filter_map(row).last()
+        // Only who sends asks for a permit in a channel; of an `async fn` without a name the file alone tells.
+        let outer = |inner: Option<Self>, outer: Self| match (inner, outer) {
+            (Some(Self::Permit | Self::Room), Self::Message) => Some(Self::Room),
+            _ => Some(outer),
+        };
+        foreign.filter_map(row).fold(None, outer)
     }
 }
 
@@ -184,9 +189,15 @@ const ROWS: &[Row] = &[
     ("tonic/client", ANY, Awaited::Response),
 ];
 
+/// A part of the name of what connects, where that is inlined into a function of another library.
+const CONNECTS: &str = "::connect_mio";
+
 fn row(location: &Location) -> Option<Awaited> {
     let module = module_of(location)?;
     let name = location.function.whole();
+    if name.contains(CONNECTS) {
+        return Some(Awaited::Connect);
+    }
     let is_it = |(of, parts, _): &&Row| {
         let rest = module.strip_prefix(of);
         // `mutex`, `mutex/guard`, and of a file that begins so: `read_exact`.
@@ -329,7 +340,17 @@ mod tests {
         assert_eq!(awaited(&chain), Some(Awaited::Permit));
         assert_eq!(awaited(&[&chain[..], &[pool]].concat()), Some(Awaited::Pooled));
         let send = of("tokio-1.54.1", "sync/mpsc/bounded.rs", "reserve_inner");
-        assert_eq!(awaited(&[semaphore, send]), Some(Awaited::Room));
+        assert_eq!(awaited(&[semaphore.clone(), send]), Some(Awaited::Room));
+        // With line tables alone, who sends has no name.
+        let unnamed = of("tokio-1.54.1", "sync/mpsc/bounded.rs", "{async_fn#0}");
+        assert_eq!(awaited(&[semaphore, unnamed.clone(), unnamed.clone()]), Some(Awaited::Room));
+        assert_eq!(awaited(&[unnamed]), Some(Awaited::Message));
+        // As a compiler writes it where all is inlined.
+        let poll_fn = "poll<core::result::Result<(), std::io::error::Error>, \
+                       tokio::net::tcp::stream::{impl#0}::connect_mio::{async_fn#0}::{closure_env#0}>";
+        let connects = location(poll_fn, "/rustc/1/library/core/src/future/poll_fn.rs");
+        let unnamed = of("tokio-1.54.1", "net/tcp/stream.rs", "{async_fn#0}");
+        assert_eq!(awaited(&[connects, unnamed]), Some(Awaited::Connect));
         assert_eq!(awaited(&[limit]), None);
         assert_eq!(awaited(&[of("shop-1.0.0", "sync/mutex.rs", "poll")]), None);
     }

@@ -75,5 +75,6 @@ fn finding(of: &OfLock, waiters: &Waiters, context: &ReportContext<'_>) -> Optio
     let mut finding = Finding::new("locks", title, score, evidence);
     finding.events = vec!["contention"];
     finding.of_locks = vec![of.longest.lock];
+    finding.holders = waiters.holders(context);
     Some(finding)
 }

@@ -37,13 +37,19 @@ pub(super) fn find(
     let mut longest: Vec<_> = longest.into_iter().filter(|(lock, _)| is_shown(lock)).collect();
     longest.sort_by_key(|(lock, (wait, _))| (wait.began, *lock));
     let each = longest.into_iter().take(MOST);
-    each.filter_map(|(lock, (wait, many))| finding(wait, many, waiters.get(&lock)?, context))
-        .collect()
+    let asks_again = |wait: &Wait| {
+        let task = wait.held.as_ref().and_then(|held| held.task_id());
+        task.is_some_and(|task| going_on.contains_key(&(wait.lock, Waiter::Task(task))))
+    };
+    each.filter_map(|(lock, (wait, many))| {
+        finding(wait, (many, asks_again(wait)), waiters.get(&lock)?, context)
+    })
+    .collect()
 }
 
 fn finding(
     wait: &Wait,
-    many: u64,
+    (many, asks_again): (u64, bool),
     waiters: &Waiters,
     context: &ReportContext<'_>,
 ) -> Option<Finding> {
@@ -55,6 +61,8 @@ fn finding(
         held.task_id().is_some_and(|task| !live.tasks.contains_key(&task) && !live.doubts.any());
     let then = if is_over {
         ", which has ended: its permit was forgotten, or is kept elsewhere"
+    } else if asks_again {
+        ", which now waits for one more: that permit was forgotten, passed on, or is kept meanwhile"
     } else {
         ", and has not come back"
     };
@@ -73,5 +81,8 @@ fn finding(
     finding.events = vec!["lock_wait"];
     finding.of_locks = vec![wait.lock];
     finding.is_certain = is_over;
+    if !is_over && !asks_again {
+        finding.holders = waiters.holders(context);
+    }
     Some(finding)
 }

@@ -1,11 +1,11 @@
 //! Who waits, or has waited, for a lock.
 
-use crate::analysis::Evidence;
 use crate::analysis::lock_wait::{Wait, Waiter};
 use crate::analysis::nanos_ext::Length;
 use crate::analysis::report_context::ReportContext;
+use crate::analysis::{Evidence, Moment, TaskRef};
 use crate::format::{count, counted, duration};
-use crate::wire::Nanos;
+use crate::wire::{Nanos, TaskId};
 use std::collections::BTreeMap;
 
 /// So many who waited for one lock are told apart, and so many for all.
@@ -13,6 +13,9 @@ const MOST: usize = 4096;
 const MOST_IN_ALL: usize = 1 << 16;
 /// So many are named; of others it is said how many there are.
 pub(super) const NAMED: usize = 5;
+
+/// Of so many holders it is asked what they did meanwhile.
+const HOLDERS: usize = 16;
 
 /// How many more may be told apart.
 #[derive(Debug)]
@@ -69,6 +72,28 @@ impl Waiters {
         locks.sort_unstable();
         locks.dedup();
         locks
+    }
+
+    /// Tasks that had the lock while others waited, each with since when and until when at least: of the waits that each waiter
+    /// had last.
+    pub(super) fn holders(&self, context: &ReportContext<'_>) -> Vec<(TaskRef, Moment, Moment)> {
+        let mut found: BTreeMap<TaskId, (TaskRef, Moment, Moment)> = BTreeMap::new();
+        for wait in self.0.values().map(|of| &of.last) {
+            let Some(held) = &wait.held else { continue };
+            let Some(named) = held.task.filter(|of| Some(of.task) != wait.task_id()) else {
+                continue;
+            };
+            let since = held.since.unwrap_or(wait.began);
+            let until = held.over.unwrap_or(if wait.is_over { wait.known } else { context.end });
+            let is_room = found.len() < HOLDERS;
+            if is_room || found.contains_key(&named.task) {
+                let (since, until) = (context.moment(since), context.moment(until));
+                let of =
+                    found.entry(named.task).or_insert_with(|| (named.told(context), since, until));
+                (of.1, of.2) = (of.1.min(since), of.2.max(until));
+            }
+        }
+        found.into_values().collect()
     }
 
     /// How many waited within this time.

@@ -69,6 +69,10 @@ pub(crate) struct Span {
 pub(crate) struct Spent {
     /// Up to when the parts account for it.
     until: Nanos,
+    /// How often the task was polled meanwhile.
+    polls: u64,
+    /// The longest gap between polls.
+    longest_gap: Nanos,
     pub(crate) polling: Nanos,
     /// Until the task was woken.
     pub(crate) waiting: Nanos,
@@ -139,6 +143,7 @@ impl Spent {
         if let Some(what) = gap.waits_for {
             self.waited_for(what, waited);
         }
+        self.longest_gap = self.longest_gap.max(now.since(since));
         self.gaps.add(now.since(since).0, gap.clone());
     }
 
@@ -160,6 +165,7 @@ impl Spent {
     /// A poll has ended, or the span has.
     pub(crate) fn polled(&mut self, from: Nanos, now: Nanos) {
         self.unknown_until(from.min(now));
+        self.polls += 1;
         self.polling.grow(now.since(self.until));
         self.until = self.until.max(now);
     }
@@ -206,6 +212,15 @@ pub(crate) enum Holder {
 impl SpanDone {
     pub(crate) fn length(&self) -> Nanos {
         self.ended.since(self.began)
+    }
+
+    /// Whether it is open and its task does something again and again, as in a conversation with a client: no gap between
+    /// polls was long beside the whole.
+    pub(crate) fn goes_on(&self) -> bool {
+        const FEWEST_POLLS: u64 = 8;
+        const PARTS: u64 = 4;
+        let known = self.ended.since(self.known);
+        self.open && self.spent.polls >= FEWEST_POLLS && self.spent.longest_gap.0 <= known.0 / PARTS
     }
 }
 

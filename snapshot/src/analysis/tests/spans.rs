@@ -164,3 +164,35 @@ fn the_parts_of_a_span_add_up_to_its_length() {
     assert_eq!((spent.runnable, spent.unknown), (Nanos(10_000_000), Nanos(16_000_000)));
     assert_eq!(of["lost"].polling, Nanos(10_000_000));
 }
+
+/// Short conversations with clients, and a long one: in it something is done every so many milliseconds, up to the end.
+fn conversation(every: f64) -> Report {
+    let mut script = Script::new(3, &[]);
+    script.worker(0.0, 1, 0);
+    for number in 1..=30 {
+        let at = f64::from(number);
+        script.spawn(at, 1, number, "serve").poll(at, 1, number).open(at, 1, number, "serve");
+        script.enter(at, 1, number).exit(at + 0.5, 1, number);
+        script.close(at + 0.5, 1, number).ready(at + 0.6, 1);
+    }
+    script.spawn(100.0, 1, 50, "serve").poll(100.0, 1, 50).open(100.0, 1, 50, "serve");
+    script.enter(100.0, 1, 50).exit(100.5, 1, 50).pending(100.6, 1);
+    let mut at = 100.0 + every;
+    while at < 2900.0 {
+        script.wake(at, 9, 50).poll(at + 0.1, 1, 50).enter(at + 0.2, 1, 50);
+        script.exit(at + 0.3, 1, 50).pending(at + 0.4, 1);
+        at += every;
+    }
+    script.report()
+}
+
+#[test]
+fn an_open_span_in_which_things_are_done_all_the_while_is_marked_as_one_that_goes_on() {
+    let goes_on = |every: f64| {
+        let report = conversation(every);
+        let of_span = report.spans.findings.iter().map(|finding| finding.goes_on);
+        (of_span.collect::<Vec<_>>(), report.spans.table.names[0].open)
+    };
+    assert_eq!(goes_on(50.0), (vec![true], 1));
+    assert_eq!(goes_on(1000.0), (vec![false], 1), "it stood still for most of the time");
+}

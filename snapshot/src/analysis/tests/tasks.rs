@@ -100,3 +100,40 @@ fn a_task_that_its_executor_wakes_when_it_has_yielded_is_a_busy_loop_too() {
     assert_eq!(report.busy.table.self_wakes, 3000);
     assert!(report.busy.findings[0].title.contains("`yields`"));
 }
+
+#[test]
+fn closures_that_find_all_threads_taken_have_a_finding_that_names_who_has_them() {
+    let mut script = Script::new(3, &[]);
+    script.worker(0.0, 1, 0);
+    for number in 1..=8 {
+        script.spawn(10.0, 1, number, "blocking report").poll(11.0, 10 + u64::from(number), number);
+    }
+    script.spawn(500.0, 1, 20, "blocking query").spawn(600.0, 1, 21, "blocking query");
+    let report = script.report();
+    let table = &report.blocking.table;
+    assert_eq!((table.begun, table.late, table.queued, table.running), (8, 0, 2, 8));
+    let [finding] = &report.blocking.findings[..] else { panic!("{:?}", report.blocking) };
+    assert_eq!(
+        finding.title,
+        "2 closures of `spawn_blocking` wait for a thread, the longest for 2.5 s: `blocking query`; all threads \
+         are taken, 8 by `blocking report`"
+    );
+    assert_eq!(finding.evidence[0].before_end, Nanos(2_500_000_000));
+}
+
+#[test]
+fn a_closure_that_got_a_thread_late_has_a_finding_and_one_that_got_it_at_once_has_none() {
+    let late = |after: f64| {
+        let mut script = Script::new(2, &[]);
+        script.worker(0.0, 1, 0).spawn(10.0, 1, 1, "blocking report").poll(11.0, 11, 1);
+        script.spawn(20.0, 1, 2, "blocking query").poll(20.0 + after, 12, 2);
+        script.ready(1000.0, 12).ready(1001.0, 11);
+        script.report().blocking
+    };
+    let found = late(300.0);
+    let title = "1 closure of `spawn_blocking` waited for a thread, the longest for 300 ms: `blocking query`; all \
+                 threads were taken, 1 by `blocking report`";
+    assert_eq!(found.findings[0].title, title);
+    assert_eq!((found.table.late, found.table.queued), (1, 0));
+    assert!(late(20.0).findings.is_empty());
+}
