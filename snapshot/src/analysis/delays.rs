@@ -206,5 +206,7 @@ fn finding(alike: u64, delay: &Delay, gap: &Gap, context: &ReportContext<'_>) ->
         one.depth = 1;
         evidence.push(one);
     }
-    Some(Finding::new("delays", title, score, evidence))
+    let mut finding = Finding::new("delays", title, score, evidence);
+    finding.wants_core = true;
+    Some(finding)
 }

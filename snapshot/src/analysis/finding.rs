@@ -84,6 +84,8 @@ pub struct Finding {
     pub events: Vec<&'static str>,
     /// Whether it names who keeps others waiting for a lock, and nothing else can: then others need not.
     pub(crate) is_certain: bool,
+    /// Whether it is about time in which, as far as is known, somebody mostly wanted a core.
+    pub(crate) wants_core: bool,
     /// Whether it is about spans that are open and go on: if those wait for the next thing to do, they are conversations, not
     /// slow.
     pub(crate) goes_on: bool,
@@ -103,7 +105,7 @@ impl Finding {
         score: Score,
         evidence: Vec<Evidence>,
     ) -> Self {
-        let (lock, events, is_certain, goes_on) = Default::default();
+        let (lock, events, is_certain, wants_core, goes_on) = Default::default();
         let (of_locks, holders, hold) = Default::default();
         Self {
             analysis,
@@ -113,6 +115,7 @@ impl Finding {
             lock,
             events,
             is_certain,
+            wants_core,
             goes_on,
             of_locks,
             holders,

@@ -488,6 +488,11 @@ impl Group {
         let others = self.longest.iter().skip(1);
         evidence.extend(others.map(|other| other.evidence(&other.told(context), context)));
         let mut finding = Finding::new("polls", title, score, evidence);
+        // What lies outside of the poll may all be such waiting.
+        finding.wants_core = times.is_some_and(|ThreadTimes { time, waited, .. }| {
+            let inside = waited.since(time.since(told.length));
+            inside.0 >= told.length.0 / 2
+        });
         finding.lock.clone_from(&told.lock);
         Some(finding)
     }

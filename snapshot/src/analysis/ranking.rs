@@ -46,12 +46,17 @@ fn causes(all: &[Ranked<'_>]) -> Vec<Option<usize>> {
     for (at, ranked) in all.iter().enumerate() {
         let is_it = |(other, of): &(usize, &Ranked<'_>)| {
             *other != at
-                && (of.finding.is_cause_of(ranked.finding) || of.finding.held_up(ranked.finding))
+                && (of.finding.is_cause_of(ranked.finding)
+                    || of.finding.held_up(ranked.finding)
+                    || of.finding.starved(ranked.finding))
         };
         // A finding about the lock itself says more than one about what its holder did.
         let found = all.iter().enumerate().filter(is_it);
-        let found =
-            found.max_by_key(|(other, of)| (of.finding.analysis == "locks", Reverse(*other)));
+        // And one about a poll more than that somebody had the cores.
+        let found = found.max_by_key(|(other, of)| {
+            let analysis = of.finding.analysis;
+            (analysis == "locks", analysis != "starved", Reverse(*other))
+        });
         let mut above = found.map(|(other, _)| other);
         let cause = above;
         // Those that wait for each other are in a finding of their own.
@@ -143,11 +148,40 @@ impl Finding {
         let Some(task) = task_of(of) else { return false };
         let waited = || self.evidence.iter().skip(1).any(|other| task_of(other) == Some(task));
         let is_of_it = match victim.analysis {
-            "spans" => task_of(poll) == Some(task) || waited(),
+            "spans" => task_of(poll) == Some(task) || waited() || self.wakes_at_its_end(victim),
             "delays" | "stuck" => waited(),
             _ => false,
         };
         is_of_it && overlap(poll, of).saturating_mul(2) >= length(of)
+    }
+}
+
+impl Finding {
+    /// Whether the end of one of its polls woke the task of a span, which waited for most of the time of the poll: the span's task
+    /// waited for the other one's end.
+    fn wakes_at_its_end(&self, victim: &Self) -> bool {
+        /// From the end of the poll to the wake.
+        const SOON: i64 = 1_000_000;
+        let is_wait = |of: &&Evidence| of.depth == 1 && of.until.is_some();
+        let waits = || victim.evidence.iter().filter(is_wait);
+        self.evidence.iter().filter(|poll| poll.depth == 0 && poll.until.is_some()).any(|poll| {
+            waits().any(|wait| {
+                let woken_by = wait.thread.as_ref().map(|thread| thread.number);
+                let by = poll.thread.as_ref().map(|thread| thread.number);
+                let after = end(wait).saturating_sub(end(poll));
+                by.is_some()
+                    && woken_by == by
+                    && (0..=SOON).contains(&after)
+                    && overlap(poll, wait).saturating_mul(2) >= length(wait)
+            })
+        })
+    }
+
+    /// Whether others had the cores, and this one wanted one meanwhile.
+    fn starved(&self, victim: &Self) -> bool {
+        /// Less is usual on a machine that is busy.
+        const MUCH: f64 = 0.7;
+        self.analysis == "starved" && self.score.number() >= MUCH && victim.wants_core
     }
 }
 
@@ -195,6 +229,50 @@ mod tests {
     fn finding(analysis: &'static str, ms: f64, evidence: Vec<Evidence>) -> Finding {
         let score = Score { value: ms, limit: 10.0, unit: Unit::Nanos };
         Finding::new(analysis, analysis.to_owned(), score, evidence)
+    }
+
+    fn on(mut evidence: Evidence, thread: u64) -> Evidence {
+        let number = crate::wire::ThreadNumber(thread);
+        let (name, worker, worker_name) = (String::new(), None, None);
+        evidence.thread = Some(crate::analysis::ThreadRef { number, name, worker, worker_name });
+        evidence
+    }
+
+    fn order(findings: &[&Finding]) -> Vec<f64> {
+        let ranked = |finding: &&Finding| finding.score.number().max(finding.score.value / 1000.0);
+        let mut all: Vec<_> = findings
+            .iter()
+            .map(|finding| Ranked { is_old: false, rank: ranked(finding), finding })
+            .collect();
+        sort(&mut all);
+        let causes = causes(&all);
+        beneath(&all, &causes).iter().map(|of| of.score.value).collect()
+    }
+
+    #[test]
+    fn a_span_that_waited_for_the_end_of_a_task_comes_beneath_the_poll_in_which_that_was() {
+        let poll = finding("polls", 400.0, vec![on(evidence(2, 100, Some(500), 0), 7)]);
+        let span = |woken_by| {
+            let wait = on(evidence(1, 100, Some(500), 1), woken_by);
+            finding("spans", 405.0, vec![evidence(1, 99, Some(504), 0), wait])
+        };
+        assert_eq!(order(&[&span(7), &poll]), [400.0, 405.0]);
+        assert_eq!(order(&[&span(8), &poll]), [405.0, 400.0], "another thread woke it");
+    }
+
+    #[test]
+    fn what_wanted_a_core_comes_beneath_the_finding_that_others_had_them() {
+        let share = |value| Score { value, limit: 0.25, unit: Unit::Share };
+        let starved = |value| {
+            let evidence = vec![evidence(9, 0, None, 0)];
+            Finding::new("starved", String::new(), share(value), evidence)
+        };
+        let mut span = finding("spans", 900.0, vec![evidence(1, 0, Some(900), 0)]);
+        span.wants_core = true;
+        assert_eq!(order(&[&span, &starved(0.9)]), [0.9, 900.0]);
+        assert_eq!(order(&[&span, &starved(0.5)]), [900.0, 0.5], "that is usual");
+        span.wants_core = false;
+        assert_eq!(order(&[&span, &starved(0.9)]), [900.0, 0.9], "it waited for something else");
     }
 
     #[test]

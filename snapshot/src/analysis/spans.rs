@@ -450,6 +450,8 @@ fn finding(
         evidence.push(one);
     }
     let mut finding = Finding::new("spans", title, score, evidence);
+    let wanted = told.spent.as_ref().map_or(Nanos(0), |of| of.polling.plus(of.runnable));
+    finding.wants_core = span.lock.is_none() && wanted.0 > told.length.0 / 2;
     finding.lock.clone_from(&told.lock);
     Some((slow.lost, finding))
 }
