@@ -58,13 +58,15 @@ impl Scene {
         }
         let executable = workshop.executable(service);
         let is_run = incident.capture == Capture::Run;
-        let mut command = match is_run {
-            true => {
+        let resolver = incident.env.iter().find(|(name, _)| *name == "RESOLVER");
+        let mut command = match resolver {
+            _ if is_run => {
                 let mut run = Command::new(&workshop.lookback);
                 run.args(["run", "-o"]).arg(&folder).arg("--").arg(&executable);
                 run
             }
-            false => Command::new(&executable),
+            Some((_, resolver)) => with_resolver(resolver, &folder, &executable)?,
+            None => Command::new(&executable),
         };
         command.args(
             service.arguments.iter().map(|argument| argument.replace("PORT", &port.to_string())),
@@ -148,8 +150,8 @@ impl Scene {
         Ok(pid)
     }
 
-    /// Has processes take the machine's cores, for as long as the incident lasts. That others had them is then no excuse for it, but what
-    /// happened.
+    /// Has processes take the machine's cores, for as long as the incident lasts. That others had them is then no excuse, but
+    /// what happened.
     pub fn crowd(&mut self, processes: u32) -> anyhow::Result<()> {
         self.is_crowded = true;
         for _ in 0..processes {
@@ -216,6 +218,16 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+/// An executable that asks this server for names. It sees another file in the place of `/etc/resolv.conf`, as in a container;
+/// only root can have it so.
+fn with_resolver(resolver: &str, folder: &Path, executable: &Path) -> anyhow::Result<Command> {
+    fs::write(folder.join("resolv.conf"), format!("nameserver {resolver}\n"))?;
+    let mut command = Command::new("unshare");
+    let script = "mount --bind resolv.conf /etc/resolv.conf && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(executable);
+    Ok(command)
 }
 
 /// The first snapshot in a folder, once it is whole.

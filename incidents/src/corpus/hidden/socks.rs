@@ -9,7 +9,7 @@ use crate::scene::Scene;
 use crate::services::{Half, Service};
 use anyhow::{Context, ensure};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
 /// The server.
 pub const SERVICE: Service = Service {
@@ -66,6 +66,40 @@ pub static INCIDENTS: &[Incident] = &[
                     "src/server.rs",
                     "let outbound = match tcp_connect_with_timeout(addr, request_timeout).await {",
                 ),
+            ]],
+            never: &[],
+        },
+    },
+    Incident {
+        name: "socks_names_hang",
+        service: &SERVICE,
+        fault: "",
+        env: &[("RESOLVER", "127.0.0.99")],
+        capture: Outside,
+        load: |scene| {
+            // The server for names is there, and does not answer.
+            scene.keep(UdpSocket::bind(("127.0.0.99", 53)).context("only root has port 53")?);
+            traffic(scene)?;
+            wait(3.0)?;
+            let address = scene.address;
+            let visit = move |_: &mut (), _| ask_by_name(address, "shop.example");
+            scene.keep(Traffic::start(8, MS * 20, || Ok(()), visit));
+            wait(4.0)
+        },
+        truth: Truth {
+            story: "The server that is asked for names does not answer. Who connects by a name waits for a blocking thread that \
+                    does; who connects by an address does not notice.",
+            names: &[&[
+                Line(
+                    "src/util/target_addr.rs",
+                    "let socket_addr = lookup_host((&domain[..], port))",
+                ),
+                Line(
+                    "src/util/target_addr.rs",
+                    ".map_err(|err| AddrError::DNSResolutionFailed(err))?",
+                ),
+                Words("target_addr.rs"),
+                Words("getaddrinfo"),
             ]],
             never: &[],
         },
@@ -152,20 +186,43 @@ fn traffic(scene: &mut Scene) -> anyhow::Result<()> {
 
 /// Connects to a service through the proxy, and asks it something.
 fn ask(proxy: SocketAddr, service: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = open(proxy)?;
+    let IpAddr::V4(address) = service.ip() else { anyhow::bail!("not an address of version 4") };
+    // An address of version 4.
+    let mut target = vec![1];
+    target.extend(address.octets());
+    reach(&mut stream, &target, service.port())?;
+    question(&mut stream)
+}
+
+/// The same, by the service's name.
+fn ask_by_name(proxy: SocketAddr, name: &str) -> anyhow::Result<()> {
+    let mut stream = open(proxy)?;
+    let mut target = vec![3, u8::try_from(name.len())?];
+    target.extend(name.as_bytes());
+    reach(&mut stream, &target, 80)?;
+    question(&mut stream)
+}
+
+/// Connects to the proxy.
+fn open(proxy: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = connect(proxy)?;
     // Version 5; one method, which is to ask for nothing.
     stream.write_all(&[5, 1, 0])?;
     stream.read_exact(&mut [0; 2])?;
-    let IpAddr::V4(address) = service.ip() else { anyhow::bail!("not an address of version 4") };
-    // To connect; an address of version 4.
-    let mut message = vec![5, 1, 0, 1];
-    message.extend(address.octets());
-    message.extend(service.port().to_be_bytes());
+    Ok(stream)
+}
+
+/// Has the proxy connect to a service.
+fn reach(stream: &mut TcpStream, target: &[u8], port: u16) -> anyhow::Result<()> {
+    let mut message = vec![5, 1, 0];
+    message.extend(target);
+    message.extend(port.to_be_bytes());
     stream.write_all(&message)?;
     let mut answer = [0; 10];
     stream.read_exact(&mut answer)?;
     ensure!(answer[1] == 0, "it cannot be connected");
-    question(&mut stream)
+    Ok(())
 }
 
 fn question(stream: &mut TcpStream) -> anyhow::Result<()> {
