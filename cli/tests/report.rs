@@ -313,4 +313,6 @@ fn makes_snapshots_for_the_browser() {
     fs::create_dir_all(&directory).unwrap();
     written(&directory, "hostile.lbk", &hostile());
     written(&directory, "million.lbk", &many(1_000_000));
+    // More than a page has room for.
+    written(&directory, "large.lbk", &many(5_000_000));
 }

@@ -194,7 +194,7 @@ function drawCounter(scene: Scene, index: number, y: number, h: number) {
 }
 
 export function levelColour(theme: Theme, level: number): string {
-  return level >= 5 ? theme.bad : level === 4 ? theme.warn : level === 0 ? theme.accent : theme.soft;
+  return level >= 5 ? theme.bad : level === 4 ? theme.warn : level === 0 ? theme.event : theme.soft;
 }
 
 function drawNotes(scene: Scene, y: number, h: number) {

@@ -13,6 +13,7 @@ export interface Theme {
   bad: string;
   warn: string;
   good: string;
+  event: string;
   /** By hue, then by how much of a pixel is busy, in quarters. */
   fills: string[][];
   /** The same, at `4 * hue + quarter`, as pixels of an image. */
@@ -56,6 +57,7 @@ export function theme(isDark: boolean): Theme {
         bad: "#ff6b61",
         warn: "#f0b03f",
         good: "#53c28b",
+        event: "#4f78ad",
         fills,
         pixels,
         ink: "#f5f7fa",
@@ -72,6 +74,7 @@ export function theme(isDark: boolean): Theme {
         bad: "#c9302c",
         warn: "#b97700",
         good: "#1d8a55",
+        event: "#8fb0e0",
         fills,
         pixels,
         ink: "#141a22",

@@ -1,10 +1,10 @@
-// Tests pages in Chromium: run.mjs DEMO.html MILLION.html HOSTILE.html DIRECTORY-FOR-PICTURES
+// Tests pages in Chromium: run.mjs DEMO.html MILLION.html HOSTILE.html LARGE.html DIRECTORY-FOR-PICTURES
 import assert from "node:assert/strict";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { launch, open, pause } from "./browser.mjs";
 
-const [demo, million, hostile, pictures] = process.argv.slice(2);
+const [demo, million, hostile, large, pictures] = process.argv.slice(2);
 mkdirSync(pictures, { recursive: true });
 const browser = await launch();
 let failed = 0;
@@ -337,6 +337,27 @@ await test("hostile names: they are text, and nothing else", async () => {
   assert.deepEqual([images, scripts, broken], [0, 1, undefined]);
   assert.deepEqual(await check(), []);
   await page.close();
+});
+
+await test("a snapshot for which a page has no room: it says what is not all there, and shows the whole time", async () => {
+  const { page, check, took } = await open(browser, large);
+  const missing = await page.$eval(".missing", (note) => note.textContent);
+  assert(missing.includes("put together") && missing.includes("wakes"), missing);
+  const { polls, kept, gaps } = await page.evaluate(() => {
+    const { model } = window.lookback.app;
+    const { slices } = model;
+    let [polls, gaps] = [0, 0];
+    for (let i = 0; i < slices.count; i++) polls += slices.number[i];
+    for (const row of model.sliceRows)
+      for (let i = row.from + 1; i < row.to; i++) if (slices.start[i] < slices.end[i - 1]) gaps += 1;
+    return { polls, kept: slices.count, gaps };
+  });
+  assert(polls > kept && gaps === 0, `${polls} ${kept} ${gaps}`);
+  await page.keyboard.press("w");
+  await page.screenshot({ path: join(pictures, "large.png") });
+  assert.deepEqual(await check(), []);
+  await page.close();
+  return `${polls} slices as ${kept}, ${(statSync(large).size / 2 ** 20).toFixed(1)} MiB, opens in ${took.toFixed(0)} ms`;
 });
 
 await browser.close();
