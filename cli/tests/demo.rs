@@ -330,7 +330,7 @@ fn the_culprit_and_its_victim_are_there(trace: &Trace) {
 
 /// However long the names of their threads are.
 fn columns_of_workers_are_below_each_other(path: &str) {
-    let summary = lookback(&["summary", path]).stdout;
+    let summary = lookback(&["summary", "--all", path]).stdout;
     let (_, table) = summary.split_once("\nWorkers\n").expect(&summary);
     let mut rows = table.lines();
     let head = rows.next().unwrap();

@@ -205,7 +205,7 @@ fn summary(how: &str) -> Option<(String, Value)> {
     files.sort();
     let file = files[0].to_str().unwrap();
     assert_eq!(lookback(&["validate", file]).code, 0, "{how}");
-    let text = lookback(&["summary", file]).stdout;
+    let text = lookback(&["summary", "--all", file]).stdout;
     let json = lookback(&["summary", file, "--json"]).stdout;
     Some((text, serde_json::from_str(&json).unwrap()))
 }

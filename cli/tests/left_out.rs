@@ -45,7 +45,7 @@ fn what_was_recorded_in_part_is_told_by_each_command() {
     let doctor = json("doctor");
     let findings = doctor["findings"].as_array().unwrap();
     assert_eq!(findings.iter().filter(|f| f["check"] == "left out").count(), 2, "{doctor}");
-    let said = lookback(&["summary", file]).stdout;
+    let said = lookback(&["summary", "--all", file]).stdout;
     assert!(!said.contains("no span is recorded"), "{said}");
     assert!(said.contains("no span is known: 51 statuses were left out"), "{said}");
 }

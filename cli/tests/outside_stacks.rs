@@ -106,7 +106,7 @@ fn a_deadlock_of_two_mutexes_is_named_by_both_ends_in_a_snapshot_and_right_now()
     let locks = summary["locks"].as_array().unwrap();
     assert_eq!(locks.len(), 2, "{summary}");
     assert!(locks.iter().all(|lock| lock["waiters"].as_array().unwrap().len() == 1), "{summary}");
-    let text = lookback(&["summary", &file]).stdout;
+    let text = lookback(&["summary", "--all", &file]).stdout;
     assert!(text.contains("\nThreads\n  Deadlock, it seems: "), "{text}");
     let text = lookback(&["stacks", &file]).stdout;
     let place = format!("service/mod.rs:{line} (");
@@ -146,7 +146,7 @@ fn a_process_without_a_recorder_shows_its_stacks_and_its_snapshot_has_them_alone
         let ended = lookback(&[command, &file]);
         assert_eq!((ended.code, &*ended.stderr), (0, ""), "{command}: {ended:?}");
     }
-    let summary = lookback(&["summary", &file]).stdout;
+    let summary = lookback(&["summary", "--all", &file]).stdout;
     assert!(summary.contains("none was running in the process"), "{summary}");
     assert!(!summary.contains("Not assessed") && !summary.contains("Spans"), "{summary}");
     for option in ["--tasks", "--cpu"] {

@@ -104,7 +104,7 @@ fn a_poll_that_has_stalled_is_shown_where_it_blocks() {
 
 #[test]
 fn the_summary_shows_the_functions_of_the_service_beneath_the_reason() {
-    let said = lookback(&["summary", path()]);
+    let said = lookback(&["summary", "--all", path()]);
     assert_eq!(said.code, 0, "{said:?}");
     let stack = said.stdout.lines().find(|line| line.trim_start().starts_with("stack ")).unwrap();
     assert!(stack.contains("stacks::sleeps_in_its_poll"), "{}", said.stdout);
@@ -290,7 +290,7 @@ fn the_summary_of_another_machines_snapshot_opens_no_file_that_it_names() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("foreign.lbk");
     std::fs::write(&file, lookback::read::text::from_text(&text).unwrap()).unwrap();
-    let said = lookback(&["summary", file.to_str().unwrap()]);
+    let said = lookback(&["summary", "--all", file.to_str().unwrap()]);
     assert!(said.stdout.contains("stacks-") && said.stdout.contains("+0x"), "{}", said.stdout);
     assert!(!said.stdout.contains("sleeps_in_its_poll  "), "{}", said.stdout);
     let folder = folder.path().to_str().unwrap();
@@ -352,7 +352,7 @@ fn a_crash_is_shown_by_function_and_line_wherever_its_black_box_goes() {
     };
     is_it(&lookback(&["recover", &black_box, "-o", &file]).stdout);
     is_in(&json(&["recover", &black_box, "-o", &path("b.lbk"), "--json"])["crash"]["stack"]);
-    is_it(&lookback(&["summary", &file]).stdout);
+    is_it(&lookback(&["summary", "--all", &file]).stdout);
     is_in(&json(&["summary", &file, "--json"])["incident"]["causes"][0]["stack"]);
     let said = lookback(&["stacks", &file]).stdout;
     assert!(said.starts_with("crash at "), "{said}");

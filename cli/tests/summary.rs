@@ -44,7 +44,7 @@ fn what_stands_out_comes_first_and_can_be_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let file = hanging(directory.path());
     let path = file.to_str().unwrap();
-    let summary = lookback(&["summary", path]);
+    let summary = lookback(&["summary", "--all", path]);
     assert_eq!((summary.code, summary.stderr.as_str()), (0, ""), "{summary:?}");
     let text = &summary.stdout;
     let places =
@@ -171,7 +171,7 @@ fn an_executor_that_was_blocked_is_explained() {
     std::fs::write(&file, incident::incident()).unwrap();
     let validate = lookback(&["validate", file.to_str().unwrap()]);
     assert_eq!((validate.code, validate.stderr.as_str()), (0, ""), "the test's own trace is sound");
-    let summary = lookback(&["summary", file.to_str().unwrap()]);
+    let summary = lookback(&["summary", "--all", file.to_str().unwrap()]);
     assert_eq!((summary.code, summary.stderr.as_str()), (0, ""), "{summary:?}");
     // Lines are wrapped at the terminal's width.
     let text = summary.stdout.split_whitespace().collect::<Vec<_>>().join(" ");

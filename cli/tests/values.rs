@@ -118,7 +118,7 @@ fn what_was_omitted_is_counted_and_marked_in_every_view() {
     assert!(info.contains("2 fields of spans and messages for want of room"), "{info}");
     let info: Value = serde_json::from_str(&run(&["info", "--json"]).stdout).unwrap();
     assert_eq!(info["left_out"]["omitted_fields"], 2);
-    let summary = run(&["summary"]).stdout;
+    let summary = run(&["summary", "--all"]).stdout;
     assert!(summary.contains("2 fields of spans and messages for want of room"), "{summary}");
     let summary: Value = serde_json::from_str(&run(&["summary", "--json"]).stdout).unwrap();
     assert_eq!(summary["losses"]["left_out"]["omitted_fields"], 2);
@@ -131,7 +131,7 @@ fn what_was_omitted_is_counted_and_marked_in_every_view() {
 
 #[test]
 fn counters_that_never_were_numbers_are_not_said_to_be_missing() {
-    let summary = run(&["summary"]).stdout;
+    let summary = run(&["summary", "--all"]).stdout;
     assert!(!summary.contains("no counter is recorded"), "{summary}");
     let summary: Value = serde_json::from_str(&run(&["summary", "--json"]).stdout).unwrap();
     assert!(

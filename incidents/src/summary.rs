@@ -74,7 +74,8 @@ pub fn of(lookback: &Path, snapshot: &Path) -> anyhow::Result<Summary> {
 }
 
 fn run(lookback: &Path, snapshot: &Path, options: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(lookback).arg("summary").arg(snapshot).args(options).output()?;
+    let output =
+        Command::new(lookback).arg("summary").arg("--all").arg(snapshot).args(options).output()?;
     ensure!(
         !output.stdout.is_empty(),
         "{}: {}",

@@ -156,7 +156,7 @@ fn is_one_finding(hanging: &Hanging, file: &str, title: &str, ends: &[&str]) -> 
         findings.iter().find(is_it).ok_or_else(|| format!("no {title} in {findings:#?}"))?;
     let evidence = found["evidence"].as_array().ok_or("no evidence")?.iter();
     let all: String = evidence.map(|one| format!("{}\n", one["what"])).collect();
-    let text = lookback(&["summary", file]).stdout;
+    let text = lookback(&["summary", "--all", file]).stdout;
     for who in ends {
         let place = place(hanging, who)?;
         holds(&format!("{}\n{all}", found["title"]), &place)?;
@@ -219,7 +219,7 @@ fn a_deadlock_of_a_task_and_a_thread() {
 fn a_deadlock_of_two_mutexes_of_tokio() {
     ask("tokio mutexes", &|hanging, file| {
         is_one_finding(hanging, file, "Deadlock, suspected: ", &["forth", "back"])?;
-        holds(&lookback(&["summary", file]).stdout, "for a Mutex at")?;
+        holds(&lookback(&["summary", "--all", file]).stdout, "for a Mutex at")?;
         are_in_stacks(hanging, file, &["--tasks"], &["forth", "back"])
     });
 }
@@ -229,7 +229,7 @@ fn a_worker_that_a_task_blocks() {
     ask("a blocked worker", &|hanging, file| {
         is_one_finding(hanging, file, " held ", &["blocks"])?;
         let spawned = place(hanging, "spawned")?;
-        holds(&lookback(&["summary", file]).stdout, &spawned)?;
+        holds(&lookback(&["summary", "--all", file]).stdout, &spawned)?;
         are_in_stacks(hanging, file, &[], &["blocks"])
     });
 }
@@ -280,7 +280,7 @@ fn is_exhausted(kind: &str, for_what: &str) {
     ask(kind, &|hanging, file| {
         let ends = ["waits for one", "has one"];
         is_one_finding(hanging, file, "may hold what others want: 5 tasks wait", &ends)?;
-        holds(&lookback(&["summary", file]).stdout, for_what)?;
+        holds(&lookback(&["summary", "--all", file]).stdout, for_what)?;
         are_in_stacks(hanging, file, &["--tasks"], &ends)
     });
 }
@@ -291,7 +291,7 @@ fn a_channel_that_is_forgotten() {
         let ends = ["receives", "keeps the sender"];
         let summary = json(&["summary", file])?;
         let places = summary["waiting"]["places"].to_string();
-        let text = lookback(&["summary", file]).stdout;
+        let text = lookback(&["summary", "--all", file]).stdout;
         let table = text.split("\nWhere tasks wait\n").nth(1).ok_or("no table")?;
         let table = table.split("\n\n").next().unwrap_or_default();
         for who in ends {
@@ -337,7 +337,7 @@ fn threads_that_wait_for_one_that_waits_for_work_are_no_deadlock() {
 fn threads_that_take_turns_to_receive_are_no_finding() {
     ask("a receiver that several share", &|hanging, file| {
         is_one_finding(hanging, file, "sleeps (", &["sleeps", "waits"])?;
-        let said = lookback(&["summary", file]).stdout;
+        let said = lookback(&["summary", "--all", file]).stdout;
         if said.contains("pool (") && said.contains("may hold a lock for which 3 threads") {
             return Err(format!("a pool that has nothing to do: {said}"));
         }

@@ -53,7 +53,7 @@ fn summary(how: &str, group: Option<&Group>) -> Option<(String, Value)> {
     }
     assert_eq!(said.code, 0, "{how}: {said:?}");
     let file = file.to_str().unwrap();
-    let text = lookback(&["summary", file]).stdout;
+    let text = lookback(&["summary", "--all", file]).stdout;
     let json = lookback(&["summary", file, "--json"]).stdout;
     assert_eq!(lookback(&["validate", file]).code, 0, "{how}");
     Some((text, serde_json::from_str(&json).unwrap()))
@@ -243,7 +243,7 @@ fn a_service_that_is_killed_for_its_memory_leaves_the_stack_that_allocated() {
         .map(|file| file.path())
         .find(|path| path.extension().is_some_and(|of| of == "lbk"));
     let file = file.unwrap_or_else(|| panic!("{output:?}"));
-    let text = lookback(&["summary", file.to_str().unwrap()]).stdout;
+    let text = lookback(&["summary", "--all", file.to_str().unwrap()]).stdout;
     let json = lookback(&["summary", file.to_str().unwrap(), "--json"]).stdout;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(text.contains("SIGKILL") || text.contains("killed"), "{text}");

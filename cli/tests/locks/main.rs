@@ -169,7 +169,7 @@ fn a_convoy_is_one_lock_many_waits_and_several_threads() {
     assert!(2 * holders > lock["waits"].as_u64().unwrap(), "{holders}: {lock:#}");
     let words = lookback(&["events", &file, "--kind", "contention", "--limit", "1"]).stdout;
     assert!(words.contains("waited_ns=") && words.contains("held_at="), "{words}");
-    let said = lookback(&["summary", &file]).stdout;
+    let said = lookback(&["summary", "--all", &file]).stdout;
     assert!(said.contains("\nLocks") && said.contains("Lock convoy"), "{said}");
 }
 

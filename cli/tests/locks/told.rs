@@ -36,7 +36,7 @@ fn a_poll_that_waited_for_a_lock_is_told_after_the_poll_that_held_it() {
     for part in [": it waited ", " for a Mutex (", &running.at("asked"), &running.at("held")] {
         assert!(title.contains(part), "{part}: {title}");
     }
-    let said = lookback(&["summary", &file]).stdout;
+    let said = lookback(&["summary", "--all", &file]).stdout;
     assert!(said.contains("it waited"), "{said}");
     let longest = summary["polls"]["longest"].as_array().unwrap().iter();
     let told: Vec<_> = longest.filter(|poll| !poll["lock"].is_null()).collect();
@@ -142,7 +142,7 @@ fn the_doctor_says_which_locks_are_recorded() {
 fn commands_work(file: &str, finding: &Value, expected: &[&str], running: &Running) {
     let commands = finding["commands"].as_array().unwrap().iter();
     let commands: Vec<_> = commands.map(|line| line.as_str().unwrap()).collect();
-    let said = lookback(&["summary", file]).stdout;
+    let said = lookback(&["summary", "--all", file]).stdout;
     let mut kinds = Vec::new();
     for line in &commands {
         assert!(said.contains(line), "{line}: {said}");

@@ -178,7 +178,7 @@ impl Finding {
     }
 
     /// Whether others had the cores, and this one wanted one meanwhile.
-    fn starved(&self, victim: &Self) -> bool {
+    pub(crate) fn starved(&self, victim: &Self) -> bool {
         /// Less is usual on a machine that is busy.
         const MUCH: f64 = 0.7;
         self.analysis == "starved" && self.score.number() >= MUCH && victim.wants_core

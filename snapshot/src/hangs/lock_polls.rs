@@ -76,6 +76,25 @@ impl LockThreads {
             index += 1;
             index - 1 == at || finding.analysis != "polls" || !own.all(is_told)
         });
+        self.explain_spans(holder, findings);
+    }
+
+    /// Spans in those polls wait for the lock, too.
+    fn explain_spans(&self, holder: &LongPoll, findings: &mut [Finding]) {
+        let does = self.does.get(&holder.thread.number);
+        let does = does.map(|does| format!(", which {does}")).unwrap_or_default();
+        for finding in findings.iter_mut().filter(|finding| finding.analysis == "spans") {
+            let Some(first) = finding.evidence.first().filter(|of| of.until.is_none()) else {
+                continue;
+            };
+            let thread = first.thread.as_ref().map(|thread| thread.number);
+            let Some((place, _)) = thread.and_then(|number| self.waits.get(&number)) else {
+                continue;
+            };
+            let by = holder.task.label();
+            let what = format!("waits at {place} for a lock, which task {by} may hold{does}");
+            finding.evidence.insert(1, Evidence { what, depth: 1, span: None, ..first.clone() });
+        }
     }
 
     /// Whether it is about a poll that, at the end, waits for a lock of which nothing is recorded.
@@ -242,6 +261,21 @@ mod tests {
             found[0].evidence.iter().map(|of| (of.depth, of.what.as_str())).collect();
         assert_eq!(told[0], (0, "a poll of 4 s"));
         assert_eq!(told[1], (1, "a poll of 5 s: waits at src/db.rs:1 for a lock"));
+    }
+
+    #[test]
+    fn a_span_in_a_poll_that_waits_says_who_may_hold_the_lock() {
+        let polls = [poll(1, 5), poll(2, 4)];
+        let mut span = finding(&[&polls[0]]);
+        span.analysis = "spans";
+        let found = blamed(
+            &threads(&[1], &[2], None),
+            &polls,
+            vec![finding(&[&polls[0]]), span, finding(&[&polls[1]])],
+        );
+        assert_eq!(found.len(), 2);
+        let what = "waits at src/db.rs:1 for a lock, which task `serve` (2) may hold, which sleeps at src/db.rs:2";
+        assert_eq!(found[1].evidence[1].what, what);
     }
 
     #[test]

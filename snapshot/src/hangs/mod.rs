@@ -10,6 +10,7 @@ mod lock_polls;
 mod peers;
 mod slow_names;
 mod spans;
+mod starved;
 mod tasks;
 mod threads;
 
@@ -89,6 +90,7 @@ impl Hangs {
         spans::add_places(trace, report, &mut findings, symbolizer);
         holders::add(trace, report, &mut findings, symbolizer);
         places.locks.blame_holders(report, &mut findings);
+        starved::fold(&mut findings);
         Self { findings, waiting, left_out }
     }
 }
