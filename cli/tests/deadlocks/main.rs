@@ -380,7 +380,8 @@ fn spans_that_are_all_slow_say_what_they_wait_for() {
         let place = place(hanging, "sends")?;
         let is_it = |title: &&&str| {
             title.starts_with("Spans `lend` take ")
-                && title.contains(&format!("and wait for room in a channel at {place}"))
+                && title.contains(" and wait for room in a channel at ")
+                && title.contains(&place)
         };
         titles.iter().find(is_it).map(|_| ()).ok_or_else(|| format!("{place} in {titles:#?}"))
     });
