@@ -79,8 +79,13 @@ async function interactions(file, name) {
   const { page, check } = await open(browser, file);
   const before = await shown(page);
   await test(`${name}: zooms with W and with ctrl+wheel at the cursor, and pans with D and a drag`, async () => {
-    await page.keyboard.press("w");
     const length = (view) => view.until - view.from;
+    // A page that was just opened may not have the keyboard yet.
+    for (let round = 0; round < 20 && length(await shown(page)) >= length(before); round++) {
+      await page.bringToFront();
+      await page.keyboard.press("w");
+      await settle(page);
+    }
     await until(page, (now) => length(now) < length(before), "W zooms");
     // It goes on for as long as the key is held.
     await settle(page);
