@@ -136,9 +136,17 @@ fn score(half: &str, rows: &[&Row]) -> String {
 
 /// A text in which files are named from the crate's folder on, or from the repository's.
 fn without_root(text: &str) -> String {
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/services/");
+    // Services may have been built in another checkout.
+    const SERVICES: &str = "/incidents/target/services/";
+    let mut text = text.to_owned();
+    let begins = |c: char| c.is_whitespace() || "(\"'`".contains(c);
+    while let Some(at) = text.find(SERVICES) {
+        let from = text[..at].char_indices().rev().find(|(_, c)| begins(*c));
+        let from = from.map_or(0, |(before, c)| before + c.len_utf8());
+        text.replace_range(from..at + SERVICES.len(), "");
+    }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
-    text.replace(own, "").replace(&format!("{}/", repository.display()), "")
+    text.replace(&format!("{}/", repository.display()), "")
 }
 
 /// The beginning of a title.

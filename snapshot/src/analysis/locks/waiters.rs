@@ -5,7 +5,7 @@ use crate::analysis::nanos_ext::Length;
 use crate::analysis::report_context::ReportContext;
 use crate::analysis::{Evidence, Moment, TaskRef};
 use crate::format::{count, counted, duration};
-use crate::wire::{Nanos, TaskId};
+use crate::wire::{LockKind, Nanos, TaskId};
 use std::collections::BTreeMap;
 
 /// So many who waited for one lock are told apart, and so many for all.
@@ -74,23 +74,24 @@ impl Waiters {
         locks
     }
 
-    /// Tasks that had the lock while others waited, each with since when and until when at least: of the waits that each waiter
-    /// had last.
+    /// Tasks that had the lock while others waited, each with since when and until when at least, where it had that longest: of the
+    /// waits that each waiter had last. A lock of threads is held by the thread that polls a task, unless that task keeps it across
+    /// an await.
     pub(super) fn holders(&self, context: &ReportContext<'_>) -> Vec<(TaskRef, Moment, Moment)> {
         let mut found: BTreeMap<TaskId, (TaskRef, Moment, Moment)> = BTreeMap::new();
         for wait in self.0.values().map(|of| &of.last) {
             let Some(held) = &wait.held else { continue };
-            let Some(named) = held.task.filter(|of| Some(of.task) != wait.task_id()) else {
-                continue;
-            };
+            let is_of_task = wait.kind.is_some_and(LockKind::is_of_tasks) || held.is_across_await;
+            let holder = held.task.filter(|of| Some(of.task) != wait.task_id());
+            let Some(named) = holder.filter(|_| is_of_task) else { continue };
             let since = held.since.unwrap_or(wait.began);
             let until = held.over.unwrap_or(if wait.is_over { wait.known } else { context.end });
-            let is_room = found.len() < HOLDERS;
-            if is_room || found.contains_key(&named.task) {
-                let (since, until) = (context.moment(since), context.moment(until));
-                let of =
-                    found.entry(named.task).or_insert_with(|| (named.told(context), since, until));
-                (of.1, of.2) = (of.1.min(since), of.2.max(until));
+            let (since, until) = (context.moment(since), context.moment(until));
+            let known =
+                found.get(&named.task).map(|(_, since, until)| until.0.saturating_sub(since.0));
+            let is_longer = known.is_none_or(|known| known < until.0.saturating_sub(since.0));
+            if is_longer && (known.is_some() || found.len() < HOLDERS) {
+                found.insert(named.task, (named.told(context), since, until));
             }
         }
         found.into_values().collect()

@@ -363,3 +363,31 @@ fn a_worker_that_waits_for_locks_is_not_at_work() {
     };
     assert_eq!((busy(&report(false)), busy(&report(true))), (1, 0));
 }
+
+#[test]
+fn what_the_holders_did_is_asked_of_the_time_in_which_they_held_it_and_of_locks_of_tasks_alone() {
+    let holders = |lock: (u64, LockKind)| {
+        let mut script = Script::new(3, &[]);
+        script.worker(0.0, 1, 0);
+        for number in 1..=4 {
+            script.spawn(1.0, 1, number, "asks");
+        }
+        // Task 1 holds it at 100 ms and at 2 s, for 40 ms each, and for the waits in between others do.
+        for turn in 0..12_u32 {
+            let at = 100.0 + 160.0 * f64::from(turn);
+            let (asks, holds) = if turn % 11 == 0 { (2, 1) } else { (2 + turn % 3, 4 - turn % 2) };
+            let holds = if holds == asks { 1 } else { holds };
+            script.poll(at, 1, asks).held_by(None, Some(holds), 30, 40.0).waited(at, 1, lock, 30.0);
+            script.pending(at + 0.1, 1);
+        }
+        let locks = script.report().locks;
+        let convoy = locks.findings.into_iter().find(|of| of.title.starts_with("Lock convoy"));
+        convoy.unwrap().holders
+    };
+    let of_tasks = holders(OF_TASKS);
+    assert!(!of_tasks.is_empty());
+    for (task, since, until) in of_tasks {
+        assert_eq!(until.0 - since.0, 40_000_000, "{task:?}");
+    }
+    assert_eq!(holders(MUTEX), [], "a thread holds it, whatever its tasks do");
+}
