@@ -99,7 +99,11 @@ fn last_of_day(trace: &Trace, nanos: u64, end: u64) -> u64 {
     let Some(last) = last else { return nanos };
     let ended = last.wall.0.saturating_add(end.saturating_sub(last.start.0));
     let begun = trace.generations().iter().map(|info| info.wall.0).find(|wall| *wall != 0);
-    let today = ended - ended % DAY + nanos;
+    latest_of_day(nanos, begun, ended)
+}
+
+fn latest_of_day(nanos: u64, begun: Option<u64>, ended: u64) -> u64 {
+    let today = (ended - ended % DAY).saturating_add(nanos);
     let yesterday = today.saturating_sub(DAY);
     if today > ended && begun.is_some_and(|begun| yesterday >= begun) { yesterday } else { today }
 }
@@ -175,5 +179,14 @@ mod tests {
         ] {
             assert_eq!(wall(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_last_one_in_the_snapshot_whatever_its_clock_says() {
+        let (hour, at) = (DAY / 24, |day: u64, hours: u64| day * DAY + hours * DAY / 24);
+        assert_eq!(latest_of_day(5 * hour, Some(at(9, 4)), at(9, 6)), at(9, 5));
+        assert_eq!(latest_of_day(23 * hour, Some(at(8, 22)), at(9, 6)), at(8, 23));
+        assert_eq!(latest_of_day(23 * hour, Some(at(9, 1)), at(9, 6)), at(9, 23));
+        assert_eq!(latest_of_day(DAY - 1, Some(u64::MAX), u64::MAX), u64::MAX);
     }
 }

@@ -3,7 +3,7 @@
 use super::slices::{How, Kind, Slice, Slices};
 use lookback::read::Thread;
 use lookback::read::wire::{TaskId, ThreadNumber};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is inside of more is left out.
 const DEEPEST: u16 = 200;
@@ -35,6 +35,8 @@ pub struct Lane {
     pub worker: Option<String>,
     polls: Vec<Running>,
     regions: Vec<Running>,
+    /// How many regions are open that there is no room for.
+    beyond: u64,
 }
 
 /// See the module.
@@ -43,6 +45,8 @@ pub struct Lanes {
     known: HashMap<Option<ThreadNumber>, u32>,
     pub all: Vec<Lane>,
     pub slices: Slices,
+    /// Where something may be open.
+    open: BTreeSet<u32>,
     /// Slices that are inside of too many others.
     pub too_deep: u64,
 }
@@ -63,6 +67,7 @@ impl Lanes {
             worker: None,
             polls: Vec::new(),
             regions: Vec::new(),
+            beyond: 0,
         });
         index
     }
@@ -94,8 +99,15 @@ impl Lanes {
     /// A slice begins.
     pub fn open(&mut self, index: u32, open: Open, start: i64, site: u32, task: u32, span: u32) {
         let Some(lane) = self.all.get_mut(index as usize) else { return };
-        let of = if open == Open::Region { &mut lane.regions } else { &mut lane.polls };
+        let is_region = open == Open::Region;
+        let of = if is_region { &mut lane.regions } else { &mut lane.polls };
         let depth = of.last().map_or(0, |last| last.depth.saturating_add(1));
+        self.open.insert(index);
+        if depth > DEEPEST {
+            self.too_deep += 1;
+            lane.beyond += u64::from(is_region);
+            return;
+        }
         of.push(Running { open, start, depth, site, task, span });
     }
 
@@ -120,7 +132,11 @@ impl Lanes {
     /// The region ends inside of which so many are open.
     pub fn close_region(&mut self, index: u32, inside: u64, at: i64) {
         let Some(lane) = self.all.get_mut(index as usize) else { return };
-        let inside = usize::try_from(inside).unwrap_or(usize::MAX);
+        if inside < lane.beyond {
+            lane.beyond -= 1;
+            return;
+        }
+        let inside = usize::try_from(inside - lane.beyond).unwrap_or(usize::MAX);
         let last = lane.regions.len().checked_sub(1);
         if let Some(place) = last.and_then(|last| last.checked_sub(inside)) {
             let ended = lane.regions.remove(place);
@@ -130,18 +146,15 @@ impl Lanes {
 
     /// Everything ends, or is cut off, here.
     pub fn close_all(&mut self, at: i64, how: How) {
-        for index in 0..self.all.len() {
-            let Some(lane) = self.all.get_mut(index) else { continue };
+        for index in std::mem::take(&mut self.open) {
+            let Some(lane) = self.all.get_mut(index as usize) else { continue };
+            lane.beyond = 0;
             let open: Vec<_> = lane.polls.drain(..).chain(lane.regions.drain(..)).collect();
-            open.into_iter().for_each(|slice| self.ended(index as u32, slice, at, how));
+            open.into_iter().for_each(|slice| self.ended(index, slice, at, how));
         }
     }
 
     fn ended(&mut self, thread: u32, of: Running, at: i64, how: How) {
-        if of.depth > DEEPEST {
-            self.too_deep += 1;
-            return;
-        }
         let length = u64::try_from(at.saturating_sub(of.start)).unwrap_or_default();
         let kind = match of.open {
             Open::Poll(_) => Kind::Poll,
@@ -162,5 +175,32 @@ impl Lanes {
             count: 1,
             busy: length,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inside_of_too_much_is_counted_and_what_is_around_it_ends_where_it_does() {
+        let mut lanes = Lanes::default();
+        let lane = lanes.index(None);
+        for at in 0..1000 {
+            lanes.open(lane, Open::Region, at, 0, 0, 0);
+            lanes.open(lane, Open::Parked, at, 0, 0, 0);
+        }
+        let held = |lanes: &Lanes| lanes.all[0].regions.len() + lanes.all[0].polls.len();
+        assert_eq!(held(&lanes), 2 * (usize::from(DEEPEST) + 1));
+        assert_eq!(lanes.too_deep, 2 * (1000 - u64::from(DEEPEST) - 1));
+        for at in 1000..2000 {
+            lanes.close_region(lane, 0, at);
+        }
+        assert!(lanes.all[0].regions.is_empty());
+        lanes.open(lane, Open::Region, 2000, 0, 0, 0);
+        lanes.close_region(lane, 0, 3000);
+        lanes.close_all(4000, How::Unknown);
+        assert_eq!(held(&lanes), 0);
+        assert!(lanes.open.is_empty());
     }
 }

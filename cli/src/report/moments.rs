@@ -73,14 +73,15 @@ pub struct Moments {
     wakes: Vec<Wake>,
     /// One of so many wakes is there.
     wakes_of: u64,
+    wakes_seen: u64,
     notes: Vec<Note>,
     notes_left_out: u64,
     samples: Vec<Sample>,
     samples_of: u64,
+    samples_seen: u64,
     counters: HashMap<(u32, u32), usize>,
     values: Vec<Counter>,
     counters_left_out: u64,
-    seen: u64,
 }
 
 #[derive(Debug)]
@@ -96,9 +97,9 @@ struct Counter {
 
 impl Moments {
     pub fn wake(&mut self, wake: Wake) {
-        self.seen += 1;
+        self.wakes_seen += 1;
         let one_of = self.wakes_of.max(1);
-        if self.seen.is_multiple_of(one_of) {
+        if self.wakes_seen.is_multiple_of(one_of) {
             self.wakes.push(wake);
         }
         if self.wakes.len() >= MOST {
@@ -117,7 +118,8 @@ impl Moments {
                 left = left.saturating_sub(usize::from(!is_kept));
                 is_kept
             });
-            if self.notes.len() == before {
+            // If hardly any others are left, the oldest: all are looked at for it, so not soon again.
+            if self.notes.len() > before / 4 * 3 {
                 self.notes.drain(..before / 2);
             }
             self.notes_left_out += (before - self.notes.len()) as u64;
@@ -126,10 +128,10 @@ impl Moments {
     }
 
     pub fn sample(&mut self, mut sample: Sample) {
-        self.seen += 1;
+        self.samples_seen += 1;
         let one_of = self.samples_of.max(1);
         sample.weight = sample.weight.saturating_mul(one_of);
-        if self.seen.is_multiple_of(one_of) {
+        if self.samples_seen.is_multiple_of(one_of) {
             self.samples.push(sample);
         }
         if self.samples.len() >= MOST {
@@ -230,4 +232,28 @@ fn halve<T>(all: &mut Vec<T>) {
         is_kept = !is_kept;
         is_kept
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_warnings_leaves_room_for_many_at_a_time_and_they_stay_longest() {
+        let mut moments = Moments::default();
+        let note = |at, level| {
+            let (thread, task, span, site, text, fields) = Default::default();
+            Note { at, thread, task, span, level, site, text, fields }
+        };
+        (0..MOST_NOTES as i64 - 1).for_each(|at| moments.note(note(at, 4)));
+        let (mut made, mut left_out) = (0, 0);
+        for at in 0..MOST_NOTES as i64 {
+            moments.note(note(at, 3));
+            let before = std::mem::replace(&mut left_out, moments.notes_left_out);
+            made += u32::from(before != left_out);
+        }
+        assert!((1..=4).contains(&made), "{made}");
+        assert!(moments.notes.len() <= MOST_NOTES);
+        assert!(moments.notes.iter().any(|note| note.level == 4));
+    }
 }

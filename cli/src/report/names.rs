@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 /// So many bytes of a text are kept.
 const LONGEST: usize = 1024;
-/// And so many of all of them.
+/// And so many of all of them, …
 const MOST_BYTES: usize = 24 << 20;
+/// … which are so many at most: a short one takes more than its bytes. And so many places in the source.
+const MOST: usize = 1_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Names {
         if let Some(known) = self.known.get(&*short) {
             return *known;
         }
-        if self.bytes + short.len() > MOST_BYTES {
+        if self.bytes + short.len() > MOST_BYTES || self.texts.len() >= MOST {
             self.left_out += 1;
             return 0;
         }
@@ -85,6 +87,9 @@ impl Names {
 
     fn site_of(&mut self, name: u32, place: u32) -> u32 {
         let next = self.places.len() as u32;
+        if self.places.len() >= MOST {
+            return self.sites.get(&(name, place)).copied().unwrap_or_default();
+        }
         *self.sites.entry((name, place)).or_insert_with(|| {
             self.places.push((name, place));
             next

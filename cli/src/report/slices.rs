@@ -1,7 +1,8 @@
 //! Polls, regions and parked workers: what takes time on a thread, on tracks in which it nests.
 //!
 //! There is room for so many; beyond that, short ones that follow each other are put together, first the shortest. So a page
-//! shows the whole time whatever the length of the file, and what is long stays exact.
+//! shows the whole time whatever the length of the file, and what is long stays exact. Where hardly any follow each other, on ever
+//! new threads, the shortest are left out.
 
 use super::columns::Columns;
 
@@ -9,6 +10,8 @@ use super::columns::Columns;
 const MOST: usize = 1_200_000;
 /// What is put together first is shorter than this, in nanoseconds.
 const FIRST_LEAST: u64 = 1_000;
+/// Longer ones are not put together: a minute of nothing is no slice.
+const LAST_LEAST: u64 = 60_000_000_000;
 
 /// What a slice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub struct Slices {
     /// Shorter ones were put together; 0 if none were.
     least: u64,
     most: Option<usize>,
+    /// How many there was no room for.
+    pub left_out: u64,
 }
 
 impl Slices {
@@ -97,10 +102,27 @@ impl Slices {
         self.sort();
         self.least = self.least.max(FIRST_LEAST);
         self.merge();
-        while self.all.len() > target && self.least < u64::MAX / 4 {
+        while self.all.len() > target && self.least < LAST_LEAST {
             self.least *= 2;
             self.merge();
         }
+        if self.all.len() > target {
+            self.leave_out(self.all.len() - target);
+        }
+    }
+
+    /// Leaves out so many, the shortest.
+    fn leave_out(&mut self, many: usize) {
+        let mut lengths: Vec<_> = self.all.iter().map(|slice| slice.length).collect();
+        let (_, limit, _) = lengths.select_nth_unstable(many.saturating_sub(1));
+        let limit = *limit;
+        let mut as_long = many - self.all.iter().filter(|slice| slice.length < limit).count();
+        self.all.retain(|slice| {
+            let is_kept = slice.length > limit || slice.length == limit && as_long == 0;
+            as_long -= usize::from(!is_kept && slice.length == limit);
+            is_kept
+        });
+        self.left_out += many as u64;
     }
 
     fn sort(&mut self) {
@@ -130,8 +152,9 @@ impl Slices {
         });
     }
 
-    /// Writes them, those of a row one after the other. Returns below which length they were put together.
-    pub fn write(mut self, columns: &mut Columns) -> u64 {
+    /// Writes them, those of a row one after the other. Returns below which length they were put together, and how many are left
+    /// out.
+    pub fn write(mut self, columns: &mut Columns) -> (u64, u64) {
         self.sort();
         let all = &self.all;
         columns.numbers("slices.thread", all.iter().map(|of| u64::from(of.thread)));
@@ -147,7 +170,7 @@ impl Slices {
         columns.numbers("slices.count", all.iter().map(|of| u64::from(of.count)));
         let idle = |of: &Slice| of.length.saturating_sub(of.busy);
         columns.numbers("slices.idle", all.iter().map(idle));
-        self.least
+        (self.least, self.left_out)
     }
 }
 
@@ -176,5 +199,17 @@ mod tests {
         assert_eq!(slices.all.iter().map(|of| of.busy).sum::<u64>(), 999 * 100 + 5_000_000);
         let ends = slices.all.windows(2).all(|two| two[0].end() <= two[1].start);
         assert!(ends, "{:?}", slices.all);
+    }
+
+    #[test]
+    fn slices_of_which_none_follow_each_other_take_bounded_memory_and_the_longest_stay() {
+        let mut slices = Slices { most: Some(100), ..Slices::default() };
+        for thread in 0..1000 {
+            let long = if thread == 7 { i64::MAX as u64 } else { u64::from(thread % 3) };
+            slices.push(Slice { thread, ..slice(i64::from(thread), long) });
+            assert!(slices.all.len() <= 100);
+        }
+        assert!(slices.all.iter().any(|of| of.thread == 7));
+        assert_eq!(slices.all.len() as u64 + slices.left_out, 1000);
     }
 }

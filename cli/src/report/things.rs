@@ -30,13 +30,15 @@ pub struct Things<I> {
     all: Vec<Thing<I>>,
     live: HashMap<I, u32>,
     next: u32,
+    /// When there are so many, room is made: more than [`MOST`] while more live.
+    limit: usize,
     /// How many are not here, because there was no room for them. They were the shortest of those that had ended.
     pub left_out: u64,
 }
 
 impl<I> Default for Things<I> {
     fn default() -> Self {
-        Self { all: Vec::new(), live: HashMap::new(), next: 1, left_out: 0 }
+        Self { all: Vec::new(), live: HashMap::new(), next: 1, limit: MOST, left_out: 0 }
     }
 }
 
@@ -46,8 +48,10 @@ impl<I: Copy + Eq + Hash> Things<I> {
         if let Some(known) = self.live.get(&id) {
             return *known;
         }
-        if self.all.len() >= MOST {
+        if self.all.len() >= self.limit {
             self.make_room();
+            // All are looked at for it, so not soon again.
+            self.limit = MOST.max(self.all.len() / 2 * 3);
         }
         let number = self.next;
         self.next += 1;
@@ -101,11 +105,16 @@ impl<I: Copy + Eq + Hash> Things<I> {
     }
 
     fn write(
-        self,
+        mut self,
         name: &str,
         columns: &mut Columns,
         id: impl Fn(I) -> (u32, u32),
     ) -> (usize, u64) {
+        let mut before = usize::MAX;
+        while self.all.len() > MOST && self.all.len() < before {
+            before = self.all.len();
+            self.make_room();
+        }
         let all = &self.all;
         let column = |what: &str| format!("{name}.{what}");
         columns.steps(&column("number"), all.iter().map(|of| i64::from(of.number)));
@@ -138,5 +147,34 @@ impl Things<SpanId> {
     /// Writes them. Returns how many are left out.
     pub fn write_spans(self, columns: &mut Columns) -> (usize, u64) {
         self.write("spans", columns, |id| (id.index, id.incarnation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(index: u32) -> TaskId {
+        TaskId { index, incarnation: 1 }
+    }
+
+    #[test]
+    fn those_that_live_stay_whatever_their_number_and_room_for_them_is_made_seldom() {
+        let mut things = Things::default();
+        let (mut made, mut limit) = (0, MOST);
+        for index in 0..4 * MOST as u32 {
+            things.begin(task(index), 0, 0, Some(0));
+            made += u32::from(std::mem::replace(&mut limit, things.limit) != things.limit);
+        }
+        assert_eq!(things.all.len(), 4 * MOST);
+        assert!(made <= 4, "{made}");
+        (0..4 * MOST as u32).for_each(|index| things.end(task(index), 1, How::Ready));
+        for index in 0..4 * MOST as u32 {
+            let id = task(4 * MOST as u32 + index);
+            things.begin(id, 0, 0, Some(2));
+            things.end(id, 3, How::Ready);
+        }
+        assert!(things.all.len() <= MOST, "{}", things.all.len());
+        assert_eq!(things.all.len() as u64 + things.left_out, 8 * MOST as u64);
     }
 }

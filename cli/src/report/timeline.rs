@@ -60,6 +60,8 @@ pub struct Timeline {
     ranges: Vec<Range>,
     open_ranges: HashMap<u64, usize>,
     times: Vec<Ran>,
+    /// Ranges and times of threads for which there was no room.
+    left_out: [u64; 2],
     generations: Vec<Json>,
     before: Option<Generation>,
     latest: u64,
@@ -97,6 +99,7 @@ impl Timeline {
             ranges: Vec::new(),
             open_ranges: HashMap::new(),
             times: Vec::new(),
+            left_out: [0; 2],
             generations: Vec::new(),
             before: None,
             latest: 0,
@@ -139,7 +142,7 @@ impl Timeline {
             "from": self.since(began),
             "until": self.since(generation.ended().monotonic.0),
             "complete": info.complete,
-            "lost": info.lost.iter().map(|lost| lost.count).sum::<u64>(),
+            "lost": info.lost.iter().fold(0_u64, |sum, lost| sum.saturating_add(lost.count)),
             "after_gap": self.before.is_some() && !is_next,
         }));
         if is_next {
@@ -225,7 +228,9 @@ impl Timeline {
             self.counter("heap.alive", Some(CounterUnit::Bytes), true, at, heap.live as f64);
         }
         for times in generation.thread_times() {
-            if self.times.len() < MOST {
+            if self.times.len() >= MOST {
+                self.left_out[1] += 1;
+            } else {
                 let thread = self.lanes.index_of(times.thread);
                 let (time, ran, waited) = (times.time.0, times.ran.0, times.waited.0);
                 self.times.push(Ran { thread, at, time, ran, waited });
@@ -472,7 +477,11 @@ impl Timeline {
     }
 
     fn open_range(&mut self, range: u64, site: &Site<'_>, from: i64) {
-        if self.open_ranges.contains_key(&range) || self.ranges.len() >= MOST {
+        if self.open_ranges.contains_key(&range) {
+            return;
+        }
+        if self.ranges.len() >= MOST {
+            self.left_out[0] += 1;
             return;
         }
         let site = self.names.site(site);
@@ -490,12 +499,15 @@ impl Timeline {
             let worker = lane.worker.as_deref().map(escape);
             json!({ "number": lane.number, "os": lane.os_thread, "name": name, "worker": worker })
         }).collect();
-        let least = self.lanes.slices.write(&mut columns);
+        let (least, left_out) = self.lanes.slices.write(&mut columns);
         if least > 0 {
             let least = duration(least);
             missing.push(format!(
                 "polls and regions shorter than {least} that follow each other closely are put together"
             ));
+        }
+        if left_out > 0 {
+            missing.push(format!("the {left_out} shortest polls and regions"));
         }
         if self.lanes.too_deep > 0 {
             missing.push(format!("{} slices inside of 200 others", self.lanes.too_deep));
@@ -506,6 +518,11 @@ impl Timeline {
         ] {
             if left_out > 0 {
                 missing.push(format!("the {left_out} shortest {what}"));
+            }
+        }
+        for (what, left_out) in ["ranges", "times of threads"].into_iter().zip(self.left_out) {
+            if left_out > 0 {
+                missing.push(format!("the last {left_out} {what}"));
             }
         }
         missing.extend(self.moments.write(&mut columns));
