@@ -29,5 +29,6 @@ done
 "$lookback" report "$out/demo/incident.lbk" -o "$out/demo.html"
 "$lookback" report "$out/million.lbk" -o "$out/million.html"
 "$lookback" report "$out/hostile.lbk" -o "$out/hostile.html"
+"$lookback" report "$out/far.lbk" -o "$out/far.html"
 "$lookback" report "$out/large.lbk" -o "$out/large.html"
-node report/tests/run.mjs "$out/demo.html" "$out/million.html" "$out/hostile.html" "$out/large.html" "$out"
+node report/tests/run.mjs "$out/demo.html" "$out/million.html" "$out/hostile.html" "$out/far.html" "$out/large.html" "$out"

@@ -68,6 +68,22 @@ fn hostile() -> String {
     text
 }
 
+/// Spans inside of each other, so many, and a time in which nanoseconds cannot be told apart as the numbers of a browser.
+fn far(deep: u64) -> String {
+    let length = 4_000_000_000_000_000_000;
+    let mut text = head(length);
+    text += "block slot=1 sequence=0 thread=1 base=1000 first_event=0\n  site id=1 name=\"a\" file=\"a.rs\" line=1\n  \
+             callsite id=2 name=\"s\" file=\"a.rs\" line=2 target=\"t\" level=3 fields=[]\n  \
+             @1000 thread_start thread=1 os_thread=7 name=\"t\"\n  @1001 region_begin site=1\n";
+    for span in 1..=deep {
+        let at = 1001 + 2 * span;
+        writeln!(text, "  @{at} span_create span={span} incarnation=1 site=2 fields={{}}").unwrap();
+        writeln!(text, "  @{} span_enter", at + 1).unwrap();
+    }
+    writeln!(text, "  @{} region_end", length + 999).unwrap();
+    text
+}
+
 /// So many events, of four workers that poll tasks of their own.
 fn many(events: u64) -> String {
     const NAMES: [&str; 8] = [
@@ -289,6 +305,33 @@ fn no_name_gets_out_of_the_data() {
 }
 
 #[test]
+fn whatever_the_times_and_however_deep_the_spans_there_is_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(directory.path(), "far.lbk", &far(500));
+    let said = lookback(&["report", file.to_str().unwrap()]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let (header, columns) = inside(&fs::read_to_string(file.with_extension("html")).unwrap());
+    assert_eq!(header["end"], 4_000_000_000_000_000_000_u64 - 1);
+    assert_eq!(columns["spans.began"].len(), 500);
+}
+
+#[test]
+fn a_wake_that_comes_after_the_end_of_its_task_makes_no_other_task() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = head(10_000);
+    text += "block slot=1 sequence=0 thread=1 base=1000 first_event=0\n  site id=1 name=\"a\" file=\"a.rs\" line=1\n  \
+             @1000 thread_start thread=1 os_thread=7 name=\"t\"\n  \
+             @1001 task_create task=3 incarnation=1 sequence=2 site=1\n  @1002 task_poll task=3 sequence=3\n  \
+             @1003 task_ready\n  @1004 task_wake task=3 sequence=2\n";
+    let file = written(directory.path(), "late.lbk", &text);
+    let said = lookback(&["report", file.to_str().unwrap()]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let (_, columns) = inside(&fs::read_to_string(file.with_extension("html")).unwrap());
+    assert_eq!(columns["wakes.at"].len(), 2, "with its spawn");
+    assert_eq!(columns["tasks.how"], [2], "it was done");
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = written(directory.path(), "few.lbk", &many(100));
@@ -313,6 +356,7 @@ fn makes_snapshots_for_the_browser() {
     fs::create_dir_all(&directory).unwrap();
     written(&directory, "hostile.lbk", &hostile());
     written(&directory, "million.lbk", &many(1_000_000));
+    written(&directory, "far.lbk", &far(500));
     // More than a page has room for.
     written(&directory, "large.lbk", &many(5_000_000));
 }

@@ -24,8 +24,11 @@ export interface Hit {
   words: string;
 }
 
-/** The shortest time that is shown, in nanoseconds. */
+/** The shortest time that is shown, in nanoseconds, and as a part of the whole: moments closer to each other may be one number. */
 const SHORTEST = 200;
+const SHORTEST_PART = 1e-12;
+/** So many marks are read from a link. */
+const MOST_MARKS = 100;
 
 export class App {
   readonly rows: Rows;
@@ -64,9 +67,8 @@ export class App {
     this.until = model.until;
     this.all();
     // Many rows of one kind would hide the others.
-    const count = new Map<string, number>();
-    for (const row of this.rows.all) count.set(row.group, (count.get(row.group) ?? 0) + 1);
-    for (const [group, rows] of count) if (rows > 60 || group.startsWith("The process")) this.collapsed.add(group);
+    for (const [group, rows] of this.rows.groups)
+      if (rows.length > 60 || group.startsWith("The process")) this.collapsed.add(group);
   }
 
   onDraw(then: () => void) {
@@ -99,7 +101,7 @@ export class App {
     const { model } = this;
     const margin = (model.until - model.from) * 0.02;
     const [least, most] = [model.from - margin, model.until + margin];
-    const length = Math.min(Math.max(until - from, SHORTEST), most - least);
+    const length = Math.min(Math.max(until - from, SHORTEST, (most - least) * SHORTEST_PART), most - least);
     const middle = (from + until) / 2;
     this.from = Math.min(Math.max(middle - length / 2, least), most - length);
     this.until = this.from + length;
@@ -426,7 +428,10 @@ export class App {
       if (this.rows.byKey.has(name) && !this.pins.includes(name)) this.pins.push(name);
     }
     this.range = pair("r");
-    this.marks = (given.get("m") ?? []).map(Number).filter((mark) => Number.isFinite(mark) && mark !== 0);
+    this.marks = (given.get("m") ?? [])
+      .slice(0, MOST_MARKS)
+      .map(Number)
+      .filter((mark) => Number.isFinite(mark) && mark !== 0);
     const [what, index] = given.get("s") ?? [];
     const counts: Partial<Record<string, number>> = {
       slice: this.model.slices.count,

@@ -53,5 +53,10 @@ export function shortPlace(place: string): string {
 
 /** A function's name without the paths in it: `a::b::c<d::e>` becomes `c<e>`. */
 export function shortName(name: string): string {
-  return name.replace(/[A-Za-z_][\w]*(?:<[^<>]*>)?::/g, "");
+  let short = shortNames.get(name);
+  // What looks for paths takes long for some names.
+  if (short === undefined) shortNames.set(name, (short = name.replace(/[A-Za-z_][\w]*(?:<[^<>]*>)?::/g, "")));
+  return short;
 }
+
+const shortNames = new Map<string, string>();

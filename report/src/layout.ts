@@ -29,10 +29,10 @@ export function layout(app: App): { entries: Entry[]; height: number } {
   const pinned = pins.map((key) => rows.byKey.get(key)).filter((row) => row !== undefined);
   put("Pinned", pinned);
   const there = new Set(pins);
-  for (const group of rows.groups)
+  for (const [group, all] of rows.groups)
     put(
       group,
-      rows.all.filter((row) => row.group === group && !there.has(row.key) && isWanted(row)),
+      all.filter((row) => !there.has(row.key) && isWanted(row)),
     );
   return { entries, height: y + 40 };
 }

@@ -139,9 +139,9 @@ export class Model {
     const [spans, spanPlaces] = things("spans", get, header.end);
     this.tasks = tasks;
     this.spans = spans;
-    const refer = (column: Column, places: Int32Array) => {
+    const refer = (column: Column, place: PlaceOf) => {
       const refs = new Int32Array(column.length);
-      for (let i = 0; i < refs.length; i++) refs[i] = places[column[i]!] ?? -1;
+      for (let i = 0; i < refs.length; i++) refs[i] = place(column[i]!);
       return refs;
     };
     this.slices = slices(get, refer, taskPlaces, spanPlaces);
@@ -359,12 +359,28 @@ function index(keys: Int32Array, count: number, by?: Column, kinds?: Uint8Array)
   return { of: (key) => (key < 0 ? new Int32Array(0) : order.subarray(begin[key]!, begin[key + 1]!)) };
 }
 
-function things(name: string, get: (name: string) => Column, until: number): [Things, Int32Array] {
+/** Where in its table the task or span with a number is; -1 if it is not there. */
+type PlaceOf = (number: number) => number;
+
+/** A table by number has room for so many; a long recording has had more. */
+const MOST_NUMBERS = 4_000_000;
+
+function placesOf(numbers: Column): PlaceOf {
+  const last = numbers.length > 0 ? numbers[numbers.length - 1]! : 0;
+  if (last > MOST_NUMBERS)
+    return (number) => {
+      const place = lowerBound((i) => numbers[i]!, numbers.length, number);
+      return numbers[place] === number ? place : -1;
+    };
+  const places = new Int32Array(last + 1).fill(-1);
+  for (let i = 0; i < numbers.length; i++) places[numbers[i]!] = i;
+  return (number) => places[number] ?? -1;
+}
+
+function things(name: string, get: (name: string) => Column, until: number): [Things, PlaceOf] {
   const column = (what: string) => get(`${name}.${what}`);
   const number = column("number");
-  const last = number.length > 0 ? number[number.length - 1]! : 0;
-  const places = new Int32Array(last + 1).fill(-1);
-  for (let i = 0; i < number.length; i++) places[number[i]!] = i;
+  const place = placesOf(number);
   const [index, incarnation] = [column("index"), column("incarnation")];
   const id = (i: number) => (incarnation[i]! > 1 ? `${index[i]}.${incarnation[i]}` : `${index[i]}`);
   const parents = column("parent");
@@ -373,7 +389,7 @@ function things(name: string, get: (name: string) => Column, until: number): [Th
   const end = new Float64Array(number.length);
   const byId = new Map<string, number>();
   for (let i = 0; i < number.length; i++) {
-    parent[i] = places[parents[i]!] ?? -1;
+    parent[i] = place(parents[i]!);
     end[i] = how[i] === How.Open ? until : began[i]! + length[i]!;
     byId.set(id(i), i);
   }
@@ -389,14 +405,14 @@ function things(name: string, get: (name: string) => Column, until: number): [Th
     how,
     byId,
   };
-  return [all, places];
+  return [all, place];
 }
 
 function slices(
   get: (name: string) => Column,
-  refer: (column: Column, places: Int32Array) => Int32Array,
-  tasks: Int32Array,
-  spans: Int32Array,
+  refer: (column: Column, place: PlaceOf) => Int32Array,
+  tasks: PlaceOf,
+  spans: PlaceOf,
 ): Slices {
   const [start, length, idle, both] = ["start", "length", "idle", "kind"].map((name) => get(`slices.${name}`));
   const count = start!.length;

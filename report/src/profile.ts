@@ -97,7 +97,8 @@ function sort(root: Node) {
   const all = [root];
   for (let next = all.pop(); next; next = all.pop()) {
     next.list.sort((a, b) => b.weight - a.weight);
-    all.push(...next.list);
+    // Not all at once: there may be more than a call has room for.
+    for (const child of next.list) all.push(child);
   }
 }
 

@@ -1,6 +1,6 @@
 // What is below one another in the timeline.
 
-import { Kind, lowerBound, Of, type Model } from "./model";
+import { Kind, lowerBound, type Model, Of, type SliceRow } from "./model";
 
 /** Things of one row in their order, none of which overlap. */
 export interface Series {
@@ -29,6 +29,8 @@ export interface Row {
   task?: number;
 }
 
+/** So many lanes a tree of spans has at most; what is inside of more shares the last. */
+const DEEPEST = 40;
 export const LANE = 17;
 export const STRIP = 5;
 
@@ -60,11 +62,14 @@ export function hueOf(text: string): number {
 export class Rows {
   readonly all: Row[] = [];
   readonly byKey = new Map<string, Row>();
-  readonly groups: string[] = [];
+  /** By group, in their order. */
+  readonly groups = new Map<string, Row[]>();
   private readonly sliceHues: Uint8Array;
   private readonly siteHues: Uint8Array;
   /** Of each span: its lane, as the place in `all`. */
   readonly rowOfSpan: Int32Array;
+  /** Of each span: the outermost one around it. */
+  private readonly roots: Int32Array;
 
   constructor(private readonly model: Model) {
     const { slices, spans } = model;
@@ -72,6 +77,9 @@ export class Rows {
     for (let i = 0; i < this.siteHues.length; i++) this.siteHues[i] = hueOf(model.site(i));
     this.sliceHues = new Uint8Array(slices.count);
     this.rowOfSpan = new Int32Array(spans.count).fill(-1);
+    this.roots = new Int32Array(spans.count);
+    // A parent has a lower place than what is in it.
+    for (let i = 0; i < spans.count; i++) this.roots[i] = spans.parent[i]! < 0 ? i : this.roots[spans.parent[i]!]!;
     this.colour("task");
     this.process();
     this.threads("Workers", true);
@@ -85,7 +93,9 @@ export class Rows {
   private add(row: Row) {
     this.all.push(row);
     this.byKey.set(row.key, row);
-    if (!this.groups.includes(row.group)) this.groups.push(row.group);
+    const group = this.groups.get(row.group);
+    if (group) group.push(row);
+    else this.groups.set(row.group, [row]);
   }
 
   /** Colours polls by the name of their task, or of the outermost span that they are in. */
@@ -97,9 +107,8 @@ export class Rows {
       if (kind === Kind.Parked) hue = Hue.Parked;
       else if (kind === Kind.Merged && slices.site[i] === 0) hue = Hue.Merged;
       else if (by === "span" && kind === Kind.Poll) {
-        let span = slices.span[i]!;
-        while (span >= 0 && spans.parent[span]! >= 0) span = spans.parent[span]!;
-        hue = span < 0 ? Hue.Merged : this.siteHues[spans.site[span]!]!;
+        const span = this.roots[slices.span[i]!];
+        hue = span === undefined ? Hue.Merged : this.siteHues[spans.site[span]!]!;
       }
       this.sliceHues[i] = hue;
     }
@@ -165,8 +174,14 @@ export class Rows {
     const wanted = threads.filter((thread) => (thread.worker !== null) === areWorkers);
     wanted.sort((a, b) => compare(a.worker ?? a.name, b.worker ?? b.name) || a.number - b.number);
     const has = new Set(model.times.thread);
+    const rowsOf = new Map<number, SliceRow[]>();
+    for (const row of model.sliceRows) {
+      const known = rowsOf.get(row.thread);
+      if (known) known.push(row);
+      else rowsOf.set(row.thread, [row]);
+    }
     for (const thread of wanted) {
-      const rows = model.sliceRows.filter((row) => row.thread === thread.index);
+      const rows = rowsOf.get(thread.index) ?? [];
       const polls = rows.filter((row) => !row.isRegion).map((row) => this.series(row.from, row.to));
       const regions = rows.filter((row) => row.isRegion).map((row) => this.series(row.from, row.to));
       if (polls.length + regions.length === 0 && !has.has(thread.index)) continue;
@@ -183,15 +198,14 @@ export class Rows {
     const { model } = this;
     const { spans } = model;
     const order = Array.from({ length: spans.count }, (_, i) => i).sort((a, b) => spans.began[a]! - spans.began[b]!);
-    const root = new Int32Array(spans.count);
-    for (let i = 0; i < spans.count; i++) root[i] = spans.parent[i]! < 0 ? i : root[spans.parent[i]!]!;
+    const root = this.roots;
     const trees = new Map<number, { spans: number[]; depth: number[]; ends: number[]; end: number }>();
     const depths = new Int32Array(spans.count);
     for (const span of order) {
       let tree = trees.get(root[span]!);
       if (!tree) trees.set(root[span]!, (tree = { spans: [], depth: [], ends: [], end: 0 }));
-      let depth = spans.parent[span]! < 0 ? 0 : depths[spans.parent[span]!]! + 1;
-      while ((tree.ends[depth] ?? -Infinity) > spans.began[span]! && depth < 40) depth++;
+      let depth = spans.parent[span]! < 0 ? 0 : Math.min(depths[spans.parent[span]!]! + 1, DEEPEST);
+      while ((tree.ends[depth] ?? -Infinity) > spans.began[span]! && depth < DEEPEST) depth++;
       depths[span] = depth;
       tree.ends[depth] = spans.end[span]!;
       tree.spans.push(span);

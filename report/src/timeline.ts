@@ -400,7 +400,10 @@ export class Timeline {
     const power = 10 ** Math.floor(Math.log10(wanted));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= wanted) ?? wanted;
     const digits = Math.max(0, Math.min(9, 9 - Math.floor(Math.log10(step))));
-    for (let at = Math.ceil(app.from / step) * step; at < app.until; at += step) {
+    const first = Math.ceil(app.from / step);
+    // At times beyond what a number can tell apart, a step may lead nowhere.
+    for (let i = 0; i < 1000 && (first + i) * step < app.until; i++) {
+      const at = (first + i) * step;
       const px = Math.round(x(scene, at));
       context.fillStyle = this.theme.line;
       context.fillRect(px, RULER - 7, 1, 7);

@@ -1,10 +1,10 @@
-// Tests pages in Chromium: run.mjs DEMO.html MILLION.html HOSTILE.html LARGE.html DIRECTORY-FOR-PICTURES
+// Tests pages in Chromium: run.mjs DEMO.html MILLION.html HOSTILE.html FAR.html LARGE.html DIRECTORY-FOR-PICTURES
 import assert from "node:assert/strict";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { launch, open, pause } from "./browser.mjs";
 
-const [demo, million, hostile, large, pictures] = process.argv.slice(2);
+const [demo, million, hostile, far, large, pictures] = process.argv.slice(2);
 mkdirSync(pictures, { recursive: true });
 const browser = await launch();
 let failed = 0;
@@ -340,6 +340,27 @@ await test("hostile names: they are text, and nothing else", async () => {
     broken: window.broken,
   }));
   assert.deepEqual([images, scripts, broken], [0, 1, undefined]);
+  assert.deepEqual(await check(), []);
+  await page.close();
+});
+
+await test("times that numbers cannot tell apart, and spans inside of 500 others: a link to them ends, and shows something", async () => {
+  const [from, until] = [2 ** 61, 2 ** 61 + 1024];
+  const { page, check } = await open(
+    browser,
+    far,
+    `#t=${from}~${until}&m=${Array.from({ length: 5000 }, (_, i) => i + 1).join("~")}`,
+  );
+  const now = await shown(page);
+  assert(now.until > now.from && now.marks.length <= 100, JSON.stringify([now.from, now.until, now.marks.length]));
+  for (let press = 0; press < 20; press++) await page.keyboard.press("w");
+  await settle(page);
+  const { from: after, until: end } = await shown(page);
+  assert(end > after, `${after} ${end}`);
+  const lanes = await page.evaluate(() => Math.max(...window.lookback.app.rows.all.map((row) => row.lanes.length)));
+  assert(lanes <= 41, `${lanes} lanes`);
+  await page.keyboard.press("0");
+  await settle(page);
   assert.deepEqual(await check(), []);
   await page.close();
 });

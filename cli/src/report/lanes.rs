@@ -102,7 +102,9 @@ impl Lanes {
         let is_region = open == Open::Region;
         let of = if is_region { &mut lane.regions } else { &mut lane.polls };
         let depth = of.last().map_or(0, |last| last.depth.saturating_add(1));
-        self.open.insert(index);
+        if of.is_empty() {
+            self.open.insert(index);
+        }
         if depth > DEEPEST {
             self.too_deep += 1;
             lane.beyond += u64::from(is_region);

@@ -109,8 +109,10 @@ impl Report {
 /// Opens the page with what the desktop opens pages with.
 fn show(path: &Path) -> anyhow::Result<()> {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    // One that begins with `-` would be an option.
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let started = Command::new(opener)
-        .arg(path)
+        .arg(whole)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

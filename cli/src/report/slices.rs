@@ -1,8 +1,8 @@
 //! Polls, regions and parked workers: what takes time on a thread, on tracks in which it nests.
 //!
 //! There is room for so many; beyond that, short ones that follow each other are put together, first the shortest. So a page
-//! shows the whole time whatever the length of the file, and what is long stays exact. Where hardly any follow each other, on ever
-//! new threads, the shortest are left out.
+//! shows the whole time whatever the length of the file, and what is long stays exact. Where hardly any follow each other, on
+//! ever new threads, the shortest are left out.
 
 use super::columns::Columns;
 

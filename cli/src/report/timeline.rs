@@ -274,7 +274,8 @@ impl Timeline {
             }
             EventKind::TaskWake { task } => {
                 let by = self.tasks.number(event.task());
-                let task = self.known(task, event);
+                // A wake may come late, for a task that is over: that does not live again.
+                let task = self.tasks.number(Some(task));
                 self.moments.wake(Wake { at, thread: lane, by, task, is_spawn: false });
             }
             EventKind::TaskPoll { task } => {
