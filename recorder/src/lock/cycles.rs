@@ -13,7 +13,7 @@ use super::waiting::HeldBy;
 use super::words::Who;
 use crate::os::clock;
 use crate::record::thread::with_os_number;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A shorter wait may be one that is given up.
 const LEAST: u64 = 1_000_000_000;
@@ -31,18 +31,26 @@ pub(crate) fn cycles() -> Vec<Vec<Link>> {
     let is_long = |wait: &Wait| now.saturating_sub(wait.since) >= LEAST;
     let waits = tables::waits().filter(is_long).filter(|wait| wait.kind.has_certain_holder());
     let linked = |wait: Wait| Some(Link { wait, held: tables::holder(wait.lock)? });
-    find(waits.filter_map(linked).collect())
+    find(waits.filter_map(linked).collect(), with_os_number)
 }
 
-fn find(mut links: Vec<Link>) -> Vec<Vec<Link>> {
+fn find(mut links: Vec<Link>, with_os_number: impl Fn(u64) -> Option<u64>) -> Vec<Vec<Link>> {
     links.sort_unstable_by_key(|link| link.wait.since);
-    let next = |link: &Link| links.iter().position(|other| holds(&link.held, &other.wait));
+    // Once for each: to find a thread, all threads are looked at.
+    let numbers = Numbers { with_os_number, known: HashMap::new() }.of(&links);
+    let next = |here: usize| {
+        let (_, holder) = numbers[here];
+        let holds = |(other, (waiter, _)): (&Link, &(Option<Number>, _))| {
+            holds((&links[here].held, holder), (&other.wait, *waiter))
+        };
+        links.iter().zip(&numbers).position(holds)
+    };
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for start in 0..links.len() {
         let (mut path, mut at) = (Vec::new(), Some(start));
         while let Some(here) = at.filter(|here| seen.insert(*here)) {
             path.push(here);
-            at = next(&links[here]);
+            at = next(here);
         }
         // It ends where this path has been.
         if let Some(begin) = at.and_then(|here| path.iter().position(|known| *known == here)) {
@@ -57,25 +65,47 @@ fn find(mut links: Vec<Link>) -> Vec<Vec<Link>> {
 }
 
 /// Whether the holder of a lock is the one that waits so.
-fn holds(held: &HeldBy, wait: &Wait) -> bool {
+fn holds(
+    (held, holder): (&HeldBy, Option<Number>),
+    (wait, waiter): (&Wait, Option<Number>),
+) -> bool {
     let is_task = held.task != 0 && held.task == wait.task;
-    match (thread(held.who), thread(wait.who)) {
+    match (holder, waiter) {
         (Some(holder), Some(waiter)) => holder == waiter,
         // A task that waits in its poll holds its thread up, and itself.
         _ => is_task,
     }
 }
 
-/// The recorder's number of a thread, or else the kernel's.
-fn thread(who: Who) -> Option<(bool, u64)> {
-    match who {
-        Who::Thread(number) => Some((true, number)),
-        // It may have recorded something since it took the lock: that it waits itself, for one.
-        Who::OsThread(number) => match with_os_number(number) {
-            Some(thread) => Some((true, thread)),
-            None => Some((false, number)),
-        },
-        Who::Task => None,
+/// A thread's number: the recorder's, or else the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Own(u64),
+    Os(u64),
+}
+
+/// The numbers of threads, each looked for once.
+struct Numbers<F> {
+    with_os_number: F,
+    known: HashMap<u64, Option<u64>>,
+}
+
+impl<F: Fn(u64) -> Option<u64>> Numbers<F> {
+    /// Of each link, who waits and who holds.
+    fn of(mut self, links: &[Link]) -> Vec<(Option<Number>, Option<Number>)> {
+        links.iter().map(|link| (self.thread(link.wait.who), self.thread(link.held.who))).collect()
+    }
+
+    fn thread(&mut self, who: Who) -> Option<Number> {
+        match who {
+            Who::Thread(number) => Some(Number::Own(number)),
+            // It may have recorded something since it took the lock: that it waits itself, for one.
+            Who::OsThread(os) => {
+                let own = *self.known.entry(os).or_insert_with(|| (self.with_os_number)(os));
+                Some(own.map_or(Number::Os(os), Number::Own))
+            }
+            Who::Task => None,
+        }
     }
 }
 
@@ -83,6 +113,7 @@ fn thread(who: Who) -> Option<(bool, u64)> {
 mod tests {
     use super::*;
     use crate::lock::waiting::LockKind;
+    use std::cell::Cell;
     use std::panic::Location;
 
     fn link(lock: u64, waiter: (Who, u64), holder: (Who, u64)) -> Link {
@@ -101,7 +132,7 @@ mod tests {
     }
 
     fn found(links: &[Link]) -> Vec<Vec<u64>> {
-        let circles = find(links.to_vec());
+        let circles = find(links.to_vec(), |_| None);
         circles.iter().map(|of| of.iter().map(|link| link.wait.lock).collect()).collect()
     }
 
@@ -124,5 +155,17 @@ mod tests {
         assert_eq!(found(&[link(1, thread(1), task(7)), link(2, polled, thread(1))]), [[1, 2]]);
         // Tasks that are not known are not one task.
         assert_eq!(found(&[link(1, task(0), task(0))]), [[0; 0]; 0]);
+    }
+
+    #[test]
+    fn a_thread_that_many_wait_for_is_looked_for_once() {
+        let looked = Cell::new(0);
+        let waits = |number| link(number, (Who::Thread(number), 0), (Who::OsThread(7), 0));
+        let looks = |_| {
+            looked.set(looked.get() + 1);
+            None
+        };
+        assert!(find((1..=1000).map(waits).collect(), looks).is_empty());
+        assert_eq!(looked.get(), 1);
     }
 }

@@ -14,7 +14,7 @@
 use crate::record::hooks;
 use crate::record::site::Site;
 use crate::record::span::span_ops::{Held, span_name};
-use crate::record::span::{Kept, Name, Parent, SPANS, SpanEntry, find};
+use crate::record::span::{Kept, Name, Parent, SPANS, SpanEntry};
 use std::sync::atomic::Ordering;
 
 /// The byte's first bit says that the span is watched; of the others, each is one mark.
@@ -76,10 +76,8 @@ impl Candidate {
 
     /// Whether this is the name of its site, or the one that its field gives it.
     pub(crate) fn is_called(&self, name: &str) -> bool {
-        let is_given = || {
-            let kept = find(self.name).map(SpanEntry::kept);
-            kept.is_some_and(|kept| span_name(self.site, kept.bytes()) == Some(name))
-        };
+        // A span that began meanwhile would write its fields while they are read.
+        let is_given = || self.hold().is_some_and(|held| held.called() == name);
         self.site.name() == name || self.site.names_spans().is_some() && is_given()
     }
 }
