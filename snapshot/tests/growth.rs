@@ -224,6 +224,52 @@ fn triggers_inside_of_many_regions_and_many_reasons() {
 }
 
 #[test]
+fn triggers_about_spans_while_there_are_many_threads() {
+    grows_as_the_file(3000, |n| {
+        let threads = (0..n).flat_map(|thread| {
+            let (number, os_thread) = (thread + 2, thread + 9);
+            let start = format!("thread_start thread={number} os_thread={os_thread} name=\"t\"");
+            [start, "region_begin site=1".to_owned()]
+        });
+        let span = "span_create span=1 incarnation=1 site=3 fields={}".to_owned();
+        let fired = (0..2 * n).flat_map(|_| {
+            [
+                "event schema=8 values=(0, \"1\")".to_owned(),
+                "event schema=9 values=(\"t\", \"reason\")".to_owned(),
+            ]
+        });
+        let text = one(threads.chain([span]).chain(fired));
+        let schemas = "  schema id=8 name=\"trigger_about\" file=\"a.rs\" line=1 fields=[u64 \"thread\", text \"span\"]\n  \
+                       schema id=9 name=\"trigger\" file=\"a.rs\" line=1 fields=[text \"name\", text \"reason\"]\n";
+        let reason = "metadata \"trigger\" \"t\"\nmetadata \"reason\" \"reason\"\n";
+        text.replacen(SITES, &format!("{SITES}{schemas}"), 1).replacen(
+            HEAD,
+            &format!("{HEAD}{reason}"),
+            1,
+        )
+    });
+}
+
+#[test]
+fn closures_that_may_block_of_which_each_has_waited_longer_than_the_one_before() {
+    grows_as_the_file(4000, |n| {
+        let creates = (0..2 * n)
+            .map(|task| format!("task_create task={task} incarnation=1 sequence=2 site=7"));
+        let mut text = one(creates).replacen(
+            SITES,
+            &format!("{SITES}  blocking_site id=7 name=\"c\" file=\"a.rs\" line=3\n"),
+            1,
+        );
+        for task in 0..n {
+            let at = 200_000_000 + 10 * task;
+            writeln!(text, "  @{at} task_poll task={task} sequence=3").unwrap();
+            writeln!(text, "  @{} task_ready", at + 5).unwrap();
+        }
+        text
+    });
+}
+
+#[test]
 fn a_generation_of_many_slots_before_many_small_ones() {
     grows_as_the_file(1500, |n| {
         let mut text = format!("{HEAD}{}", generation(0, true));

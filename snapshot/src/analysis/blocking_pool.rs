@@ -16,6 +16,10 @@ use std::collections::BTreeMap;
 /// A thread for a closure that may block takes no longer than this to begin with it, unless all are taken.
 pub const LONG_QUEUED: Nanos = Nanos(100_000_000);
 
+/// What runs is looked up again for one that has waited longer by this part: all tasks are looked at for it, and while the pool is
+/// full each closure that begins has waited longer than the one before.
+const LONGER: u64 = 8;
+
 /// How many names of those that have the threads are told.
 const NAMES: usize = 8;
 
@@ -33,8 +37,8 @@ pub struct BlockingPool {
     pub running: u64,
     /// The longest time that one has waited, up to the end if it still does.
     pub longest: Nanos,
-    /// What ran when the one began that had waited longest, or at the end, if that one still waits: names and how many of each,
-    /// most first, at most eight.
+    /// What ran when the one began that had waited longest, or one that had waited nearly as long; or at the end, if that one
+    /// still waits: names and how many of each, most first, at most eight.
     pub had_by: Vec<(String, u64)>,
 }
 
@@ -46,6 +50,8 @@ struct Queued {
     waited: Nanos,
     is_over: bool,
     had_by: Vec<(Name, u64)>,
+    /// How long the one had waited for which that was looked up.
+    looked_up: Nanos,
 }
 
 /// Watches them.
@@ -56,6 +62,8 @@ pub(super) struct BlockingWatch {
     queued: u64,
     running: u64,
     longest: Option<Queued>,
+    /// How often all tasks were looked at.
+    looks: u64,
 }
 
 impl BlockingWatch {
@@ -69,8 +77,18 @@ impl BlockingWatch {
         self.late += u64::from(waited > LONG_QUEUED);
         if waited > LONG_QUEUED && self.longest.as_ref().is_none_or(|known| known.waited < waited) {
             let (task, name, is_over) = (gap.task, gap.name, true);
-            let had_by = running(live, Some(gap.task)).0;
-            self.longest = Some(Queued { task, name, since, waited, is_over, had_by });
+            let known = self
+                .longest
+                .take()
+                .filter(|known| waited.since(known.looked_up).0 <= known.looked_up.0 / LONGER);
+            let (had_by, looked_up) = match known {
+                Some(known) => (known.had_by, known.looked_up),
+                None => {
+                    self.looks += 1;
+                    (running(live, Some(gap.task)).0, waited)
+                }
+            };
+            self.longest = Some(Queued { task, name, since, waited, is_over, had_by, looked_up });
         }
     }
 
@@ -90,8 +108,9 @@ impl BlockingWatch {
             let is_longer = |known: &Queued| (!known.is_over, known.waited) < (true, waited);
             if waited > LONG_QUEUED && self.longest.as_ref().is_none_or(is_longer) {
                 let (task, name, is_over) = (*id, task.name, false);
-                let had_by = had_by.clone();
-                self.longest = Some(Queued { task, name, since, waited, is_over, had_by });
+                let (had_by, looked_up) = (had_by.clone(), waited);
+                self.longest =
+                    Some(Queued { task, name, since, waited, is_over, had_by, looked_up });
             }
         }
     }

@@ -22,6 +22,8 @@ const REASONS: usize = 64;
 const TOLD: usize = 3;
 /// How many frames of a stack to keep: a recorder writes no more.
 const SHOWN: usize = 128;
+/// How often it is looked who is inside of a span, for which all threads are looked at: a recorder fires less often.
+const SEARCHES: u32 = 256;
 /// What a panic's message says if it met a lock that another panic had poisoned.
 const POISONED: &str = "PoisonError";
 /// A recorder's thread reports what a stall or a signal triggers.
@@ -70,7 +72,9 @@ pub(super) struct IncidentWatch {
     crashed: Option<(ThreadNumber, Option<Nanos>)>,
     stalled: Option<ThreadNumber>,
     /// What the next trigger of this thread is about, if that is known.
-    about: Option<(ThreadNumber, Option<Seen>)>,
+    about: Option<(ThreadNumber, About)>,
+    /// How often it was looked who is inside of a span.
+    searched: u32,
     /// The last stack that was taken: why, and of which thread.
     stack: Option<(StackReason, ThreadNumber, Event)>,
     /// That of the thread that got the fatal signal.
@@ -101,6 +105,14 @@ struct Known {
     reason: String,
     seen: Option<Seen>,
     stack: Vec<OwnedFrame>,
+}
+
+/// What a trigger is about.
+#[derive(Clone, Copy)]
+enum About {
+    Nothing,
+    Thread(ThreadNumber),
+    Span(SpanId),
 }
 
 /// What was open on a thread.
@@ -154,19 +166,15 @@ impl IncidentWatch {
                 self.stalled = Some(ThreadNumber(thread));
             }
             TRIGGER_ABOUT => {
-                let thread = match field(view, "thread") {
-                    Some(Value::Unsigned(number @ 1..)) => Some(seen(ThreadNumber(number))),
-                    _ => None,
-                };
                 let span = match field(view, "span") {
                     Some(Value::Text(text)) => span_id(text.text),
                     _ => None,
                 };
-                let of_span = || {
-                    let (thread, here) = live.inside(span?)?;
-                    Some(Seen { at: view.at, thread, here })
+                let about = match field(view, "thread") {
+                    Some(Value::Unsigned(number @ 1..)) => About::Thread(ThreadNumber(number)),
+                    _ => span.map_or(About::Nothing, About::Span),
                 };
-                self.about = Some((view.thread, thread.or_else(of_span)));
+                self.about = Some((view.thread, about));
             }
             "panic" => {
                 let (Some(message), Some(location)) =
@@ -208,11 +216,16 @@ impl IncidentWatch {
                 {
                     known.stack = frames_of(event);
                 }
-                known.seen = match name {
-                    _ if about.is_some() => about.and_then(|(_, seen)| seen),
-                    STALLED => self.stalled.map(seen),
-                    SIGNAL => None,
-                    _ => Some(seen(view.thread)),
+                known.seen = match (about, name) {
+                    (Some((_, About::Thread(thread))), _) => Some(seen(thread)),
+                    (Some((_, About::Span(span))), _) if self.searched < SEARCHES => {
+                        self.searched += 1;
+                        let found = live.inside(span);
+                        found.map(|(thread, here)| Seen { at: view.at, thread, here })
+                    }
+                    (Some(_), _) | (None, SIGNAL) => None,
+                    (None, STALLED) => self.stalled.map(seen),
+                    (None, _) => Some(seen(view.thread)),
                 };
             }
             _ => {}

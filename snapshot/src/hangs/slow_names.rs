@@ -56,14 +56,29 @@ pub(super) fn find(
     let is_slow = |name: &&SpanName| {
         name.lengths.count() >= FEWEST_SPANS && name.lengths.percentile(0.5) > OWN
     };
-    let names: Vec<_> = report.spans.table.names.iter().filter(is_slow).take(MOST_NAMES).collect();
+    let waits_most = |span: &&SlowSpan| {
+        span.spent
+            .as_ref()
+            .is_some_and(|spent| spent.waiting.0 as f64 >= MOST_OF_IT * span.length.0 as f64)
+    };
+    let names = report.spans.table.names.iter().filter(is_slow).take(MOST_NAMES);
+    let names = names.map(|name| (name, name.slowest.iter().filter(waits_most).collect()));
+    let names: Vec<(&SpanName, Vec<&SlowSpan>)> = names.collect();
+    // Of all at once, as generations are read for it.
+    let wanted: Vec<_> =
+        names.iter().flat_map(|(_, spans)| spans).map(|span| during(span, report)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let mut waits = waits(trace, &wanted, symbolizer).into_iter();
     let before = found.findings.len();
-    for name in names {
+    for (name, spans) in names {
         if found.findings.len() - before >= MOST_FINDINGS {
             return;
         }
+        let waits: Vec<_> = waits.by_ref().take(spans.len()).collect();
         let told: Vec<_> = groups.iter().filter(|group| group.is_told(found)).collect();
-        if let Some(finding) = of_name(name, trace, report, &told, symbolizer) {
+        if let Some(finding) = of_name(name, spans, &waits, report, &told) {
             found.findings.push(finding);
         }
     }
@@ -71,22 +86,14 @@ pub(super) fn find(
 
 fn of_name(
     name: &SpanName,
-    trace: &Trace,
+    spans: Vec<&SlowSpan>,
+    waits: &[Vec<(Nanos, WaitingGroup)>],
     report: &Report,
     told: &[&WaitingGroup],
-    symbolizer: &mut Symbolizer,
 ) -> Option<Finding> {
-    let waits_most = |span: &&SlowSpan| {
-        span.spent
-            .as_ref()
-            .is_some_and(|spent| spent.waiting.0 as f64 >= MOST_OF_IT * span.length.0 as f64)
-    };
-    let spans: Vec<_> = name.slowest.iter().filter(waits_most).collect();
-    let wanted: Vec<_> = spans.iter().map(|span| during(span, report)).collect();
-    let waits = waits(trace, &wanted, symbolizer);
     let places: Vec<_> = spans
         .iter()
-        .zip(&waits)
+        .zip(waits)
         .flat_map(|(span, waits)| waits.iter().map(move |(ago, group)| (*span, *ago, group)))
         .collect();
     let most = most_common(places.iter().map(|(.., group)| *group))?;

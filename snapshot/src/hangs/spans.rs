@@ -8,6 +8,7 @@ use crate::analysis::{Evidence, Finding, Moment, Report, end_of};
 use crate::read::Trace;
 use crate::symbols::{Awaited, Symbolizer};
 use crate::wire::{Nanos, TaskId};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// At how many moments of one span it is looked.
@@ -28,23 +29,26 @@ pub(super) fn waits(
     let mut waits = vec![Vec::new(); wanted.len()];
     for info in trace.generations().iter().rev().filter(|info| info.complete) {
         let ago = Nanos(end.0.saturating_sub(info.start.0.saturating_add(info.duration.0)));
-        let here = wanted.iter().enumerate().filter_map(|(at, span)| {
-            let (task, during) = span.as_ref()?;
-            (looked_at[at] < MOST_MOMENTS && during.contains(&ago)).then_some((at, *task))
-        });
-        let here: Vec<(usize, TaskId)> = here.collect();
+        let mut here: HashMap<TaskId, Vec<usize>> = HashMap::new();
+        for (at, span) in wanted.iter().enumerate() {
+            let Some((task, during)) = span else { continue };
+            if looked_at[at] < MOST_MOMENTS && during.contains(&ago) {
+                here.entry(*task).or_default().push(at);
+            }
+        }
         let Some(generation) =
             (!here.is_empty()).then(|| trace.generation(info.number).ok()).flatten()
         else {
             continue;
         };
-        for (at, _) in &here {
+        for at in here.values().flatten() {
             looked_at[*at] += 1;
         }
         for waiting in generation.waiting() {
-            for (at, _) in here.iter().filter(|(_, task)| *task == waiting.task) {
-                waits[*at].push((ago, group_of(&waiting, symbolizer)));
-            }
+            // A task waits at one set of places. Should it be there again, that is damage.
+            let Some(of_task) = here.remove(&waiting.task) else { continue };
+            let group = group_of(&waiting, symbolizer);
+            of_task.into_iter().for_each(|at| waits[at].push((ago, group.clone())));
         }
     }
     waits
