@@ -14,7 +14,7 @@ pub enum AskedMoment {
     BeforeEnd(u64),
     /// So many nanoseconds after 1970 began, in UTC.
     Wall(u64),
-    /// So many nanoseconds after a day began in UTC: of the snapshot's last day on which that was.
+    /// So many nanoseconds after a day began in UTC: of the snapshot's last day on which that was, or else nearest to it.
     OfDay(u64),
 }
 
@@ -93,19 +93,21 @@ fn digits(text: &str) -> Option<&str> {
 
 const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
-/// When it was last that late in a day, as long as the snapshot had not ended; or else that late in its last day.
+/// When it was last that late in a day while the snapshot went on; or else nearest to it.
 fn last_of_day(trace: &Trace, nanos: u64, end: u64) -> u64 {
     let last = trace.generations().iter().rev().find(|info| info.wall.0 != 0);
     let Some(last) = last else { return nanos };
     let ended = last.wall.0.saturating_add(end.saturating_sub(last.start.0));
     let begun = trace.generations().iter().map(|info| info.wall.0).find(|wall| *wall != 0);
-    latest_of_day(nanos, begun, ended)
+    of_day_near(nanos, begun.unwrap_or(ended), ended)
 }
 
-fn latest_of_day(nanos: u64, begun: Option<u64>, ended: u64) -> u64 {
+fn of_day_near(nanos: u64, begun: u64, ended: u64) -> u64 {
     let today = (ended - ended % DAY).saturating_add(nanos);
-    let yesterday = today.saturating_sub(DAY);
-    if today > ended && begun.is_some_and(|begun| yesterday >= begun) { yesterday } else { today }
+    let outside = |at: &u64| begun.saturating_sub(*at).max(at.saturating_sub(ended));
+    let [tomorrow, yesterday] = [today.saturating_add(DAY), today.saturating_sub(DAY)];
+    // Of those that are as near, the first.
+    [tomorrow, today, yesterday].into_iter().min_by_key(outside).unwrap_or(today)
 }
 
 /// `15:41:17.5`, in nanoseconds.
@@ -158,6 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_day_is_the_last_within_the_snapshot_or_the_nearest_to_it() {
+        const SECOND: u64 = 1_000_000_000;
+        let midnight = 20_000 * DAY;
+        let (before, after) = (midnight - 5 * SECOND, midnight + 5 * SECOND);
+        let late = DAY - 10 * SECOND;
+        // Across midnight.
+        assert_eq!(of_day_near(DAY - 2 * SECOND, before, after), midnight - 2 * SECOND);
+        assert_eq!(of_day_near(2 * SECOND, before, after), midnight + 2 * SECOND);
+        assert_eq!(of_day_near(late, before, after), midnight - 10 * SECOND, "before it began");
+        assert_eq!(of_day_near(9 * SECOND, before, after), midnight + 9 * SECOND);
+        // All of it after midnight, or before.
+        assert_eq!(of_day_near(late, midnight + SECOND, after), midnight - 10 * SECOND);
+        assert_eq!(of_day_near(9 * SECOND, before, midnight - SECOND), midnight + 9 * SECOND);
+        // Of several days the last.
+        assert_eq!(of_day_near(3 * SECOND, before - 2 * DAY, after), midnight + 3 * SECOND);
+        assert_eq!(of_day_near(9 * SECOND, before - 2 * DAY, after), midnight + 9 * SECOND - DAY);
+    }
+
+    #[test]
     fn the_clock_on_the_wall_is_read_with_its_zone() {
         let wall =
             |text: &str| wall(text).map(|nanos| (nanos / 1_000_000_000, nanos % 1_000_000_000));
@@ -184,9 +205,9 @@ mod tests {
     #[test]
     fn a_time_of_day_is_the_last_one_in_the_snapshot_whatever_its_clock_says() {
         let (hour, at) = (DAY / 24, |day: u64, hours: u64| day * DAY + hours * DAY / 24);
-        assert_eq!(latest_of_day(5 * hour, Some(at(9, 4)), at(9, 6)), at(9, 5));
-        assert_eq!(latest_of_day(23 * hour, Some(at(8, 22)), at(9, 6)), at(8, 23));
-        assert_eq!(latest_of_day(23 * hour, Some(at(9, 1)), at(9, 6)), at(9, 23));
-        assert_eq!(latest_of_day(DAY - 1, Some(u64::MAX), u64::MAX), u64::MAX);
+        assert_eq!(of_day_near(5 * hour, at(9, 4), at(9, 6)), at(9, 5));
+        assert_eq!(of_day_near(23 * hour, at(8, 22), at(9, 6)), at(8, 23));
+        assert_eq!(of_day_near(23 * hour, at(9, 1), at(9, 6)), at(8, 23));
+        assert_eq!(of_day_near(DAY - 1, u64::MAX, u64::MAX), u64::MAX);
     }
 }
