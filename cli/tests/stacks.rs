@@ -360,3 +360,29 @@ fn a_crash_is_shown_by_function_and_line_wherever_its_black_box_goes() {
     is_in(&json(&["stacks", &file, "--json"])["stacks"][0]["frames"]);
     assert_eq!(lookback(&["validate", &file]).code, 0);
 }
+
+#[test]
+fn a_summary_says_that_the_executable_is_of_another_build() {
+    let text = lookback::read::text::to_text(&lookback::read::Trace::open(path()).unwrap());
+    // The build ids of all files are others now.
+    let mut changed = 0;
+    let lines = text.lines().map(|line| match line.split_once(" build_id=0x") {
+        Some((before, id)) => {
+            changed += 1;
+            let other: String = id.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
+            format!("{before} build_id=0x{other}\n")
+        }
+        None => format!("{line}\n"),
+    });
+    let text: String = lines.collect();
+    assert!(changed > 0, "no build id in the text");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("older.lbk");
+    std::fs::write(&file, lookback::read::text::from_text(&text).unwrap()).unwrap();
+    let said = lookback(&["summary", file.to_str().unwrap()]).stdout;
+    let told = said.split("\nWithout names\n").nth(1).expect(&said);
+    assert!(told.trim_start().contains("of another build than the recorded one"), "{told}");
+    assert!(told.contains("--symbols"), "{told}");
+    let said = lookback(&["summary", path()]).stdout;
+    assert!(!said.contains("Without names"), "{said}");
+}

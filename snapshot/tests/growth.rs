@@ -239,7 +239,7 @@ fn triggers_about_spans_while_there_are_many_threads() {
             ]
         });
         let text = one(threads.chain([span]).chain(fired));
-        let schemas = "  schema id=8 name=\"trigger_about\" file=\"a.rs\" line=1 fields=[u64 \"thread\", text \"span\"]\n  \
+        let schemas = "  schema id=8 name=\"trigger_about\" file=\"a.rs\" line=1 fields=[unsigned \"thread\", text \"span\"]\n  \
                        schema id=9 name=\"trigger\" file=\"a.rs\" line=1 fields=[text \"name\", text \"reason\"]\n";
         let reason = "metadata \"trigger\" \"t\"\nmetadata \"reason\" \"reason\"\n";
         text.replacen(SITES, &format!("{SITES}{schemas}"), 1).replacen(

@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// How many pieces of evidence are shown for a finding.
 const MOST_EVIDENCE: usize = 12;
+/// How many files without names are told.
+const MOST_UNNAMED: usize = 3;
 /// The same for a finding about stops of the process.
 const MOST_STOPS: usize = 3;
 
@@ -97,6 +99,22 @@ pub fn print(
         for (at, line) in wrap(&line, width().saturating_sub(4)).iter().enumerate() {
             let indent = if at == 0 { "" } else { "  " };
             writeln!(out, "  {indent}{}", odd().apply_to(line))?;
+        }
+    }
+    Ok(())
+}
+
+/// Files whose functions have no names, as one of another build: then findings say less than they could.
+pub fn unnamed(problems: &[String], out: &mut impl Write) -> io::Result<()> {
+    let builds: Vec<_> =
+        problems.iter().filter(|problem| problem.contains("of another build")).collect();
+    if builds.is_empty() {
+        return Ok(());
+    }
+    section("Without names", out)?;
+    for problem in builds.into_iter().take(MOST_UNNAMED) {
+        for line in wrap(&escape(problem), width().saturating_sub(4)) {
+            writeln!(out, "  {}", odd().apply_to(line))?;
         }
     }
     Ok(())

@@ -167,6 +167,9 @@ impl Summary {
         if let Some(against) = &against {
             against.print(&mut out)?;
         }
+        if let Some(names) = &symbolizer {
+            findings::unnamed(&names.problems(), &mut out)?;
+        }
         // On a narrow terminal the last columns are cut, so that a row stays on one line.
         let mut wide = Vec::new();
         if let Some(hangs) = &hangs {
