@@ -14,7 +14,7 @@ mod starved;
 mod tasks;
 mod threads;
 
-pub use slow_names::{OTHERS, OWN};
+pub use slow_names::{SLOW_FOR_OTHERS, SLOW_FOR_OWN};
 pub use tasks::WaitingGroup;
 
 use crate::analysis::{Evidence, Finding, LONG_POLL, Moment, Report, Score};

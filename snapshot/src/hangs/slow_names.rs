@@ -20,27 +20,27 @@ const MOST_FINDINGS: usize = 3;
 const MOST_OF_IT: f64 = 0.5;
 
 /// How long a span may take that waits for the service's own things, …
-pub const OWN: Nanos = Nanos(100_000_000);
+pub const SLOW_FOR_OWN: Nanos = Nanos(100_000_000);
 /// … and one that waits for somebody who answers.
-pub const OTHERS: Nanos = Nanos(1_000_000_000);
+pub const SLOW_FOR_OTHERS: Nanos = Nanos(1_000_000_000);
 
 /// From which median on spans that wait for this are slow, and whose fault that is; none if nobody can tell.
 const fn limit(awaited: Awaited) -> Option<(Nanos, &'static str)> {
     match awaited {
-        Awaited::Room => Some((OWN, "whoever receives from the channel does not keep up")),
+        Awaited::Room => Some((SLOW_FOR_OWN, "whoever receives from the channel does not keep up")),
         Awaited::Pooled => {
-            Some((OWN, "the pool has too little, or who has of it keeps it too long"))
+            Some((SLOW_FOR_OWN, "the pool has too little, or who has of it keeps it too long"))
         }
         Awaited::Permit => {
-            Some((OWN, "there are too few permits, or who has one keeps it too long"))
+            Some((SLOW_FOR_OWN, "there are too few permits, or who has one keeps it too long"))
         }
-        Awaited::Mutex | Awaited::RwLock => Some((OWN, "all of them wait for one lock")),
+        Awaited::Mutex | Awaited::RwLock => Some((SLOW_FOR_OWN, "all of them wait for one lock")),
         Awaited::Answer | Awaited::TaskEnd => {
-            Some((OTHERS, "the task that is to answer takes that long"))
+            Some((SLOW_FOR_OTHERS, "the task that is to answer takes that long"))
         }
-        Awaited::Data => Some((OTHERS, "whoever is to answer takes that long")),
-        Awaited::Connect => Some((OTHERS, "whoever is at the other end does not accept")),
-        Awaited::Writable => Some((OTHERS, "whoever is at the other end does not read")),
+        Awaited::Data => Some((SLOW_FOR_OTHERS, "whoever is to answer takes that long")),
+        Awaited::Connect => Some((SLOW_FOR_OTHERS, "whoever is at the other end does not accept")),
+        Awaited::Writable => Some((SLOW_FOR_OTHERS, "whoever is at the other end does not read")),
         _ => None,
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn find(
     found: &mut Found,
 ) {
     let is_slow = |name: &&SpanName| {
-        name.lengths.count() >= FEWEST_SPANS && name.lengths.percentile(0.5) > OWN
+        name.lengths.count() >= FEWEST_SPANS && name.lengths.percentile(0.5) > SLOW_FOR_OWN
     };
     let waits_most = |span: &&SlowSpan| {
         span.spent
