@@ -121,7 +121,8 @@ impl<R: ReadMemory> Memory for StackMemory<'_, R> {
         let by_prologue = prologue.and_then(|at| frame_size(memory, at)).and_then(|size| {
             let fp = sp.checked_add(size)?;
             let from = self.word(fp.checked_add(8)?)?;
-            is_call_before(memory, map, from, prologue).then_some(fp)
+            // What was called may have ended in a jump to this function, so the call need not be of its first instruction.
+            is_call_before(memory, map, from, None).then_some(fp)
         });
         by_prologue.or_else(|| {
             let end = sp.saturating_add(SEARCH);

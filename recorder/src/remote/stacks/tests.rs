@@ -46,6 +46,68 @@ fn sleeps(over: &AtomicBool, thread: &AtomicU64) {
     }
 }
 
+/// As a compiler ends a function whose last act is to sleep: it jumps there, and has no frame then.
+#[cfg(target_arch = "x86_64")]
+mod jumps {
+    use super::*;
+
+    // The first argument stays, of a `Duration` the seconds; the nanoseconds are none.
+    core::arch::global_asm!(
+        ".globl lookback_test_calls_what_jumps",
+        ".hidden lookback_test_calls_what_jumps",
+        "lookback_test_calls_what_jumps:",
+        ".cfi_startproc",
+        "sub rsp, 40",
+        ".cfi_adjust_cfa_offset 40",
+        "call lookback_test_jumps_to_sleep",
+        "add rsp, 40",
+        ".cfi_adjust_cfa_offset -40",
+        "ret",
+        ".cfi_endproc",
+        "lookback_test_jumps_to_sleep:",
+        "mov rax, rsi",
+        "xor esi, esi",
+        "jmp rax",
+    );
+
+    unsafe extern "C" {
+        fn lookback_test_calls_what_jumps(seconds: u64, sleep: *const ());
+    }
+
+    #[test]
+    fn a_function_that_called_one_which_jumped_to_another_is_on_the_stack() {
+        let pid = std::process::id();
+        let file = File::open("/proc/self/mem").unwrap();
+        let memory = OutsideMemory(&file);
+        let code = Mappings::of(pid).unwrap().code(memory, &|| false);
+        let target = Target { pid, memory, code: &code, tracing: None };
+        let (number, told) = std::sync::mpsc::channel();
+        // It sleeps until the process ends.
+        std::thread::spawn(move || {
+            number.send(crate::os::thread::number()).unwrap();
+            let sleep: fn(Duration) = std::thread::sleep;
+            // SAFETY: a `Duration` is passed as its two numbers, in the first two registers.
+            unsafe { lookback_test_calls_what_jumps(3600, sleep as *const ()) };
+        });
+        let thread = told.recv().unwrap();
+        let calls: unsafe extern "C" fn(u64, *const ()) = lookback_test_calls_what_jumps;
+        let start = code.find(calls as usize as u64).unwrap().1;
+        let is_there =
+            |at: u64| code.find(at).is_some_and(|(_, at)| (start..start + 10).contains(&at));
+        let mut last = None;
+        for _ in 0..600 {
+            if let Some(walked) = target.one_look(thread) {
+                if walked.frames.iter().any(|frame| is_there(frame.at())) {
+                    return;
+                }
+                last = Some((walked.end, walked.frames));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("it is not in {last:x?}");
+    }
+}
+
 /// A million with LOOKBACK_TEST_READS=1000000.
 #[test]
 fn of_a_thread_that_sleeps_and_wakes_all_the_time_no_stack_is_torn() {
