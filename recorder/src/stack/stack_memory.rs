@@ -118,11 +118,14 @@ impl<R: ReadMemory> Memory for StackMemory<'_, R> {
     fn find_frame_pointer<C: Code>(&self, map: &C, at: u64, sp: u64) -> Option<u64> {
         let memory = self.memory;
         let prologue = map.frame_setup(at);
-        let by_prologue = prologue.and_then(|at| frame_size(memory, at)).and_then(|size| {
-            let fp = sp.checked_add(size)?;
+        let by_prologue = prologue.and_then(|at| frame_size(memory, at)).and_then(|frame| {
+            let fp = sp.checked_add(frame.size)?;
             let from = self.word(fp.checked_add(8)?)?;
-            // What was called may have ended in a jump to this function, so the call need not be of its first instruction.
-            is_call_before(memory, map, from, None).then_some(fp)
+            // What was called may have ended in a jump to this function. Then the call is of another one, which says less: it
+            // counts where all of the frame's size is known.
+            let is_it = is_call_before(memory, map, from, prologue)
+                || frame.is_whole && is_call_before(memory, map, from, None);
+            is_it.then_some(fp)
         });
         by_prologue.or_else(|| {
             let end = sp.saturating_add(SEARCH);
@@ -141,28 +144,37 @@ impl<R: ReadMemory> Memory for StackMemory<'_, R> {
     }
 }
 
-/// How far above the stack pointer the frame pointer is behind the instructions at `at`, which set it up.
+/// What a function's first instructions say of its frame.
+struct FrameSize {
+    /// How far above the stack pointer the frame pointer is.
+    size: u64,
+    /// Whether they make the room for what is local, too. Without that there may be more of it, or it may be aligned.
+    is_whole: bool,
+}
+
+/// The same of the instructions at `at`, which set the frame pointer up.
 #[cfg(target_arch = "x86_64")]
-fn frame_size(memory: impl ReadMemory, at: u64) -> Option<u64> {
+fn frame_size(memory: impl ReadMemory, at: u64) -> Option<FrameSize> {
     let mut room = [0; 48];
     let mut code = memory.copy(at, &mut room).strip_prefix(&[0x55, 0x48, 0x89, 0xe5])?;
     let mut size = 0;
+    let whole = |size| Some(FrameSize { size, is_whole: true });
     loop {
         // Pushes, and then room for what is local.
         match code {
             [0x50..=0x57, rest @ ..] => (size, code) = (size + 8, rest),
             [0x41, 0x50..=0x57, rest @ ..] => (size, code) = (size + 8, rest),
-            [0x48, 0x83, 0xec, more, ..] => return Some(size + u64::from(*more)),
+            [0x48, 0x83, 0xec, more, ..] => return whole(size + u64::from(*more)),
             [0x48, 0x81, 0xec, a, b, c, d, ..] => {
-                return Some(size + u64::from(u32::from_le_bytes([*a, *b, *c, *d])));
+                return whole(size + u64::from(u32::from_le_bytes([*a, *b, *c, *d])));
             }
-            _ => return Some(size),
+            _ => return Some(FrameSize { size, is_whole: false }),
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn frame_size(_: impl ReadMemory, _: u64) -> Option<u64> {
+fn frame_size(_: impl ReadMemory, _: u64) -> Option<FrameSize> {
     None
 }
 

@@ -126,10 +126,11 @@ impl LockThreads {
         victims: &Finding,
         report: &Report,
     ) -> Finding {
-        let (many, waits) = match waiters.len() {
-            1 => ("1 thread".to_owned(), "waits"),
-            many => (counted(many as u64, "thread"), "wait"),
-        };
+        // Not all of them are among the longest polls.
+        let is_of_it = |by: &Option<ThreadNumber>| by.is_none_or(|by| by == holder.thread.number);
+        let many = self.waits.values().filter(|(_, by)| is_of_it(by)).count() as u64;
+        let waits = if many == 1 { "waits" } else { "wait" };
+        let many = counted(many, "thread");
         let place = waiters.first().and_then(|poll| self.waits.get(&poll.thread.number));
         let place = place.map(|(place, _)| format!(" at {place}")).unwrap_or_default();
         let does = self.does.get(&holder.thread.number);
@@ -261,6 +262,14 @@ mod tests {
             found[0].evidence.iter().map(|of| (of.depth, of.what.as_str())).collect();
         assert_eq!(told[0], (0, "a poll of 4 s"));
         assert_eq!(told[1], (1, "a poll of 5 s: waits at src/db.rs:1 for a lock"));
+    }
+
+    #[test]
+    fn all_threads_that_wait_are_counted_though_the_table_has_the_longest_polls_alone() {
+        let polls = [poll(1, 5), poll(2, 4)];
+        let waits: Vec<_> = (100..164).chain([1]).collect();
+        let found = blamed(&threads(&waits, &[2], None), &polls, vec![finding(&[&polls[0]])]);
+        assert!(found[0].title.contains("; 65 threads wait meanwhile"), "{}", found[0].title);
     }
 
     #[test]

@@ -153,11 +153,11 @@ fn has_window(kind: &str) -> bool {
 
 /// `p99`, `p99.9`, or `99%`.
 fn quantile(text: &str) -> Result<f64, String> {
-    match text.trim().strip_prefix('p') {
-        Some(number) => share(&format!("{number}%"))
-            .map_err(|_| format!("{} is not a quantile such as p99", quoted(text))),
+    let read = match text.trim().strip_prefix('p') {
+        Some(number) => share(&format!("{number}%")),
         None => share(text),
-    }
+    };
+    read.map_err(|_| format!("{} is not a quantile such as p99", quoted(text)))
 }
 
 fn long_enough(limit: Duration) -> Result<Duration, String> {

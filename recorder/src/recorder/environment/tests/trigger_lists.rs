@@ -87,6 +87,7 @@ fn a_wrong_list_of_triggers_or_a_wrong_name_is_told_in_words() {
         ("TRIGGERS", "error_rate=request,0.05", "`0.05` is not a share such as 5%"),
         ("TRIGGERS", "error_rate=request,101%", "`101%` is not a share such as 5%"),
         ("TRIGGERS", "latency_quantile=x,p101,1s", "`p101` is not a quantile such as p99"),
+        ("TRIGGERS", "latency_quantile=x,99,1s", "`99` is not a quantile such as p99"),
         ("TRIGGERS", "latency_quantile=x,p99", "needs a time after the name"),
         ("TRIGGERS", "error_rate=x,5%,over=0s", "the limit must not be zero"),
         ("TRIGGERS", "memory", "`memory` needs a size or a share"),
