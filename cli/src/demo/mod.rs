@@ -186,6 +186,7 @@ impl Report<'_> {
         let export = format!(" --format go -o {}", shell_word(&for_go));
         for (command, options) in [
             ("summary", ""),
+            ("report", ""),
             ("info", ""),
             ("events", " --last 300ms"),
             ("events", " --last 1s --kind log"),
